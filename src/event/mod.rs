@@ -1,0 +1,16 @@
+//! What flows: events, the schema that gives their fields a place, identifiers and keys.
+//!
+//! An [`Event`] is a row: a few fixed fields (id, kind, operation, event time) and one *cell* of eight bytes per field
+//! of the [`Schema`], with text in one shared buffer behind the cells. The schema is read once, at start; everything
+//! after it addresses a field by its slot.
+//!
+//! An event's `id` is an upsert key. Sending an id again with the same content is a duplicate, with other content a
+//! correction; `op = withdraw` takes it back (see [`Op`]).
+
+mod event;
+mod id;
+mod schema;
+
+pub use event::{Event, EventBuilder, Op};
+pub use id::{Id, Key};
+pub use schema::{Field, FieldType, IdType, Role, Schema, SchemaError, Slot, TimeFormat};

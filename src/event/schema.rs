@@ -1,0 +1,339 @@
+//! The schema: which fields an event has, where they stand in a record, and what they mean.
+//!
+//! A schema is a TOML file:
+//!
+//! ```toml
+//! name = "payments"
+//! scored = ["payment"]               # kinds that get a score; default: every kind but "label"
+//! default_kind = "payment"           # for records without a kind field
+//!
+//! [[field]]
+//! name = "amount"
+//! path = "tx.amount"                 # default: the name; dots descend into objects; CSV: the column
+//! type = "decimal"                   # text | int | float | bool | decimal | time
+//! scale = 2                          # decimal: digits after the point kept (19.99 -> 1999)
+//! role = "amount"                    # id | kind | op | time | rank | entity | amount | number | category | flag
+//!                                    # | label_target | label_value | available_at
+//! required = true
+//! ```
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+/// The place of a field in every event of a schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(pub u16);
+
+/// The most fields a schema may have: presence is one bit of a `u128` each.
+pub const FIELDS_MAX: usize = 128;
+
+/// The type of a field's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FieldType {
+    /// Text.
+    Text,
+    /// A signed 64-bit integer; a numeric text is accepted.
+    Int,
+    /// A double.
+    Float,
+    /// A boolean; 0 and 1 are accepted.
+    Bool,
+    /// A decimal number kept as an integer in units of `10^-scale`, rounded half away from zero, never through a double
+    /// when the record has the digits.
+    Decimal,
+    /// A point in time, kept in milliseconds UTC (see [`TimeFormat`]).
+    Time,
+}
+
+/// How a time is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeFormat {
+    /// Integer milliseconds since the epoch.
+    #[default]
+    Millis,
+    /// Integer seconds since the epoch.
+    Seconds,
+    /// RFC 3339, or `YYYY-MM-DD HH:MM:SS` taken as UTC.
+    Text,
+}
+
+/// What a field means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The event's id (exactly one; text or int).
+    Id,
+    /// The event's kind, one of [`Schema::kinds`].
+    Kind,
+    /// `insert`, `correct` or `withdraw`.
+    Op,
+    /// Event time (exactly one).
+    Time,
+    /// Breaks ties on event time before the id does (needs an int id).
+    Rank,
+    /// The value of an entity; the field's name is the entity's kind (card, device, ...).
+    Entity,
+    /// Money in minor units.
+    Amount,
+    /// Any other number.
+    #[default]
+    Number,
+    /// A category.
+    Category,
+    /// A yes or no.
+    Flag,
+    /// The id of the event that a label is about.
+    LabelTarget,
+    /// What a label says (true: fraud).
+    LabelValue,
+    /// When a label became known (event time of the label if missing).
+    AvailableAt,
+}
+
+/// Whether ids are integers or text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdType {
+    /// Integers from 0 to 2^64 - 1.
+    Int,
+    /// Text.
+    Text,
+}
+
+/// One field of a schema.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Field {
+    /// The name by which features, rules and rows know the field.
+    pub name: String,
+    /// Where it stands in a record: dot-separated path in JSON, column in CSV.
+    #[serde(default)]
+    pub path: String,
+    /// The type of its values.
+    #[serde(rename = "type")]
+    pub kind: FieldType,
+    /// What it means.
+    #[serde(default)]
+    pub role: Role,
+    /// Whether a record without it is a reject.
+    #[serde(default)]
+    pub required: bool,
+    /// The value if it is missing, written as in a record.
+    #[serde(default)]
+    pub default: Option<String>,
+    /// Digits after the point of a decimal.
+    #[serde(default)]
+    pub scale: u8,
+    /// How a time is written.
+    #[serde(default)]
+    pub format: TimeFormat,
+    /// Old paths that are read when `path` is absent (a renamed field).
+    #[serde(default)]
+    pub aliases: Vec<String>,
+}
+
+/// A resolved schema.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Schema {
+    name: String,
+    fields: Vec<Field>,
+    kinds: Vec<String>,
+    scored: Vec<bool>,
+    default_kind: u16,
+    slots: HashMap<String, Slot>,
+    id: Slot,
+    time: Slot,
+}
+
+/// Why a schema was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// The file could not be read.
+    #[error("cannot read schema {path}: {source}; check --schema")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The text is not a schema.
+    #[error("schema {name}: {reason}")]
+    Invalid {
+        /// File or built-in name.
+        name: String,
+        /// What is wrong and how to mend it.
+        reason: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SchemaFile {
+    name: String,
+    #[serde(default)]
+    kinds: Vec<String>,
+    #[serde(default)]
+    scored: Vec<String>,
+    #[serde(default)]
+    default_kind: Option<String>,
+    #[serde(default)]
+    field: Vec<Field>,
+}
+
+/// Names that the output uses; a field of such a name could not be told from ours (PEERS.md, test 10).
+const RESERVED: [&str; 6] = ["revision", "diff", "epoch", "cause", "decision", "assessment"];
+
+impl Schema {
+    /// Reads and checks a schema file.
+    pub fn load(path: &Path) -> Result<Self, SchemaError> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|source| SchemaError::Read { path: name.clone(), source })?;
+        Self::parse(&name, &text)
+    }
+
+    /// Parses and checks a schema; `name` appears in errors.
+    pub fn parse(name: &str, text: &str) -> Result<Self, SchemaError> {
+        let file: SchemaFile = toml::from_str(text).map_err(|error| SchemaError::Invalid {
+            name: name.to_owned(),
+            reason: error.to_string().trim_end().replace('\n', " | "),
+        })?;
+        Self::resolve(file).map_err(|reason| SchemaError::Invalid { name: name.to_owned(), reason })
+    }
+
+    fn resolve(file: SchemaFile) -> Result<Self, String> {
+        let mut fields = file.field;
+        if fields.is_empty() {
+            return Err("has no [[field]]; at least an id and a time are needed".into());
+        }
+        if fields.len() > FIELDS_MAX {
+            return Err(format!("has {} fields; at most {FIELDS_MAX} are supported", fields.len()));
+        }
+        let mut slots = HashMap::new();
+        for (index, field) in fields.iter_mut().enumerate() {
+            if RESERVED.contains(&field.name.as_str()) {
+                return Err(format!(
+                    "field name '{}' is used by the output; choose another name and set path",
+                    field.name
+                ));
+            }
+            if slots.insert(field.name.clone(), Slot(index as u16)).is_some() {
+                return Err(format!("field '{}' is declared twice", field.name));
+            }
+            if field.path.is_empty() {
+                field.path = field.name.clone();
+            }
+        }
+        let id = only(&fields, Role::Id, "id")?.ok_or("no field has role = \"id\"")?;
+        let time = only(&fields, Role::Time, "time")?.ok_or("no field has role = \"time\"")?;
+        for (role, name) in [
+            (Role::Kind, "kind"),
+            (Role::Op, "op"),
+            (Role::Rank, "rank"),
+            (Role::LabelTarget, "label_target"),
+            (Role::LabelValue, "label_value"),
+            (Role::AvailableAt, "available_at"),
+        ] {
+            only(&fields, role, name)?;
+        }
+        let field = |slot: Slot| &fields[slot.0 as usize];
+        if !matches!(field(id).kind, FieldType::Int | FieldType::Text) {
+            return Err(format!("field '{}' (role id) must be of type int or text", field(id).name));
+        }
+        if field(time).kind != FieldType::Time {
+            return Err(format!("field '{}' (role time) must be of type time", field(time).name));
+        }
+        if fields.iter().any(|f| f.role == Role::Rank) && field(id).kind != FieldType::Int {
+            return Err("a rank column needs an id of type int".into());
+        }
+        let mut kinds = file.kinds;
+        let default_kind = file.default_kind.unwrap_or_else(|| "payment".into());
+        if !kinds.contains(&default_kind) {
+            kinds.push(default_kind.clone());
+        }
+        for kind in &file.scored {
+            if !kinds.contains(kind) {
+                return Err(format!("scored kind '{kind}' is not in kinds; add it there"));
+            }
+        }
+        let scored = kinds
+            .iter()
+            .map(|kind| if file.scored.is_empty() { kind != "label" } else { file.scored.contains(kind) })
+            .collect();
+        let default_kind = kinds.iter().position(|kind| *kind == default_kind).unwrap_or(0) as u16;
+        Ok(Schema { name: file.name, fields, kinds, scored, default_kind, slots, id, time })
+    }
+
+    /// The schema's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// All fields, by slot.
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    /// The field in a slot.
+    #[inline]
+    pub fn field(&self, slot: Slot) -> &Field {
+        &self.fields[slot.0 as usize]
+    }
+
+    /// The slot of a field, by name.
+    pub fn slot(&self, name: &str) -> Option<Slot> {
+        self.slots.get(name).copied()
+    }
+
+    /// The first field of a role.
+    pub fn slot_of_role(&self, role: Role) -> Option<Slot> {
+        self.fields.iter().position(|field| field.role == role).map(|index| Slot(index as u16))
+    }
+
+    /// The slot of the id.
+    pub fn id_slot(&self) -> Slot {
+        self.id
+    }
+
+    /// The slot of the event time.
+    pub fn time_slot(&self) -> Slot {
+        self.time
+    }
+
+    /// Whether ids are integers or text.
+    pub fn id_type(&self) -> IdType {
+        if self.field(self.id).kind == FieldType::Int { IdType::Int } else { IdType::Text }
+    }
+
+    /// The kinds of events, by index.
+    pub fn kinds(&self) -> &[String] {
+        &self.kinds
+    }
+
+    /// The index of a kind.
+    pub fn kind(&self, name: &str) -> Option<u16> {
+        self.kinds.iter().position(|kind| kind == name).map(|index| index as u16)
+    }
+
+    /// The kind of records that do not name one.
+    pub fn default_kind(&self) -> u16 {
+        self.default_kind
+    }
+
+    /// Whether events of a kind get a score.
+    #[inline]
+    pub fn is_scored(&self, kind: u16) -> bool {
+        self.scored[kind as usize]
+    }
+}
+
+fn only(fields: &[Field], role: Role, name: &str) -> Result<Option<Slot>, String> {
+    let mut found = fields.iter().enumerate().filter(|(_, field)| field.role == role);
+    let first = found.next().map(|(index, _)| Slot(index as u16));
+    match found.next() {
+        Some((_, second)) => Err(format!("field '{}' is a second one with role = \"{name}\"; keep one", second.name)),
+        None => Ok(first),
+    }
+}

@@ -1,0 +1,7 @@
+//! ⑤ Features: their names and definitions, the plan that a key keeps for them, and the assembled row.
+
+mod plan;
+mod spec;
+
+pub use plan::{CONDITIONS_MAX, Condition, KeyPlan, PlannedFeature, PlannedMeasure};
+pub use spec::{FeatureSpec, Filter, Measure, REVISE_MS_DEFAULT, REVISE_MS_HOT, Velocity, Window};

@@ -1,0 +1,11 @@
+//! deltawatch scores transactions for fraud while they happen.
+//!
+//! The modules stand in the order of the data.
+#![deny(missing_docs)]
+
+pub mod decode;
+pub mod event;
+pub mod feature;
+pub mod score;
+pub mod sink;
+pub mod source;

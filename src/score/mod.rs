@@ -1,0 +1,3 @@
+//! ⑥ Score: models over feature rows, the decision, and the last assessment of each transaction.
+
+pub mod model;

@@ -1,0 +1,54 @@
+//! ⑦ Sinks: encoded records out, to Kafka, files or stdout.
+//!
+//! Encoding happens on the workers; a [`Writer`] runs on a thread of its own behind a bounded channel and does nothing
+//! but IO. It may block: back-pressure reaches the workers through the channel.
+
+/// One encoded output record.
+#[derive(Clone, Debug)]
+pub struct OutputRecord {
+    /// The message key (the transaction id); consolidation and order are per key.
+    pub key: Vec<u8>,
+    /// The content, one JSON object without a line end; `None` is a tombstone.
+    pub payload: Option<Vec<u8>>,
+    /// Headers where the sink has them: epoch, diff, cause.
+    pub headers: Headers,
+    /// When the input that caused it was taken in, nanoseconds on the process's monotonic clock.
+    pub arrived_ns: u64,
+}
+
+/// What travels beside the payload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Headers {
+    /// The epoch the record belongs to.
+    pub epoch: u64,
+    /// -1 or +1.
+    pub diff: i8,
+    /// The cause, by name (`arrival`, `late_event`, ...); empty for collections without one.
+    pub cause: &'static str,
+}
+
+/// Called with [`OutputRecord::arrived_ns`] once a record is acknowledged (by the broker, or by the operating system).
+pub type OnAcknowledged = Box<dyn FnMut(u64) + Send>;
+
+/// Writes records somewhere. One writer per output and process.
+pub trait Writer: Send {
+    /// Takes a record; may buffer, may block. Order per key is kept.
+    fn write(&mut self, record: OutputRecord) -> Result<(), SinkError>;
+
+    /// Makes progress without blocking for long; called when the channel is idle and after each batch.
+    fn poll(&mut self) -> Result<(), SinkError>;
+
+    /// Returns once everything written is acknowledged.
+    fn flush(&mut self) -> Result<(), SinkError>;
+}
+
+/// Why a sink failed. Messages say what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The user named something that cannot be written.
+    #[error("{0}")]
+    User(String),
+    /// The outside world failed for good.
+    #[error("{0}")]
+    External(String),
+}

@@ -1,0 +1,94 @@
+//! ① Sources: records with coordinates, from Kafka, files or the generator.
+//!
+//! A source is a set of *partitions*, each a sequence of records with rising offsets. Partition `p` belongs to worker
+//! `p mod workers`. A [`Reader`] serves the partitions of one worker: its IO runs on threads of its own, behind bounded
+//! channels, and the worker takes what is ready without ever blocking. Where a reader starts is given by offsets, so a
+//! restart from the remap log reads on exactly where the log ends.
+
+use std::collections::BTreeMap;
+
+use crate::event::Event;
+
+/// A partition of a source. Files count from 0 in the order they were named.
+pub type Partition = u32;
+
+/// One record as it was read.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The partition it came from.
+    pub partition: Partition,
+    /// Its place in the partition (Kafka: the offset; files: the record number from 0).
+    pub offset: u64,
+    /// The record's own timestamp in milliseconds UTC (Kafka), else 0.
+    pub timestamp_ms: i64,
+    /// When it was taken in: nanoseconds on the process's monotonic clock (see `runtime::clock`).
+    pub arrived_ns: u64,
+    /// The content.
+    pub payload: Payload,
+}
+
+/// The content of a record.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// One JSON object.
+    Json(Vec<u8>),
+    /// One CSV line, without the line end; fields stand as in the header that the decoder was given.
+    Csv(Vec<u8>),
+    /// No content (a Kafka tombstone); ends as a reject, or advances the offset, as the decoder decides.
+    Tombstone,
+    /// An event that needs no decoding (generator, benches, tests).
+    Event(Box<Event>),
+}
+
+/// What a poll found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ready {
+    /// Records were taken, or more may be ready at once.
+    More,
+    /// Nothing is ready now. The partitions are caught up with what the source had.
+    CaughtUp,
+    /// Nothing is ready yet, though the source has more (it is being fetched).
+    Waiting,
+    /// The source is bounded and at its end; nothing will come.
+    Done,
+}
+
+/// Reads the partitions of one worker.
+pub trait Reader: Send {
+    /// Moves up to `limit` ready records into `into`, in offset order per partition, without blocking.
+    fn poll(&mut self, limit: usize, into: &mut Vec<Record>) -> Result<Ready, SourceError>;
+
+    /// The partitions this reader serves now (Kafka may discover more while it runs).
+    fn partitions(&self) -> Vec<Partition>;
+
+    /// Records known to the source but not yet taken, if it can tell.
+    fn lag(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// Where to start: the next offset to read, per partition. Absent partitions start at the source's own beginning.
+pub type StartOffsets = BTreeMap<Partition, u64>;
+
+/// Opens the reader of one worker.
+pub trait Source: Send + Sync {
+    /// A reader for the partitions `p` with `p % workers == worker`, starting at `start`.
+    fn open(&self, worker: usize, workers: usize, start: &StartOffsets) -> Result<Box<dyn Reader>, SourceError>;
+
+    /// One line for logs: what is read.
+    fn describe(&self) -> String;
+
+    /// Whether the source ends by itself.
+    fn bounded(&self) -> bool;
+}
+
+/// Why a source failed. Messages say what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The user named something that is not there or not readable.
+    #[error("{0}")]
+    User(String),
+    /// The outside world failed for good (a broker given up on, a disk error).
+    #[error("{0}")]
+    External(String),
+}
