@@ -6,6 +6,7 @@
 pub mod decode;
 pub mod event;
 pub mod feature;
+pub mod runtime;
 pub mod score;
 pub mod sink;
 pub mod source;

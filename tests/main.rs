@@ -1,2 +1,1 @@
-#[test]
-fn t() {}
+//! The one test binary; a module per area.
