@@ -3,9 +3,12 @@
 //! The modules stand in the order of the data.
 #![deny(missing_docs)]
 
+pub mod arrange;
 pub mod decode;
+pub mod epoch;
 pub mod event;
 pub mod feature;
+pub mod operators;
 pub mod runtime;
 pub mod score;
 pub mod sink;

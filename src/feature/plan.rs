@@ -29,6 +29,8 @@ pub struct KeyPlan {
     pub window_ms_max: i64,
     /// How long a row is revised after its event time, milliseconds.
     pub revise_ms: i64,
+    /// An entry touches no row sooner than this after it, milliseconds: the shortest lag.
+    pub lag_ms_min: i64,
     /// Whether a feature looks at labels, so that a label that arrives changes entries.
     pub uses_labels: bool,
 }
@@ -179,6 +181,7 @@ impl KeyPlan {
             values: Vec::new(),
             features: Vec::new(),
             window_ms_max: 0,
+            lag_ms_min: 0,
             revise_ms: velocity.revise_ms(),
             uses_labels: false,
         };
@@ -191,6 +194,7 @@ impl KeyPlan {
             }
             plan.features.push(feature);
         }
+        plan.lag_ms_min = plan.features.iter().map(|feature| feature.lag_ms).min().unwrap_or(0);
         plan.uses_labels =
             plan.conditions.iter().any(Condition::uses_labels) || plan.features.iter().any(|f| f.as_known);
         Ok(plan)

@@ -1,0 +1,97 @@
+//! What happened to a transaction in an epoch, and why.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Event;
+
+/// Why a scored diff is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum Cause {
+    /// The transaction came in.
+    Arrival,
+    /// An event came in late and belongs before this one.
+    LateEvent,
+    /// This event, or one before it, was corrected.
+    Correction,
+    /// This event, or one before it, was withdrawn.
+    Withdrawal,
+    /// A label became known.
+    Label,
+    /// A rule changed.
+    Rule,
+    /// A model changed.
+    Model,
+    /// Reference data changed.
+    Reference,
+}
+
+impl Cause {
+    /// The name used in outputs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::Arrival => "arrival",
+            Cause::LateEvent => "late_event",
+            Cause::Correction => "correction",
+            Cause::Withdrawal => "withdrawal",
+            Cause::Label => "label",
+            Cause::Rule => "rule",
+            Cause::Model => "model",
+            Cause::Reference => "reference",
+        }
+    }
+
+    /// The inverse of `self as u8`; unknown numbers are `Reference`.
+    pub(crate) fn from_u8(number: u8) -> Self {
+        use Cause::*;
+        [Arrival, LateEvent, Correction, Withdrawal, Label, Rule, Model]
+            .get(number as usize)
+            .copied()
+            .unwrap_or(Reference)
+    }
+}
+
+/// What a label says about its target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Label {
+    /// When it became known, milliseconds of event time.
+    pub available_at: i64,
+    /// True: fraud.
+    pub fraud: bool,
+}
+
+/// What is to be done with an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// It is new (or new again, with corrected content).
+    Insert,
+    /// It is gone.
+    Remove,
+    /// Its label changed.
+    Relabel,
+    /// Its features are to be read again.
+    Read,
+}
+
+/// One change of one event.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The event.
+    pub event: Arc<Event>,
+    /// Its label, if one is known.
+    pub label: Option<Label>,
+    /// What is to be done.
+    pub verb: Verb,
+    /// The place of its row in this epoch's rows on this worker; [`NO_TICKET`] if no row is asked for.
+    pub ticket: u32,
+    /// Why.
+    pub cause: Cause,
+    /// When the record behind it was taken in, nanoseconds on the process's clock.
+    pub arrived_ns: u64,
+}
+
+/// No feature row is asked for.
+pub const NO_TICKET: u32 = u32::MAX;

@@ -1,0 +1,302 @@
+//! Owners of keys: requests in, feature slices out, touched transactions back.
+//!
+//! For each closed epoch, per key kind:
+//!
+//! 1. put the requests in (event time, id) order, which they nearly always are in;
+//! 2. apply them to the key's log; if the epoch only adds entries, read each at once, as the entries after it come later
+//!    and cannot count;
+//! 3. else read what is to be read afterwards: a read is as of the event's place in the log, so it does not matter what
+//!    has been added behind it;
+//! 4. mark what every entry that is not the last of its key has touched, walk the marks as far as the budget allows and
+//!    send the ids of the touched transactions around; the rest stays for the next epoch;
+//! 5. expire, in proportion to what came in.
+
+use std::sync::Arc;
+
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::Stream;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+
+use crate::epoch::{Epoch, Watermarks};
+use crate::event::Id;
+use crate::feature::KeyPlan;
+use crate::operators::Epochs;
+use crate::runtime::metrics::Metrics;
+
+use super::backlog::{Backlog, Stretch};
+use super::change::{Cause, NO_TICKET};
+use super::request::{Ask, Block, HEAD, Request};
+use super::upsert::Touched;
+use super::velocity::{Entry, Store};
+
+/// What the operator is built with.
+#[derive(Clone, Debug)]
+pub struct KeyedSettings {
+    /// Touched rows that are sent around per epoch and worker: what keeps fresh scores fast while a backlog is repaired.
+    pub repair_rows_max: usize,
+    /// How late an event may be, milliseconds: entries are kept for the longest window and this.
+    pub late_ms: i64,
+}
+
+/// Slices of feature rows, and what was touched.
+pub struct Keyed<'scope> {
+    /// Rows of `[ticket, feature, ...]` per key kind, addressed to the worker that asked.
+    pub slices: Stream<'scope, Epoch, Vec<Block>>,
+    /// Transactions to be read again.
+    pub touched: Stream<'scope, Epoch, Vec<Touched>>,
+}
+
+/// Builds the operator.
+pub fn keyed<'scope>(
+    requests: Stream<'scope, Epoch, Vec<Block>>,
+    plans: Arc<[Arc<KeyPlan>]>,
+    settings: KeyedSettings,
+    watermarks: Watermarks,
+    metrics: Arc<Metrics>,
+) -> Keyed<'scope> {
+    let scope = requests.scope();
+    let (here, peers) = (scope.worker().index() as u32, scope.worker().peers());
+    let mut builder = OperatorBuilder::new("Keyed".to_owned(), scope);
+    let mut requests = builder.new_input(requests, Exchange::new(|block: &Block| u64::from(block.to)));
+    let (slices_out, slices) = builder.new_output();
+    let (touched_out, touched) = builder.new_output();
+    let mut slices_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Block>>>::from(slices_out);
+    let mut touched_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Touched>>>::from(touched_out);
+
+    builder.build(move |_| {
+        let mut epochs: Epochs<Vec<Block>> = Epochs::new(2);
+        let mut keys = Keys::new(plans, settings, metrics, here, peers);
+        move |frontiers| {
+            requests.for_each(|capability, data| {
+                if let Some(epoch) = epochs.of(&capability) {
+                    epoch.append(data);
+                }
+            });
+            while let Some((epoch, capabilities, mut blocks)) = epochs.next_complete(frontiers) {
+                blocks.sort_by_key(|block| (block.plan, block.from));
+                let mut effects = keys.apply(watermarks.at(epoch), &blocks);
+                if !effects.slices.is_empty() {
+                    slices_out.activate().session(&capabilities[0]).give_container(&mut effects.slices);
+                }
+                if !effects.touched.is_empty() {
+                    touched_out.activate().session(&capabilities[1]).give_container(&mut effects.touched);
+                }
+                if !keys.backlog.is_empty() {
+                    epochs.keep_open(epoch + 1, capabilities.iter().map(|hold| hold.delayed(&(epoch + 1))).collect());
+                }
+            }
+        }
+    });
+    Keyed { slices, touched }
+}
+
+#[derive(Default)]
+struct Effects {
+    slices: Vec<Block>,
+    touched: Vec<Touched>,
+}
+
+/// The stores of one worker, one per key kind.
+struct Keys {
+    stores: Vec<(Arc<KeyPlan>, Store)>,
+    settings: KeyedSettings,
+    backlog: Backlog,
+    metrics: Arc<Metrics>,
+    here: u32,
+    peers: usize,
+    /// The largest event time of any entry so far: no row lies beyond it.
+    time_max: i64,
+    amounts: Vec<i64>,
+    epochs_since_report: u32,
+}
+
+/// Gauges cost a walk over the stores' shards, so they are not set in every epoch.
+const EPOCHS_PER_REPORT: u32 = 256;
+
+/// Expiry visits at least this many keys per epoch and kind, so that an idle engine goes on expiring.
+const EXPIRE_KEYS_MIN: usize = 16;
+
+impl Keys {
+    fn new(plans: Arc<[Arc<KeyPlan>]>, settings: KeyedSettings, metrics: Arc<Metrics>, here: u32, peers: usize) -> Self {
+        let stores = plans.iter().map(|plan| (plan.clone(), Store::new(plan.clone()))).collect();
+        Keys {
+            stores,
+            settings,
+            backlog: Backlog::default(),
+            metrics,
+            here,
+            peers,
+            time_max: i64::MIN,
+            amounts: Vec::new(),
+            epochs_since_report: 0,
+        }
+    }
+
+    fn apply(&mut self, watermark: i64, blocks: &[Block]) -> Effects {
+        let mut effects = Effects::default();
+        for of_plan in blocks.chunk_by(|a, b| a.plan == b.plan) {
+            self.apply_plan(watermark, of_plan[0].plan, of_plan, &mut effects.slices);
+        }
+        let stores = &self.stores;
+        self.backlog.repair(self.settings.repair_rows_max, |plan, key, stretch, limit| {
+            let before = effects.touched.len();
+            let mut visit = |_, id| effects.touched.push(Touched { id, cause: stretch.cause });
+            let store = &stores[plan as usize].1;
+            let stopped = store.visit_scored(key, stretch.after, stretch.until_ms, limit, &mut visit);
+            (effects.touched.len() - before, stopped)
+        });
+        self.metrics.backlog.set_own(self.backlog.len() as u64);
+        self.expire(watermark, blocks);
+        effects
+    }
+
+    fn apply_plan(&mut self, watermark: i64, plan: u16, blocks: &[Block], slices: &mut Vec<Block>) {
+        let (key_plan, store) = &mut self.stores[plan as usize];
+        let stride = HEAD + key_plan.amounts.len() + key_plan.values.len();
+        let mut rows: Vec<(&[u64], u32)> =
+            blocks.iter().flat_map(|block| block.words.chunks_exact(stride).map(|row| (row, block.from))).collect();
+        let place = |row: &(&[u64], u32)| (row.0[3] as i64, row.0[4], row.0[5]);
+        if !rows.is_sorted_by_key(place) {
+            rows.sort_by_key(place);
+        }
+        let only_adds = rows.iter().all(|(row, _)| matches!(Request::read(row).ask, Ask::Insert | Ask::Read));
+        let mut replies = Replies::new(plan, self.here, self.peers, key_plan.features.len());
+        let mut read_later = Vec::new();
+        let mut marks = Vec::new();
+        let amounts = key_plan.amounts.len();
+        for &(row, from) in &rows {
+            let request = Request::read(row);
+            let Request { key, time, id, .. } = request;
+            match request.ask {
+                Ask::Insert => {
+                    self.amounts.clear();
+                    self.amounts.extend(request.columns[..amounts].iter().map(|&word| word as i64));
+                    let entry = Entry {
+                        key,
+                        time,
+                        id,
+                        mask: request.mask,
+                        known_at: request.known_at,
+                        scored: request.scored,
+                        amounts: &self.amounts,
+                        values: &request.columns[amounts..],
+                    };
+                    self.time_max = self.time_max.max(time);
+                    let last = if only_adds && request.ticket != NO_TICKET {
+                        store.insert_and_read(&entry, replies.row(from, request.ticket))
+                    } else {
+                        store.insert(&entry)
+                    };
+                    if !last {
+                        let cause = if request.cause == Cause::Arrival { Cause::LateEvent } else { request.cause };
+                        marks.push((request, cause));
+                    }
+                    if !only_adds && request.ticket != NO_TICKET {
+                        read_later.push((request, from));
+                    }
+                }
+                Ask::Remove => {
+                    if store.remove(key, time, id) {
+                        marks.push((request, request.cause));
+                    }
+                }
+                Ask::Relabel => {
+                    if store.relabel(key, time, id, request.mask, request.known_at) {
+                        marks.push((request, request.cause));
+                    }
+                }
+                Ask::Read => read_later.push((request, from)),
+            }
+        }
+        for (request, from) in read_later {
+            store.read(request.key, request.time, request.id, replies.row(from, request.ticket));
+        }
+        slices.extend(replies.blocks());
+        for (request, cause) in marks {
+            self.mark(watermark, plan, request, cause);
+        }
+    }
+
+    /// Marks the rows that a change at `request`'s place has touched, as far as they are still revised.
+    fn mark(&mut self, watermark: i64, plan: u16, request: Request<'_>, cause: Cause) {
+        self.metrics.late.add((cause == Cause::LateEvent) as u64);
+        let key_plan = &self.stores[plan as usize].0;
+        let first = request.time.saturating_add(key_plan.lag_ms_min);
+        let mut after = if key_plan.lag_ms_min > 0 { (first - 1, Id { hi: u64::MAX, lo: u64::MAX }) } else { (first, request.id) };
+        let all_time = key_plan.features.iter().any(|feature| feature.window_ms.is_none());
+        let reach = if all_time { i64::MAX } else { request.time.saturating_add(key_plan.window_ms_max) };
+        let until_ms = reach.min(self.time_max);
+        let revised_from = watermark.saturating_sub(key_plan.revise_ms);
+        if after.0 < revised_from {
+            self.metrics.revisions_beyond.add(1);
+            after = (revised_from, Id::default());
+        }
+        if after.0 <= until_ms {
+            self.backlog.mark(plan, request.key, Stretch { after, until_ms, cause });
+        }
+    }
+
+    fn expire(&mut self, watermark: i64, blocks: &[Block]) {
+        let mut rows = vec![0; self.stores.len()];
+        for block in blocks {
+            rows[block.plan as usize] += block.words.len() / HEAD;
+        }
+        for ((plan, store), rows) in self.stores.iter_mut().zip(rows) {
+            let kept_ms = plan.window_ms_max.saturating_add(self.settings.late_ms.max(plan.revise_ms));
+            store.expire(watermark.saturating_sub(kept_ms), EXPIRE_KEYS_MIN + 2 * rows);
+        }
+        self.epochs_since_report += 1;
+        if self.epochs_since_report >= EPOCHS_PER_REPORT {
+            self.report();
+        }
+    }
+
+    fn report(&mut self) {
+        self.epochs_since_report = 0;
+        let stats: Vec<_> = self.stores.iter().map(|(_, store)| store.stats()).collect();
+        self.metrics.retained_entries.set_own(stats.iter().map(|s| s.entries as u64).sum());
+        self.metrics.retained_keys.set_own(stats.iter().map(|s| s.keys as u64).sum());
+        self.metrics.retained_bytes.set_own(stats.iter().map(|s| s.bytes as u64).sum());
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        // The last figures are the ones that the summary shows.
+        self.report();
+    }
+}
+
+/// Feature slices on their way back, per worker.
+struct Replies {
+    blocks: Vec<Block>,
+    features: usize,
+}
+
+impl Replies {
+    fn new(plan: u16, here: u32, peers: usize, features: usize) -> Self {
+        let block = |to| Block { to: to as u32, from: here, plan, words: Vec::new() };
+        Replies { blocks: (0..peers).map(block).collect(), features }
+    }
+
+    /// Room for the features of a ticket.
+    fn row(&mut self, to: u32, ticket: u32) -> &mut [f64] {
+        let words = &mut self.blocks[to as usize].words;
+        words.push(u64::from(ticket));
+        let start = words.len();
+        words.resize(start + self.features, 0);
+        as_floats(&mut words[start..])
+    }
+
+    fn blocks(self) -> impl Iterator<Item = Block> {
+        self.blocks.into_iter().filter(|block| !block.words.is_empty())
+    }
+}
+
+/// Words seen as doubles, in place.
+fn as_floats(words: &mut [u64]) -> &mut [f64] {
+    bytemuck::cast_slice_mut(words)
+}
+

@@ -1,0 +1,420 @@
+//! Retained events by id: arrivals in, changes out.
+//!
+//! For each id, within the retention:
+//!
+//! * the same content again is a duplicate: counted, nothing else;
+//! * other content is a correction: the old event is removed, the new one inserted;
+//! * a withdrawal removes the event, also if it comes before it.
+//!
+//! Between records of one id the operation decides (withdraw over correct over insert), and between equal operations the
+//! order of arrival, which sources keep per id. So the outcome does not depend on how ids are interleaved.
+//!
+//! A label is joined to its target when both are there; until then it waits. Of several labels of one target the one
+//! that became available last holds (ties by the label's id). An event whose time is further behind the watermark than
+//! the horizon goes to the side output, with its content.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::Stream;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+
+use crate::decode::{Reject, RejectReason};
+use crate::epoch::{Epoch, Watermarks};
+use crate::event::{Event, Id, IdType, Op, Role, Schema, Slot};
+use crate::operators::{Epochs, ShardedMap};
+use crate::runtime::metrics::Metrics;
+
+use super::change::{Cause, Change, Label, NO_TICKET, Verb};
+
+/// A decoded event on its way in.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Arrival {
+    /// The event.
+    pub event: Event,
+    /// The partition it came from.
+    pub partition: u32,
+    /// Its place in the partition.
+    pub offset: u64,
+    /// When it was taken in, nanoseconds on the process's clock.
+    pub arrived_ns: u64,
+}
+
+/// A transaction whose features were touched by something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Touched {
+    /// The transaction.
+    pub id: Id,
+    /// What touched it.
+    pub cause: Cause,
+}
+
+/// How long events are kept by id, and how late one may be, milliseconds of event time.
+#[derive(Clone, Copy, Debug)]
+pub struct Horizons {
+    /// An event further behind the watermark than this is not taken in.
+    pub late_ms: i64,
+    /// Events are kept by id for this long behind the watermark: at least `late_ms` plus the longest revise horizon.
+    pub by_id_ms: i64,
+}
+
+/// Changes and rejects of the retained events.
+pub struct Upserted<'scope> {
+    /// What happened, in an order that depends on the records of the epoch alone.
+    pub changes: Stream<'scope, Epoch, Vec<Change>>,
+    /// Events beyond the horizon and labels without a target.
+    pub rejects: Stream<'scope, Epoch, Vec<Reject>>,
+}
+
+/// Builds the operator. `touched` asks for rows to be read again.
+pub fn upsert<'scope>(
+    arrivals: Stream<'scope, Epoch, Vec<Arrival>>,
+    touched: Stream<'scope, Epoch, Vec<Touched>>,
+    schema: Arc<Schema>,
+    horizons: Horizons,
+    watermarks: Watermarks,
+    metrics: Arc<Metrics>,
+) -> Upserted<'scope> {
+    let mut builder = OperatorBuilder::new("Upsert".to_owned(), arrivals.scope());
+    let owner = Owner::new(&schema);
+    let by_owner = Exchange::new(move |arrival: &Arrival| owner.of(&arrival.event).route());
+    let ids = IdKey(schema.id_type());
+    let mut arrivals = builder.new_input(arrivals, by_owner);
+    let mut touched = builder.new_input(touched, Exchange::new(move |touched: &Touched| ids.of(touched.id).route()));
+    let (changes_out, changes) = builder.new_output();
+    let (rejects_out, rejects) = builder.new_output();
+    let mut changes_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Change>>>::from(changes_out);
+    let mut rejects_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Reject>>>::from(rejects_out);
+
+    builder.build(move |_| {
+        let mut epochs: Epochs<(Vec<Arrival>, Vec<Touched>)> = Epochs::new(2);
+        let mut events = EventsById::new(schema, horizons, metrics);
+        move |frontiers| {
+            arrivals.for_each(|capability, data| {
+                if let Some(epoch) = epochs.of(&capability) {
+                    epoch.0.append(data);
+                }
+            });
+            touched.for_each(|capability, data| {
+                if let Some(epoch) = epochs.of(&capability) {
+                    epoch.1.append(data);
+                }
+            });
+            while let Some((epoch, capabilities, (arrivals, touched))) = epochs.next_complete(frontiers) {
+                let before = watermarks.at(epoch.saturating_sub(1));
+                let mut effects = events.apply(epoch, before, arrivals, touched);
+                events.expire(watermarks.at(epoch), &mut effects.rejects);
+                changes_out.activate().session(&capabilities[0]).give_container(&mut effects.changes);
+                if !effects.rejects.is_empty() {
+                    rejects_out.activate().session(&capabilities[1]).give_container(&mut effects.rejects);
+                }
+            }
+        }
+    });
+    Upserted { changes, rejects }
+}
+
+/// Which id decides where an event lives: its own, or a label's target.
+#[derive(Clone, Copy)]
+struct Owner {
+    ids: IdKey,
+    label: Option<(u16, Slot)>,
+}
+
+impl Owner {
+    fn new(schema: &Schema) -> Self {
+        let label = schema.kind("label").zip(schema.slot_of_role(Role::LabelTarget));
+        Owner { ids: IdKey(schema.id_type()), label }
+    }
+
+    fn target(&self, event: &Event) -> Option<Id> {
+        let (kind, slot) = self.label?;
+        if event.kind != kind {
+            return None;
+        }
+        match self.ids.0 {
+            IdType::Int => event.int(slot).map(|id| Id::from_int(id as u64)),
+            IdType::Text => event.text(slot).map(Id::from_text),
+        }
+    }
+
+    fn of(&self, event: &Event) -> Id {
+        self.target(event).unwrap_or_else(|| self.ids.of(event.id))
+    }
+}
+
+/// Ids as they are looked up: an integer id without its rank.
+#[derive(Clone, Copy)]
+struct IdKey(IdType);
+
+impl IdKey {
+    fn of(self, id: Id) -> Id {
+        match self.0 {
+            IdType::Int => Id::from_int(id.lo),
+            IdType::Text => id,
+        }
+    }
+}
+
+/// One label of a target: when available, the label's own id, what it says.
+type LabelRecord = (i64, Id, bool);
+
+#[derive(Debug)]
+struct Retained {
+    event: Arc<Event>,
+    op: Op,
+    labels: Vec<LabelRecord>,
+    /// The change of `epoch` that asks for this event's row, so that there is one row per transaction and epoch.
+    asked: usize,
+    epoch: Epoch,
+    arrived_ns: u64,
+}
+
+impl Retained {
+    fn live(&self) -> bool {
+        self.op != Op::Withdraw
+    }
+
+    fn label(&self) -> Option<Label> {
+        self.labels.iter().max().map(|&(available_at, _, fraud)| Label { available_at, fraud })
+    }
+}
+
+#[derive(Default)]
+struct Effects {
+    changes: Vec<Change>,
+    rejects: Vec<Reject>,
+}
+
+struct EventsById {
+    schema: Arc<Schema>,
+    owner: Owner,
+    value_slot: Option<Slot>,
+    available_slot: Option<Slot>,
+    horizons: Horizons,
+    events: ShardedMap<Retained>,
+    waiting: ShardedMap<Vec<(LabelRecord, Arc<Event>)>>,
+    /// Ids by the event-time slice in which they expire.
+    expiring: BTreeMap<i64, Vec<Id>>,
+    metrics: Arc<Metrics>,
+}
+
+/// Slices of event time in which ids expire together.
+const SLICES_PER_RETENTION: i64 = 64;
+
+impl EventsById {
+    fn new(schema: Arc<Schema>, horizons: Horizons, metrics: Arc<Metrics>) -> Self {
+        EventsById {
+            owner: Owner::new(&schema),
+            value_slot: schema.slot_of_role(Role::LabelValue),
+            available_slot: schema.slot_of_role(Role::AvailableAt),
+            schema,
+            horizons,
+            events: ShardedMap::default(),
+            waiting: ShardedMap::default(),
+            expiring: BTreeMap::new(),
+            metrics,
+        }
+    }
+
+    fn apply(&mut self, epoch: Epoch, watermark: i64, mut arrivals: Vec<Arrival>, touched: Vec<Touched>) -> Effects {
+        let place = |arrival: &Arrival| (arrival.partition, arrival.offset);
+        if !arrivals.is_sorted_by_key(place) {
+            arrivals.sort_unstable_by_key(place);
+        }
+        let mut effects = Effects { changes: Vec::with_capacity(arrivals.len() + touched.len()), rejects: Vec::new() };
+        self.metrics.events.add(arrivals.len() as u64);
+        for arrival in arrivals {
+            if let Some(target) = self.owner.target(&arrival.event) {
+                self.label(target, arrival, &mut effects);
+            } else if arrival.event.op == Op::Withdraw {
+                self.withdraw(epoch, watermark, arrival, &mut effects);
+            } else {
+                self.upsert(epoch, watermark, arrival, &mut effects);
+            }
+        }
+        for Touched { id, cause } in touched {
+            self.touch(epoch, id, cause, &mut effects);
+        }
+        let mut tickets = 0;
+        for change in effects.changes.iter_mut().filter(|change| change.ticket != NO_TICKET) {
+            change.ticket = tickets;
+            tickets += 1;
+        }
+        effects
+    }
+
+    fn upsert(&mut self, epoch: Epoch, watermark: i64, arrival: Arrival, effects: &mut Effects) {
+        let id = self.owner.ids.of(arrival.event.id);
+        let Some(old) = self.events.get_mut(&id) else {
+            return self.insert(epoch, watermark, id, arrival, effects);
+        };
+        if arrival.event.op < old.op {
+            return self.metrics.stale.add(1);
+        }
+        if old.event.same_content(&arrival.event) {
+            old.op = arrival.event.op;
+            return self.metrics.duplicates.add(1);
+        }
+        self.metrics.corrections.add(1);
+        let fresh = void(old, epoch, effects);
+        effects.changes.push(change(old, Verb::Remove, Cause::Correction));
+        let cause = if fresh { Cause::Arrival } else { Cause::Correction };
+        old.op = arrival.event.op;
+        old.event = Arc::new(arrival.event);
+        old.arrived_ns = arrival.arrived_ns;
+        let (asked, moved) = (effects.changes.len(), old.event.time);
+        (old.epoch, old.asked) = (epoch, asked);
+        let mut insert = change(old, Verb::Insert, cause);
+        insert.ticket = asks(&self.schema, &old.event);
+        effects.changes.push(insert);
+        self.expire_at(id, moved);
+    }
+
+    fn insert(&mut self, epoch: Epoch, watermark: i64, id: Id, arrival: Arrival, effects: &mut Effects) {
+        let Arrival { event, partition, offset, arrived_ns } = arrival;
+        if event.time < watermark.saturating_sub(self.horizons.late_ms) {
+            self.metrics.too_late.add(1);
+            let behind = watermark - event.time;
+            let message = format!("event is {behind} ms behind the watermark, beyond the horizon; raise --horizon");
+            effects.rejects.push(self.reject(&event, partition, offset, RejectReason::TooLate, message));
+            return;
+        }
+        if event.op == Op::Correct {
+            self.metrics.corrections_unseen.add(1);
+        }
+        let time = event.time;
+        let waiting = if self.waiting.is_empty() { None } else { self.waiting.remove(&id) };
+        let labels = waiting.unwrap_or_default().into_iter().map(|(record, _)| record).collect();
+        let asked = effects.changes.len();
+        let retained = Retained { op: event.op, event: Arc::new(event), labels, asked, epoch, arrived_ns };
+        let mut insert = change(&retained, Verb::Insert, Cause::Arrival);
+        insert.ticket = asks(&self.schema, &retained.event);
+        effects.changes.push(insert);
+        self.events.insert(id, retained);
+        self.expire_at(id, time);
+    }
+
+    fn withdraw(&mut self, epoch: Epoch, watermark: i64, arrival: Arrival, effects: &mut Effects) {
+        let id = self.owner.ids.of(arrival.event.id);
+        self.metrics.withdrawals.add(1);
+        match self.events.get_mut(&id) {
+            Some(old) if old.live() => {
+                void(old, epoch, effects);
+                old.arrived_ns = arrival.arrived_ns;
+                effects.changes.push(change(old, Verb::Remove, Cause::Withdrawal));
+                old.op = Op::Withdraw;
+            }
+            Some(_) => self.metrics.duplicates.add(1),
+            None => {
+                // It came before its event: remember it, so that the event is not taken in.
+                let Arrival { event, arrived_ns, .. } = arrival;
+                let time = event.time.max(watermark);
+                let labels = Vec::new();
+                let retained =
+                    Retained { op: Op::Withdraw, event: Arc::new(event), labels, asked: 0, epoch, arrived_ns };
+                self.events.insert(id, retained);
+                self.expire_at(id, time);
+            }
+        }
+    }
+
+    fn label(&mut self, target: Id, arrival: Arrival, effects: &mut Effects) {
+        let event = arrival.event;
+        self.metrics.labels.add(1);
+        let available_at = self.available_slot.and_then(|slot| event.int(slot)).unwrap_or(event.time);
+        let fraud = self.value_slot.and_then(|slot| event.int(slot)).is_some_and(|value| value != 0);
+        let record = (available_at, event.id, fraud);
+        let Some(retained) = self.events.get_mut(&target) else {
+            if event.op != Op::Withdraw {
+                let time = event.time;
+                match self.waiting.get_mut(&target) {
+                    Some(waiting) => waiting.push((record, Arc::new(event))),
+                    None => drop(self.waiting.insert(target, vec![(record, Arc::new(event))])),
+                }
+                self.expire_at(target, time);
+            }
+            return;
+        };
+        let before = retained.label();
+        retained.labels.retain(|&(_, id, _)| id != event.id);
+        if event.op != Op::Withdraw {
+            retained.labels.push(record);
+        }
+        if retained.live() && retained.label() != before {
+            retained.arrived_ns = arrival.arrived_ns;
+            effects.changes.push(change(retained, Verb::Relabel, Cause::Label));
+        }
+    }
+
+    fn touch(&mut self, epoch: Epoch, id: Id, cause: Cause, effects: &mut Effects) {
+        let id = self.owner.ids.of(id);
+        match self.events.get_mut(&id) {
+            Some(retained) if retained.live() && retained.epoch != epoch => {
+                (retained.epoch, retained.asked) = (epoch, effects.changes.len());
+                let mut read = change(retained, Verb::Read, cause);
+                read.ticket = 0;
+                effects.changes.push(read);
+            }
+            Some(_) => {}
+            None => self.metrics.revisions_missed.add(1),
+        }
+    }
+
+    fn expire_at(&mut self, id: Id, time: i64) {
+        let slice = (self.horizons.by_id_ms / SLICES_PER_RETENTION).max(1);
+        self.expiring.entry(time.div_euclid(slice)).or_default().push(id);
+    }
+
+    /// Drops what the retention has passed: whole slices of event time, each id once.
+    fn expire(&mut self, watermark: i64, rejects: &mut Vec<Reject>) {
+        let slice = (self.horizons.by_id_ms / SLICES_PER_RETENTION).max(1);
+        let bound = watermark.saturating_sub(self.horizons.by_id_ms);
+        while let Some(entry) = self.expiring.first_entry() {
+            if entry.key().saturating_add(1).saturating_mul(slice) > bound {
+                break;
+            }
+            for id in entry.remove() {
+                // A corrected event may have moved to a later slice.
+                if self.events.get(&id).is_some_and(|retained| retained.event.time < bound) {
+                    self.events.remove(&id);
+                }
+                for (_, event) in self.waiting.remove(&id).unwrap_or_default() {
+                    self.metrics.orphan_labels.add(1);
+                    let message = "the labelled event never came within the retention".to_owned();
+                    rejects.push(self.reject(&event, u32::MAX, 0, RejectReason::OrphanLabel, message));
+                }
+            }
+        }
+        self.metrics.retained_events.set_own(self.events.len() as u64);
+    }
+
+    fn reject(&self, event: &Event, partition: u32, offset: u64, reason: RejectReason, message: String) -> Reject {
+        let raw = event.id_text(&self.schema).into_bytes();
+        Reject { partition, offset, timestamp_ms: event.time, reason, message, raw }
+    }
+}
+
+/// Any ticket if the event is scored; numbers are given out at the end of the epoch.
+fn asks(schema: &Schema, event: &Event) -> u32 {
+    if schema.is_scored(event.kind) { 0 } else { NO_TICKET }
+}
+
+/// Takes back the row that this epoch asked for; says whether it was the first of this event.
+fn void(old: &mut Retained, epoch: Epoch, effects: &mut Effects) -> bool {
+    if old.epoch != epoch {
+        return false;
+    }
+    let asked = &mut effects.changes[old.asked];
+    asked.ticket = NO_TICKET;
+    asked.cause == Cause::Arrival && asked.verb == Verb::Insert
+}
+
+fn change(retained: &Retained, verb: Verb, cause: Cause) -> Change {
+    let event = retained.event.clone();
+    Change { event, label: retained.label(), verb, ticket: NO_TICKET, cause, arrived_ns: retained.arrived_ns }
+}

@@ -1,0 +1,94 @@
+//! A hash map in pieces, so that growth never stalls: one piece rehashes at a time.
+
+use std::hash::{BuildHasherDefault, Hasher};
+
+use hashbrown::HashMap;
+
+use crate::event::Id;
+
+const SHARDS: usize = 64;
+
+/// Values by event id. With ten million entries a rehash moves a 64th of them.
+#[derive(Debug)]
+pub struct ShardedMap<V> {
+    shards: Vec<HashMap<Id, V, BuildHasherDefault<Routed>>>,
+    len: usize,
+}
+
+impl<V> Default for ShardedMap<V> {
+    fn default() -> Self {
+        ShardedMap { shards: (0..SHARDS).map(|_| HashMap::default()).collect(), len: 0 }
+    }
+}
+
+impl<V> ShardedMap<V> {
+    fn shard(id: &Id) -> usize {
+        (id.route() >> 40) as usize % SHARDS
+    }
+
+    /// The value of an id.
+    pub fn get_mut(&mut self, id: &Id) -> Option<&mut V> {
+        self.shards[Self::shard(id)].get_mut(id)
+    }
+
+    /// The value of an id.
+    pub fn get(&self, id: &Id) -> Option<&V> {
+        self.shards[Self::shard(id)].get(id)
+    }
+
+    /// Sets the value of an id and returns the one before.
+    pub fn insert(&mut self, id: Id, value: V) -> Option<V> {
+        let old = self.shards[Self::shard(&id)].insert(id, value);
+        self.len += old.is_none() as usize;
+        old
+    }
+
+    /// Removes an id. A shard that has become mostly empty gives its memory back.
+    pub fn remove(&mut self, id: &Id) -> Option<V> {
+        let shard = &mut self.shards[Self::shard(id)];
+        let old = shard.remove(id);
+        self.len -= old.is_some() as usize;
+        if old.is_some() && shard.capacity() > 64 && shard.len() * 8 < shard.capacity() {
+            shard.shrink_to(shard.len() * 2);
+        }
+        old
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes of the tables themselves.
+    pub fn table_bytes(&self) -> usize {
+        self.shards.iter().map(|shard| shard.allocation_size()).sum()
+    }
+}
+
+/// Takes the hash that an id brings along.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Routed(u64);
+
+impl Hasher for Routed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        let product = u128::from(self.0 ^ word ^ 0x9e37_79b9_7f4a_7c15) * u128::from(0xe703_7ed1_a0b4_28db_u64);
+        self.0 = (product >> 64) as u64 ^ product as u64;
+    }
+}
