@@ -4,11 +4,13 @@
 #![deny(missing_docs)]
 
 pub mod arrange;
+pub mod dataflow;
 pub mod decode;
 pub mod epoch;
 pub mod event;
 pub mod feature;
 pub mod operators;
+pub mod pipeline;
 pub mod runtime;
 pub mod score;
 pub mod sink;

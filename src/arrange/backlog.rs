@@ -57,7 +57,11 @@ impl Backlog {
 
     /// Walks the stretches until `budget` rows are visited. `walk` visits the rows of a stretch, at most so many, and
     /// returns how many it visited and where it stopped, or `None` if it came to the end.
-    pub fn repair(&mut self, mut budget: usize, mut walk: impl FnMut(u16, Key, Stretch, usize) -> (usize, Option<(i64, Id)>)) {
+    pub fn repair(
+        &mut self,
+        mut budget: usize,
+        mut walk: impl FnMut(u16, Key, Stretch, usize) -> (usize, Option<(i64, Id)>),
+    ) {
         while budget > 0 {
             let Some((plan, key)) = self.turns.pop_front() else { return };
             let Some(dirty) = self.dirty.get_mut(&(plan, key)) else { continue };

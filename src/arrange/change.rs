@@ -87,6 +87,8 @@ pub struct Change {
     pub verb: Verb,
     /// The place of its row in this epoch's rows on this worker; [`NO_TICKET`] if no row is asked for.
     pub ticket: u32,
+    /// Rows of this event asked for before this one.
+    pub row_revision: u32,
     /// Why.
     pub cause: Cause,
     /// When the record behind it was taken in, nanoseconds on the process's clock.

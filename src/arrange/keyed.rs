@@ -119,7 +119,13 @@ const EPOCHS_PER_REPORT: u32 = 256;
 const EXPIRE_KEYS_MIN: usize = 16;
 
 impl Keys {
-    fn new(plans: Arc<[Arc<KeyPlan>]>, settings: KeyedSettings, metrics: Arc<Metrics>, here: u32, peers: usize) -> Self {
+    fn new(
+        plans: Arc<[Arc<KeyPlan>]>,
+        settings: KeyedSettings,
+        metrics: Arc<Metrics>,
+        here: u32,
+        peers: usize,
+    ) -> Self {
         let stores = plans.iter().map(|plan| (plan.clone(), Store::new(plan.clone()))).collect();
         Keys {
             stores,
@@ -224,7 +230,8 @@ impl Keys {
         self.metrics.late.add((cause == Cause::LateEvent) as u64);
         let key_plan = &self.stores[plan as usize].0;
         let first = request.time.saturating_add(key_plan.lag_ms_min);
-        let mut after = if key_plan.lag_ms_min > 0 { (first - 1, Id { hi: u64::MAX, lo: u64::MAX }) } else { (first, request.id) };
+        let mut after =
+            if key_plan.lag_ms_min > 0 { (first - 1, Id { hi: u64::MAX, lo: u64::MAX }) } else { (first, request.id) };
         let all_time = key_plan.features.iter().any(|feature| feature.window_ms.is_none());
         let reach = if all_time { i64::MAX } else { request.time.saturating_add(key_plan.window_ms_max) };
         let until_ms = reach.min(self.time_max);
@@ -299,4 +306,3 @@ impl Replies {
 fn as_floats(words: &mut [u64]) -> &mut [f64] {
     bytemuck::cast_slice_mut(words)
 }
-

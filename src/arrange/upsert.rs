@@ -13,7 +13,6 @@
 //! that became available last holds (ties by the label's id). An event whose time is further behind the watermark than
 //! the horizon goes to the side output, with its content.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -26,7 +25,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use crate::decode::{Reject, RejectReason};
 use crate::epoch::{Epoch, Watermarks};
 use crate::event::{Event, Id, IdType, Op, Role, Schema, Slot};
-use crate::operators::{Epochs, ShardedMap};
+use crate::operators::{Epochs, Expiring, ShardedMap};
 use crate::runtime::metrics::Metrics;
 
 use super::change::{Cause, Change, Label, NO_TICKET, Verb};
@@ -171,6 +170,8 @@ struct Retained {
     /// The change of `epoch` that asks for this event's row, so that there is one row per transaction and epoch.
     asked: usize,
     epoch: Epoch,
+    /// Rows asked for so far.
+    rows: u32,
     arrived_ns: u64,
 }
 
@@ -198,13 +199,9 @@ struct EventsById {
     horizons: Horizons,
     events: ShardedMap<Retained>,
     waiting: ShardedMap<Vec<(LabelRecord, Arc<Event>)>>,
-    /// Ids by the event-time slice in which they expire.
-    expiring: BTreeMap<i64, Vec<Id>>,
+    expiring: Expiring,
     metrics: Arc<Metrics>,
 }
-
-/// Slices of event time in which ids expire together.
-const SLICES_PER_RETENTION: i64 = 64;
 
 impl EventsById {
     fn new(schema: Arc<Schema>, horizons: Horizons, metrics: Arc<Metrics>) -> Self {
@@ -216,7 +213,7 @@ impl EventsById {
             horizons,
             events: ShardedMap::default(),
             waiting: ShardedMap::default(),
-            expiring: BTreeMap::new(),
+            expiring: Expiring::new(horizons.by_id_ms),
             metrics,
         }
     }
@@ -269,10 +266,9 @@ impl EventsById {
         old.arrived_ns = arrival.arrived_ns;
         let (asked, moved) = (effects.changes.len(), old.event.time);
         (old.epoch, old.asked) = (epoch, asked);
-        let mut insert = change(old, Verb::Insert, cause);
-        insert.ticket = asks(&self.schema, &old.event);
+        let insert = asking(&self.schema, old, Verb::Insert, cause);
         effects.changes.push(insert);
-        self.expire_at(id, moved);
+        self.expiring.put(id, moved);
     }
 
     fn insert(&mut self, epoch: Epoch, watermark: i64, id: Id, arrival: Arrival, effects: &mut Effects) {
@@ -291,12 +287,10 @@ impl EventsById {
         let waiting = if self.waiting.is_empty() { None } else { self.waiting.remove(&id) };
         let labels = waiting.unwrap_or_default().into_iter().map(|(record, _)| record).collect();
         let asked = effects.changes.len();
-        let retained = Retained { op: event.op, event: Arc::new(event), labels, asked, epoch, arrived_ns };
-        let mut insert = change(&retained, Verb::Insert, Cause::Arrival);
-        insert.ticket = asks(&self.schema, &retained.event);
-        effects.changes.push(insert);
+        let mut retained = Retained { op: event.op, event: Arc::new(event), labels, asked, epoch, rows: 0, arrived_ns };
+        effects.changes.push(asking(&self.schema, &mut retained, Verb::Insert, Cause::Arrival));
         self.events.insert(id, retained);
-        self.expire_at(id, time);
+        self.expiring.put(id, time);
     }
 
     fn withdraw(&mut self, epoch: Epoch, watermark: i64, arrival: Arrival, effects: &mut Effects) {
@@ -316,9 +310,9 @@ impl EventsById {
                 let time = event.time.max(watermark);
                 let labels = Vec::new();
                 let retained =
-                    Retained { op: Op::Withdraw, event: Arc::new(event), labels, asked: 0, epoch, arrived_ns };
+                    Retained { op: Op::Withdraw, event: Arc::new(event), labels, asked: 0, epoch, rows: 0, arrived_ns };
                 self.events.insert(id, retained);
-                self.expire_at(id, time);
+                self.expiring.put(id, time);
             }
         }
     }
@@ -336,7 +330,7 @@ impl EventsById {
                     Some(waiting) => waiting.push((record, Arc::new(event))),
                     None => drop(self.waiting.insert(target, vec![(record, Arc::new(event))])),
                 }
-                self.expire_at(target, time);
+                self.expiring.put(target, time);
             }
             return;
         };
@@ -356,8 +350,7 @@ impl EventsById {
         match self.events.get_mut(&id) {
             Some(retained) if retained.live() && retained.epoch != epoch => {
                 (retained.epoch, retained.asked) = (epoch, effects.changes.len());
-                let mut read = change(retained, Verb::Read, cause);
-                read.ticket = 0;
+                let read = asking(&self.schema, retained, Verb::Read, cause);
                 effects.changes.push(read);
             }
             Some(_) => {}
@@ -365,20 +358,11 @@ impl EventsById {
         }
     }
 
-    fn expire_at(&mut self, id: Id, time: i64) {
-        let slice = (self.horizons.by_id_ms / SLICES_PER_RETENTION).max(1);
-        self.expiring.entry(time.div_euclid(slice)).or_default().push(id);
-    }
-
-    /// Drops what the retention has passed: whole slices of event time, each id once.
+    /// Drops what the retention has passed.
     fn expire(&mut self, watermark: i64, rejects: &mut Vec<Reject>) {
-        let slice = (self.horizons.by_id_ms / SLICES_PER_RETENTION).max(1);
-        let bound = watermark.saturating_sub(self.horizons.by_id_ms);
-        while let Some(entry) = self.expiring.first_entry() {
-            if entry.key().saturating_add(1).saturating_mul(slice) > bound {
-                break;
-            }
-            for id in entry.remove() {
+        let bound = self.expiring.bound(watermark);
+        while let Some(ids) = self.expiring.take(watermark) {
+            for id in ids {
                 // A corrected event may have moved to a later slice.
                 if self.events.get(&id).is_some_and(|retained| retained.event.time < bound) {
                     self.events.remove(&id);
@@ -399,22 +383,34 @@ impl EventsById {
     }
 }
 
-/// Any ticket if the event is scored; numbers are given out at the end of the epoch.
-fn asks(schema: &Schema, event: &Event) -> u32 {
-    if schema.is_scored(event.kind) { 0 } else { NO_TICKET }
-}
-
 /// Takes back the row that this epoch asked for; says whether it was the first of this event.
 fn void(old: &mut Retained, epoch: Epoch, effects: &mut Effects) -> bool {
-    if old.epoch != epoch {
+    if old.epoch != epoch || old.rows == 0 {
         return false;
     }
-    let asked = &mut effects.changes[old.asked];
-    asked.ticket = NO_TICKET;
-    asked.cause == Cause::Arrival && asked.verb == Verb::Insert
+    old.rows -= 1;
+    effects.changes[old.asked].ticket = NO_TICKET;
+    old.rows == 0
+}
+
+/// A change that asks for the event's row, if the event is of a scored kind. Tickets are numbered at the end.
+fn asking(schema: &Schema, retained: &mut Retained, verb: Verb, cause: Cause) -> Change {
+    let mut change = change(retained, verb, cause);
+    if schema.is_scored(retained.event.kind) {
+        change.ticket = 0;
+        retained.rows += 1;
+    }
+    change
 }
 
 fn change(retained: &Retained, verb: Verb, cause: Cause) -> Change {
-    let event = retained.event.clone();
-    Change { event, label: retained.label(), verb, ticket: NO_TICKET, cause, arrived_ns: retained.arrived_ns }
+    Change {
+        event: retained.event.clone(),
+        label: retained.label(),
+        verb,
+        ticket: NO_TICKET,
+        row_revision: retained.rows,
+        cause,
+        arrived_ns: retained.arrived_ns,
+    }
 }

@@ -1,7 +1,9 @@
 //! Extensions of timely and differential that know nothing of fraud.
 
 mod epochs;
+mod expiring;
 mod shards;
 
 pub use epochs::Epochs;
+pub use expiring::Expiring;
 pub use shards::ShardedMap;

@@ -1,0 +1,204 @@
+//! What a dataflow builds with: collections, shared arrangements, features, scores, outputs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
+use differential_dataflow::trace::implementations::ValSpine;
+use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
+use serde::Serialize;
+use timely::dataflow::operators::vec::Map;
+use timely::dataflow::operators::{Concatenate, Probe, probe};
+use timely::dataflow::{Scope, Stream};
+
+use crate::arrange::change::{Change, Verb};
+use crate::arrange::keyed::{Keyed, KeyedSettings, keyed};
+use crate::arrange::project::project;
+use crate::arrange::upsert::Touched;
+use crate::epoch::{Epoch, Watermarks};
+use crate::event::{Event, Key, Schema};
+use crate::feature::assemble::{Rows, assemble};
+use crate::feature::{FeatureSet, KeyPlan};
+use crate::pipeline::{EngineSettings, Ports};
+use crate::runtime::metrics::Metrics;
+use crate::score::revise::revise;
+use crate::sink::port::{CollectionUpdate, deliver};
+
+use super::{BuildError, Setup};
+
+/// Events arranged by a key, shared by everyone who asks for the same key.
+pub type EventsBy<'scope> = Arranged<'scope, TraceAgent<ValSpine<Key, Event, Epoch, isize>>>;
+
+/// The assembled rows of a dataflow's features.
+#[derive(Clone)]
+pub struct Features<'scope> {
+    /// One [`Rows`] per epoch and worker.
+    pub rows: Stream<'scope, Epoch, Vec<Rows>>,
+    /// Names, in order.
+    pub columns: Vec<String>,
+}
+
+/// Handed to [`super::Dataflow::build`].
+pub struct Context<'scope> {
+    scope: Scope<'scope, Epoch>,
+    setup: Setup,
+    settings: EngineSettings,
+    changes: Stream<'scope, Epoch, Vec<Change>>,
+    features: FeatureSet,
+    plans: Arc<[Arc<KeyPlan>]>,
+    retention_ms: i64,
+    watermarks: Watermarks,
+    metrics: Arc<Metrics>,
+    ports: Ports,
+    probe: probe::Handle<Epoch>,
+    touched: Vec<Stream<'scope, Epoch, Vec<Touched>>>,
+    by_field: BTreeMap<String, EventsBy<'scope>>,
+}
+
+/// What the pipeline gives a context.
+pub(crate) struct Parts<'scope> {
+    pub scope: Scope<'scope, Epoch>,
+    pub setup: Setup,
+    pub settings: EngineSettings,
+    pub changes: Stream<'scope, Epoch, Vec<Change>>,
+    pub features: FeatureSet,
+    pub plans: Arc<[Arc<KeyPlan>]>,
+    pub retention_ms: i64,
+    pub watermarks: Watermarks,
+    pub metrics: Arc<Metrics>,
+    pub ports: Ports,
+    pub probe: probe::Handle<Epoch>,
+}
+
+impl<'scope> Context<'scope> {
+    pub(crate) fn new(parts: Parts<'scope>) -> Self {
+        let Parts { scope, setup, settings, changes, features, plans, retention_ms, watermarks, metrics, ports, probe } =
+            parts;
+        let (touched, by_field) = (Vec::new(), BTreeMap::new());
+        Context {
+            scope,
+            setup,
+            settings,
+            changes,
+            features,
+            plans,
+            retention_ms,
+            watermarks,
+            metrics,
+            ports,
+            probe,
+            touched,
+            by_field,
+        }
+    }
+
+    /// The timely scope, for operators of your own.
+    pub fn scope(&self) -> Scope<'scope, Epoch> {
+        self.scope
+    }
+
+    /// The schema.
+    pub fn schema(&self) -> &Arc<Schema> {
+        &self.setup.schema
+    }
+
+    /// Schema and parameters.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// Every retained event as a collection: a correction is a removal and an insertion, a withdrawal a removal. Events
+    /// that the retention has passed are not removed from it.
+    pub fn events(&self) -> VecCollection<'scope, Epoch, Event> {
+        let updates = self.changes.clone().flat_map(|change: Change| {
+            let diff = match change.verb {
+                Verb::Insert => 1,
+                Verb::Remove => -1,
+                Verb::Relabel | Verb::Read => 0,
+            };
+            (diff != 0).then(|| ((*change.event).clone(), diff))
+        });
+        timestamped(updates).as_collection()
+    }
+
+    /// Events arranged by a field. Asking twice gives the same arrangement. Events without the field are left out.
+    pub fn events_by(&mut self, field: &str) -> Result<EventsBy<'scope>, BuildError> {
+        if let Some(arranged) = self.by_field.get(field) {
+            return Ok(arranged.clone());
+        }
+        let schema = self.setup.schema.clone();
+        let slot = schema.slot(field).ok_or_else(|| {
+            BuildError(format!("events_by(\"{field}\"): the schema '{}' has no such field", schema.name()))
+        })?;
+        let keyed = self.events().flat_map(move |event| event.key(slot, &schema).map(|key| (key, event)));
+        let arranged: EventsBy<'scope> = keyed.arrange_by_key_named(&format!("events by {field}"));
+        self.by_field.insert(field.to_owned(), arranged.clone());
+        Ok(arranged)
+    }
+
+    /// Builds the operators of the dataflow's features and returns the assembled rows.
+    pub fn features(&mut self) -> Features<'scope> {
+        let requests = project(self.changes.clone(), self.plans.clone(), self.setup.schema.clone());
+        let settings = KeyedSettings { repair_rows_max: self.settings.repair_rows_max, late_ms: self.settings.late_ms };
+        let (plans, watermarks) = (self.plans.clone(), self.watermarks.clone());
+        let Keyed { slices, touched } = keyed(requests, plans, settings, watermarks, self.metrics.clone());
+        self.touched.push(touched);
+        let rows = assemble(self.changes.clone(), slices, self.features.clone(), self.plans.clone());
+        let columns = self.features.columns();
+        if let Some(port) = self.ports.features.take() {
+            deliver(rows.clone(), "Feature log", port).probe_with(&self.probe);
+        }
+        Features { rows, columns }
+    }
+
+    /// Scores the rows with the deployed models and emits the scored diffs. Without a model nothing is scored: the
+    /// feature rows are the output.
+    pub fn score(&mut self, features: &Features<'scope>) -> Result<(), BuildError> {
+        let Some(scorer) = self.settings.scorer.clone() else {
+            features.rows.clone().probe_with(&self.probe);
+            return Ok(());
+        };
+        let (watermarks, metrics) = (self.watermarks.clone(), self.metrics.clone());
+        let diffs = revise(features.rows.clone(), scorer, self.retention_ms, watermarks, metrics);
+        match self.ports.scored.take() {
+            Some(port) => deliver(diffs, "Scored diffs", port).probe_with(&self.probe),
+            None => return Err(BuildError("score() may be called once".into())),
+        };
+        Ok(())
+    }
+
+    /// Emits a collection: each update leaves as one record with key, value (as JSON), diff and epoch.
+    pub fn output<D>(&mut self, name: &'static str, collection: VecCollection<'scope, Epoch, (String, D)>)
+    where
+        D: ExchangeData + Serialize + std::hash::Hash,
+    {
+        let Some(port) = self.ports.collections.clone() else { return };
+        let updates = collection.consolidate().inner.map(move |((key, value), epoch, diff)| {
+            let value = serde_json::to_string(&value).unwrap_or_else(|error| format!("\"{error}\""));
+            CollectionUpdate { name, key, value, epoch, diff }
+        });
+        deliver(updates, name, port()).probe_with(&self.probe);
+    }
+
+    /// All requests to read transactions again.
+    pub(crate) fn finish(self) -> Stream<'scope, Epoch, Vec<Touched>> {
+        self.scope.concatenate(self.touched)
+    }
+}
+
+/// Gives updates the time of the message that carries them.
+fn timestamped<'scope, D: 'static>(
+    updates: Stream<'scope, Epoch, Vec<(D, isize)>>,
+) -> Stream<'scope, Epoch, Vec<(D, Epoch, isize)>> {
+    use timely::container::CapacityContainerBuilder;
+    use timely::dataflow::channels::pact::Pipeline;
+    use timely::dataflow::operators::generic::Operator;
+    updates.unary::<CapacityContainerBuilder<Vec<_>>, _, _, _>(Pipeline, "Timestamp", |_, _| {
+        |input, output| {
+            input.for_each(|capability, data| {
+                let Some(&epoch) = capability.least() else { return };
+                output.session(&capability).give_iterator(data.drain(..).map(|(item, diff)| (item, epoch, diff)));
+            });
+        }
+    })
+}

@@ -1,0 +1,93 @@
+//! The researcher's interface: one file is one dataflow.
+//!
+//! A dataflow says what its events look like ([`Dataflow::schema`]), which features it computes ([`Dataflow::features`])
+//! and, if it does more than score them, builds the rest of its graph on real differential collections
+//! ([`Dataflow::build`]). `dataflows/README.md` walks through one in ten minutes.
+
+mod context;
+mod parameters;
+
+use std::sync::Arc;
+
+use crate::event::{Event, Schema};
+use crate::feature::FeatureSet;
+
+pub(crate) use context::Parts;
+pub use context::{Context, EventsBy, Features};
+pub use parameters::{Parameter, Parameters};
+
+/// What a dataflow is built for: the schema it reads and the parameters it was given.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The resolved schema.
+    pub schema: Arc<Schema>,
+    /// Values of the dataflow's parameters.
+    pub parameters: Parameters,
+}
+
+/// Changes an event before it enters the engine; must depend on the event alone.
+pub type Prepare = Arc<dyn Fn(&mut Event) + Send + Sync>;
+
+/// A dataflow: from events to scores, or to any other collection.
+pub trait Dataflow: Send + Sync {
+    /// The name on the command line; the file is called the same.
+    fn name(&self) -> &'static str;
+
+    /// The question it answers, in one line.
+    fn about(&self) -> &'static str;
+
+    /// The default schema, as TOML (see `event::schema`).
+    fn schema(&self) -> &'static str;
+
+    /// What `--set name.key=value` may set.
+    fn parameters(&self) -> Vec<Parameter> {
+        Vec::new()
+    }
+
+    /// The model that scores the rows unless `--model` names another: `name` or `name@version`.
+    fn model(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The features of each scored event.
+    fn features(&self, _setup: &Setup) -> Result<FeatureSet, BuildError> {
+        Ok(FeatureSet::new())
+    }
+
+    /// A change to every event before it enters the engine.
+    fn prepare(&self, _setup: &Setup) -> Result<Option<Prepare>, BuildError> {
+        Ok(None)
+    }
+
+    /// Builds the graph. The default assembles the features and scores them.
+    fn build(&self, context: &mut Context<'_>) -> Result<(), BuildError> {
+        let features = context.features();
+        context.score(&features)
+    }
+
+    /// What [`Context::output`] must have emitted after these events, from scratch: (key, value as JSON), sorted. Features
+    /// need no oracle of their own: the test kit computes them by their definition.
+    fn oracle(&self, _setup: &Setup, _events: &[Event]) -> Vec<(String, String)> {
+        Vec::new()
+    }
+}
+
+/// Why a dataflow could not be built. One line that says what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BuildError(pub String);
+
+impl From<String> for BuildError {
+    fn from(reason: String) -> Self {
+        BuildError(reason)
+    }
+}
+
+/// What a dataflow file needs: `use deltawatch::dataflow::prelude::*;`.
+pub mod prelude {
+    pub use super::{BuildError, Context, Dataflow, Parameter, Parameters, Prepare, Setup};
+    pub use crate::epoch::Epoch;
+    pub use crate::event::{Event, Id, Key, Schema, Slot};
+    pub use crate::feature::{FeatureSet, Filter, Measure, Velocity, Window};
+    pub use differential_dataflow::VecCollection;
+}

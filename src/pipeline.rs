@@ -1,0 +1,130 @@
+//! START HERE: the path of an event, from arrival to scored diff.
+//!
+//! ```text
+//!  ① source ─► ② decode ─► ③ epoch ─► input        (runtime::worker, outside the graph)
+//!                                       │
+//!   ┌───────────────── the graph, one copy per worker ─────────────────────────────────────┐
+//!   │  arrivals ─► [upsert] ─ changes ─► [project] ─► [keyed] ─► [assemble] ─► [score] ─► ⑦ │
+//!   │                 ▲                                  │                                 │
+//!   │                 └────────── touched ids ───────────┘                                 │
+//!   └──────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! The boxes: [`crate::arrange::upsert`], [`crate::arrange::project`], [`crate::arrange::keyed`],
+//! [`crate::feature::assemble`], [`crate::score::revise`], [`crate::sink::port`]. What a dataflow adds to them is its
+//! own `build` (see [`crate::dataflow`]).
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::operators::core::input::Handle;
+use timely::dataflow::operators::{ConnectLoop, Feedback, Input, Probe, probe};
+use timely::worker::Worker;
+
+use crate::arrange::upsert::{Arrival, Horizons, Upserted, upsert};
+use crate::dataflow::{BuildError, Context, Dataflow, Setup};
+use crate::decode::Reject;
+use crate::epoch::{Epoch, Watermarks};
+use crate::feature::assemble::Rows;
+use crate::runtime::metrics::Metrics;
+use crate::score::assessment::ScoredDiff;
+use crate::score::scorer::Scorer;
+use crate::sink::port::{CollectionUpdate, Port, deliver};
+
+/// How the engine runs a dataflow.
+#[derive(Clone)]
+pub struct EngineSettings {
+    /// How far behind the watermark an event may be and still be taken in, milliseconds.
+    pub late_ms: i64,
+    /// How long after its event a label may come, milliseconds: events are kept by id for it if features look at labels.
+    pub label_ms: i64,
+    /// Touched rows read again per epoch and worker.
+    pub repair_rows_max: usize,
+    /// The deployed models; none leaves rows unscored.
+    pub scorer: Option<Scorer>,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        EngineSettings { late_ms: 3_600_000, label_ms: 30 * 86_400_000, repair_rows_max: 256, scorer: None }
+    }
+}
+
+/// Where the graph's outputs go, per worker.
+pub struct Ports {
+    /// Scored diffs.
+    pub scored: Option<Port<ScoredDiff>>,
+    /// Rejects of the decoder, events beyond the horizon.
+    pub rejects: Option<Port<Reject>>,
+    /// Assembled rows, if they are logged.
+    pub features: Option<Port<Rows>>,
+    /// Collections that the dataflow emits.
+    pub collections: Option<Rc<dyn Fn() -> Port<CollectionUpdate>>>,
+}
+
+/// The handles of a built graph.
+pub struct Engine {
+    /// Arrivals go in here.
+    pub arrivals: Handle<Epoch, CapacityContainerBuilder<Vec<Arrival>>>,
+    /// Rejects of the decoder go in here.
+    pub rejects: Handle<Epoch, CapacityContainerBuilder<Vec<Reject>>>,
+    /// Watermarks are set here before an epoch is closed.
+    pub watermarks: Watermarks,
+    /// Epochs behind this frontier have left the engine.
+    pub probe: probe::Handle<Epoch>,
+}
+
+impl Engine {
+    /// Closes an epoch: nothing more comes for it.
+    pub fn close(&mut self, epoch: Epoch, watermark_ms: i64) {
+        self.watermarks.set(epoch, watermark_ms);
+        self.arrivals.advance_to(epoch + 1);
+        self.rejects.advance_to(epoch + 1);
+    }
+}
+
+/// Builds the graph of a dataflow on this worker. Every worker must build the same.
+pub fn build(
+    worker: &mut Worker,
+    dataflow: &dyn Dataflow,
+    setup: &Setup,
+    settings: &EngineSettings,
+    mut ports: Ports,
+    metrics: &Arc<Metrics>,
+) -> Result<Engine, BuildError> {
+    let features = dataflow.features(setup)?;
+    let plans: Arc<[_]> = features.plans(&setup.schema)?.into();
+    let revise_ms = plans.iter().map(|plan| plan.revise_ms).max().unwrap_or(0);
+    let label_ms = if plans.iter().any(|plan| plan.uses_labels) { settings.label_ms } else { 0 };
+    let horizons = Horizons { late_ms: settings.late_ms, by_id_ms: (settings.late_ms + revise_ms).max(label_ms) };
+    let (watermarks, probe) = (Watermarks::default(), probe::Handle::new());
+
+    worker.dataflow_named::<Epoch, _, _>(dataflow.name(), |scope| {
+        let (arrivals, arriving) = scope.new_input();
+        let (rejects, rejected) = scope.new_input();
+        let (touched, again) = scope.feedback(1);
+        let Upserted { changes, rejects: too_late } =
+            upsert(arriving, again, setup.schema.clone(), horizons, watermarks.clone(), metrics.clone());
+        if let Some(port) = ports.rejects.take() {
+            use timely::dataflow::operators::Concat;
+            deliver(rejected.concat(too_late), "Rejects", port).probe_with(&probe);
+        }
+        let mut context = Context::new(crate::dataflow::Parts {
+            scope,
+            setup: setup.clone(),
+            settings: settings.clone(),
+            changes,
+            features,
+            plans,
+            retention_ms: horizons.by_id_ms,
+            watermarks: watermarks.clone(),
+            metrics: metrics.clone(),
+            ports,
+            probe: probe.clone(),
+        });
+        dataflow.build(&mut context)?;
+        context.finish().connect_loop(touched);
+        Ok(Engine { arrivals, rejects, watermarks, probe })
+    })
+}

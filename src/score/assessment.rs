@@ -1,0 +1,91 @@
+//! What the engine says of a transaction: the decision made at arrival, and what it would say now.
+
+use std::sync::Arc;
+
+use crate::arrange::change::Cause;
+use crate::epoch::Epoch;
+use crate::event::Event;
+
+/// What is done with a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// Let it pass.
+    Allow,
+    /// Have it looked at.
+    Review,
+    /// Stop it.
+    Block,
+}
+
+impl Action {
+    /// The name used in outputs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Action::Allow => "allow",
+            Action::Review => "review",
+            Action::Block => "block",
+        }
+    }
+}
+
+/// A feature that moved a score, with its value and its contribution to the log odds. Equal if the bits are: a missing
+/// value (NaN) equals itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Reason {
+    /// Column of the feature row.
+    pub column: u16,
+    /// The feature's value.
+    pub value: f64,
+    /// Contribution to the log odds, rounded to 1/1000.
+    pub contribution: f64,
+}
+
+impl PartialEq for Reason {
+    fn eq(&self, other: &Self) -> bool {
+        let bits = |reason: &Reason| (reason.column, reason.value.to_bits(), reason.contribution.to_bits());
+        bits(self) == bits(other)
+    }
+}
+
+/// What the engine says of a transaction, given what is known now. Compared as a whole: if it is equal, nothing is sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assessment {
+    /// The action that follows from the score.
+    pub action: Action,
+    /// The champion's score, in 1/16384.
+    pub score: u16,
+    /// Every deployed model's score, champion first, in 1/16384.
+    pub scores: Box<[u16]>,
+    /// What moved the champion's score most; only where the action is not `allow`.
+    pub reasons: Box<[Reason]>,
+}
+
+/// The decision made at arrival. It never changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// What was done.
+    pub action: Action,
+    /// The champion's score then, in 1/16384.
+    pub score: u16,
+}
+
+/// One output record: an assessment that holds (+1), one that no longer does (-1), or the end of a transaction.
+#[derive(Clone, Debug)]
+pub struct ScoredDiff {
+    /// The transaction.
+    pub event: Arc<Event>,
+    /// How often its assessment has changed.
+    pub revision: u32,
+    /// +1 or -1; 0 for the tombstone after a withdrawal.
+    pub diff: i8,
+    /// The epoch it belongs to.
+    pub epoch: Epoch,
+    /// Why.
+    pub cause: Cause,
+    /// The decision made at arrival.
+    pub decision: Decision,
+    /// What is said; `None` for a tombstone.
+    pub assessment: Option<Assessment>,
+    /// When the record behind it was taken in, nanoseconds on the process's clock.
+    pub arrived_ns: u64,
+}
