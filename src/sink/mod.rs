@@ -3,6 +3,12 @@
 //! Encoding happens on the workers; a [`Writer`] runs on a thread of its own behind a bounded channel and does nothing
 //! but IO. It may block: back-pressure reaches the workers through the channel.
 
+mod file;
+mod reject;
+
+pub use file::FileWriter;
+pub use reject::encode_reject;
+
 /// One encoded output record.
 #[derive(Clone, Debug)]
 pub struct OutputRecord {
@@ -51,4 +57,7 @@ pub enum SinkError {
     /// The outside world failed for good.
     #[error("{0}")]
     External(String),
+    /// Whoever read the output has gone (`| head`): stop, without complaint.
+    #[error("the reader of the output has gone")]
+    Closed,
 }
