@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{FieldType, Id, Key, Schema, Slot};
+use super::{FieldType, Id, IdType, Key, Schema, Slot};
 
 /// What a record asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -92,6 +92,17 @@ impl Event {
             && self.text == other.text
     }
 
+    /// The id that a label is about, comparable with [`Event::id`]; `None` where the record names none.
+    pub fn label_target(&self, schema: &Schema) -> Option<Id> {
+        let slot = schema.label_target_slot()?;
+        match (schema.id_type(), schema.field(slot).kind) {
+            (IdType::Int, FieldType::Int) => self.int(slot).map(|id| Id::from_int(id as u64)),
+            (IdType::Int, _) => self.text(slot).and_then(|text| text.parse().ok()).map(Id::from_int),
+            (IdType::Text, FieldType::Int) => self.int(slot).map(|id| Id::from_text(&(id as u64).to_string())),
+            (IdType::Text, _) => self.text(slot).map(Id::from_text),
+        }
+    }
+
     /// The id as it was written in the record.
     pub fn id_text(&self, schema: &Schema) -> String {
         match self.text(schema.id_slot()) {
@@ -132,6 +143,11 @@ impl EventBuilder {
         self.present >> slot.0 & 1 == 1
     }
 
+    /// The fields set so far, slot 0 in the lowest bit.
+    pub fn present(&self) -> u128 {
+        self.present
+    }
+
     /// The integer set for a field.
     pub fn int(&self, slot: Slot) -> Option<i64> {
         self.has(slot).then(|| self.cells[slot.0 as usize] as i64)
@@ -162,6 +178,12 @@ impl EventBuilder {
         let offset = self.text.len() as u64;
         self.text.push_str(value);
         self.set_int(slot, (offset << 32 | value.len() as u64) as i64);
+    }
+
+    /// Forgets what was set for one field.
+    pub fn unset(&mut self, slot: Slot) {
+        self.cells[slot.0 as usize] = 0;
+        self.present &= !(1 << slot.0);
     }
 
     /// The event, leaving the builder empty. Text is laid out in slot order, so that equal content is equal bytes.

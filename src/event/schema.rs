@@ -15,7 +15,12 @@
 //! role = "amount"                    # id | kind | op | time | rank | entity | amount | number | category | flag
 //!                                    # | label_target | label_value | available_at
 //! required = true
+//! kinds = ["payment", "refund"]      # kinds of records that the field belongs to; default: all
 //! ```
+//!
+//! A required field is demanded of the kinds it belongs to, with two exceptions that make labels easy to write: the
+//! label's own roles are demanded of records of kind `label` only (where the schema has that kind), and a `label` is
+//! asked for nothing else but its id and time unless a field names the kind. See [`Schema::demands`].
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -130,9 +135,12 @@ pub struct Field {
     /// How a time is written.
     #[serde(default)]
     pub format: TimeFormat,
-    /// Old paths that are read when `path` is absent (a renamed field).
+    /// Old paths that are read when `path` is absent (a renamed field), the first that is there.
     #[serde(default)]
     pub aliases: Vec<String>,
+    /// The kinds of records that the field belongs to: `required` and `default` apply to those only. Empty: all.
+    #[serde(default)]
+    pub kinds: Vec<String>,
 }
 
 /// A resolved schema.
@@ -146,6 +154,8 @@ pub struct Schema {
     slots: HashMap<String, Slot>,
     id: Slot,
     time: Slot,
+    label_target: Option<Slot>,
+    label_kind: Option<u16>,
 }
 
 /// Why a schema was refused.
@@ -248,6 +258,27 @@ impl Schema {
         if fields.iter().any(|f| f.role == Role::Rank) && field(id).kind != FieldType::Int {
             return Err("a rank column needs an id of type int".into());
         }
+        for field in fields.iter().filter(|field| matches!(field.role, Role::Kind | Role::Op)) {
+            if field.kind != FieldType::Text {
+                return Err(format!("field '{}' (role kind or op) must be of type text", field.name));
+            }
+        }
+        for field in fields.iter().filter(|field| field.role == Role::Rank) {
+            if field.kind != FieldType::Int {
+                return Err(format!("field '{}' (role rank) must be of type int", field.name));
+            }
+        }
+        for field in fields.iter().filter(|field| field.role == Role::LabelTarget) {
+            if !matches!(field.kind, FieldType::Int | FieldType::Text) {
+                return Err(format!("field '{}' (role label_target) must be of type int or text", field.name));
+            }
+            if fields.iter().any(|other| other.role == Role::Rank) {
+                return Err(format!(
+                    "field '{}' names ids by a label; that needs ids without a rank column",
+                    field.name
+                ));
+            }
+        }
         let mut kinds = file.kinds;
         let default_kind = file.default_kind.unwrap_or_else(|| "payment".into());
         if !kinds.contains(&default_kind) {
@@ -258,12 +289,28 @@ impl Schema {
                 return Err(format!("scored kind '{kind}' is not in kinds; add it there"));
             }
         }
+        for field in &fields {
+            if let Some(kind) = field.kinds.iter().find(|kind| !kinds.contains(kind)) {
+                return Err(format!(
+                    "field '{}' belongs to kind '{kind}', which is not in kinds; add it there",
+                    field.name
+                ));
+            }
+            if !field.kinds.is_empty() && matches!(field.role, Role::Id | Role::Time | Role::Kind | Role::Op) {
+                return Err(format!(
+                    "field '{}' (id, time, kind or op) belongs to every kind; remove its kinds",
+                    field.name
+                ));
+            }
+        }
         let scored = kinds
             .iter()
             .map(|kind| if file.scored.is_empty() { kind != "label" } else { file.scored.contains(kind) })
             .collect();
         let default_kind = kinds.iter().position(|kind| *kind == default_kind).unwrap_or(0) as u16;
-        Ok(Schema { name: file.name, fields, kinds, scored, default_kind, slots, id, time })
+        let label_target = only(&fields, Role::LabelTarget, "label_target")?;
+        let label_kind = kinds.iter().position(|kind| kind == "label").map(|index| index as u16);
+        Ok(Schema { name: file.name, fields, kinds, scored, default_kind, slots, id, time, label_target, label_kind })
     }
 
     /// The schema's name.
@@ -305,6 +352,33 @@ impl Schema {
     /// Whether ids are integers or text.
     pub fn id_type(&self) -> IdType {
         if self.field(self.id).kind == FieldType::Int { IdType::Int } else { IdType::Text }
+    }
+
+    /// The slot of the id that a label is about.
+    pub fn label_target_slot(&self) -> Option<Slot> {
+        self.label_target
+    }
+
+    /// Whether a field belongs to records of a kind.
+    pub fn belongs(&self, slot: Slot, kind: u16) -> bool {
+        let kinds = &self.field(slot).kinds;
+        kinds.is_empty() || kinds.contains(&self.kinds[kind as usize])
+    }
+
+    /// Whether a record of a kind is a reject without this field (withdrawals are asked for their id alone).
+    pub fn demands(&self, slot: Slot, kind: u16) -> bool {
+        let field = self.field(slot);
+        if matches!(field.role, Role::Id | Role::Time) {
+            return true;
+        }
+        if !field.required || !self.belongs(slot, kind) {
+            return false;
+        }
+        let of_labels = matches!(field.role, Role::LabelTarget | Role::LabelValue | Role::AvailableAt);
+        match self.label_kind {
+            Some(label) if field.kinds.is_empty() => of_labels == (kind == label),
+            _ => true,
+        }
     }
 
     /// The kinds of events, by index.

@@ -4,6 +4,11 @@
 //! but IO. It may block: back-pressure reaches the workers through the channel.
 
 pub mod port;
+mod file;
+mod reject;
+
+pub use file::FileWriter;
+pub use reject::encode_reject;
 
 /// One encoded output record.
 #[derive(Clone, Debug)]
@@ -53,4 +58,7 @@ pub enum SinkError {
     /// The outside world failed for good.
     #[error("{0}")]
     External(String),
+    /// Whoever read the output has gone (`| head`): stop, without complaint.
+    #[error("the reader of the output has gone")]
+    Closed,
 }

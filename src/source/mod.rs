@@ -6,8 +6,14 @@
 //! restart from the remap log reads on exactly where the log ends.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use crate::decode::CsvHeader;
 use crate::event::Event;
+
+mod file;
+
+pub use file::FileSource;
 
 /// A partition of a source. Files count from 0 in the order they were named.
 pub type Partition = u32;
@@ -32,8 +38,13 @@ pub struct Record {
 pub enum Payload {
     /// One JSON object.
     Json(Vec<u8>),
-    /// One CSV line, without the line end; fields stand as in the header that the decoder was given.
-    Csv(Vec<u8>),
+    /// One CSV record, without the line end, and the header of the file it stands in.
+    Csv {
+        /// The columns; every record of a file shares one.
+        header: Arc<CsvHeader>,
+        /// The record as it was read.
+        line: Vec<u8>,
+    },
     /// No content (a Kafka tombstone); ends as a reject, or advances the offset, as the decoder decides.
     Tombstone,
     /// An event that needs no decoding (generator, benches, tests).

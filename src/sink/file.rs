@@ -1,0 +1,122 @@
+//! Files and standard output as a sink: one record a line, gzip or zstd by ending.
+
+use std::fs::File;
+use std::io::{self, Write};
+
+use super::{OnAcknowledged, OutputRecord, SinkError, Writer};
+
+/// Lines are gathered up to this size before they are handed to the operating system.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// Compressed output is only handed on in full by a flush, which costs compression; one is forced after this many
+/// records.
+const UNACKNOWLEDGED_MAX: usize = 1 << 16;
+
+/// Zstandard's own default, fast and close in size to gzip's best.
+const ZSTD_LEVEL: i32 = 3;
+
+/// Writes records as lines. A tombstone is the line `{"key":KEY,"tombstone":true}`.
+///
+/// A record is acknowledged when the operating system has it. A compressed file gets its end when the writer is
+/// dropped.
+pub struct FileWriter {
+    name: String,
+    out: Box<dyn Write + Send>,
+    compressed: bool,
+    lines: Vec<u8>,
+    arrived_ns: Vec<u64>,
+    on_acknowledged: OnAcknowledged,
+    closed: bool,
+}
+
+impl FileWriter {
+    /// Creates (and empties) the file of this path, or takes standard output for `-`. `flag` is named in errors.
+    pub fn create(path: &str, flag: &str, on_acknowledged: OnAcknowledged) -> Result<Self, SinkError> {
+        let name = format!("{flag} {path}");
+        let cannot = |error: io::Error| SinkError::User(format!("{name}: cannot write it: {error}"));
+        let mut compressed = true;
+        let out: Box<dyn Write + Send> = if path == "-" {
+            compressed = false;
+            Box::new(io::stdout())
+        } else {
+            let file = File::create(path).map_err(cannot)?;
+            match path.to_ascii_lowercase().rsplit_once('.') {
+                Some((_, "gz")) => Box::new(flate2::write::GzEncoder::new(file, flate2::Compression::default())),
+                Some((_, "zst" | "zstd")) => {
+                    Box::new(zstd::Encoder::new(file, ZSTD_LEVEL).map_err(cannot)?.auto_finish())
+                }
+                _ => {
+                    compressed = false;
+                    Box::new(file)
+                }
+            }
+        };
+        Ok(FileWriter {
+            name,
+            out,
+            compressed,
+            lines: Vec::with_capacity(BUFFER_BYTES),
+            arrived_ns: Vec::new(),
+            on_acknowledged,
+            closed: false,
+        })
+    }
+
+    /// Hands the gathered lines on; acknowledges them once they are with the operating system.
+    fn hand_on(&mut self, all: bool) -> Result<(), SinkError> {
+        if self.closed {
+            return Err(SinkError::Closed);
+        }
+        let mut result = self.out.write_all(&self.lines);
+        self.lines.clear();
+        if result.is_ok() && (all || !self.compressed) {
+            result = self.out.flush();
+        }
+        match result {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.closed = true;
+                return Err(SinkError::Closed);
+            }
+            Err(error) => return Err(SinkError::External(format!("{}: cannot write: {error}", self.name))),
+        }
+        if all || !self.compressed {
+            self.arrived_ns.drain(..).for_each(&mut self.on_acknowledged);
+        }
+        Ok(())
+    }
+}
+
+impl Writer for FileWriter {
+    fn write(&mut self, record: OutputRecord) -> Result<(), SinkError> {
+        if self.closed {
+            return Err(SinkError::Closed);
+        }
+        match &record.payload {
+            Some(payload) => self.lines.extend_from_slice(payload),
+            None => {
+                let key = serde_json::Value::from(String::from_utf8_lossy(&record.key));
+                self.lines.extend_from_slice(format!("{{\"key\":{key},\"tombstone\":true}}").as_bytes());
+            }
+        }
+        self.lines.push(b'\n');
+        self.arrived_ns.push(record.arrived_ns);
+        let many = self.arrived_ns.len() >= UNACKNOWLEDGED_MAX;
+        if many || self.lines.len() >= BUFFER_BYTES { self.hand_on(many) } else { Ok(()) }
+    }
+
+    fn poll(&mut self) -> Result<(), SinkError> {
+        if self.lines.is_empty() { Ok(()) } else { self.hand_on(false) }
+    }
+
+    fn flush(&mut self) -> Result<(), SinkError> {
+        self.hand_on(true)
+    }
+}
+
+impl Drop for FileWriter {
+    fn drop(&mut self) {
+        // Whoever cares about errors has flushed before.
+        let _ = self.hand_on(true);
+    }
+}
