@@ -3,6 +3,8 @@
 //! Encoding happens on the workers; a [`Writer`] runs on a thread of its own behind a bounded channel and does nothing
 //! but IO. It may block: back-pressure reaches the workers through the channel.
 
+pub mod kafka;
+
 /// One encoded output record.
 #[derive(Clone, Debug)]
 pub struct OutputRecord {
