@@ -5,6 +5,8 @@
 //! channels, and the worker takes what is ready without ever blocking. Where a reader starts is given by offsets, so a
 //! restart from the remap log reads on exactly where the log ends.
 
+pub mod kafka;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -1,0 +1,276 @@
+//! Kafka as a sink: keyed records with epoch, diff and cause in headers, delivered in order per key.
+//!
+//! The producer is idempotent: a retry neither repeats a record nor reorders those of a key. A broker may be away for five
+//! minutes (`message.timeout.ms`) before a record counts as lost; the first record that is lost ends the writer, because
+//! going on would leave a gap that no one could see. Memory is bounded by 128 MiB or 100 000 records without
+//! acknowledgement; a full queue makes [`Writer::write`] wait.
+//!
+//! Headers are text: `epoch` (decimal), `diff` (`1` or `-1`) and, where there is one, `cause`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientContext;
+use rdkafka::client::Client;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::statistics::Statistics;
+
+use super::{OnAcknowledged, OutputRecord, SinkError, Writer};
+use crate::source::kafka::{Context, Health, KafkaConfig, is_refusal, partitions_of, topic_missing, unreachable};
+
+/// How long one poll waits while the queue is full or is being flushed.
+const POLL_WAIT: Duration = Duration::from_millis(1);
+
+/// The most delivery events that one call of [`Writer::poll`] serves.
+const EVENTS_PER_POLL_MAX: usize = 64;
+
+/// How long a topic that the broker creates by itself may take.
+const TOPIC_WAIT: Duration = Duration::from_secs(2);
+
+/// The longest single request while waiting for brokers.
+const REQUEST_MAX: Duration = Duration::from_secs(1);
+
+/// Writes records to one topic.
+pub struct KafkaWriter {
+    producer: BaseProducer<Deliveries>,
+    topic: String,
+    figures: Arc<DeliveryFigures>,
+    written: u64,
+}
+
+/// How many records were delivered; readable from other threads.
+#[derive(Debug, Default)]
+pub struct DeliveryFigures {
+    acknowledged: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl DeliveryFigures {
+    /// Records that the broker acknowledged.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Records that were given up.
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+}
+
+impl KafkaWriter {
+    /// Connects and makes sure that the topic is there. Blocks until a broker answers, at most for the broker timeout.
+    pub fn open(
+        config: &KafkaConfig,
+        topic: &str,
+        on_acknowledged: Option<OnAcknowledged>,
+    ) -> Result<KafkaWriter, SinkError> {
+        let figures = Arc::new(DeliveryFigures::default());
+        let deliveries = Deliveries {
+            context: Context(Health::new(config.brokers())),
+            figures: Arc::clone(&figures),
+            on_acknowledged: Mutex::new(on_acknowledged),
+            lost: Mutex::new(None),
+        };
+        let producer: BaseProducer<Deliveries> =
+            config.producer().create_with_context(deliveries).map_err(|error| config.explain(error))?;
+        check_topic(producer.client(), config, topic)?;
+        Ok(KafkaWriter { producer, topic: topic.to_owned(), figures, written: 0 })
+    }
+
+    /// Counts of delivered records.
+    pub fn figures(&self) -> Arc<DeliveryFigures> {
+        Arc::clone(&self.figures)
+    }
+
+    /// Records written and not yet acknowledged.
+    pub fn unacknowledged(&self) -> u64 {
+        self.written - self.figures.acknowledged() - self.figures.failed()
+    }
+
+    /// Serves delivery reports that are there.
+    fn serve(&self) {
+        for _ in 0..EVENTS_PER_POLL_MAX {
+            let before = self.producer.in_flight_count();
+            self.producer.poll(Duration::ZERO);
+            if self.producer.in_flight_count() == before {
+                break;
+            }
+        }
+    }
+
+    fn check(&self) -> Result<(), SinkError> {
+        let deliveries = self.producer.context();
+        if let Some(reason) = deliveries.lost.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            return Err(SinkError::External(format!("kafka did not take a record for topic {}: {reason}", self.topic)));
+        }
+        match deliveries.context.0.fatal() {
+            Some(reason) => Err(SinkError::External(format!("kafka producer failed for good: {reason}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Writer for KafkaWriter {
+    fn write(&mut self, record: OutputRecord) -> Result<(), SinkError> {
+        let headers = headers(&record);
+        let mut message = BaseRecord::with_opaque_to(&self.topic, record.arrived_ns as usize).headers(headers);
+        // A record without a key (some rejects) goes to any partition.
+        if !record.key.is_empty() {
+            message = message.key(record.key.as_slice());
+        }
+        if let Some(payload) = &record.payload {
+            message = message.payload(payload.as_slice());
+        }
+        loop {
+            let (error, back) = match self.producer.send(message) {
+                Ok(()) => break,
+                Err(refused) => refused,
+            };
+            match error.rdkafka_error_code() {
+                // Back-pressure: deliveries make room, or fail and end the loop.
+                Some(RDKafkaErrorCode::QueueFull) => {
+                    message = back;
+                    self.producer.poll(POLL_WAIT);
+                    self.check()?;
+                }
+                Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
+                    return Err(SinkError::External(format!(
+                        "a record of {} bytes is too large for topic {}; raise -X producer.message.max.bytes and the \
+                         topic's max.message.bytes",
+                        record.payload.as_ref().map_or(0, Vec::len),
+                        self.topic
+                    )));
+                }
+                _ => {
+                    self.check()?;
+                    return Err(SinkError::External(format!("cannot write to topic {}: {error}", self.topic)));
+                }
+            }
+        }
+        self.written += 1;
+        Ok(())
+    }
+
+    fn poll(&mut self) -> Result<(), SinkError> {
+        self.serve();
+        self.check()
+    }
+
+    fn flush(&mut self) -> Result<(), SinkError> {
+        // Ends the lingering of what is queued. The flush of the client itself polls in steps of 100 ms, so we wait here.
+        let _ = self.producer.flush(Duration::ZERO);
+        while self.producer.in_flight_count() > 0 {
+            self.producer.poll(POLL_WAIT);
+            self.check()?;
+        }
+        self.check()
+    }
+}
+
+impl Drop for KafkaWriter {
+    fn drop(&mut self) {
+        let left = self.unacknowledged();
+        if left > 0 {
+            tracing::warn!(
+                topic = self.topic,
+                records = left,
+                "kafka writer closed before all records were acknowledged"
+            );
+        }
+    }
+}
+
+fn headers(record: &OutputRecord) -> OwnedHeaders {
+    let epoch = record.headers.epoch.to_string();
+    let diff = if record.headers.diff < 0 { "-1" } else { "1" };
+    let headers = OwnedHeaders::new_with_capacity(3)
+        .insert(Header { key: "epoch", value: Some(&epoch) })
+        .insert(Header { key: "diff", value: Some(diff) });
+    match record.headers.cause {
+        "" => headers,
+        cause => headers.insert(Header { key: "cause", value: Some(cause) }),
+    }
+}
+
+fn check_topic(client: &Client<Deliveries>, config: &KafkaConfig, topic: &str) -> Result<(), SinkError> {
+    let begin = Instant::now();
+    let mut told = false;
+    loop {
+        let left = config.broker_timeout().saturating_sub(begin.elapsed());
+        let found = client
+            .fetch_metadata(Some(topic), left.clamp(Duration::from_millis(10), REQUEST_MAX))
+            .and_then(|metadata| partitions_of(&metadata, topic));
+        match found {
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) if begin.elapsed() >= TOPIC_WAIT => {
+                return Err(SinkError::User(topic_missing(topic, config.brokers())));
+            }
+            Ok(None) => {}
+            Err(reason) if is_refusal(&reason) => {
+                return Err(SinkError::User(format!(
+                    "kafka at {} refuses topic {topic}: {reason}; check credentials and access rights",
+                    config.brokers()
+                )));
+            }
+            Err(reason) if begin.elapsed() >= config.broker_timeout() => {
+                return Err(SinkError::External(unreachable(config, &reason)));
+            }
+            Err(reason) if !told => {
+                tracing::warn!(brokers = config.brokers(), %reason, "kafka does not answer; retrying");
+                told = true;
+            }
+            Err(_) => {}
+        }
+        std::thread::sleep(Duration::from_millis(100).min(config.broker_timeout()));
+    }
+}
+
+/// Takes delivery reports; called on the thread that polls the producer.
+struct Deliveries {
+    context: Context,
+    figures: Arc<DeliveryFigures>,
+    on_acknowledged: Mutex<Option<OnAcknowledged>>,
+    /// Why the first record was given up.
+    lost: Mutex<Option<String>>,
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.context.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.context.error(error, reason);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.context.stats(statistics);
+    }
+}
+
+impl ProducerContext for Deliveries {
+    /// [`OutputRecord::arrived_ns`]; fits on every 64-bit platform.
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, arrived_ns: usize) {
+        match result {
+            Ok(_) => {
+                self.figures.acknowledged.fetch_add(1, Ordering::Relaxed);
+                let mut callback = self.on_acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(callback) = callback.as_mut() {
+                    callback(arrived_ns as u64);
+                }
+            }
+            // librdkafka has retried whatever can be retried: this one is final.
+            Err((error, message)) => {
+                self.figures.failed.fetch_add(1, Ordering::Relaxed);
+                let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+                lost.get_or_insert_with(|| format!("{error} ({} bytes)", message.payload_len()));
+            }
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! The thread behind a reader: polls the consumer, forms batches, pauses, discovers, ends.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{SendTimeoutError, Sender};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::KafkaSource;
+use super::health::{Context, Health};
+use super::range::{Span, is_refusal, partitions_of, topic_missing, unreachable};
+use crate::runtime::clock;
+use crate::source::{Partition, Payload, Record, SourceError};
+
+/// The most records of a batch.
+pub const BATCH_RECORDS: usize = 512;
+
+/// A batch is sent once its payloads are larger than this.
+pub const BATCH_BYTES: usize = 1 << 20;
+
+/// The most batches between the thread and the worker.
+pub const CHANNEL_BATCHES: usize = 8;
+
+/// How long one poll waits; bounds how late a request to stop is seen.
+const POLL_WAIT: Duration = Duration::from_millis(50);
+
+/// How long the channel may be full before the partitions are paused. Pausing throws away what the client has fetched
+/// ahead, so it is for workers that stand still, not for those that are merely behind.
+const PAUSE_AFTER: Duration = Duration::from_secs(1);
+
+/// How often lag, outages and discovery are looked at.
+const CHORE_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The longest that looking for new partitions may hold up reading.
+const DISCOVERY_MAX: Duration = Duration::from_millis(500);
+
+pub(super) type Batch = Result<Vec<Record>, SourceError>;
+
+/// What thread and reader tell each other beside the records.
+pub(super) struct Shared {
+    stop: AtomicBool,
+    /// All partitions are read to their end and brokers answer.
+    at_end: AtomicBool,
+    /// Records sent and not yet taken.
+    queued: AtomicU64,
+    /// Records at the brokers that are not yet fetched.
+    behind: AtomicU64,
+    partitions: Mutex<Vec<Partition>>,
+}
+
+impl Shared {
+    pub(super) fn new(partitions: Vec<Partition>) -> Self {
+        Shared {
+            stop: AtomicBool::new(false),
+            at_end: AtomicBool::new(false),
+            queued: AtomicU64::new(0),
+            behind: AtomicU64::new(0),
+            partitions: Mutex::new(partitions),
+        }
+    }
+
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Orders with the thread: it clears the flag before it sends, and sets it after all it had is sent.
+    pub(super) fn is_caught_up(&self) -> bool {
+        self.at_end.load(Ordering::Acquire)
+    }
+
+    pub(super) fn took(&self, records: usize) {
+        self.queued.fetch_sub(records as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn lag(&self) -> u64 {
+        self.queued.load(Ordering::Relaxed) + self.behind.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn partitions(&self) -> Vec<Partition> {
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Where a partition stands.
+struct Progress {
+    next: u64,
+    stop: Option<u64>,
+    /// Read to its end, as far as it went when last looked at.
+    at_end: bool,
+    /// Read to its stop.
+    done: bool,
+}
+
+impl Progress {
+    fn new(span: Span) -> Self {
+        let done = span.stop.is_some_and(|stop| span.start >= stop);
+        Progress { next: span.start, stop: span.stop, at_end: false, done }
+    }
+}
+
+pub(super) struct Fetch {
+    source: KafkaSource,
+    worker: (usize, usize),
+    progress: BTreeMap<Partition, Progress>,
+    timestamps: Range<i64>,
+    shared: Arc<Shared>,
+    health: Arc<Health>,
+    sender: Sender<Batch>,
+    batch: Vec<Record>,
+    batch_bytes: usize,
+}
+
+impl Fetch {
+    pub(super) fn new(
+        source: &KafkaSource,
+        worker: (usize, usize),
+        spans: BTreeMap<Partition, Span>,
+        shared: Arc<Shared>,
+        health: Arc<Health>,
+        sender: Sender<Batch>,
+    ) -> Self {
+        Fetch {
+            source: source.clone(),
+            worker,
+            progress: spans.into_iter().map(|(partition, span)| (partition, Progress::new(span))).collect(),
+            timestamps: source.timestamps(),
+            shared,
+            health,
+            sender,
+            batch: Vec::with_capacity(BATCH_RECORDS),
+            batch_bytes: 0,
+        }
+    }
+
+    /// Reads until the range is done, the reader is gone or something fails for good.
+    pub(super) fn run(mut self, consumer: &BaseConsumer<Context>) {
+        if let Err(error) = self.read(consumer) {
+            // Records read before the error are sound and go first. If the reader is gone, no one needs the error.
+            let _ = self.send(consumer);
+            let _ = self.sender.send(Err(error));
+        }
+    }
+
+    fn read(&mut self, consumer: &BaseConsumer<Context>) -> Result<(), SourceError> {
+        let starts = self.progress.iter().filter(|(_, progress)| !progress.done);
+        let starts = starts.map(|(partition, progress)| (*partition, Offset::Offset(progress.next as i64)));
+        self.assign(consumer, starts.collect())?;
+        let (mut chores_due, mut discovery_due) = (Instant::now(), Instant::now() + self.source.discovery);
+        let bounded = self.source.to.is_some();
+        while !(self.shared.stop.load(Ordering::Relaxed) || bounded && self.progress.values().all(|p| p.done)) {
+            let wait = if self.batch.is_empty() { POLL_WAIT } else { Duration::ZERO };
+            let idle = !self.serve(consumer, wait)?;
+            let full = self.batch.len() >= BATCH_RECORDS || self.batch_bytes >= BATCH_BYTES;
+            if (idle || full) && !self.send(consumer)? {
+                return Ok(());
+            }
+            if idle || Instant::now() >= chores_due {
+                self.chores()?;
+                chores_due = Instant::now() + CHORE_INTERVAL;
+                if !bounded && Instant::now() >= discovery_due {
+                    self.discover(consumer)?;
+                    discovery_due = Instant::now() + self.source.discovery;
+                }
+            }
+        }
+        self.send(consumer).map(|_| ())
+    }
+
+    /// Serves one event of the consumer; says whether there was one.
+    fn serve(&mut self, consumer: &BaseConsumer<Context>, wait: Duration) -> Result<bool, SourceError> {
+        let done = match consumer.poll(wait) {
+            Some(Ok(message)) => self.take(&message),
+            Some(Err(KafkaError::PartitionEOF(partition))) => self.end_of(partition as Partition),
+            Some(Err(error)) => {
+                self.note(error)?;
+                None
+            }
+            None => return Ok(false),
+        };
+        if let Some(partition) = done {
+            // What stands behind the stop need not be fetched.
+            let mut list = TopicPartitionList::new();
+            list.add_partition(&self.source.topic, partition as i32);
+            if let Err(error) = consumer.incremental_unassign(&list) {
+                tracing::debug!(%error, partition, "a partition read to its stop stays assigned");
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes a record in; names the partition if that brings it to its stop.
+    fn take(&mut self, message: &BorrowedMessage<'_>) -> Option<Partition> {
+        let (partition, offset) = (message.partition() as Partition, message.offset() as u64);
+        let progress = self.progress.get_mut(&partition).filter(|progress| !progress.done)?;
+        progress.at_end = false;
+        progress.done = progress.stop.is_some_and(|stop| offset + 1 >= stop);
+        let done = progress.done.then_some(partition);
+        let timestamp_ms = message.timestamp().to_millis().unwrap_or(0);
+        if progress.stop.is_none_or(|stop| offset < stop) {
+            progress.next = offset + 1;
+            if self.timestamps.contains(&timestamp_ms) {
+                let payload = match message.payload() {
+                    Some(bytes) => Payload::Json(bytes.to_vec()),
+                    None => Payload::Tombstone,
+                };
+                self.batch_bytes += message.payload_len();
+                self.batch.push(Record { partition, offset, timestamp_ms, arrived_ns: clock::now_ns(), payload });
+            }
+        }
+        done
+    }
+
+    /// Takes note that a partition is read to its end; names it if that brings it to its stop.
+    fn end_of(&mut self, partition: Partition) -> Option<Partition> {
+        self.health.answered();
+        let progress = self.progress.get_mut(&partition)?;
+        progress.at_end = true;
+        // The stop was the end at the time of opening or before it, and ends only move on.
+        let done = progress.stop.is_some() && !progress.done;
+        progress.done |= done;
+        done.then_some(partition)
+    }
+
+    fn note(&self, error: KafkaError) -> Result<(), SourceError> {
+        let (topic, brokers) = (&self.source.topic, self.source.config.brokers());
+        let code = match &error {
+            KafkaError::MessageConsumptionFatal(code) => {
+                return Err(SourceError::External(format!("kafka at {brokers} failed for good: {code}")));
+            }
+            other => other.rdkafka_error_code(),
+        };
+        match code {
+            Some(RDKafkaErrorCode::AutoOffsetReset) => Err(SourceError::External(format!(
+                "topic {topic} no longer has the offsets to read on from: retention removed them, or the topic was made \
+                 anew; start without the old state, or from another offset"
+            ))),
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                Err(SourceError::External(topic_missing(topic, brokers)))
+            }
+            _ if is_refusal(&error) => {
+                Err(SourceError::External(format!("kafka at {brokers} refuses topic {topic}: {error}")))
+            }
+            Some(code) => {
+                self.health.note(code, &error.to_string());
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Hands the batch over, waiting for the worker as long as it takes; pauses the partitions if that is long. Says
+    /// whether there is a reader still.
+    fn send(&mut self, consumer: &BaseConsumer<Context>) -> Result<bool, SourceError> {
+        if self.batch.is_empty() {
+            return Ok(true);
+        }
+        self.health.answered();
+        self.shared.at_end.store(false, Ordering::Release);
+        self.shared.queued.fetch_add(self.batch.len() as u64, Ordering::Relaxed);
+        self.batch_bytes = 0;
+        let mut batch = Ok(std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH_RECORDS)));
+        let mut paused = None;
+        loop {
+            match self.sender.send_timeout(batch, PAUSE_AFTER) {
+                Ok(()) => break,
+                Err(SendTimeoutError::Disconnected(_)) => return Ok(false),
+                Err(SendTimeoutError::Timeout(back)) => batch = back,
+            }
+            if paused.is_none()
+                && let Ok(assigned) = consumer.assignment()
+                && consumer.pause(&assigned).is_ok()
+            {
+                paused = Some(assigned);
+            }
+            // While paused, errors and statistics are served; a record that slipped through goes into the next batch.
+            while paused.is_some() && self.serve(consumer, Duration::ZERO)? {}
+        }
+        if let Some(assigned) = paused
+            && let Err(error) = consumer.resume(&assigned)
+        {
+            return Err(SourceError::External(format!("kafka partitions cannot be resumed: {error}")));
+        }
+        Ok(true)
+    }
+
+    fn chores(&mut self) -> Result<(), SourceError> {
+        let down = self.health.down();
+        if let Some(down) = down
+            && self.source.to.is_some()
+            && down >= self.source.config.broker_timeout()
+        {
+            return Err(SourceError::External(unreachable(&self.source.config, &"the connection was lost")));
+        }
+        let behind = |(partition, progress): (&Partition, &Progress)| match self.health.stable(*partition) {
+            // Control records at the end count as offsets but are never delivered.
+            _ if progress.at_end || progress.done => 0,
+            stable => progress.stop.or(stable).unwrap_or(0).saturating_sub(progress.next),
+        };
+        self.shared.behind.store(self.progress.iter().map(behind).sum(), Ordering::Relaxed);
+        let at_end = down.is_none() && self.batch.is_empty() && self.progress.values().all(|progress| progress.at_end);
+        self.shared.at_end.store(at_end, Ordering::Release);
+        Ok(())
+    }
+
+    /// Partitions that came to be since the last look are read from their beginning.
+    fn discover(&mut self, consumer: &BaseConsumer<Context>) -> Result<(), SourceError> {
+        let topic = self.source.topic.clone();
+        // While brokers are away there is nothing to discover; the next look comes soon enough.
+        let Ok(metadata) = consumer.fetch_metadata(Some(&topic), DISCOVERY_MAX) else { return Ok(()) };
+        let Ok(Some(partitions)) = partitions_of(&metadata, &topic) else { return Ok(()) };
+        let (worker, workers) = self.worker;
+        let new =
+            |partition: &Partition| *partition as usize % workers == worker && !self.progress.contains_key(partition);
+        let found: Vec<Partition> = partitions.into_iter().filter(new).collect();
+        if found.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(topic, partitions = ?found, "new kafka partitions");
+        for partition in &found {
+            self.progress.insert(*partition, Progress::new(Span { start: 0, stop: None }));
+        }
+        self.shared.at_end.store(false, Ordering::Release);
+        let mine = self.progress.keys().copied().collect();
+        *self.shared.partitions.lock().unwrap_or_else(PoisonError::into_inner) = mine;
+        self.assign(consumer, found.into_iter().map(|partition| (partition, Offset::Beginning)).collect())
+    }
+
+    fn assign(&self, consumer: &BaseConsumer<Context>, starts: Vec<(Partition, Offset)>) -> Result<(), SourceError> {
+        let mut list = TopicPartitionList::new();
+        let added = starts.into_iter().try_for_each(|(partition, offset)| {
+            list.add_partition_offset(&self.source.topic, partition as i32, offset)
+        });
+        added
+            .and_then(|()| consumer.incremental_assign(&list))
+            .map_err(|error| SourceError::External(format!("cannot read topic {}: {error}", self.source.topic)))
+    }
+}
