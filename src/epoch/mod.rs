@@ -8,8 +8,16 @@
 //! The *watermark* of an epoch is the smallest, over the partitions that are not idle, of the largest event time that
 //! the partition has delivered up to and including the epoch. It never goes back.
 
+mod authority;
+mod binding;
+mod remap;
+mod stash;
 mod watermark;
 
+pub use authority::{Authority, Pace};
+pub use binding::{Binding, Bound, Offer, Report};
+pub use remap::{RemapError, RemapLog};
+pub use stash::{Decoded, Stash};
 pub use watermark::Watermarks;
 
 /// The differential timestamp.

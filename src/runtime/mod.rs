@@ -1,4 +1,8 @@
 //! Running it: the cluster, the worker loop, checkpoints, shutdown, metrics, logging. Clocks live here.
 
 pub mod clock;
+pub mod coordinate;
+pub mod job;
 pub mod metrics;
+pub mod outlet;
+pub mod worker;

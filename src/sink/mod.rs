@@ -3,12 +3,15 @@
 //! Encoding happens on the workers; a [`Writer`] runs on a thread of its own behind a bounded channel and does nothing
 //! but IO. It may block: back-pressure reaches the workers through the channel.
 
+pub mod features;
 mod file;
 pub mod port;
 mod reject;
+mod scored;
 
 pub use file::FileWriter;
 pub use reject::encode_reject;
+pub use scored::{ScoredEncoder, encode_update};
 pub mod kafka;
 
 /// One encoded output record.

@@ -1,0 +1,133 @@
+//! The one authority that mints epochs.
+//!
+//! Live, an epoch closes as soon as the one before has left the engine, and at the latest after a millisecond: an idle
+//! engine answers in one event's time, a busy one forms batches. Bounded, an epoch takes a fixed number of records of each
+//! partition, whatever the timing, so that a replay is the same every time. While rows wait to be repaired, epochs go on
+//! without records.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{Binding, Bound, Epoch, Report};
+use crate::source::Partition;
+
+/// When epochs are closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// As fast as the engine takes them.
+    Live,
+    /// As soon as every partition has a full share ready.
+    Bounded,
+}
+
+/// A live epoch waits this long for the one before it, nanoseconds.
+const WAIT_NS_MAX: u64 = 1_000_000;
+/// Epochs that may be on their way through the engine.
+const IN_FLIGHT_MAX: u64 = 3;
+
+/// Mints bindings out of what the workers report.
+#[derive(Debug)]
+pub struct Authority {
+    pace: Pace,
+    /// The workers' reports for the next epoch.
+    reports: Vec<Option<Report>>,
+    next: Epoch,
+    watermark_ms: i64,
+    minted_ns: u64,
+    recorded: VecDeque<Binding>,
+    stop_sent: bool,
+    finished: bool,
+}
+
+impl Authority {
+    /// For so many workers. `recorded` bindings are minted first, as they were: that is how a run is repeated.
+    pub fn new(workers: usize, pace: Pace, recorded: Vec<Binding>) -> Self {
+        Authority {
+            pace,
+            reports: vec![None; workers],
+            next: 0,
+            watermark_ms: i64::MIN,
+            minted_ns: 0,
+            recorded: recorded.into(),
+            stop_sent: false,
+            finished: false,
+        }
+    }
+
+    /// Takes a worker's report; one that is out of date is ignored.
+    pub fn report(&mut self, report: Report) {
+        if report.next == self.next {
+            let worker = report.worker as usize;
+            self.reports[worker] = Some(report);
+        }
+    }
+
+    /// The next binding, if it is time. `left` is the first epoch that has not left the engine yet.
+    pub fn mint(&mut self, now_ns: u64, left: Epoch) -> Option<Binding> {
+        if self.finished || self.next.saturating_sub(left) >= IN_FLIGHT_MAX || self.reports.iter().any(Option::is_none)
+        {
+            return None;
+        }
+        let binding = if self.recorded.is_empty() { self.decide(now_ns, left)? } else { self.repeat()? };
+        self.next = binding.epoch + 1;
+        self.watermark_ms = binding.watermark_ms;
+        self.minted_ns = now_ns;
+        self.stop_sent |= binding.stop;
+        self.finished = binding.last;
+        self.reports.fill(None);
+        Some(binding)
+    }
+
+    fn decide(&self, now_ns: u64, left: Epoch) -> Option<Binding> {
+        let reports = || self.reports.iter().flatten();
+        let offers = || reports().flat_map(|report| &report.offers);
+        let fresh = offers().any(|offer| offer.records > 0);
+        let stop = !self.stop_sent && reports().any(|report| report.stopping);
+        let idle = left >= self.next;
+        let backlog = reports().any(|report| report.backlog > 0);
+        let last = !fresh && reports().all(|report| report.done);
+        let due = match self.pace {
+            Pace::Live => fresh && (idle || now_ns.saturating_sub(self.minted_ns) >= WAIT_NS_MAX),
+            Pace::Bounded => fresh && offers().all(|offer| offer.ripe),
+        };
+        // What waits to be repaired when the input ends drains by itself.
+        if !(due || stop || last || backlog && idle) {
+            return None;
+        }
+        let merged = self.pace == Pace::Bounded && offers().count() > 1;
+        let (bound, watermark_ms) = if merged && due {
+            let through = offers().filter(|offer| !offer.end).map(|offer| offer.time_ms).min();
+            let latest = offers().map(|offer| offer.time_ms).max().unwrap_or(i64::MIN);
+            (Bound::Through(through.unwrap_or(i64::MAX)), through.unwrap_or(latest))
+        } else if due {
+            let uppers = offers().filter(|offer| offer.records > 0).map(|offer| (offer.partition, offer.upper));
+            (Bound::Offsets(uppers.collect()), self.watermark())
+        } else {
+            (Bound::Offsets(BTreeMap::new()), self.watermark_ms)
+        };
+        let watermark_ms = watermark_ms.max(self.watermark_ms);
+        Some(Binding { epoch: self.next, bound, watermark_ms, stop, last })
+    }
+
+    /// The next recorded binding, once its records are there.
+    fn repeat(&mut self) -> Option<Binding> {
+        let binding = self.recorded.front()?;
+        if let Bound::Offsets(uppers) = &binding.bound {
+            let offers = || self.reports.iter().flatten().flat_map(|report| &report.offers);
+            let there = |(partition, upper): (&Partition, &u64)| {
+                offers().any(|offer| offer.partition == *partition && offer.upper >= *upper)
+            };
+            if !uppers.iter().all(there) {
+                return None;
+            }
+        }
+        self.recorded.pop_front().map(|binding| Binding { epoch: self.next, last: false, stop: false, ..binding })
+    }
+
+    /// The smallest event time that a partition which is not idle has reached. Until every partition has delivered
+    /// something, or is idle, event time does not move.
+    fn watermark(&self) -> i64 {
+        let offers = || self.reports.iter().flatten().flat_map(|report| &report.offers);
+        let live = offers().filter(|offer| !offer.idle && !offer.end).map(|offer| offer.time_ms).min();
+        live.or_else(|| offers().map(|offer| offer.time_ms).max()).unwrap_or(self.watermark_ms)
+    }
+}

@@ -1,0 +1,142 @@
+//! Decoded records that wait for the epoch they will belong to, per partition.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{Bound, Offer};
+use crate::arrange::upsert::Arrival;
+use crate::decode::Reject;
+use crate::source::Partition;
+
+/// A record after decoding.
+#[derive(Debug)]
+pub enum Decoded {
+    /// An event.
+    Event(Arrival),
+    /// Not an event.
+    Reject(Reject),
+}
+
+#[derive(Debug)]
+struct Waiting {
+    offset: u64,
+    /// The largest event time of the partition up to here.
+    time_ms: i64,
+    decoded: Decoded,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    waiting: VecDeque<Waiting>,
+    /// Offset after the last record bound.
+    bound: u64,
+    /// The largest event time of what is bound.
+    bound_ms: Option<i64>,
+    /// The largest event time of all that came.
+    time_ms: Option<i64>,
+    last_ns: u64,
+}
+
+/// A partition with nothing new for this long, that its source has caught up with, holds nobody back, nanoseconds.
+const IDLE_NS: u64 = 500_000_000;
+
+/// What a worker has decoded and not bound yet.
+#[derive(Debug)]
+pub struct Stash {
+    lanes: BTreeMap<Partition, Lane>,
+    len: usize,
+    /// Records of a partition that an epoch takes at most.
+    share: usize,
+    through_ms: i64,
+}
+
+impl Stash {
+    /// For epochs of at most so many records per partition.
+    pub fn new(share: usize) -> Self {
+        Stash { lanes: BTreeMap::new(), len: 0, share, through_ms: i64::MIN }
+    }
+
+    /// Makes a partition known.
+    pub fn lane(&mut self, partition: Partition, now_ns: u64) {
+        self.lanes.entry(partition).or_insert_with(|| Lane { last_ns: now_ns, ..Lane::default() });
+    }
+
+    /// Adds a record.
+    pub fn push(&mut self, partition: Partition, offset: u64, now_ns: u64, decoded: Decoded) {
+        let lane = self.lanes.entry(partition).or_default();
+        let time = match &decoded {
+            Decoded::Event(arrival) => arrival.event.time,
+            Decoded::Reject(_) => i64::MIN,
+        };
+        let time_ms = lane.time_ms.unwrap_or(i64::MIN).max(time);
+        (lane.time_ms, lane.last_ns) = (Some(time_ms), now_ns);
+        lane.waiting.push_back(Waiting { offset, time_ms, decoded });
+        self.len += 1;
+    }
+
+    /// Records waiting.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// What is offered of each partition. `closed`: nothing more will be added; `caught_up`: the source has no more for
+    /// now.
+    pub fn offers(&self, closed: bool, caught_up: bool, now_ns: u64) -> Vec<Offer> {
+        self.lanes.iter().map(|(&partition, lane)| self.offer(partition, lane, closed, caught_up, now_ns)).collect()
+    }
+
+    fn offer(&self, partition: Partition, lane: &Lane, closed: bool, caught_up: bool, now_ns: u64) -> Offer {
+        let mut records = lane.waiting.len().min(self.share);
+        // The share must lead beyond the last common event time, or merging partitions would not advance.
+        while records > 0 && records < lane.waiting.len() && lane.waiting[records - 1].time_ms <= self.through_ms {
+            records += 1;
+        }
+        let whole = records == lane.waiting.len();
+        let last = records.checked_sub(1).map(|last| &lane.waiting[last]);
+        let quiet = now_ns.saturating_sub(lane.last_ns) >= IDLE_NS;
+        let beyond = last.is_some_and(|last| last.time_ms > self.through_ms);
+        Offer {
+            partition,
+            upper: last.map_or(lane.bound, |last| last.offset + 1),
+            records: records as u64,
+            time_ms: last.map_or(lane.bound_ms.unwrap_or(i64::MIN), |last| last.time_ms),
+            ripe: closed && whole || records >= self.share && beyond,
+            idle: records == 0 && caught_up && quiet,
+            end: closed && whole,
+        }
+    }
+
+    /// Whether some partition needs more records before its offer is ripe, however many wait.
+    pub fn wants_more(&self) -> bool {
+        self.lanes.values().any(|lane| lane.waiting.back().is_none_or(|last| last.time_ms <= self.through_ms))
+    }
+
+    /// Takes out the records of a bound, in partition and offset order.
+    pub fn take(&mut self, bound: &Bound, mut take: impl FnMut(Decoded)) {
+        if let Bound::Through(through_ms) = bound {
+            self.through_ms = *through_ms;
+        }
+        for (partition, lane) in &mut self.lanes {
+            let belongs = |waiting: &Waiting| match bound {
+                Bound::Offsets(uppers) => uppers.get(partition).is_some_and(|upper| waiting.offset < *upper),
+                Bound::Through(through_ms) => waiting.time_ms <= *through_ms,
+            };
+            while lane.waiting.front().is_some_and(belongs) {
+                let Some(waiting) = lane.waiting.pop_front() else { break };
+                (lane.bound, lane.bound_ms) = (waiting.offset + 1, Some(waiting.time_ms));
+                self.len -= 1;
+                take(waiting.decoded);
+            }
+        }
+    }
+
+    /// The offset after the last record bound, per partition that has any.
+    pub fn bound(&self) -> BTreeMap<Partition, u64> {
+        let begun = self.lanes.iter().filter(|(_, lane)| lane.bound_ms.is_some());
+        begun.map(|(&partition, lane)| (partition, lane.bound)).collect()
+    }
+}

@@ -1,0 +1,246 @@
+//! The worker loop: read, decode, offer, bind, step. It never blocks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use timely::worker::Worker;
+
+use crate::arrange::upsert::Arrival;
+use crate::dataflow::Prepare;
+use crate::decode::{Decoder, Reject};
+use crate::epoch::{Authority, Binding, Decoded, Epoch, RemapLog, Report, Stash};
+use crate::pipeline::Engine;
+use crate::source::{Partition, Payload, Reader, Ready, Record, SourceError};
+
+use super::clock::now_ns;
+use super::coordinate::Coordinator;
+use super::metrics::Metrics;
+
+/// Records taken from the reader in one turn.
+const POLL_RECORDS_MAX: usize = 1024;
+/// Records that wait for an epoch; beyond it the reader is left alone, so that its queue fills and it stops fetching.
+const STASH_RECORDS_MAX: usize = 65_536;
+/// The longest an idle worker sleeps; readers and other workers wake it earlier.
+const PARK_MAX: Duration = Duration::from_millis(1);
+
+/// The authority's part: who decides, and where it is written down.
+pub struct Mint {
+    /// Decides on epochs.
+    pub authority: Authority,
+    /// Writes them down, if there is a state directory.
+    pub log: Option<RemapLog>,
+    /// Bindings recorded by an earlier run: they are in the log already.
+    pub recorded: Epoch,
+}
+
+/// Everything a worker needs beside the graph.
+pub struct Feed {
+    /// Reads this worker's partitions.
+    pub reader: Box<dyn Reader>,
+    /// Decodes what it reads.
+    pub decoder: Decoder,
+    /// The dataflow's change to every event.
+    pub prepare: Option<Prepare>,
+    /// Records of a partition that an epoch takes at most.
+    pub share: usize,
+    /// Set to stop: what has been read is completed.
+    pub stop: Arc<AtomicBool>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Runs a built graph to its end. On worker 0 with `mint`.
+pub fn run(
+    worker: &mut Worker,
+    mut engine: Engine,
+    mut coordinator: Coordinator,
+    mut mint: Option<Mint>,
+    feed: Feed,
+) -> Result<(), SourceError> {
+    let mut intake = Intake::new(feed, worker.index() as u32);
+    let mut failed = None;
+    loop {
+        let read = match intake.read() {
+            Ok(read) => read,
+            Err(error) => {
+                // Complete what was read; the error is the outcome.
+                failed = Some(error);
+                intake.close();
+                true
+            }
+        };
+        if let Some(report) = intake.report() {
+            coordinator.report(report);
+        }
+        if let Some(mint) = &mut mint {
+            coordinator.reports().into_iter().for_each(|report| mint.authority.report(report));
+            mint.advance(&mut coordinator, first_open(&engine))?;
+        }
+        let mut last = false;
+        let bindings = coordinator.bindings();
+        let bound = !bindings.is_empty();
+        for binding in bindings {
+            intake.bind(&binding, &mut engine);
+            last |= binding.last;
+        }
+        if last {
+            break;
+        }
+        worker.step_or_park(Some(if read || bound { Duration::ZERO } else { PARK_MAX }));
+    }
+    let Engine { arrivals, rejects, probe, .. } = engine;
+    drop((arrivals, rejects));
+    while !probe.done() {
+        worker.step_or_park(Some(PARK_MAX));
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+/// The first epoch that has not left the engine.
+fn first_open(engine: &Engine) -> Epoch {
+    engine.probe.with_frontier(|frontier| frontier.first().copied().unwrap_or(Epoch::MAX))
+}
+
+impl Mint {
+    fn advance(&mut self, coordinator: &mut Coordinator, left: Epoch) -> Result<(), SourceError> {
+        let Some(log) = &mut self.log else {
+            if let Some(binding) = self.authority.mint(now_ns(), left) {
+                coordinator.publish(&binding);
+            }
+            return Ok(());
+        };
+        // The authority has a handful of epochs in flight at most, so the log's queue never fills.
+        if let Some(binding) = self.authority.mint(now_ns(), left) {
+            if binding.epoch < self.recorded {
+                coordinator.publish(&binding);
+            } else if log.append(binding).is_err() {
+                return Err(SourceError::External("the remap log's writer has stopped; check --state".into()));
+            }
+        }
+        while let Some(durable) = log.durable() {
+            coordinator.publish(&durable.map_err(SourceError::External)?);
+        }
+        Ok(())
+    }
+}
+
+/// Reads and decodes into the stash, and binds what is in it.
+struct Intake {
+    feed: Feed,
+    worker: u32,
+    stash: Stash,
+    records: Vec<Record>,
+    partitions: Vec<Partition>,
+    ready: Ready,
+    closed: bool,
+    next: Epoch,
+    reported: Option<Report>,
+    arrivals: Vec<Arrival>,
+    rejects: Vec<Reject>,
+}
+
+impl Intake {
+    fn new(feed: Feed, worker: u32) -> Self {
+        let stash = Stash::new(feed.share);
+        Intake {
+            feed,
+            worker,
+            stash,
+            records: Vec::with_capacity(POLL_RECORDS_MAX),
+            partitions: Vec::new(),
+            ready: Ready::Waiting,
+            closed: false,
+            next: 0,
+            reported: None,
+            arrivals: Vec::new(),
+            rejects: Vec::new(),
+        }
+    }
+
+    /// Takes what the reader has. Says whether there was something.
+    fn read(&mut self) -> Result<bool, SourceError> {
+        if self.closed || self.stash.len() >= STASH_RECORDS_MAX && !self.stash.wants_more() {
+            return Ok(false);
+        }
+        self.ready = self.feed.reader.poll(POLL_RECORDS_MAX, &mut self.records)?;
+        let now = now_ns();
+        let partitions = self.feed.reader.partitions();
+        if partitions != self.partitions {
+            partitions.iter().for_each(|&partition| self.stash.lane(partition, now));
+            self.partitions = partitions;
+        }
+        let read = !self.records.is_empty();
+        for record in self.records.drain(..) {
+            let (partition, offset, arrived_ns) = (record.partition, record.offset, record.arrived_ns);
+            let event = match record.payload {
+                Payload::Event(event) => Ok(*event),
+                _ => self.feed.decoder.decode(&record),
+            };
+            let decoded = match event {
+                Ok(mut event) => {
+                    if let Some(prepare) = &self.feed.prepare {
+                        prepare(&mut event);
+                    }
+                    Decoded::Event(Arrival { event, partition, offset, arrived_ns })
+                }
+                Err(reject) => {
+                    self.feed.metrics.rejects.add(1);
+                    Decoded::Reject(reject)
+                }
+            };
+            self.stash.push(partition, offset, now, decoded);
+        }
+        if self.ready == Ready::Done {
+            self.close();
+        }
+        self.feed.metrics.lag.set_own(self.feed.reader.lag().unwrap_or(0));
+        self.feed.metrics.stashed.set_own(self.stash.len() as u64);
+        Ok(read)
+    }
+
+    fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// What the authority should know, if it does not know it yet.
+    fn report(&mut self) -> Option<Report> {
+        let caught_up = self.ready == Ready::CaughtUp;
+        let report = Report {
+            worker: self.worker,
+            next: self.next,
+            offers: self.stash.offers(self.closed, caught_up, now_ns()),
+            done: self.closed && self.stash.is_empty(),
+            stopping: self.feed.stop.load(Ordering::Relaxed),
+            backlog: self.feed.metrics.backlog.own(),
+        };
+        if self.reported.as_ref() == Some(&report) {
+            return None;
+        }
+        self.reported = Some(report.clone());
+        Some(report)
+    }
+
+    /// Puts the records of a binding into the graph and closes the epoch.
+    fn bind(&mut self, binding: &Binding, engine: &mut Engine) {
+        if binding.stop {
+            self.close();
+        }
+        let (arrivals, rejects) = (&mut self.arrivals, &mut self.rejects);
+        self.stash.take(&binding.bound, |decoded| match decoded {
+            Decoded::Event(arrival) => arrivals.push(arrival),
+            Decoded::Reject(reject) => rejects.push(reject),
+        });
+        if !self.arrivals.is_empty() {
+            engine.arrivals.send_batch(&mut self.arrivals);
+            self.arrivals.clear();
+        }
+        if !self.rejects.is_empty() {
+            engine.rejects.send_batch(&mut self.rejects);
+            self.rejects.clear();
+        }
+        engine.close(binding.epoch, binding.watermark_ms);
+        self.next = binding.epoch + 1;
+        self.feed.metrics.epochs.add((self.worker == 0) as u64);
+    }
+}

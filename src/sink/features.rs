@@ -1,0 +1,221 @@
+//! The feature log: assembled rows as CSV or JSON lines.
+//!
+//! `run` appends rows as they are assembled, with their revision. A replay writes the final row of each transaction,
+//! ordered by (event time, id): rows go to a temporary file as they come, and an index in memory (40 bytes per
+//! transaction) says which is the last one, so that a replay of any length needs little memory. Floats are written in
+//! their shortest form that reads back to the same bits; missing is empty (CSV) or null (JSON).
+
+use std::fs::File;
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::event::{Id, Schema};
+use crate::feature::assemble::Rows;
+
+use super::SinkError;
+
+/// Rows of one worker and epoch, ready to be written.
+#[derive(Debug, Default)]
+pub struct FeatureRows {
+    /// Id, event time and revision of each row.
+    pub rows: Vec<(Id, i64, u32)>,
+    /// Ids as text, where the schema's are text.
+    pub ids: Vec<String>,
+    /// Row-major values.
+    pub values: Vec<f64>,
+    /// Transactions that are gone.
+    pub withdrawn: Vec<Id>,
+}
+
+impl FeatureRows {
+    /// Adds the rows of another epoch.
+    pub fn append(&mut self, mut other: FeatureRows) {
+        self.rows.append(&mut other.rows);
+        self.ids.append(&mut other.ids);
+        self.values.append(&mut other.values);
+        self.withdrawn.append(&mut other.withdrawn);
+    }
+
+    /// What the feature log keeps of assembled rows.
+    pub fn of(rows: Rows, schema: &Schema) -> Self {
+        FeatureRows {
+            rows: rows.transactions.iter().map(|t| (t.event.id, t.event.time, t.row_revision)).collect(),
+            ids: rows.transactions.iter().map(|t| t.event.id_text(schema)).collect(),
+            values: rows.values,
+            withdrawn: rows.withdrawn.iter().map(|t| t.event.id).collect(),
+        }
+    }
+}
+
+/// How the rows are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeatureFormat {
+    /// CSV with a header; the first column is the id.
+    Csv,
+    /// One object per line: id, revision, features.
+    Json,
+}
+
+/// Writes the feature log.
+pub struct FeatureLog {
+    out: Box<dyn Write + Send>,
+    name: String,
+    format: FeatureFormat,
+    columns: Arc<[String]>,
+    id_column: String,
+    /// Where the last row of each transaction stands in the temporary file; only for a replay.
+    last: Option<(BufWriter<File>, u64, HashMap<Id, Place>)>,
+    line: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    time: i64,
+    offset: u64,
+    length: u32,
+}
+
+impl FeatureLog {
+    /// A log to `out`, which errors call `name`. `consolidated` for a replay.
+    pub fn new(
+        out: Box<dyn Write + Send>,
+        name: &str,
+        format: FeatureFormat,
+        columns: Vec<String>,
+        schema: &Schema,
+        consolidated: bool,
+    ) -> Result<Self, SinkError> {
+        let last = match consolidated {
+            true => {
+                Some((BufWriter::new(tempfile::tempfile().map_err(|error| failed(name, &error))?), 0, HashMap::new()))
+            }
+            false => None,
+        };
+        let id_column = schema.field(schema.id_slot()).path.clone();
+        let mut log = FeatureLog {
+            out,
+            name: name.to_owned(),
+            format,
+            columns: columns.into(),
+            id_column,
+            last,
+            line: Vec::new(),
+        };
+        if format == FeatureFormat::Csv {
+            log.header()?;
+        }
+        Ok(log)
+    }
+
+    fn header(&mut self) -> Result<(), SinkError> {
+        let mut names = vec![self.id_column.clone()];
+        if self.last.is_none() {
+            names.push("revision".into());
+        }
+        names.extend(self.columns.iter().cloned());
+        let line = names.join(",") + "\n";
+        self.out.write_all(line.as_bytes()).map_err(|error| failed(&self.name, &error))
+    }
+
+    /// Takes rows.
+    pub fn write(&mut self, rows: &FeatureRows) -> Result<(), SinkError> {
+        let width = self.columns.len();
+        for (index, &(id, time, revision)) in rows.rows.iter().enumerate() {
+            let values = &rows.values[index * width..(index + 1) * width];
+            self.encode(&rows.ids[index], revision, values);
+            match &mut self.last {
+                None => self.out.write_all(&self.line),
+                Some((file, offset, places)) => {
+                    let length = self.line.len() as u32;
+                    places.insert(id, Place { time, offset: *offset, length });
+                    *offset += u64::from(length);
+                    file.write_all(&self.line)
+                }
+            }
+            .map_err(|error| failed(&self.name, &error))?;
+        }
+        if let Some((_, _, places)) = &mut self.last {
+            for id in &rows.withdrawn {
+                places.remove(id);
+            }
+        }
+        Ok(())
+    }
+
+    fn encode(&mut self, id: &str, revision: u32, values: &[f64]) {
+        let line = &mut self.line;
+        line.clear();
+        let mut digits = ryu::Buffer::new();
+        let mut number = |line: &mut Vec<u8>, value: f64, missing: &str| match value.is_finite() {
+            true => line.extend_from_slice(digits.format_finite(value).as_bytes()),
+            false => line.extend_from_slice(missing.as_bytes()),
+        };
+        // Writing to a vector cannot fail.
+        match self.format {
+            FeatureFormat::Csv => {
+                let _ = if id.contains([',', '"', '\n']) {
+                    write!(line, "\"{}\"", id.replace('"', "\"\""))
+                } else {
+                    line.write_all(id.as_bytes())
+                };
+                if self.last.is_none() {
+                    let _ = write!(line, ",{revision}");
+                }
+                for &value in values {
+                    line.push(b',');
+                    number(line, value, "");
+                }
+            }
+            FeatureFormat::Json => {
+                line.extend_from_slice(b"{\"id\":");
+                let _ = serde_json::to_writer(&mut *line, id);
+                let _ = write!(line, ",\"revision\":{revision},\"features\":{{");
+                for (index, (name, &value)) in self.columns.iter().zip(values).enumerate() {
+                    let _ = write!(line, "{}\"{name}\":", if index == 0 { "" } else { "," });
+                    number(line, value, "null");
+                }
+                line.extend_from_slice(b"}}");
+            }
+        }
+        line.push(b'\n');
+    }
+
+    /// Writes what a replay has gathered, and flushes.
+    pub fn finish(&mut self) -> Result<(), SinkError> {
+        let name = self.name.clone();
+        self.write_sorted().and_then(|()| self.out.flush()).map_err(|error| failed(&name, &error))
+    }
+
+    fn write_sorted(&mut self) -> std::io::Result<()> {
+        let Some((file, _, places)) = self.last.take() else { return Ok(()) };
+        let mut file = file.into_inner()?;
+        let mut ordered: Vec<(Id, Place)> = places.into_iter().collect();
+        ordered.sort_unstable_by_key(|(id, place)| (place.time, *id));
+        // Rows mostly lie in order already, so reading goes forward through a buffer that seldom has to seek.
+        let mut at = u64::MAX;
+        let mut reader = std::io::BufReader::with_capacity(1 << 20, &mut file);
+        for (_, place) in ordered {
+            if at == u64::MAX {
+                reader.seek(SeekFrom::Start(place.offset))?;
+            } else {
+                reader.seek_relative(place.offset as i64 - at as i64)?;
+            }
+            self.line.resize(place.length as usize, 0);
+            reader.read_exact(&mut self.line)?;
+            at = place.offset + u64::from(place.length);
+            self.out.write_all(&self.line)?;
+        }
+        Ok(())
+    }
+
+    /// Flushes what a run has appended.
+    pub fn flush(&mut self) -> Result<(), SinkError> {
+        self.out.flush().map_err(|error| failed(&self.name, &error))
+    }
+}
+
+fn failed(name: &str, error: &std::io::Error) -> SinkError {
+    SinkError::External(format!("cannot write the feature log {name}: {error}; check --features"))
+}

@@ -1,0 +1,95 @@
+//! Scored diffs and collection updates as JSON records.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use crate::event::Schema;
+use crate::score::assessment::{Assessment, Decision, ScoredDiff};
+
+use super::port::CollectionUpdate;
+use super::{Headers, OutputRecord};
+
+/// Steps of a quantised score.
+const STEPS: f64 = 16_384.0;
+
+/// Encodes scored diffs: knows the names that a diff refers to by number.
+#[derive(Clone, Debug)]
+pub struct ScoredEncoder {
+    schema: Arc<Schema>,
+    /// `name@version` of the models, champion first.
+    models: Arc<[String]>,
+    columns: Arc<[String]>,
+}
+
+impl ScoredEncoder {
+    /// For diffs of a dataflow with these models and feature columns.
+    pub fn new(schema: Arc<Schema>, models: Vec<String>, columns: Vec<String>) -> Self {
+        ScoredEncoder { schema, models: models.into(), columns: columns.into() }
+    }
+
+    /// One record, keyed by the transaction's id.
+    pub fn encode(&self, diff: &ScoredDiff) -> OutputRecord {
+        let id = diff.event.id_text(&self.schema);
+        let headers = Headers { epoch: diff.epoch, diff: diff.diff, cause: diff.cause.name() };
+        let payload = diff.assessment.as_ref().map(|assessment| self.json(&id, diff, assessment));
+        OutputRecord { key: id.into_bytes(), payload, headers, arrived_ns: diff.arrived_ns }
+    }
+
+    fn json(&self, id: &str, diff: &ScoredDiff, assessment: &Assessment) -> Vec<u8> {
+        let mut out = Vec::with_capacity(384);
+        // Writing to a vector cannot fail.
+        let _ = self.write(&mut out, id, diff, assessment);
+        out
+    }
+
+    fn write(&self, out: &mut Vec<u8>, id: &str, diff: &ScoredDiff, assessment: &Assessment) -> std::io::Result<()> {
+        let ScoredDiff { revision, diff: sign, epoch, cause, decision, event, .. } = diff;
+        out.extend_from_slice(b"{\"id\":");
+        serde_json::to_writer(&mut *out, id)?;
+        write!(out, ",\"revision\":{revision},\"diff\":{sign},\"epoch\":{epoch},\"event_time\":{}", event.time)?;
+        write!(out, ",\"cause\":\"{}\",\"decision\":{{", cause.name())?;
+        let Decision { action, score } = decision;
+        write!(out, "\"action\":\"{}\",\"score\":{},\"rules\":[]", action.name(), probability(*score))?;
+        if let Some(model) = self.models.first() {
+            out.extend_from_slice(b",\"model\":");
+            serde_json::to_writer(&mut *out, model)?;
+        }
+        let Assessment { action, score, scores, reasons } = assessment;
+        write!(out, "}},\"assessment\":{{\"action\":\"{}\",\"score\":{}", action.name(), probability(*score))?;
+        out.extend_from_slice(b",\"scores\":{");
+        for (index, (model, score)) in self.models.iter().zip(scores).enumerate() {
+            out.extend_from_slice(if index == 0 { b"" } else { b"," });
+            serde_json::to_writer(&mut *out, model)?;
+            write!(out, ":{}", probability(*score))?;
+        }
+        out.extend_from_slice(b"},\"rules\":[],\"reasons\":[");
+        for (index, reason) in reasons.iter().enumerate() {
+            out.extend_from_slice(if index == 0 { b"{\"feature\":" } else { b",{\"feature\":" });
+            serde_json::to_writer(&mut *out, &self.columns[reason.column as usize])?;
+            // A missing value is null, as JSON has no NaN.
+            out.extend_from_slice(b",\"value\":");
+            serde_json::to_writer(&mut *out, &reason.value)?;
+            out.extend_from_slice(b",\"contribution\":");
+            serde_json::to_writer(&mut *out, &reason.contribution)?;
+            out.push(b'}');
+        }
+        out.extend_from_slice(b"]}}");
+        Ok(())
+    }
+}
+
+fn probability(steps: u16) -> f64 {
+    f64::from(steps) / STEPS
+}
+
+/// One record of a collection that a dataflow emits, keyed by its key.
+pub fn encode_update(update: &CollectionUpdate) -> OutputRecord {
+    let CollectionUpdate { name, key, value, epoch, diff } = update;
+    let mut out = Vec::with_capacity(128);
+    // Writing to a vector cannot fail.
+    let _ = write!(out, "{{\"collection\":\"{name}\",\"key\":");
+    let _ = serde_json::to_writer(&mut out, key);
+    let _ = write!(out, ",\"value\":{value},\"diff\":{diff},\"epoch\":{epoch}}}");
+    let headers = Headers { epoch: *epoch, diff: diff.signum() as i8, cause: "" };
+    OutputRecord { key: key.clone().into_bytes(), payload: Some(out), headers, arrived_ns: 0 }
+}
