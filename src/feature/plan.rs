@@ -52,6 +52,16 @@ pub struct PlannedFeature {
     pub as_known: bool,
     /// Stands for missing.
     pub default: f64,
+    /// Integer units of state per unit of the result: `10^scale` for a sum, mean, deviation, extreme or quantile of a
+    /// decimal field (100 for cents), else 1. State stays in integers; the result becomes a double once, at the end, by
+    /// exactly one division (with `n` entries, `s` their sum, `q` the sum of their squares, all integers):
+    ///
+    /// * sum, min, max, quantile of integer value `x`: `x as f64 / unit`
+    /// * mean: `s as f64 / (n as f64 * unit)`
+    /// * std: `((n * q - s * s) as f64).sqrt() / (n as f64 * unit)`, with `n * q - s * s` in `i128`
+    ///
+    /// Every operand below 2^53 is exact, so sum, mean and extremes are the correctly rounded values.
+    pub unit: f64,
 }
 
 /// [`Measure`] with columns for names. `usize`s index [`KeyPlan::amounts`] or [`KeyPlan::values`]; `u8`s are bits.
@@ -245,6 +255,11 @@ impl KeyPlan {
             Measure::Burst(ms) if *ms > 0 => P::Burst(*ms),
             Measure::Burst(_) => return Err("the span of a burst must be longer than 0".into()),
         };
+        let unit = match measure {
+            P::Sum(column) | P::Mean(column) | P::Std(column) => unit_of(schema, self.amounts[column]),
+            P::Min(column) | P::Max(column) | P::Quantile(column, _) => unit_of(schema, self.amounts[column]),
+            _ => 1.0,
+        };
         let counted = match field_bit {
             Some(slot) => all([base, Condition::Has(slot)]),
             None => base,
@@ -258,6 +273,7 @@ impl KeyPlan {
             include_current: spec.include_current,
             as_known: spec.as_known,
             default: spec.default,
+            unit,
         })
     }
 
@@ -305,6 +321,12 @@ impl KeyPlan {
         let holds = |condition: &Condition| condition.holds(event, label, schema) as u64;
         self.conditions.iter().enumerate().fold(0, |mask, (bit, condition)| mask | holds(condition) << bit)
     }
+}
+
+/// Integer units per unit of a field: `10^scale` of a decimal, 1 of anything else.
+fn unit_of(schema: &Schema, slot: Slot) -> f64 {
+    let field = schema.field(slot);
+    if field.kind == FieldType::Decimal { 10f64.powi(i32::from(field.scale)) } else { 1.0 }
 }
 
 fn measure_allows_all_time(measure: &Measure) -> bool {
