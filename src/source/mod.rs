@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 use crate::event::Event;
 
+pub mod generator;
+
 /// A partition of a source. Files count from 0 in the order they were named.
 pub type Partition = u32;
 
