@@ -1,3 +1,5 @@
 //! The one test binary; a module per area.
 
+mod generator;
 mod kafka;
+mod packs;

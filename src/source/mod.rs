@@ -16,6 +16,7 @@ use crate::event::Event;
 mod file;
 
 pub use file::FileSource;
+pub mod generator;
 
 /// A partition of a source. Files count from 0 in the order they were named.
 pub type Partition = u32;

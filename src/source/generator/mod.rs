@@ -1,0 +1,184 @@
+//! The generator: payments, refunds, logins, account changes and labels, the same for the same seed on every platform.
+//!
+//! ```text
+//! population ──> behaviour (sessions) ──┐
+//!            └─> campaigns (fraud) ─────┴─> schedule ──> stream ──> build ──> Event
+//!                                        event time     arrival    schema
+//! ```
+//!
+//! In: a [`GeneratorConfig`]. Out: an endless sequence of [`Generated`] records in order of arrival, each with the truth
+//! that no scorer may see. What holds:
+//!
+//! * Same configuration and schema, same records, byte by byte: ChaCha for chance, no libm, no hash order, no clock.
+//! * Without late, duplicated, corrected or withdrawn records, event times never fall. The shares of those change what
+//!   arrives, not what happens.
+//! * A label arrives when it becomes available, after its target; a correction, repeat or withdrawal after its original.
+//! * Every fraud pattern has honest look-alikes ([`HardNegative`]).
+//! * What takes days (labels, refunds, rings) takes less at rates above about 23 events per second of event time, so that
+//!   what is pending stays at a few million records at most ([`GeneratorConfig::slow_day_ms`]).
+//!
+//! Cost: about 1.5 µs per record on one core, 0.4 µs for a record that is skipped.
+
+mod behaviour;
+mod build;
+mod campaigns;
+mod draft;
+mod encode;
+mod population;
+mod random;
+mod reader;
+mod schedule;
+mod stream;
+
+use std::sync::Arc;
+
+use self::build::Build;
+use self::stream::Stream;
+use super::{Partition, SourceError};
+use crate::event::{Event, Schema};
+
+pub use draft::{HardNegative, Label, Pattern, Truth};
+pub use encode::{JsonEncoder, label_line, truth_line};
+pub use reader::GeneratorSource;
+
+/// Partitions of the generator as a source. A record belongs to partition `number % PARTITIONS`, so what is said of one
+/// event (repeats, corrections, its label) stays in one partition and in order.
+pub const PARTITIONS: Partition = 4;
+
+/// What happens in a day but is pending at most: above it days are shortened.
+const PER_DAY_MAX: f64 = 2_000_000.0;
+
+/// What to generate. Shares are between 0 and 1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GeneratorConfig {
+    /// Decides everything that is left to chance.
+    pub seed: u64,
+    /// Records per second of event time, on average over a long stream.
+    pub rate_per_s: f64,
+    /// Event time of the first event, milliseconds UTC.
+    pub start_ms: i64,
+    /// Honest customers, at least 1.
+    pub customers: u32,
+    /// Honest merchants, at least 8.
+    pub merchants: u32,
+    /// Share of fraud among payments, below 0.5.
+    pub fraud_share: f64,
+    /// Share of honest payments that get a label; 90 % of fraud does.
+    pub label_share: f64,
+    /// Share of events that arrive late.
+    pub late_share: f64,
+    /// How late at most, milliseconds of event time.
+    pub late_ms_max: i64,
+    /// Share of events that are sent twice.
+    pub duplicate_share: f64,
+    /// Share of payments that are corrected.
+    pub correction_share: f64,
+    /// Share of payments that are withdrawn (honest ones only).
+    pub withdrawal_share: f64,
+}
+
+impl Default for GeneratorConfig {
+    fn default() -> Self {
+        GeneratorConfig {
+            seed: 1,
+            rate_per_s: 5.0,
+            // 2024-04-01T00:00:00Z, a Monday.
+            start_ms: 1_711_929_600_000,
+            customers: 30_000,
+            merchants: 2_000,
+            fraud_share: 0.01,
+            label_share: 0.05,
+            late_share: 0.01,
+            late_ms_max: 600_000,
+            duplicate_share: 0.002,
+            correction_share: 0.002,
+            withdrawal_share: 0.001,
+        }
+    }
+}
+
+impl GeneratorConfig {
+    /// The same with every record in order and sent once.
+    pub fn in_order(self) -> Self {
+        GeneratorConfig { late_share: 0.0, duplicate_share: 0.0, correction_share: 0.0, withdrawal_share: 0.0, ..self }
+    }
+
+    /// How long a day is for labels, refunds, trips and rings, milliseconds: shorter at high rates, at least one second.
+    pub fn slow_day_ms(&self) -> i64 {
+        const DAY_S: f64 = 86_400.0;
+        ((1_000.0 * DAY_S * (PER_DAY_MAX / (self.rate_per_s * DAY_S)).min(1.0)) as i64).max(1_000)
+    }
+
+    fn check(&self) -> Result<(), SourceError> {
+        let refuse = |what: &str| Err(SourceError::User(format!("generator: {what}")));
+        let shares = [self.late_share, self.duplicate_share, self.correction_share, self.withdrawal_share];
+        if !(self.rate_per_s > 0.0 && self.rate_per_s <= 1e8) {
+            return refuse("the rate must be above 0 and at most 100 million events per second");
+        }
+        if self.customers == 0 || self.merchants < population::COUNTRIES.len() as u32 {
+            return refuse("at least 1 customer and 8 merchants are needed");
+        }
+        if !(0.0..0.5).contains(&self.fraud_share) || !(0.0..=1.0).contains(&self.label_share) {
+            return refuse("fraud_share must be in [0, 0.5) and label_share in [0, 1]");
+        }
+        if shares.iter().any(|share| !(0.0..=1.0).contains(share)) || shares.iter().sum::<f64>() > 1.0 {
+            return refuse(
+                "the shares of late, duplicated, corrected and withdrawn must be in [0, 1], together at most 1",
+            );
+        }
+        if !(0..=30 * behaviour::DAY_MS).contains(&self.late_ms_max) {
+            return refuse("late_ms_max must be between 0 and 30 days");
+        }
+        Ok(())
+    }
+}
+
+/// One record with what is known about it behind the scenes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Generated {
+    /// The record.
+    pub event: Event,
+    /// The number of the event; a label has that of its target.
+    pub number: u64,
+    /// Whether this is the first record of its event: no repeat, correction, withdrawal.
+    pub first: bool,
+    /// Of a payment, the label it is going to get; of a label, what it says.
+    pub label: Option<Label>,
+    /// What is really behind it.
+    pub truth: Truth,
+}
+
+impl Generated {
+    /// The partition it belongs to.
+    pub fn partition(&self) -> Partition {
+        (self.number % u64::from(PARTITIONS)) as Partition
+    }
+}
+
+/// An endless iterator of records in order of arrival.
+#[derive(Debug)]
+pub struct Generator {
+    stream: Stream,
+    build: Build,
+}
+
+impl Generator {
+    /// Draws the population. Fails on a configuration or a schema that cannot be served, with what to change.
+    ///
+    /// The schema needs text ids and the kinds payment, refund, login, account_change and label; of the fields, those it
+    /// has are filled.
+    pub fn new(config: GeneratorConfig, schema: Arc<Schema>) -> Result<Self, SourceError> {
+        config.check()?;
+        Ok(Generator { build: Build::new(schema)?, stream: Stream::new(&config) })
+    }
+}
+
+impl Iterator for Generator {
+    type Item = Generated;
+
+    fn next(&mut self) -> Option<Generated> {
+        let draft = self.stream.next();
+        let event = self.build.event(&draft);
+        Some(Generated { event, number: draft.number, first: draft.first, label: draft.label, truth: draft.truth })
+    }
+}
