@@ -3,6 +3,7 @@
 //! The modules stand in the order of the data.
 #![deny(missing_docs)]
 
+pub mod arrange;
 pub mod decode;
 pub mod event;
 pub mod feature;
@@ -10,3 +11,4 @@ pub mod runtime;
 pub mod score;
 pub mod sink;
 pub mod source;
+pub mod testkit;

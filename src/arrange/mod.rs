@@ -1,0 +1,3 @@
+//! ④ Arrangements: what is kept per key, from which features are read.
+
+pub mod velocity;
