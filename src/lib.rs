@@ -15,3 +15,4 @@ pub mod runtime;
 pub mod score;
 pub mod sink;
 pub mod source;
+pub mod testkit;

@@ -7,8 +7,8 @@ use crate::event::{Event, FieldType, Key, Schema, Slot};
 
 use super::{Filter, Measure, Velocity, Window};
 
-/// The most conditions a key may have: bits of a `u64`.
-pub const CONDITIONS_MAX: usize = 64;
+/// The most conditions a key may have: bits of a `u64`, one of which is kept for whether the entry is scored.
+pub const CONDITIONS_MAX: usize = 63;
 
 /// What one key keeps per event (an *entry*) and which features are read from it.
 #[derive(Clone, Debug)]

@@ -1,0 +1,341 @@
+//! A long log: chunks, and beside them what lets a read skip over whole chunks.
+//!
+//! * `sums`: per chunk and slot, count, sum and sum of squares of everything before the chunk, so that the chunks between
+//!   two places are a difference. The difference is exact under wrapping.
+//! * `extremes`: per chunk but the last, smallest and largest; `upper` the same per [`GROUP`] chunks.
+//! * `marks`: per chunk and pair, a bit per entry that is the last one with its value; `marked` counts them per [`GROUP`]
+//!   chunks.
+//!
+//! An append touches the last chunk alone. An insertion, removal or change in the middle costs its chunk anew and one
+//! addition per later chunk and slot; a chunk that splits or vanishes, one pass over the directories.
+
+use super::aggregate::{Aggregate, Need, fold};
+use super::chunk::{Chunk, MASK, ROWS_MAX, SCORED};
+use super::distinct::Occurrences;
+use super::log::Place;
+use super::program::Program;
+
+/// Chunks per group of the upper level.
+pub(super) const GROUP: usize = 64;
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sums {
+    pub count: i64,
+    pub sum: i64,
+    pub squares: i128,
+}
+
+#[derive(Debug)]
+pub(super) struct Long {
+    pub chunks: Vec<Chunk>,
+    pub firsts: Vec<i64>,
+    pub sums: Vec<Sums>,
+    pub extremes: Vec<(i64, i64)>,
+    pub upper: Vec<(i64, i64)>,
+    pub marks: Vec<u64>,
+    pub marked: Vec<u32>,
+    pub occurrences: Vec<Occurrences>,
+    pub entries: usize,
+    words: usize,
+}
+
+const NO_EXTREMES: (i64, i64) = (i64::MAX, i64::MIN);
+
+impl Long {
+    /// Takes over a short log.
+    pub fn new(program: &Program, chunk: &Chunk) -> Self {
+        let mut long = Long {
+            chunks: Vec::new(),
+            firsts: Vec::new(),
+            sums: Vec::new(),
+            extremes: Vec::new(),
+            upper: Vec::new(),
+            marks: Vec::new(),
+            marked: Vec::new(),
+            occurrences: program.pairs.iter().map(|_| Occurrences::default()).collect(),
+            entries: 0,
+            words: 0,
+        };
+        let mut row = vec![0; program.columns];
+        for at in 0..chunk.len() {
+            for (column, word) in row.iter_mut().enumerate() {
+                *word = chunk.get(column, at);
+            }
+            long.append(program, chunk.time(at), &row);
+        }
+        long
+    }
+
+    pub fn bytes(&self) -> usize {
+        size_of::<Long>()
+            + self.words * 8
+            + self.chunks.capacity() * size_of::<Chunk>()
+            + (self.firsts.capacity() + self.marks.capacity()) * 8
+            + self.sums.capacity() * size_of::<Sums>()
+            + (self.extremes.capacity() + self.upper.capacity()) * 16
+            + self.marked.capacity() * 4
+            + self.occurrences.iter().map(Occurrences::bytes).sum::<usize>()
+    }
+
+    /// Adds an entry behind the last one.
+    #[inline]
+    pub fn append(&mut self, program: &Program, time: i64, row: &[u64]) -> Place {
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == ROWS_MAX) {
+            self.open(program, time);
+        }
+        let chunk = self.chunks.len() - 1;
+        let place = Place { chunk, row: self.chunks[chunk].len() };
+        self.put(program, place, row);
+        self.link(program, place);
+        place
+    }
+
+    /// Closes the last chunk and opens a new one.
+    fn open(&mut self, program: &Program, time: i64) {
+        let last = self.chunks.len();
+        let columns = program.columns_long;
+        let capacity = if last == 0 { ROWS_MAX } else { ROWS_MAX / 4 };
+        self.chunks.push(Chunk::with_capacity(columns, capacity));
+        self.words += columns * capacity;
+        self.firsts.push(time);
+        self.sums.extend(program.slots.iter().map(|_| Sums::default()));
+        self.extremes.extend((0..program.extremes).map(|_| NO_EXTREMES));
+        self.marks.extend(program.pairs.iter().map(|_| 0));
+        if last % GROUP == 0 {
+            self.upper.extend((0..program.extremes).map(|_| NO_EXTREMES));
+            self.marked.extend(program.pairs.iter().map(|_| 0));
+        }
+        if last > 0 {
+            self.refresh(program, last - 1);
+        }
+    }
+
+    /// Puts an entry in before `place`, which is not behind the last entry. Returns where it has come to stand.
+    pub fn insert(&mut self, program: &Program, mut place: Place, row: &[u64]) -> Place {
+        if self.chunks[place.chunk].len() == ROWS_MAX {
+            self.split(program, place.chunk);
+            if place.row > ROWS_MAX / 2 {
+                place = Place { chunk: place.chunk + 1, row: place.row - ROWS_MAX / 2 };
+            }
+        }
+        self.put(program, place, row);
+        for pair in 0..program.pairs.len() {
+            let marks = &mut self.marks[place.chunk * program.pairs.len() + pair];
+            let below = (1u64 << place.row) - 1;
+            *marks = (*marks & !below) << 1 | *marks & below;
+        }
+        self.firsts[place.chunk] = self.chunks[place.chunk].time(0);
+        self.refresh(program, place.chunk);
+        self.link(program, place);
+        place
+    }
+
+    fn put(&mut self, program: &Program, place: Place, row: &[u64]) {
+        let chunk = &mut self.chunks[place.chunk];
+        if chunk.len() == chunk.capacity() {
+            let capacity = (chunk.capacity() * 2).min(ROWS_MAX);
+            self.words += program.columns_long * (capacity - chunk.capacity());
+            chunk.resize(program.columns_long, capacity);
+        }
+        chunk.insert(program.columns_long, place.row, row);
+        self.entries += 1;
+    }
+
+    pub fn remove(&mut self, program: &Program, place: Place) {
+        self.unlink(program, place);
+        self.chunks[place.chunk].remove(program.columns_long, place.row, 1);
+        self.entries -= 1;
+        for pair in 0..program.pairs.len() {
+            let marks = &mut self.marks[place.chunk * program.pairs.len() + pair];
+            let below = (1u64 << place.row) - 1;
+            *marks = *marks >> 1 & !below | *marks & below;
+        }
+        if self.chunks[place.chunk].len() > 0 {
+            self.firsts[place.chunk] = self.chunks[place.chunk].time(0);
+            self.refresh(program, place.chunk);
+        } else if self.chunks.len() > 1 {
+            self.cut(program, place.chunk..place.chunk + 1);
+            self.refresh(program, place.chunk.min(self.chunks.len() - 1).saturating_sub(1));
+            self.regroup(program);
+        }
+    }
+
+    pub fn relabel(&mut self, program: &Program, place: Place, mask: u64, known_at: i64) {
+        self.unlink(program, place);
+        let chunk = &mut self.chunks[place.chunk];
+        chunk.set(MASK, place.row, mask | chunk.get(MASK, place.row) & SCORED);
+        if let Some(column) = program.known {
+            chunk.set(column, place.row, known_at as u64);
+        }
+        self.refresh(program, place.chunk);
+        self.link(program, place);
+    }
+
+    /// Drops the first chunks; returns the number of entries dropped.
+    pub fn drop_front(&mut self, program: &Program, count: usize) -> usize {
+        let dropped = self.chunks[..count].iter().map(Chunk::len).sum();
+        self.forget(program, count);
+        self.cut(program, 0..count);
+        if self.chunks.is_empty() {
+            self.chunks.push(Chunk::default());
+            self.firsts.push(i64::MIN);
+            self.sums.extend(program.slots.iter().map(|_| Sums::default()));
+            self.extremes.extend((0..program.extremes).map(|_| NO_EXTREMES));
+            self.marks.extend(program.pairs.iter().map(|_| 0));
+        }
+        if self.chunks.capacity() > 16 && self.chunks.len() * 4 <= self.chunks.capacity() {
+            self.chunks.shrink_to_fit();
+            self.firsts.shrink_to_fit();
+            self.sums.shrink_to_fit();
+            self.extremes.shrink_to_fit();
+            self.marks.shrink_to_fit();
+        }
+        self.regroup(program);
+        self.entries -= dropped;
+        dropped
+    }
+
+    /// Takes chunks out of the directories; sums of later chunks are left as they are.
+    fn cut(&mut self, program: &Program, chunks: std::ops::Range<usize>) {
+        let wide = |each: usize| chunks.start * each..chunks.end * each;
+        self.words -= self.chunks[chunks.clone()].iter().map(Chunk::words).sum::<usize>();
+        self.sums.drain(wide(program.slots.len()));
+        self.extremes.drain(wide(program.extremes));
+        self.marks.drain(wide(program.pairs.len()));
+        self.firsts.drain(chunks.clone());
+        self.chunks.drain(chunks);
+    }
+
+    fn split(&mut self, program: &Program, at: usize) {
+        let half = ROWS_MAX / 2;
+        let tail = self.chunks[at].split_off(program.columns_long, half);
+        self.words += tail.words();
+        self.firsts.insert(at + 1, tail.time(0));
+        self.chunks.insert(at + 1, tail);
+        let (slots, extremes, pairs) = (program.slots.len(), program.extremes, program.pairs.len());
+        // The sums before the second half, as they are before the first: `refresh` puts them right.
+        let sums: Vec<_> = self.sums[at * slots..(at + 1) * slots].to_vec();
+        let place = (at + 1) * slots;
+        self.sums.splice(place..place, sums);
+        let place = (at + 1) * extremes;
+        self.extremes.splice(place..place, (0..extremes).map(|_| NO_EXTREMES));
+        let upper: Vec<_> = self.marks[at * pairs..(at + 1) * pairs].iter().map(|marks| marks >> half).collect();
+        for marks in &mut self.marks[at * pairs..(at + 1) * pairs] {
+            *marks &= (1 << half) - 1;
+        }
+        let place = (at + 1) * pairs;
+        self.marks.splice(place..place, upper);
+        for slot in 0..slots {
+            let total = self.total(program, at, slot);
+            let before = self.sums[at * slots + slot];
+            self.sums[(at + 1) * slots + slot] = before.plus(&total);
+        }
+        self.refresh(program, at);
+        self.refresh(program, at + 1);
+        self.regroup(program);
+    }
+
+    /// The sums of one chunk alone.
+    fn total(&self, program: &Program, chunk: usize, slot: usize) -> Aggregate {
+        let (slot, chunk) = (&program.slots[slot], &self.chunks[chunk]);
+        let mut total = Aggregate::default();
+        match slot.column {
+            None => fold(&mut total, Need::Count, chunk.column(MASK), &[], slot.bit),
+            Some(column) if slot.extremes.is_none() => {
+                fold(&mut total, Need::Squares, chunk.column(MASK), chunk.column(column), slot.bit);
+            }
+            Some(column) => fold(&mut total, Need::All, chunk.column(MASK), chunk.column(column), slot.bit),
+        }
+        total
+    }
+
+    /// Puts right what depends on the entries of a chunk: its extremes, and the sums before all later ones.
+    fn refresh(&mut self, program: &Program, chunk: usize) {
+        let (slots, width) = (program.slots.len(), program.extremes);
+        if chunk + 1 >= self.chunks.len() {
+            return;
+        }
+        for slot in 0..slots {
+            let total = self.total(program, chunk, slot);
+            let wanted = self.sums[chunk * slots + slot].plus(&total);
+            let delta = wanted.minus(&self.sums[(chunk + 1) * slots + slot]);
+            if delta.count != 0 || delta.sum != 0 || delta.squares != 0 {
+                for sums in self.sums[(chunk + 1) * slots + slot..].iter_mut().step_by(slots) {
+                    sums.count = sums.count.wrapping_add(delta.count);
+                    sums.sum = sums.sum.wrapping_add(delta.sum);
+                    sums.squares = sums.squares.wrapping_add(delta.squares);
+                }
+            }
+            if let Some(at) = program.slots[slot].extremes {
+                self.extremes[chunk * width + at] = (total.min, total.max);
+                self.upper[chunk / GROUP * width + at] = self.group_extremes(width, chunk / GROUP, at);
+            }
+        }
+    }
+
+    fn group_extremes(&self, width: usize, group: usize, at: usize) -> (i64, i64) {
+        let rows = group * GROUP..((group + 1) * GROUP).min(self.chunks.len());
+        rows.fold(NO_EXTREMES, |sofar, chunk| join(sofar, self.extremes[chunk * width + at]))
+    }
+
+    /// Puts the upper level right after chunks have moved.
+    fn regroup(&mut self, program: &Program) {
+        let groups = self.chunks.len().div_ceil(GROUP);
+        let (width, pairs) = (program.extremes, program.pairs.len());
+        self.upper = (0..groups * width).map(|i| self.group_extremes(width, i / width, i % width)).collect();
+        self.marked = vec![0; groups * pairs];
+        for (at, marks) in self.marks.iter().enumerate() {
+            self.marked[at / pairs / GROUP * pairs + at % pairs] += marks.count_ones();
+        }
+    }
+
+    /// Adds whole chunks, `from` and up to before `to`, to an aggregate.
+    #[inline]
+    pub fn add_chunks(&self, into: &mut Aggregate, program: &Program, slot: usize, need: Need, from: usize, to: usize) {
+        let slots = program.slots.len();
+        let (before, after) = (&self.sums[from * slots + slot], &self.sums[to * slots + slot]);
+        let between = after.minus(before);
+        into.count += between.count;
+        into.sum = into.sum.wrapping_add(between.sum);
+        into.squares = into.squares.wrapping_add(between.squares);
+        if let (Need::All, Some(at)) = (need, program.slots[slot].extremes) {
+            let width = program.extremes;
+            let mut sofar = (into.min, into.max);
+            let mut chunk = from;
+            while chunk < to {
+                if chunk % GROUP == 0 && chunk + GROUP <= to {
+                    sofar = join(sofar, self.upper[chunk / GROUP * width + at]);
+                    chunk += GROUP;
+                } else {
+                    sofar = join(sofar, self.extremes[chunk * width + at]);
+                    chunk += 1;
+                }
+            }
+            (into.min, into.max) = sofar;
+        }
+    }
+}
+
+impl Sums {
+    fn plus(&self, total: &Aggregate) -> Sums {
+        Sums {
+            count: self.count.wrapping_add(total.count),
+            sum: self.sum.wrapping_add(total.sum),
+            squares: self.squares.wrapping_add(total.squares),
+        }
+    }
+
+    #[inline]
+    fn minus(&self, other: &Sums) -> Sums {
+        Sums {
+            count: self.count.wrapping_sub(other.count),
+            sum: self.sum.wrapping_sub(other.sum),
+            squares: self.squares.wrapping_sub(other.squares),
+        }
+    }
+}
+
+#[inline]
+fn join(a: (i64, i64), b: (i64, i64)) -> (i64, i64) {
+    (a.0.min(b.0), a.1.max(b.1))
+}

@@ -1,0 +1,252 @@
+//! Reading: the features of one entry, as of it.
+//!
+//! A read looks at the log and nothing else, so a fresh row, a row read again after a late event and a replayed row are
+//! the same computation.
+
+use super::aggregate::{Aggregate, fold};
+use super::chunk::{Chunk, MASK};
+use super::log::{Log, Place};
+use super::program::{Chain, Program, Step};
+use super::scan;
+
+/// Buffers of a read, kept between reads for their capacity alone.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    ends: Vec<Place>,
+    starts: Vec<Place>,
+    after_ms: Vec<i64>,
+    aggregates: Vec<Aggregate>,
+    distinct: Vec<i64>,
+    set: Set,
+    pub values: Vec<i64>,
+}
+
+/// A span of a log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    pub from: Place,
+    pub to: Place,
+}
+
+impl Span {
+    /// The rows of each chunk, from the first.
+    #[inline]
+    pub fn pieces<'a>(self, log: &'a Log) -> impl DoubleEndedIterator<Item = (&'a Chunk, std::ops::Range<usize>)> {
+        let chunks = &log.chunks()[self.from.chunk..=self.to.chunk];
+        chunks.iter().enumerate().map(move |(offset, chunk)| {
+            let index = self.from.chunk + offset;
+            let first = if index == self.from.chunk { self.from.row } else { 0 };
+            let last = if index == self.to.chunk { self.to.row } else { chunk.len() };
+            (chunk, first..last)
+        })
+    }
+}
+
+/// Writes the features of the entry at `place`.
+pub(super) fn read(program: &Program, log: &Log, place: Place, out: &mut [f64], scratch: &mut Scratch) {
+    let here = &log.chunks()[place.chunk];
+    let time = here.time(place.row);
+    scratch.ends.clear();
+    scratch.starts.clear();
+    scratch.after_ms.clear();
+    let tail = log.end();
+    scratch.ends.extend(program.ends.iter().map(|end| match (end.lag_ms, end.include_current) {
+        (0, false) => place,
+        (0, true) => Place { chunk: place.chunk, row: place.row + 1 },
+        (lag, _) => log.after_time(time.saturating_sub(lag), tail),
+    }));
+    let mut hint = (usize::MAX, place);
+    for range in &program.ranges {
+        if hint.0 != range.end {
+            hint = (range.end, scratch.ends[range.end]);
+        }
+        let after_ms = range.back_ms.map_or(i64::MIN, |back| time.saturating_sub(back));
+        if range.back_ms.is_some() {
+            hint.1 = log.after_time(after_ms, hint.1);
+        } else {
+            hint.1 = Place { chunk: 0, row: 0 };
+        }
+        scratch.starts.push(hint.1);
+        scratch.after_ms.push(after_ms);
+    }
+    scratch.aggregates.resize(program.results, Aggregate::default());
+    for chain in &program.chains {
+        run(program, log, chain, time, scratch);
+    }
+    scratch.distinct.resize(program.distinct_results, 0);
+    for chain in &program.distinct_chains {
+        distinct(program, log, chain, time, scratch);
+    }
+    for ((step, default), out) in program.steps.iter().zip(out) {
+        let value = evaluate(program, log, step, here, place.row, scratch);
+        *out = if value.is_nan() { *default } else { value };
+    }
+}
+
+/// Adds up a chain, each range on top of the shorter one before.
+#[inline]
+fn run(program: &Program, log: &Log, chain: &Chain, time: i64, scratch: &mut Scratch) {
+    let mut sofar = Aggregate::default();
+    let mut to = scratch.ends[chain.end];
+    for &(range, result) in &chain.ranges {
+        let from = scratch.starts[range];
+        add(program, log, chain, time, Span { from, to }, &mut sofar);
+        to = from;
+        let aggregate = &mut scratch.aggregates[result];
+        *aggregate = sofar;
+        if program.ranges[range].back_ms.is_none()
+            && let (Some(base), Some(slot)) = (&log.base, chain.kept)
+        {
+            aggregate.merge(&base.slots[slot].0);
+        }
+    }
+}
+
+#[inline]
+fn add(program: &Program, log: &Log, chain: &Chain, time: i64, span: Span, into: &mut Aggregate) {
+    let chunks = log.chunks();
+    let Span { from, to } = span;
+    if let (true, Some(known)) = (chain.as_known, program.known) {
+        for (chunk, rows) in span.pieces(log) {
+            for row in rows {
+                if chunk.get(MASK, row) >> chain.bit & 1 == 1 && chunk.get(known, row) as i64 <= time {
+                    into.add(chain.column.map_or(0, |column| chunk.get(column, row) as i64));
+                }
+            }
+        }
+        return;
+    }
+    if from.chunk == to.chunk {
+        return part(chain, &chunks[from.chunk], from.row, to.row, into);
+    }
+    part(chain, &chunks[from.chunk], from.row, chunks[from.chunk].len(), into);
+    if let (Some(long), Some(slot)) = (log.long(), chain.kept) {
+        long.add_chunks(into, program, slot, chain.need, from.chunk + 1, to.chunk);
+    }
+    part(chain, &chunks[to.chunk], 0, to.row, into);
+}
+
+#[inline]
+fn part(chain: &Chain, chunk: &Chunk, from: usize, to: usize, into: &mut Aggregate) {
+    if from < to {
+        let values = chain.column.map_or(&[][..], |column| &chunk.column(column)[from..to]);
+        fold(into, chain.need, &chunk.column(MASK)[from..to], values, chain.bit);
+    }
+}
+
+/// Counts the distinct values of a chain's ranges.
+fn distinct(program: &Program, log: &Log, chain: &Chain, time: i64, scratch: &mut Scratch) {
+    let end = scratch.ends[chain.end];
+    let (Some(&(longest, _)), Some(column)) = (chain.ranges.last(), chain.column) else { return };
+    let start = scratch.starts[longest];
+    if let (Some(long), Some(index)) = (log.long(), chain.kept) {
+        let behind = log.end().chunk - end.chunk;
+        if behind <= end.chunk - start.chunk {
+            let (mut to, mut sofar) = (end, 0);
+            for &(range, result) in &chain.ranges {
+                sofar += long.marked_between(program, index, scratch.starts[range], to);
+                to = scratch.starts[range];
+                let back = long.reaching_back(&program.pairs[index], end, scratch.after_ms[range]);
+                scratch.distinct[result] = sofar + back;
+            }
+            return;
+        }
+    }
+    let known = program.known.filter(|_| chain.as_known);
+    scratch.set.clear((end.chunk - start.chunk + 1) * super::chunk::ROWS_MAX);
+    let mut to = end;
+    for &(range, result) in &chain.ranges {
+        let from = scratch.starts[range];
+        for (chunk, rows) in (Span { from, to }).pieces(log) {
+            for row in rows {
+                if chunk.get(MASK, row) >> chain.bit & 1 == 1
+                    && known.is_none_or(|at| chunk.get(at, row) as i64 <= time)
+                {
+                    scratch.set.insert(chunk.get(column, row));
+                }
+            }
+        }
+        to = from;
+        scratch.distinct[result] = scratch.set.len;
+    }
+}
+
+/// Makes one feature; NaN is missing.
+#[inline]
+fn evaluate(program: &Program, log: &Log, step: &Step, here: &Chunk, row: usize, scratch: &mut Scratch) -> f64 {
+    let aggregate = |at: usize| &scratch.aggregates[at];
+    let or_missing = |there: bool, value: f64| if there { value } else { f64::NAN };
+    let current = |column: usize| here.get(column, row) as i64;
+    match *step {
+        Step::Count(a) => aggregate(a).count as f64,
+        Step::Sum(a) => aggregate(a).sum as f64,
+        // The mean of nothing is 0 / 0, which is NaN.
+        Step::Mean(a) => aggregate(a).mean(),
+        Step::Std(a) => or_missing(aggregate(a).count > 0, aggregate(a).std()),
+        Step::Min(a) => or_missing(aggregate(a).count > 0, aggregate(a).min as f64),
+        Step::Max(a) => or_missing(aggregate(a).count > 0, aggregate(a).max as f64),
+        Step::IsNew(a) => f64::from(aggregate(a).count == 0),
+        Step::Ratio { part, whole } => aggregate(part).count as f64 / aggregate(whole).count as f64,
+        Step::Distinct(d) => scratch.distinct[d] as f64,
+        Step::DistinctRatio { distinct, whole } => scratch.distinct[distinct] as f64 / aggregate(whole).count as f64,
+        Step::ZScore { own, current: column } => {
+            let (own, amount) = (aggregate(own), current(column));
+            let std = own.std();
+            let there = own.count >= 2 && std > 0.0 && amount != super::AMOUNT_MISSING;
+            or_missing(there, (amount as f64 - own.mean()) / std)
+        }
+        Step::RatioToMean { own, current: column } => {
+            let (own, amount) = (aggregate(own), current(column));
+            let there = own.count > 0 && own.sum != 0 && amount != super::AMOUNT_MISSING;
+            or_missing(there, amount as f64 / own.mean())
+        }
+        Step::RatioToMax { own, current: column } => {
+            let (own, amount) = (aggregate(own), current(column));
+            let there = own.count > 0 && own.max != 0 && amount != super::AMOUNT_MISSING;
+            or_missing(there, amount as f64 / own.max as f64)
+        }
+        Step::Scan(ref one) => {
+            let range = one.range;
+            let span = Span { from: scratch.starts[range], to: scratch.ends[program.ranges[range].end] };
+            let base = log.base.as_ref().filter(|_| program.ranges[range].back_ms.is_none());
+            let base = base.and_then(|base| one.slot.map(|slot| (base.slots[slot].1, base.slots[slot].2)));
+            scan::scan(program, log, one, span, base, here, row, &mut scratch.values)
+        }
+    }
+}
+
+/// A set of values, open addressing in one buffer.
+#[derive(Debug, Default)]
+struct Set {
+    table: Vec<u64>,
+    has_zero: bool,
+    len: i64,
+}
+
+impl Set {
+    /// Empties it and makes room for so many values.
+    fn clear(&mut self, values: usize) {
+        self.table.clear();
+        self.table.resize((values * 2).next_power_of_two(), 0);
+        (self.has_zero, self.len) = (false, 0);
+    }
+
+    #[inline]
+    fn insert(&mut self, value: u64) {
+        if value == 0 {
+            self.len += i64::from(!self.has_zero);
+            self.has_zero = true;
+            return;
+        }
+        let last = self.table.len() - 1;
+        let mut at = (value.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & last;
+        while self.table[at] != 0 {
+            if self.table[at] == value {
+                return;
+            }
+            at = (at + 1) & last;
+        }
+        self.table[at] = value;
+        self.len += 1;
+    }
+}

@@ -1,0 +1,145 @@
+//! Measures that look at the counted entries of a window one by one: their cost grows with the window.
+//!
+//! "Since" measures stop at the first counted entry they meet.
+
+use super::aggregate::std_of;
+use super::chunk::{Chunk, MASK};
+use super::log::Log;
+use super::program::{Program, Scan, What};
+use super::read::Span;
+
+/// 2^32: entropy is kept in such parts of a bit.
+const PARTS: f64 = 4_294_967_296.0;
+
+/// One measure; `base` is the first and last counted time of what has expired, for all-time windows.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn scan(
+    program: &Program,
+    log: &Log,
+    scan: &Scan,
+    span: Span,
+    base: Option<(i64, i64)>,
+    here: &Chunk,
+    row: usize,
+    buffer: &mut Vec<i64>,
+) -> f64 {
+    let now = here.time(row);
+    let known = program.known.filter(|_| scan.as_known);
+    let visible = |chunk: &Chunk, row: usize| known.is_none_or(|column| chunk.get(column, row) as i64 <= now);
+    let counts = |chunk: &Chunk, row: usize| chunk.get(MASK, row) >> scan.bit & 1 == 1 && visible(chunk, row);
+    let each = |visit: &mut dyn FnMut(&Chunk, usize)| {
+        for (chunk, rows) in span.pieces(log) {
+            for row in rows.filter(|&row| counts(chunk, row)) {
+                visit(chunk, row);
+            }
+        }
+    };
+    buffer.clear();
+    match scan.what {
+        What::SinceLast => {
+            let mut rows = span.pieces(log).rev().flat_map(|(chunk, rows)| rows.rev().map(move |row| (chunk, row)));
+            let last = rows.find(|&(chunk, row)| counts(chunk, row)).map(|(chunk, row)| chunk.time(row));
+            let last = last.or(base.map(|(_, last)| last).filter(|&last| last != i64::MIN));
+            last.map_or(f64::NAN, |last| (now - last) as f64)
+        }
+        What::SinceFirst => {
+            let first = base.map(|(first, _)| first).filter(|&first| first != i64::MAX);
+            let mut rows = span.pieces(log).flat_map(|(chunk, rows)| rows.map(move |row| (chunk, row)));
+            let first =
+                first.or_else(|| rows.find(|&(chunk, row)| counts(chunk, row)).map(|(chunk, row)| chunk.time(row)));
+            first.map_or(f64::NAN, |first| (now - first) as f64)
+        }
+        What::GapMean | What::GapStd | What::GapMin => {
+            let (mut last, mut gaps, mut sum, mut squares, mut min) = (None, 0i64, 0i128, 0i128, i64::MAX);
+            each(&mut |chunk, row| {
+                let time = chunk.time(row);
+                if let Some(last) = last {
+                    let gap = time - last;
+                    gaps += 1;
+                    sum += i128::from(gap);
+                    squares += i128::from(gap) * i128::from(gap);
+                    min = min.min(gap);
+                }
+                last = Some(time);
+            });
+            match scan.what {
+                _ if gaps == 0 => f64::NAN,
+                What::GapMean => sum as f64 / gaps as f64,
+                What::GapStd => std_of(gaps, sum, squares),
+                _ => min as f64,
+            }
+        }
+        What::Entropy(column) | What::TopShare(column) => {
+            each(&mut |chunk, row| buffer.push(chunk.get(column, row) as i64));
+            buffer.sort_unstable();
+            let total = buffer.len();
+            let runs = buffer.chunk_by(|a, b| a == b).map(<[i64]>::len);
+            match scan.what {
+                _ if total == 0 => f64::NAN,
+                What::Entropy(_) => {
+                    let parts: i128 = runs.map(parts_of).sum();
+                    ((parts_of(total) - parts) as f64 / total as f64).round() / PARTS
+                }
+                _ => runs.max().unwrap_or(0) as f64 / total as f64,
+            }
+        }
+        What::Burst(span_ms) => {
+            each(&mut |chunk, row| buffer.push(chunk.time(row)));
+            let (mut from, mut most) = (0, 0);
+            for (at, &time) in buffer.iter().enumerate() {
+                while buffer[from] <= time.saturating_sub(span_ms) {
+                    from += 1;
+                }
+                most = most.max(at + 1 - from);
+            }
+            most as f64
+        }
+        What::Streak(reset) => {
+            let mut length = 0;
+            let mut rows = span.pieces(log).rev().flat_map(|(chunk, rows)| rows.rev().map(move |row| (chunk, row)));
+            while let Some((chunk, row)) = rows.next() {
+                if !visible(chunk, row) {
+                    continue;
+                }
+                let mask = chunk.get(MASK, row);
+                if mask >> reset & 1 == 1 {
+                    break;
+                }
+                length += mask >> scan.bit & 1;
+            }
+            length as f64
+        }
+        What::Repeat(column) => {
+            let value = here.get(column, row);
+            if value == super::VALUE_MISSING {
+                return f64::NAN;
+            }
+            let mut count = 0;
+            each(&mut |chunk, row| count += i64::from(chunk.get(column, row) == value));
+            count as f64
+        }
+        What::Quantile(column, permille) => {
+            each(&mut |chunk, row| buffer.push(chunk.get(column, row) as i64));
+            let rank = (buffer.len() * usize::from(permille)).div_ceil(1000);
+            match rank.checked_sub(1) {
+                None => f64::NAN,
+                Some(rank) => *buffer.select_nth_unstable(rank).1 as f64,
+            }
+        }
+        What::PercentRank(column) => {
+            let amount = here.get(column, row) as i64;
+            let (mut below, mut total) = (0i64, 0i64);
+            each(&mut |chunk, row| {
+                below += i64::from((chunk.get(column, row) as i64) < amount);
+                total += 1;
+            });
+            if total == 0 || amount == super::AMOUNT_MISSING { f64::NAN } else { below as f64 / total as f64 }
+        }
+    }
+}
+
+/// `n log2 n` in parts of a bit, rounded per value, so that the order of values does not matter.
+fn parts_of(count: usize) -> i128 {
+    let count = count as f64;
+    (count * count.log2() * PARTS).round() as i128
+}
