@@ -11,7 +11,7 @@ const DELAY: Window = Window::days(7);
 /// known seven days before; 0 when empty.
 pub fn pack() -> Vec<Velocity> {
     let mut customer = Velocity::of("customer", &["CUSTOMER_ID"]).including_current();
-    let mut terminal = Velocity::of("terminal", &["TERMINAL_ID"]).hot().lagged(DELAY).or(0.0);
+    let mut terminal = Velocity::of("terminal", &["TERMINAL_ID"]).lagged(DELAY).or(0.0);
     for days in DAYS {
         let (name, window) = (|what: &str| format!("{what}_{days}DAY_WINDOW"), Window::days(days));
         customer = customer.named(&name("CUSTOMER_ID_NB_TX"), Measure::Count, window);

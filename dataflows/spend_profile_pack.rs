@@ -2,6 +2,8 @@
 
 use deltawatch::feature::{Measure, Velocity, Window};
 
+type OfField = fn(String) -> Measure;
+
 const WINDOWS: [(&str, Window); 4] =
     [("1h", Window::hours(1)), ("1d", Window::days(1)), ("7d", Window::days(7)), ("30d", Window::days(30))];
 const KEYS: [(&str, &[&str]); 3] =
@@ -10,7 +12,7 @@ const KEYS: [(&str, &[&str]); 3] =
 /// Count, sum, mean, population standard deviation, min and max of the amount, the current transaction included; names
 /// like `customer_count_1h` and `customer_terminal_amount_std_30d`.
 pub fn pack() -> Vec<Velocity> {
-    let of_amount: [(&str, fn(String) -> Measure); 5] = [
+    let of_amount: [(&str, OfField); 5] = [
         ("sum", Measure::Sum),
         ("mean", Measure::Mean),
         ("std", Measure::Std),

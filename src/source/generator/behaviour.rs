@@ -77,16 +77,17 @@ impl World {
     pub fn next(&mut self) -> Draft {
         loop {
             let session_ms = self.start_ms + (self.next_session_ns / 1_000_000) as i64;
-            if self.schedule.due_ms().is_some_and(|due_ms| due_ms <= session_ms) {
-                if let Some(draft) = self.schedule.take() {
-                    return self.number(draft);
-                }
+            if self.schedule.due_ms().is_some_and(|due_ms| due_ms <= session_ms)
+                && let Some(draft) = self.schedule.take()
+            {
+                return self.number(draft);
             }
             self.session(session_ms);
             // Events per session so far, with a thousand sessions of 1.4 events as a start.
             let per_session = (self.events as f64 + 1_400.0) / (self.sessions as f64 + 1_000.0);
             self.sessions += 1;
-            self.next_session_ns += (self.random.exponential() * self.event_ns * per_session) as u64;
+            let gap_ns = (self.random.exponential() * self.event_ns * per_session) as u64;
+            self.next_session_ns = self.next_session_ns.saturating_add(gap_ns);
         }
     }
 

@@ -2,114 +2,156 @@
 
 use std::sync::Arc;
 
-use super::draft::{CHANGES, Draft, Kind};
+use super::draft::{CHANGES, Channel, Draft, Kind, Outcome};
 use super::population::{CATEGORIES, COUNTRIES, bin_of};
 use crate::event::{Event, EventBuilder, FieldType, Id, IdType, Schema, Slot};
 use crate::source::SourceError;
 
-/// Fields that the generator can fill, with the type that a schema must give them. A schema may have fewer.
-const FIELDS: [(&str, FieldType); 29] = [
-    ("card", FieldType::Text),
-    ("account", FieldType::Text),
-    ("device", FieldType::Text),
-    ("ip", FieldType::Text),
-    ("ip24", FieldType::Text),
-    ("email", FieldType::Text),
-    ("phone", FieldType::Text),
-    ("address", FieldType::Text),
-    ("merchant", FieldType::Text),
-    ("bin", FieldType::Text),
-    ("payee", FieldType::Text),
-    ("payment_handle", FieldType::Text),
-    ("amount", FieldType::Decimal),
-    ("currency", FieldType::Text),
-    ("country", FieldType::Text),
-    ("card_country", FieldType::Text),
-    ("merchant_category", FieldType::Text),
-    ("channel", FieldType::Text),
-    ("outcome", FieldType::Text),
-    ("lat", FieldType::Float),
-    ("lon", FieldType::Float),
-    ("recurring", FieldType::Bool),
-    ("change", FieldType::Text),
-    ("refund_of", FieldType::Text),
-    ("target", FieldType::Text),
-    ("fraud", FieldType::Bool),
-    ("available_at", FieldType::Time),
-    ("login_ok", FieldType::Bool),
-    ("cross_border", FieldType::Bool),
-];
+/// Places of the fields that the generator can fill, `None` where the schema has no such field.
+#[derive(Debug)]
+struct Slots {
+    card: Option<Slot>,
+    account: Option<Slot>,
+    device: Option<Slot>,
+    ip: Option<Slot>,
+    ip24: Option<Slot>,
+    email: Option<Slot>,
+    phone: Option<Slot>,
+    address: Option<Slot>,
+    merchant: Option<Slot>,
+    bin: Option<Slot>,
+    payee: Option<Slot>,
+    payment_handle: Option<Slot>,
+    amount: Option<Slot>,
+    currency: Option<Slot>,
+    country: Option<Slot>,
+    card_country: Option<Slot>,
+    merchant_category: Option<Slot>,
+    channel: Option<Slot>,
+    outcome: Option<Slot>,
+    lat: Option<Slot>,
+    lon: Option<Slot>,
+    recurring: Option<Slot>,
+    change: Option<Slot>,
+    refund_of: Option<Slot>,
+    target: Option<Slot>,
+    fraud: Option<Slot>,
+    available_at: Option<Slot>,
+    login_ok: Option<Slot>,
+    cross_border: Option<Slot>,
+}
+
+impl Slots {
+    fn find(schema: &Schema) -> Result<Self, SourceError> {
+        let find = |name: &str, kind: FieldType| match schema.slot(name) {
+            Some(slot) if schema.field(slot).kind != kind => {
+                refuse(schema, &format!("declares '{name}' otherwise; the generator needs it as {kind:?}"))
+            }
+            found => Ok(found),
+        };
+        use FieldType::{Bool, Decimal, Float, Text, Time};
+        let amount = find("amount", Decimal)?;
+        if amount.is_some_and(|slot| schema.field(slot).scale != 2) {
+            return refuse(schema, "must give 'amount' scale = 2, since the generator counts cents");
+        }
+        Ok(Slots {
+            card: find("card", Text)?,
+            account: find("account", Text)?,
+            device: find("device", Text)?,
+            ip: find("ip", Text)?,
+            ip24: find("ip24", Text)?,
+            email: find("email", Text)?,
+            phone: find("phone", Text)?,
+            address: find("address", Text)?,
+            merchant: find("merchant", Text)?,
+            bin: find("bin", Text)?,
+            payee: find("payee", Text)?,
+            payment_handle: find("payment_handle", Text)?,
+            amount,
+            currency: find("currency", Text)?,
+            country: find("country", Text)?,
+            card_country: find("card_country", Text)?,
+            merchant_category: find("merchant_category", Text)?,
+            channel: find("channel", Text)?,
+            outcome: find("outcome", Text)?,
+            lat: find("lat", Float)?,
+            lon: find("lon", Float)?,
+            recurring: find("recurring", Bool)?,
+            change: find("change", Text)?,
+            refund_of: find("refund_of", Text)?,
+            target: find("target", Text)?,
+            fraud: find("fraud", Bool)?,
+            available_at: find("available_at", Time)?,
+            login_ok: find("login_ok", Bool)?,
+            cross_border: find("cross_border", Bool)?,
+        })
+    }
+}
+
+fn refuse<T>(schema: &Schema, what: &str) -> Result<T, SourceError> {
+    Err(SourceError::User(format!("generator: schema '{}' {what}", schema.name())))
+}
 
 /// Writes drafts as events of one schema.
 #[derive(Debug)]
 pub(super) struct Build {
     schema: Arc<Schema>,
     builder: EventBuilder,
-    slots: [Option<Slot>; FIELDS.len()],
-    kinds: [u16; 5],
+    slots: Slots,
+    kinds: [u16; Kind::ALL.len()],
     scratch: String,
 }
 
 impl Build {
     /// Finds the places of the fields; an error names what the schema lacks.
     pub fn new(schema: Arc<Schema>) -> Result<Self, SourceError> {
-        let user = |what: String| SourceError::User(format!("generator: schema '{}' {what}", schema.name()));
         if schema.id_type() != IdType::Text {
-            return Err(user("has integer ids; the generator writes text ids, use type = \"text\"".into()));
+            return refuse(&schema, "has integer ids; the generator writes text ids, use type = \"text\"");
         }
-        let mut slots = [None; FIELDS.len()];
-        for (slot, (name, kind)) in slots.iter_mut().zip(FIELDS) {
-            *slot = schema.slot(name);
-            if let Some(found) = *slot
-                && schema.field(found).kind != kind
-            {
-                return Err(user(format!("declares '{name}' otherwise; the generator needs it as {kind:?}")));
-            }
-            if name == "amount" && slot.is_some_and(|found| schema.field(found).scale != 2) {
-                return Err(user("must give 'amount' scale = 2, since the generator counts cents".into()));
-            }
-        }
-        let mut kinds = [0; 5];
+        let slots = Slots::find(&schema)?;
+        let mut kinds = [0; Kind::ALL.len()];
         for (index, kind) in kinds.iter_mut().zip(Kind::ALL) {
-            *index = schema
-                .kind(kind.name())
-                .ok_or_else(|| user(format!("has no kind '{}'; add it to kinds", kind.name())))?;
+            *index = match schema.kind(kind.name()) {
+                Some(found) => found,
+                None => return refuse(&schema, &format!("has no kind '{}'; add it to kinds", kind.name())),
+            };
         }
         let builder = EventBuilder::new(&schema);
         Ok(Build { schema, builder, slots, kinds, scratch: String::with_capacity(32) })
     }
 
-    /// The event of a draft.
+    /// The event of a draft: what a decoder makes of its JSON line.
     pub fn event(&mut self, draft: &Draft) -> Event {
         let actor = &draft.actor;
         id_text(&mut self.scratch, draft.kind.prefix(), draft.number);
         let id = Id::from_text(&self.scratch);
         self.builder.set_text(self.schema.id_slot(), &self.scratch);
+        self.builder.set_int(self.schema.time_slot(), draft.time_ms);
         let kind = self.kinds[draft.kind as usize];
         if draft.kind == Kind::Label {
             if let Some(target) = draft.target {
-                self.number(24, "t-", target, 9);
+                self.number(self.slots.target, "t-", target, 9);
             }
             if let Some(label) = draft.label {
-                self.int(25, label.fraud as i64);
-                self.int(26, label.available_at_ms);
+                self.int(self.slots.fraud, label.fraud as i64);
+                self.int(self.slots.available_at, label.available_at_ms);
             }
             return self.builder.finish(id, draft.time_ms, kind, draft.op, &self.schema);
         }
-        self.number(1, "a-", actor.account, 8);
-        self.number(2, "d-", actor.device, 8);
+        self.number(self.slots.account, "a-", actor.account, 8);
+        self.number(self.slots.device, "d-", actor.device, 8);
         self.address(actor.ip);
-        self.number(5, "user", actor.email, 0);
-        self.number(6, "+", 10_000_000_000 + actor.phone, 0);
-        self.float(19, draft.place.0);
-        self.float(20, draft.place.1);
-        self.text(14, COUNTRIES[draft.country as usize].code);
+        self.email(actor.email);
+        self.number(self.slots.phone, "+", 10_000_000_000 + actor.phone, 0);
+        self.float(self.slots.lat, draft.place.0);
+        self.float(self.slots.lon, draft.place.1);
+        self.text(self.slots.country, COUNTRIES[draft.country as usize].code);
         match draft.kind {
             Kind::Login => {
-                self.text(18, draft.outcome.name());
-                self.int(27, (draft.outcome == super::draft::Outcome::Approved) as i64);
+                self.text(self.slots.outcome, draft.outcome.name());
+                self.int(self.slots.login_ok, (draft.outcome == Outcome::Approved) as i64);
             }
-            Kind::AccountChange => self.text(22, CHANGES[draft.change as usize]),
+            Kind::AccountChange => self.text(self.slots.change, CHANGES[draft.change as usize]),
             _ => self.paid(draft),
         }
         self.builder.finish(id, draft.time_ms, kind, draft.op, &self.schema)
@@ -118,57 +160,64 @@ impl Build {
     /// What payments and refunds have beyond logins.
     fn paid(&mut self, draft: &Draft) {
         let actor = &draft.actor;
-        self.number(0, "c-", actor.card, 8);
-        self.number(7, "h-", actor.address, 8);
+        self.number(self.slots.card, "c-", actor.card, 8);
+        self.number(self.slots.address, "h-", actor.address, 8);
         if let Some(merchant) = draft.merchant {
-            self.number(8, "m-", merchant, 6);
+            self.number(self.slots.merchant, "m-", merchant, 6);
         }
-        self.number(9, "", bin_of(actor.card, actor.country), 6);
+        self.number(self.slots.bin, "", bin_of(actor.card, actor.country), 6);
         if let Some(payee) = draft.payee {
-            self.number(10, "a-", payee, 8);
+            self.number(self.slots.payee, "a-", payee, 8);
         }
-        if draft.channel == super::draft::Channel::Wallet {
-            self.number(11, "pay.", actor.account, 0);
+        if draft.channel == Channel::Wallet {
+            self.number(self.slots.payment_handle, "pay.", actor.account, 0);
         }
-        self.int(12, draft.amount_cents);
-        self.text(13, COUNTRIES[draft.country as usize].currency);
-        self.text(15, COUNTRIES[actor.country as usize].code);
-        self.text(16, CATEGORIES[draft.category as usize].0);
-        self.text(17, draft.channel.name());
-        self.text(18, draft.outcome.name());
-        self.int(21, draft.recurring as i64);
+        self.int(self.slots.amount, draft.amount_cents);
+        self.text(self.slots.currency, COUNTRIES[draft.country as usize].currency);
+        self.text(self.slots.card_country, COUNTRIES[actor.country as usize].code);
+        self.text(self.slots.merchant_category, CATEGORIES[draft.category as usize].0);
+        self.text(self.slots.channel, draft.channel.name());
+        self.text(self.slots.outcome, draft.outcome.name());
+        self.int(self.slots.recurring, draft.recurring as i64);
         if let Some(target) = draft.target {
-            self.number(23, "t-", target, 9);
+            self.number(self.slots.refund_of, "t-", target, 9);
         }
-        self.int(28, (draft.country != actor.country) as i64);
+        self.int(self.slots.cross_border, (draft.country != actor.country) as i64);
     }
 
-    fn text(&mut self, field: usize, text: &str) {
-        if let Some(slot) = self.slots[field] {
+    fn text(&mut self, slot: Option<Slot>, text: &str) {
+        if let Some(slot) = slot {
             self.builder.set_text(slot, text);
         }
     }
 
-    fn int(&mut self, field: usize, value: i64) {
-        if let Some(slot) = self.slots[field] {
+    fn int(&mut self, slot: Option<Slot>, value: i64) {
+        if let Some(slot) = slot {
             self.builder.set_int(slot, value);
         }
     }
 
-    fn float(&mut self, field: usize, ten_thousandths: i32) {
-        if let Some(slot) = self.slots[field] {
+    fn float(&mut self, slot: Option<Slot>, ten_thousandths: i32) {
+        if let Some(slot) = slot {
             self.builder.set_float(slot, f64::from(ten_thousandths) / 10_000.0);
         }
     }
 
-    fn number(&mut self, field: usize, prefix: &str, number: u64, width: usize) {
-        if let Some(slot) = self.slots[field] {
+    fn number(&mut self, slot: Option<Slot>, prefix: &str, number: u64, width: usize) {
+        if let Some(slot) = slot {
             self.scratch.clear();
             self.scratch.push_str(prefix);
             push_number(&mut self.scratch, number, width);
-            if field == 5 {
-                self.scratch.push_str("@mail.example");
-            }
+            self.builder.set_text(slot, &self.scratch);
+        }
+    }
+
+    fn email(&mut self, number: u64) {
+        if let Some(slot) = self.slots.email {
+            self.scratch.clear();
+            self.scratch.push_str("user");
+            push_number(&mut self.scratch, number, 0);
+            self.scratch.push_str("@mail.example");
             self.builder.set_text(slot, &self.scratch);
         }
     }
@@ -182,13 +231,13 @@ impl Build {
             }
             push_number(&mut self.scratch, octet.into(), 0);
         }
-        if let Some(slot) = self.slots[3] {
+        if let Some(slot) = self.slots.ip {
             self.builder.set_text(slot, &self.scratch);
         }
         let network = self.scratch.rfind('.').unwrap_or(0);
         self.scratch.truncate(network);
         self.scratch.push_str(".0/24");
-        if let Some(slot) = self.slots[4] {
+        if let Some(slot) = self.slots.ip24 {
             self.builder.set_text(slot, &self.scratch);
         }
     }

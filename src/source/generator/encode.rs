@@ -140,7 +140,10 @@ fn write_value(event: &Event, slot: Slot, schema: &Schema, into: &mut Vec<u8>) -
         },
         FieldType::Int => {
             let Some(value) = event.int(slot) else { return false };
-            put(into, format_args!("{value}"));
+            match field.role {
+                Role::Rank | Role::LabelTarget => put(into, format_args!("{}", value as u64)),
+                _ => put(into, format_args!("{value}")),
+            }
         }
         FieldType::Bool => {
             let Some(value) = event.int(slot) else { return false };

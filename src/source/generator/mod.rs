@@ -17,7 +17,8 @@
 //! * What takes days (labels, refunds, rings) takes less at rates above about 23 events per second of event time, so that
 //!   what is pending stays at a few million records at most ([`GeneratorConfig::slow_day_ms`]).
 //!
-//! Cost: about 1.5 µs per record on one core, 0.4 µs for a record that is skipped.
+//! Cost: about 1.2 µs per record on one core, 0.7 µs for a record that a reader skips; the population takes about 100 bytes
+//! per customer and 0.3 µs to draw each.
 
 mod behaviour;
 mod build;
@@ -47,6 +48,11 @@ pub const PARTITIONS: Partition = 4;
 
 /// What happens in a day but is pending at most: above it days are shortened.
 const PER_DAY_MAX: f64 = 2_000_000.0;
+/// The most customers and merchants: about 100 bytes each.
+const CUSTOMERS_MAX: u32 = 100_000_000;
+const MERCHANTS_MAX: u32 = 10_000_000;
+/// The year 2200.
+const START_MS_MAX: i64 = 7_258_118_400_000;
 
 /// What to generate. Shares are between 0 and 1.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,11 +118,17 @@ impl GeneratorConfig {
     fn check(&self) -> Result<(), SourceError> {
         let refuse = |what: &str| Err(SourceError::User(format!("generator: {what}")));
         let shares = [self.late_share, self.duplicate_share, self.correction_share, self.withdrawal_share];
-        if !(self.rate_per_s > 0.0 && self.rate_per_s <= 1e8) {
-            return refuse("the rate must be above 0 and at most 100 million events per second");
+        if !(0.001..=1e8).contains(&self.rate_per_s) {
+            return refuse("the rate must be between 0.001 and 100 million events per second");
         }
-        if self.customers == 0 || self.merchants < population::COUNTRIES.len() as u32 {
-            return refuse("at least 1 customer and 8 merchants are needed");
+        if !(0..=START_MS_MAX).contains(&self.start_ms) {
+            return refuse("the start must be between 1970 and 2200, in milliseconds UTC");
+        }
+        if !(1..=CUSTOMERS_MAX).contains(&self.customers) {
+            return refuse("customers must be between 1 and 100 million");
+        }
+        if !(population::COUNTRIES.len() as u32..=MERCHANTS_MAX).contains(&self.merchants) {
+            return refuse("merchants must be between 8 and 10 million");
         }
         if !(0.0..0.5).contains(&self.fraud_share) || !(0.0..=1.0).contains(&self.label_share) {
             return refuse("fraud_share must be in [0, 0.5) and label_share in [0, 1]");

@@ -126,7 +126,7 @@ impl Population {
     }
 
     fn customer(&self, random: &mut Random, number: u32) -> Customer {
-        let joins = number > 0 && random.chance(0.15);
+        let joins = number > 0 && random.chance(0.08);
         let household = if joins { self.customers[number as usize - 1].household } else { number };
         let country = if joins { self.customers[household as usize].country } else { any_country(random) };
         let place = if joins { self.customers[household as usize].place } else { place_in(random, country) };
@@ -138,7 +138,7 @@ impl Population {
             devices: 1 + random.chance(0.4) as u8,
             household,
             shares: joins,
-            office_ip: if random.chance(0.2) { octet(country) | 0xe0_00_00 | office << 4 } else { 0 },
+            office_ip: if random.chance(0.1) { octet(country) | 0xe0_00_00 | office << 4 } else { 0 },
             typical_cents: 2_500.0 * random.log_normal(0.6),
             night_owl: random.chance(0.08),
             favourites: std::array::from_fn(|_| self.merchant_in(random, country)),
