@@ -3,3 +3,5 @@
 mod generator;
 mod kafka;
 mod packs;
+mod decode;
+mod files;

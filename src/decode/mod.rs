@@ -18,7 +18,8 @@
 //! * A withdrawal needs its id alone; without a time it has time 0. Defaults are not filled in for it.
 //! * The texts of `kind` and `op` are not kept as cells, since [`Event::kind`](crate::event::Event) and `op` hold them.
 //!
-//! Cost: two allocations per event, none per field; 100 fields in 2.3 KB of JSON take about 3 µs.
+//! Cost: two allocations per event, and one per JSON text with escapes; about 50 ns per field that is read and 25 ns per
+//! field that is skipped (`tests/decode/speed.rs` measures it).
 
 mod csv;
 mod decoder;

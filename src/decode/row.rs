@@ -122,8 +122,12 @@ impl Row {
     pub fn put(&mut self, target: Target, value: Scalar<'_>) {
         let Target { slot, rank } = target;
         let index = slot.0 as usize;
-        if self.aliased && self.ranks[index] < rank {
-            return;
+        if self.aliased {
+            let set_by = self.ranks[index];
+            // A better path has set it; or this one is null, and what another path has set stays.
+            if set_by < rank || (set_by != rank && matches!(value, Scalar::Null)) {
+                return;
+            }
         }
         if !self.faults.is_empty() {
             self.faults.retain(|(faulty, _)| *faulty != slot);

@@ -135,11 +135,20 @@ pub(super) fn complain(field: &str, value: Scalar<'_>, misfit: Misfit) -> String
     }
 }
 
-/// A value as it can stand in a message: escaped and cut.
+/// A value as it can stand in a message: in one line, and cut.
 pub(super) fn quote(text: &str, mark: &str) -> String {
-    let mut characters = text.chars();
-    let start: String = characters.by_ref().take(QUOTE_CHARS_MAX).flat_map(char::escape_debug).collect();
-    if characters.next().is_some() { format!("{mark}{start}...{mark}") } else { format!("{mark}{start}{mark}") }
+    let mut quoted = mark.to_owned();
+    for (count, character) in text.chars().enumerate() {
+        if count == QUOTE_CHARS_MAX {
+            quoted.push_str("...");
+            break;
+        }
+        match character {
+            '"' | '\'' | '\\' => quoted.push(character),
+            other => quoted.extend(other.escape_debug()),
+        }
+    }
+    quoted + mark
 }
 
 /// `text` times ten to the `scale`. Digits beyond are rounded half away from zero if `round`, and refused otherwise

@@ -105,9 +105,9 @@ impl Event {
 
     /// The id as it was written in the record.
     pub fn id_text(&self, schema: &Schema) -> String {
-        match self.text(schema.id_slot()) {
-            Some(text) => text.to_owned(),
-            None => self.id.lo.to_string(),
+        match schema.id_type() {
+            IdType::Text => self.text(schema.id_slot()).unwrap_or_default().to_owned(),
+            IdType::Int => self.id.lo.to_string(),
         }
     }
 
