@@ -5,3 +5,4 @@ mod kafka;
 mod packs;
 mod decode;
 mod files;
+mod velocity;

@@ -4,7 +4,7 @@
 //! row looks at every event.
 
 use crate::arrange::velocity::ALL_TIME_IDLE_MS;
-use crate::event::{Event, Key, Schema, Slot};
+use crate::event::{Event, FieldType, Key, Schema, Slot};
 use crate::feature::{FeatureSpec, Filter, Measure, Velocity, Window};
 
 /// A final event and what is known of its label: the value, and when it became available (milliseconds).
@@ -48,6 +48,7 @@ fn key_of(velocity: &Velocity, schema: &Schema, event: &Event) -> Option<Key> {
 /// One feature of one event, given all events of its key in order; NaN is missing.
 fn feature(spec: &FeatureSpec, schema: &Schema, log: &[&Labelled], current: &Labelled) -> f64 {
     let (now, here) = (current.0.time, (current.0.time, current.0.id));
+    let anew = begins(log, now);
     let in_window = |event: &Event| {
         let before_end = if spec.lag_ms > 0 {
             event.time <= now - spec.lag_ms
@@ -58,7 +59,7 @@ fn feature(spec: &FeatureSpec, schema: &Schema, log: &[&Labelled], current: &Lab
         };
         let after_start = match spec.window {
             Window::Millis(length) => event.time > now - spec.lag_ms - length,
-            Window::AllTime => !silence(log, event.time, now),
+            Window::AllTime => event.time >= anew,
         };
         before_end && after_start
     };
@@ -139,10 +140,11 @@ fn feature(spec: &FeatureSpec, schema: &Schema, log: &[&Labelled], current: &Lab
     }
 }
 
-/// Whether the key was silent for so long between two times that its all-time features began anew.
-fn silence(log: &[&Labelled], from: i64, to: i64) -> bool {
-    let times: Vec<i64> = log.iter().map(|(e, _)| e.time).filter(|time| (from..=to).contains(time)).collect();
-    times.windows(2).any(|pair| pair[1] - pair[0] > ALL_TIME_IDLE_MS)
+/// When the key began, or began anew after a long silence, before a time.
+fn begins(log: &[&Labelled], until: i64) -> i64 {
+    let times: Vec<i64> = log.iter().map(|(event, _)| event.time).filter(|&time| time <= until).collect();
+    let breaks = times.windows(2).filter(|pair| pair[1] - pair[0] > ALL_TIME_IDLE_MS);
+    breaks.map(|pair| pair[1]).last().unwrap_or(i64::MIN)
 }
 
 fn field_of(measure: &Measure) -> Option<&str> {
@@ -177,6 +179,7 @@ fn holds(filter: &Filter, event: &Event, label: Option<bool>, schema: &Schema) -
         Filter::Is(name, value) => {
             schema.slot(name).is_some_and(|slot| written(event, slot, schema).as_ref() == Some(value))
         }
+        Filter::Is(name, value) => schema.slot(name).is_some_and(|slot| equals(event, slot, value, schema)),
         Filter::AtLeast(name, least) => int(name).is_some_and(|value| value >= *least),
         Filter::MultipleOf(name, unit) => int(name).is_some_and(|value| value > 0 && value % unit == 0),
         Filter::Has(name) => schema.slot(name).is_some_and(|slot| event.has(slot)),
@@ -191,21 +194,13 @@ fn holds(filter: &Filter, event: &Event, label: Option<bool>, schema: &Schema) -
     }
 }
 
-/// A text, integer or boolean field as it is written in a record.
-fn written(event: &Event, slot: Slot, schema: &Schema) -> Option<String> {
-    use crate::event::FieldType as T;
+/// Whether a field has a value; numbers are written as integers, decimals in minor units.
+fn equals(event: &Event, slot: Slot, value: &str, schema: &Schema) -> bool {
     match schema.field(slot).kind {
-        T::Text => event.text(slot).map(str::to_owned),
-        T::Bool => event.int(slot).map(|cell| (cell != 0).to_string()),
-        T::Float => event.float(slot).map(|value| value.to_string()),
-        T::Int | T::Time => event.int(slot).map(|cell| cell.to_string()),
-        T::Decimal => event.int(slot).map(|cell| {
-            let scale = usize::from(schema.field(slot).scale);
-            let digits = format!("{:0>width$}", cell.unsigned_abs(), width = scale + 1);
-            let (whole, rest) = digits.split_at(digits.len() - scale);
-            let sign = if cell < 0 { "-" } else { "" };
-            if scale == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{rest}") }
-        }),
+        FieldType::Text => event.text(slot) == Some(value),
+        FieldType::Bool => event.int(slot).is_some_and(|cell| (cell == 1) == (value == "true" || value == "1")),
+        FieldType::Float => event.float(slot).is_some_and(|cell| value.parse() == Ok(cell)),
+        _ => event.int(slot).is_some_and(|cell| cell.to_string() == value),
     }
 }
 

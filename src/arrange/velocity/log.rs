@@ -265,7 +265,7 @@ impl Log {
                 expired
             }
             Body::Long(_) => {
-                let dropped = self.drop_chunks(program, bound_ms, budget.div_ceil(ROWS_MAX), 1);
+                let dropped = self.drop_chunks(program, bound_ms, budget.div_ceil(ROWS_MAX), usize::MAX);
                 match &self.body {
                     Body::Short(_) if dropped < budget => dropped + self.expire(program, bound_ms, budget),
                     _ => dropped,
@@ -292,7 +292,7 @@ impl Log {
         let Body::Long(long) = &mut self.body else { return 0 };
         let expired = |chunk: &Chunk| chunk.last_time().is_none_or(|last| last < bound_ms);
         let count = long.chunks.iter().take_while(|chunk| expired(chunk)).count().min(at_most);
-        if count == 0 || count * share < long.chunks.len() {
+        if count == 0 || count.saturating_mul(share) < long.chunks.len() {
             return 0;
         }
         if program.all_time {

@@ -1,0 +1,397 @@
+//! The velocity store against the oracle, and what it holds before and after expiry.
+
+use std::sync::Arc;
+
+use deltawatch::arrange::velocity::{AMOUNT_MISSING, Entry, Store, VALUE_MISSING};
+use deltawatch::event::{Event, EventBuilder, Id, Key, Op, Schema};
+use deltawatch::feature::{Filter, KeyPlan, Measure, Velocity, Window};
+use deltawatch::testkit::oracle;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+const SCHEMA: &str = r#"
+name = "test"
+kinds = ["payment", "refund"]
+scored = ["payment"]
+[[field]]
+name = "id"
+type = "int"
+role = "id"
+[[field]]
+name = "time"
+type = "time"
+role = "time"
+[[field]]
+name = "card"
+type = "int"
+role = "entity"
+required = true
+[[field]]
+name = "amount"
+type = "decimal"
+scale = 2
+role = "amount"
+required = true
+[[field]]
+name = "tip"
+type = "decimal"
+scale = 2
+[[field]]
+name = "shop"
+type = "int"
+[[field]]
+name = "outcome"
+type = "text"
+"#;
+
+fn schema() -> Schema {
+    Schema::parse("test", SCHEMA).unwrap()
+}
+
+fn finite_measures() -> Vec<Measure> {
+    let (amount, tip, shop) = ("amount".to_string(), "tip".to_string(), "shop".to_string());
+    vec![
+        Measure::Count,
+        Measure::Sum(amount.clone()),
+        Measure::Sum(tip.clone()),
+        Measure::Mean(amount.clone()),
+        Measure::Std(amount.clone()),
+        Measure::Std(tip.clone()),
+        Measure::Min(tip.clone()),
+        Measure::Max(amount.clone()),
+        Measure::Quantile(amount.clone(), 500),
+        Measure::Quantile(tip.clone(), 1),
+        Measure::Distinct(shop.clone()),
+        Measure::DistinctRatio(shop.clone()),
+        Measure::Ratio(Filter::is("outcome", "no")),
+        Measure::Ratio(Filter::Label(true)),
+        Measure::SinceLast,
+        Measure::SinceFirst,
+        Measure::GapMean,
+        Measure::GapStd,
+        Measure::GapMin,
+        Measure::IsNew,
+        Measure::Entropy(shop.clone()),
+        Measure::TopShare(shop.clone()),
+        Measure::Burst(20),
+        Measure::Streak(Filter::is("outcome", "yes")),
+        Measure::Repeat(shop),
+        Measure::ZScore(amount.clone()),
+        Measure::ZScore(tip.clone()),
+        Measure::RatioToMean(amount.clone()),
+        Measure::RatioToMax(tip),
+        Measure::PercentRank(amount),
+    ]
+}
+
+fn add(mut velocity: Velocity, measures: &[Measure]) -> Velocity {
+    for measure in measures {
+        velocity = velocity.measure(measure.clone());
+    }
+    velocity
+}
+
+/// Every measure, in windows short and long, with every way to count.
+fn everything(all_time: bool) -> Velocity {
+    let windows = [Window::Millis(15), Window::Millis(400), Window::Millis(3000)];
+    let measures = finite_measures();
+    let mut velocity = add(Velocity::of("card", &["card"]).over(&windows), &measures);
+    velocity = add(velocity.including_current(), &measures);
+    velocity = add(velocity.only("refund", Filter::kind("refund")).or(-1.0), &measures);
+    velocity = add(velocity.all().only("no", Filter::is("outcome", "no")), &measures);
+    velocity = add(velocity.all().lagged(Window::Millis(10)), &measures);
+    velocity = add(velocity.as_known(), &measures);
+    velocity = add(velocity.only("fraud", Filter::Label(true)), &measures);
+    velocity = add(velocity.all().as_known().including_current(), &measures);
+    if all_time {
+        let lasting: Vec<Measure> = measures
+            .into_iter()
+            .filter(|measure| {
+                use Measure as M;
+                !matches!(measure, M::Quantile(..) | M::Distinct(_) | M::DistinctRatio(_) | M::GapMean | M::GapStd)
+                    && !matches!(measure, M::GapMin | M::Entropy(_) | M::TopShare(_) | M::Burst(_) | M::Streak(_))
+                    && !matches!(measure, M::Repeat(_) | M::PercentRank(_))
+            })
+            .collect();
+        velocity = add(velocity.all().over(&[Window::AllTime]), &lasting);
+        velocity = add(velocity.all().including_current(), &lasting);
+        velocity = add(velocity.all().lagged(Window::Millis(10)), &lasting);
+        velocity = add(velocity.all().only("no", Filter::is("outcome", "no")), &lasting);
+    }
+    velocity
+}
+
+struct Feed {
+    schema: Schema,
+    builder: EventBuilder,
+    random: StdRng,
+}
+
+impl Feed {
+    fn event(&mut self, id: u64, time: i64, cards: i64) -> Event {
+        let schema = &self.schema;
+        let slot = |name: &str| schema.slot(name).unwrap();
+        let random = &mut self.random;
+        self.builder.set_int(slot("card"), random.random_range(0..cards));
+        self.builder.set_int(slot("amount"), random.random_range(-50..5000));
+        if random.random_bool(0.6) {
+            self.builder.set_int(slot("tip"), random.random_range(-3..4) * 1_000_000_007);
+        }
+        if random.random_bool(0.9) {
+            let shop: i64 = random.random_range(0..12);
+            self.builder.set_int(slot("shop"), if shop < 4 { random.random_range(0..200) } else { shop - 4 });
+        }
+        if random.random_bool(0.9) {
+            self.builder.set_text(slot("outcome"), if random.random_bool(0.4) { "no" } else { "yes" });
+        }
+        let kind = u16::from(random.random_bool(0.2));
+        self.builder.finish(Id::from_int(id), time, kind, Op::Insert, schema)
+    }
+
+    fn label(&mut self, time: i64) -> Option<(bool, i64)> {
+        let random = &mut self.random;
+        random.random_bool(0.5).then(|| (random.random_bool(0.5), time + random.random_range(0..200)))
+    }
+}
+
+/// Calls `then` with the entry of an event.
+fn with_entry<R>(
+    plan: &KeyPlan,
+    schema: &Schema,
+    (event, label): &oracle::Labelled,
+    then: impl FnOnce(&Entry<'_>) -> R,
+) -> R {
+    let amounts: Vec<i64> = plan.amounts.iter().map(|&slot| event.int(slot).unwrap_or(AMOUNT_MISSING)).collect();
+    let values: Vec<u64> =
+        plan.values.iter().map(|&slot| event.fingerprint(slot, schema).unwrap_or(VALUE_MISSING)).collect();
+    then(&Entry {
+        key: plan.key_of(event, schema).unwrap(),
+        time: event.time,
+        id: event.id,
+        mask: plan.mask_of(event, label.map(|(says, _)| says), schema),
+        known_at: label.map_or(i64::MAX, |(_, at)| at),
+        scored: schema.is_scored(event.kind),
+        amounts: &amounts,
+        values: &values,
+    })
+}
+
+fn assert_same(velocity: &Velocity, store: &[f64], oracle: &[f64], what: &str) {
+    for ((spec, got), want) in velocity.features().iter().zip(store).zip(oracle) {
+        let same = got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan();
+        assert!(same, "{what}: {} {:?} is {got}, by definition {want}", spec.name, spec.measure);
+    }
+}
+
+/// Random insertions (in order, late, tied), removals, relabels and expiry; rows are compared on the way and at the end.
+fn against_oracle(seed: u64, events: u64, cards: i64, all_time: bool, checks: usize) {
+    let schema = schema();
+    let velocity = everything(all_time);
+    let plan = Arc::new(KeyPlan::resolve(&velocity, &schema).unwrap());
+    let mut feed = Feed { builder: EventBuilder::new(&schema), random: StdRng::seed_from_u64(seed), schema };
+    let mut store = Store::new(plan.clone());
+    let mut live: Vec<oracle::Labelled> = Vec::new();
+    let (mut out, mut clock) = (vec![0.0; plan.features.len()], 10_000_000i64);
+    for number in 0..events {
+        clock += feed.random.random_range(0..9) / 2;
+        let late = if feed.random.random_bool(0.15) { feed.random.random_range(0..300) } else { 0 };
+        // Ids in no order, so that a tie may be late too.
+        let id = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 8;
+        let one = (feed.event(id, clock - late, cards), feed.label(clock));
+        let key = plan.key_of(&one.0, &feed.schema);
+        let behind = |(other, _): &oracle::Labelled| {
+            plan.key_of(other, &feed.schema) == key && (other.time, other.id) > (one.0.time, one.0.id)
+        };
+        let is_last = !live.iter().any(behind);
+        live.push(one);
+        let (one, velocities) = (&live[live.len() - 1], std::slice::from_ref(&velocity));
+        assert_eq!(with_entry(&plan, &feed.schema, one, |e| store.insert_and_read(e, &mut out)), is_last);
+        if number % (events / checks as u64).max(1) == 0 {
+            assert_same(&velocity, &out, &oracle::row(velocities, &feed.schema, &live, live.len() - 1), "fresh");
+        }
+        if number % 7 == 3 {
+            let at = live.len() - 1 - feed.random.random_range(0..live.len().min(150));
+            let label = feed.label(clock);
+            live[at].1 = label;
+            let (event, mask) = (&live[at].0, plan.mask_of(&live[at].0, label.map(|(says, _)| says), &feed.schema));
+            let key = plan.key_of(event, &feed.schema).unwrap();
+            assert!(store.relabel(key, event.time, event.id, mask, label.map_or(i64::MAX, |(_, at)| at)));
+        }
+        if number % 9 == 5 {
+            let at = live.len() - 1 - feed.random.random_range(0..live.len().min(150));
+            let (event, _) = live.swap_remove(at);
+            let key = plan.key_of(&event, &feed.schema).unwrap();
+            assert!(store.remove(key, event.time, event.id));
+            assert!(!store.remove(key, event.time, event.id));
+        }
+        if number % 50 == 0 {
+            // Everything that a row of the last 400 ms can look at stays.
+            store.expire(clock - plan.window_ms_max - 500, 37);
+        }
+    }
+    let recent: Vec<usize> = (0..live.len()).filter(|&at| live[at].0.time >= clock - 400).collect();
+    for step in 0..checks {
+        let at = recent[step * recent.len() / checks];
+        let want = oracle::row(std::slice::from_ref(&velocity), &feed.schema, &live, at);
+        let (event, _) = &live[at];
+        store.read(plan.key_of(event, &feed.schema).unwrap(), event.time, event.id, &mut out);
+        assert_same(&velocity, &out, &want, "again");
+    }
+}
+
+#[test]
+fn every_measure_equals_the_oracle_for_short_logs() {
+    for seed in 0..4 {
+        against_oracle(seed, 1500, 60, seed % 2 == 0, 60);
+    }
+}
+
+#[test]
+fn every_measure_equals_the_oracle_for_long_logs() {
+    for seed in 10..14 {
+        against_oracle(seed, 3000, 2, seed % 2 == 0, 60);
+    }
+}
+
+fn spend() -> (Schema, Arc<KeyPlan>) {
+    let schema = schema();
+    let velocity = Velocity::of("card", &["card"])
+        .over(&[Window::hours(1), Window::days(1), Window::days(7)])
+        .count()
+        .sum("amount")
+        .std("amount")
+        .min("amount")
+        .max("amount")
+        .including_current()
+        .distinct("shop");
+    let plan = Arc::new(KeyPlan::resolve(&velocity, &schema).unwrap());
+    (schema, plan)
+}
+
+#[test]
+fn a_hot_key_equals_direct_computation() {
+    const EVENTS: usize = 200_000;
+    let (_, plan) = spend();
+    let mut store = Store::new(plan.clone());
+    let mut random = StdRng::seed_from_u64(7);
+    let mut all: Vec<(i64, u64, i64, u64)> = Vec::with_capacity(EVENTS);
+    let mut out = vec![0.0; plan.features.len()];
+    for number in 0..EVENTS as u64 {
+        let late = if number % 20 == 0 { random.random_range(0..3_000_000) } else { 0 };
+        let (time, amount) = (number as i64 * 4_000 + 10_000_000 - late, random.random_range(0..100_000));
+        let shop = if random.random_bool(0.5) { random.random_range(0..5) } else { random.random_range(0..50_000) };
+        all.push((time, number, amount, shop));
+        store.insert_and_read(&hot(&plan, time, number, amount, shop), &mut out);
+    }
+    all.sort();
+    for at in (0..EVENTS).step_by(4_999).chain([EVENTS - 1, EVENTS - 70]) {
+        let (time, id, ..) = all[at];
+        store.read(Key::from_int(1), time, Id::from_int(id), &mut out);
+        for (window, ms) in [3_600_000, 86_400_000, 604_800_000].into_iter().enumerate() {
+            let start = all.partition_point(|&(other, ..)| other <= time - ms);
+            let amounts = || all[start..at].iter().map(|&(.., amount, _)| amount);
+            let mut shops: Vec<u64> = all[start..=at].iter().map(|&(.., shop)| shop).collect();
+            shops.sort();
+            shops.dedup();
+            let extreme = |value: Option<i64>| value.map_or(f64::NAN, |value| value as f64);
+            let want = [
+                (0, (at - start) as f64),
+                (3, amounts().sum::<i64>() as f64),
+                (9, extreme(amounts().min())),
+                (12, extreme(amounts().max())),
+                (15, shops.len() as f64),
+            ];
+            for (feature, want) in want {
+                let got = out[feature + window];
+                assert!(got == want || got.is_nan() && want.is_nan(), "row {at}, window {window}, {feature}: {got} {want}");
+            }
+        }
+    }
+    let bytes = store.stats().bytes as f64 / EVENTS as f64;
+    assert!(bytes < 200.0, "{bytes} bytes per entry");
+    while store.expire(i64::MAX, 10_000) > 0 {}
+    assert_eq!((store.stats().entries, store.stats().keys), (0, 0));
+}
+
+fn hot(plan: &KeyPlan, time: i64, id: u64, amount: i64, shop: u64) -> Entry<'static> {
+    let (amounts, values) = (Box::leak(Box::new([amount])), Box::leak(Box::new([shop])));
+    let mask = (1 << plan.conditions.len()) - 1;
+    Entry { key: Key::from_int(1), time, id: Id::from_int(id), mask, known_at: i64::MAX, scored: true, amounts, values }
+}
+
+#[test]
+fn a_million_one_off_keys_leave_nothing_after_expiry() {
+    let (_, plan) = spend();
+    let mut store = Store::new(plan.clone());
+    let before = store.stats();
+    for number in 0..1_000_000u64 {
+        let entry = Entry { amounts: &[5], values: &[6], ..hot_key(&plan, number) };
+        assert!(store.insert(&entry));
+    }
+    let full = store.stats();
+    assert_eq!((full.keys, full.entries), (1_000_000, 1_000_000));
+    assert!(full.bytes < 200_000_000, "{} bytes per one-entry key", full.bytes as f64 / 1e6);
+    let (mut calls, mut work) = (0, 1);
+    while work > 0 {
+        work = store.expire(2_000_000, 10_000);
+        assert!(work <= 10_001, "{work} is more than asked for");
+        calls += 1;
+    }
+    assert!(calls > 100);
+    let after = store.stats();
+    assert_eq!((after.keys, after.entries), (0, 0));
+    assert!(after.map_capacity <= before.map_capacity + 256 * 16, "{after:?}");
+    assert!(after.bytes <= before.bytes + 256 * 1024, "{after:?}, before {before:?}");
+}
+
+fn hot_key(plan: &KeyPlan, number: u64) -> Entry<'static> {
+    Entry { key: Key::from_int(number as i64), ..hot_entry(plan, number as i64, number) }
+}
+
+fn hot_entry(plan: &KeyPlan, time: i64, id: u64) -> Entry<'static> {
+    let mask = (1 << plan.conditions.len()) - 1;
+    let (key, id) = (Key::from_int(1), Id::from_int(id));
+    Entry { key, time, id, mask, known_at: i64::MAX, scored: true, amounts: &[0], values: &[0] }
+}
+
+#[test]
+fn scored_entries_are_visited_in_slices() {
+    let (_, plan) = spend();
+    let mut store = Store::new(plan.clone());
+    for number in 0..300u64 {
+        store.insert(&Entry { scored: number % 3 != 0, ..hot_entry(&plan, (number / 2) as i64, number) });
+    }
+    let mut seen = Vec::new();
+    let mut after = Some((20, Id::from_int(41)));
+    let mut calls = 0;
+    while let Some(from) = after {
+        after = store.visit_scored(Key::from_int(1), from, 120, 17, &mut |time, id| seen.push((time, id.lo)));
+        calls += 1;
+    }
+    let want: Vec<(i64, u64)> = (42..242).filter(|id| id % 3 != 0).map(|id| (id as i64 / 2, id)).collect();
+    assert_eq!(seen, want);
+    assert_eq!(calls, want.len().div_ceil(17));
+}
+
+#[test]
+fn all_time_survives_expiry_and_begins_anew_after_silence() {
+    let schema = schema();
+    let velocity = Velocity::of("card", &["card"]).including_current().count().sum("amount").min("amount");
+    let plan = Arc::new(KeyPlan::resolve(&velocity, &schema).unwrap());
+    let day = 86_400_000;
+    for expiring in [false, true] {
+        let mut store = Store::new(plan.clone());
+        let mut out = [0.0; 3];
+        for (number, at) in [0, 10, 300, 690, 1091, 1092].into_iter().enumerate() {
+            let entry = Entry { amounts: &[-7], ..hot_entry(&plan, at * day, number as u64) };
+            store.insert_and_read(&entry, &mut out);
+            let count = [1.0, 2.0, 3.0, 4.0, 1.0, 2.0][number];
+            assert_eq!(out, [count, count * -7.0, -7.0], "day {at}");
+            while expiring && store.expire(at * day, 3) > 0 {}
+        }
+        if expiring {
+            while store.expire(1_500 * day, 1000) > 0 {}
+            assert_eq!(store.stats().keys, 0);
+        }
+    }
+}
