@@ -303,7 +303,10 @@ fn a_hot_key_equals_direct_computation() {
             ];
             for (feature, want) in want {
                 let got = out[feature + window];
-                assert!(got == want || got.is_nan() && want.is_nan(), "row {at}, window {window}, {feature}: {got} {want}");
+                assert!(
+                    got == want || got.is_nan() && want.is_nan(),
+                    "row {at}, window {window}, {feature}: {got} {want}"
+                );
             }
         }
     }
