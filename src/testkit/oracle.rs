@@ -69,8 +69,7 @@ fn feature(spec: &FeatureSpec, schema: &Schema, log: &[&Labelled], current: &Lab
         holds_scored(&spec.filter, event, label.map(|(says, _)| says), schema)
             && field.is_none_or(|slot| event.has(slot))
     };
-    let all: Vec<&Labelled> =
-        log.iter().copied().filter(|(event, label)| in_window(event) && visible(label)).collect();
+    let all: Vec<&Labelled> = log.iter().copied().filter(|(event, label)| in_window(event) && visible(label)).collect();
     let window: Vec<&Labelled> = all.iter().copied().filter(|one| counted(one)).collect();
     let times: Vec<i64> = window.iter().map(|(event, _)| event.time).collect();
     let amounts: Vec<i64> = window.iter().filter_map(|(event, _)| event.int(field?)).collect();

@@ -137,7 +137,8 @@ impl Chunk {
         tail.rows = self.rows - at as u32;
         for column in 0..columns {
             let from = column * self.capacity();
-            tail.words[column * ROWS_MAX..][..self.len() - at].copy_from_slice(&self.words[from + at..from + self.len()]);
+            tail.words[column * ROWS_MAX..][..self.len() - at]
+                .copy_from_slice(&self.words[from + at..from + self.len()]);
         }
         self.rows = at as u32;
         tail

@@ -228,7 +228,8 @@ impl Long {
                 let here = Place { chunk: index, row };
                 let value = chunk.get(pair.column, row);
                 // At the border's own time both sides are possible: look.
-                let is_before = previous < border || self.locate(pair, value, previous, here).is_some_and(|at| at < end);
+                let is_before =
+                    previous < border || self.locate(pair, value, previous, here).is_some_and(|at| at < end);
                 count += i64::from(is_before);
             }
         }

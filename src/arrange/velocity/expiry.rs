@@ -31,9 +31,10 @@ impl Store {
         self.bound_ms = self.bound_ms.max(entries_before_ms);
         if !self.sweep.running {
             let step_ms = self.plan.window_ms_max / SWEEPS_PER_WINDOW;
-            let due = self.sweep.began_ms.is_none_or(|began| {
-                self.bound_ms > began && self.bound_ms.saturating_sub(began) >= step_ms
-            });
+            let due = self
+                .sweep
+                .began_ms
+                .is_none_or(|began| self.bound_ms > began && self.bound_ms.saturating_sub(began) >= step_ms);
             if !due || self.entries == 0 && self.shards.iter().all(|shard| shard.len() == 0) {
                 return 0;
             }
@@ -80,7 +81,7 @@ impl Store {
         } else {
             self.heap_bytes = self.heap_bytes + log.bytes() - bytes;
             // A long log with more to drop than the budget is come back to.
-            self.sweep.bucket += usize::from(dropped < budget || dropped == 0);
+            self.sweep.bucket += usize::from(!log.has_more_to_expire(self.bound_ms));
         }
         1 + dropped
     }

@@ -159,7 +159,9 @@ fn distinct(program: &Program, log: &Log, chain: &Chain, time: i64, scratch: &mu
         let from = scratch.starts[range];
         for (chunk, rows) in (Span { from, to }).pieces(log) {
             for row in rows {
-                if chunk.get(MASK, row) >> chain.bit & 1 == 1 && known.is_none_or(|at| chunk.get(at, row) as i64 <= time) {
+                if chunk.get(MASK, row) >> chain.bit & 1 == 1
+                    && known.is_none_or(|at| chunk.get(at, row) as i64 <= time)
+                {
                     scratch.set.insert(chunk.get(column, row));
                 }
             }
@@ -248,4 +250,3 @@ impl Set {
         self.len += 1;
     }
 }
-

@@ -45,9 +45,8 @@ pub(super) fn scan(
         What::SinceFirst => {
             let first = base.map(|(first, _)| first).filter(|&first| first != i64::MAX);
             let mut rows = span.pieces(log).flat_map(|(chunk, rows)| rows.map(move |row| (chunk, row)));
-            let first = first.or_else(|| {
-                rows.find(|&(chunk, row)| counts(chunk, row)).map(|(chunk, row)| chunk.time(row))
-            });
+            let first =
+                first.or_else(|| rows.find(|&(chunk, row)| counts(chunk, row)).map(|(chunk, row)| chunk.time(row)));
             first.map_or(f64::NAN, |first| (now - first) as f64)
         }
         What::GapMean | What::GapStd | What::GapMin => {
@@ -144,4 +143,3 @@ fn parts_of(count: usize) -> i128 {
     let count = count as f64;
     (count * count.log2() * PARTS).round() as i128
 }
-
