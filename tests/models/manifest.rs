@@ -88,7 +88,12 @@ fn features_and_weights_must_agree() {
     let error = error_of(&forest(&names(9)).write().1);
     assert!(error.contains("read 10 features, model.toml lists 9"), "{error}");
 
-    let mut three = Draft::new("logistic", &names(3), |_| ", missing = 0.0".into(), ("w", logistic().files["w.safetensors"].clone()));
+    let mut three = Draft::new(
+        "logistic",
+        &names(3),
+        |_| ", missing = 0.0".into(),
+        ("w", logistic().files["w.safetensors"].clone()),
+    );
     three.files.insert("golden.jsonl".into(), vec![]);
     let error = error_of(&three.write().1);
     assert!(error.contains("do not fit model.toml"), "{error}");
@@ -150,4 +155,22 @@ fn missing_values_are_replaced_under_the_default_policy() {
     let model = draft.load();
     assert_eq!(model.raw_score(row), plain.raw_score(&filled));
     assert_eq!(model.reasons(row, 3), plain.reasons(&filled, 3));
+}
+
+/// What is shipped in `models/` loads, and so does what `scripts/train.py` wrote.
+#[test]
+fn shipped_models_load() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let mut names: Vec<_> = fs::read_dir(&models).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()).collect();
+    names.sort();
+    assert!(!names.is_empty());
+    for name in names {
+        for version in fs::read_dir(&name).unwrap() {
+            let path = version.unwrap().path();
+            let model = ModelDir::load(&path).unwrap_or_else(|e| panic!("{e}"));
+            let dir = format!("{}@{}", name.file_name().unwrap().display(), path.file_name().unwrap().display());
+            assert_eq!(model.label(), dir);
+            assert!(path.join("README.md").is_file(), "{dir} has no card");
+        }
+    }
 }

@@ -12,8 +12,9 @@ use candle_core::{CpuStorage, Layout, Result, bail};
 /// Outputs that are summed side by side: eight SSE registers.
 const LANES: usize = 32;
 
-/// Normalised values are limited to this, so that an infinite feature cannot make a NaN.
-pub(crate) const NORMALISED_MAX: f64 = 1e6;
+/// Normalised values are limited to this: an infinite feature cannot make a NaN, and a huge one cannot drown the others
+/// in `f32`.
+pub(crate) const NORMALISED_MAX: f64 = 1e4;
 
 /// How a feature enters a dense model: `(x - mean) / std`, limited to ±[`NORMALISED_MAX`].
 #[derive(Clone, Copy, Debug)]

@@ -73,8 +73,11 @@ impl ModelDir {
             }
         }
         let file = manifest.weights.clone();
-        let model = LoadedModel::new(manifest, weights)
-            .map_err(|reason| ModelError::Weights { dir: dir.clone(), file, reason: one_line(&reason) })?;
+        let model = LoadedModel::new(manifest, weights).map_err(|reason| ModelError::Weights {
+            dir: dir.clone(),
+            file,
+            reason: one_line(&reason),
+        })?;
         check_golden(&model, &golden).map_err(|(line, reason)| ModelError::Golden { dir, line, reason })?;
         Ok(model)
     }
@@ -98,7 +101,10 @@ fn check_golden(model: &LoadedModel, golden: &[u8]) -> Result<(), (usize, String
 
 /// The entries of a directory that are whole numbers from 1; empty if it cannot be read.
 fn numbers(dir: &Path) -> Vec<u32> {
-    entries(dir).iter().filter_map(|name| name.parse().ok().filter(|n: &u32| *n > 0 && n.to_string() == *name)).collect()
+    entries(dir)
+        .iter()
+        .filter_map(|name| name.parse().ok().filter(|n: &u32| *n > 0 && n.to_string() == *name))
+        .collect()
 }
 
 fn entries(dir: &Path) -> Vec<String> {

@@ -57,7 +57,9 @@ pub enum ModelError {
         reason: String,
     },
     /// The model does not give the scores it gave when it was made.
-    #[error("model {dir}: golden.jsonl line {line}: {reason}; the weights are not those it was written with: train it again")]
+    #[error(
+        "model {dir}: golden.jsonl line {line}: {reason}; the weights are not those it was written with: train it again"
+    )]
     Golden {
         /// The model's directory.
         dir: String,

@@ -45,18 +45,16 @@ impl LoadedModel {
             let features = manifest.features.iter();
             features.map(|f| Scale::new(f.mean.unwrap_or(0.0), f.std.unwrap_or(1.0))).collect::<Vec<_>>()
         };
+        // candle may append a backtrace; its first line says it.
+        let first_line = |e: candle_core::Error| e.to_string().lines().next().unwrap_or_default().to_owned();
+        let misfit = |e| format!("the weights do not fit model.toml ({}); train the model again", first_line(e));
         let tensors = |weights, dtype| {
             VarBuilder::from_buffered_safetensors(weights, dtype, &Device::Cpu)
-                .map_err(|e| format!("not a safetensors file ({e}); write it again"))
+                .map_err(|e| format!("not a safetensors file ({}); write it again", first_line(e)))
         };
-        let misfit = |e: candle_core::Error| format!("the weights do not fit model.toml ({e}); train the model again");
         let net = match manifest.kind {
-            Kind::Logistic => {
-                Net::Logistic(Logistic::new(tensors(weights, DType::F64)?, scales()).map_err(misfit)?)
-            }
-            Kind::Mlp => {
-                Net::Mlp(Mlp::new(tensors(weights, DType::F32)?, scales(), &manifest.hidden).map_err(misfit)?)
-            }
+            Kind::Logistic => Net::Logistic(Logistic::new(tensors(weights, DType::F64)?, scales()).map_err(misfit)?),
+            Kind::Mlp => Net::Mlp(Mlp::new(tensors(weights, DType::F32)?, scales(), &manifest.hidden).map_err(misfit)?),
             Kind::Xgboost => forest(parse_xgboost(&weights)?, &features)?,
             Kind::Lightgbm => {
                 let text = std::str::from_utf8(&weights).map_err(|_| "not UTF-8: save the model as text")?;
@@ -247,7 +245,9 @@ fn forest(ensemble: Ensemble, features: &[String]) -> Result<Net, String> {
         return Err(format!("the trees read {} features, model.toml lists {}", ensemble.features, features.len()));
     }
     if let Some((named, listed)) = ensemble.names.iter().zip(features).find(|(named, listed)| named != listed) {
-        return Err(format!("the trees have `{named}` where model.toml has `{listed}`: list features in training order"));
+        return Err(format!(
+            "the trees have `{named}` where model.toml has `{listed}`: list features in training order"
+        ));
     }
     let run = ensemble.compile();
     Ok(Net::Forest { ensemble, run })

@@ -222,10 +222,14 @@ impl Manifest {
             return Err(format!("features must be 1 to {FEATURES_MAX}, not {}", self.features.len()));
         }
         if self.missing == MissingPolicy::Native && !self.is_forest() {
-            return Err("missing = \"native\" is for trees: write \"default\" and give each feature its `missing`".into());
+            return Err(
+                "missing = \"native\" is for trees: write \"default\" and give each feature its `missing`".into()
+            );
         }
         if self.hidden.is_empty() == (self.kind == Kind::Mlp) || self.hidden.contains(&0) {
-            return Err("hidden lists the widths of an mlp's hidden layers, as in [128, 64], and is for an mlp only".into());
+            return Err(
+                "hidden lists the widths of an mlp's hidden layers, as in [128, 64], and is for an mlp only".into()
+            );
         }
         let mut names: Vec<&str> = self.features.iter().map(|feature| feature.name.as_str()).collect();
         names.sort_unstable();
@@ -272,7 +276,9 @@ impl Manifest {
             return Err(format!("feature `{name}` has mean or std, which trees do not use: remove them"));
         }
         if !mean.unwrap_or(0.0).is_finite() || !std.is_none_or(|std| std.is_normal() && std > 0.0) {
-            return Err(format!("feature `{name}`: mean must be finite, std positive (a constant feature has std = 1)"));
+            return Err(format!(
+                "feature `{name}`: mean must be finite, std positive (a constant feature has std = 1)"
+            ));
         }
         Ok(())
     }

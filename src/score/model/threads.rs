@@ -14,7 +14,9 @@ pub const VARIABLES: [&str; 2] = ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"];
 
 /// The thread count of candle's pools is not one.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{variable} is {found} but must be 1, or candle's thread pool serialises the workers; start deltawatch with {variable}=1")]
+#[error(
+    "{variable} is {found} but must be 1, or candle's thread pool serialises the workers; start deltawatch with {variable}=1"
+)]
 pub struct ThreadsError {
     /// The variable that is wrong.
     pub variable: &'static str,

@@ -15,7 +15,8 @@ pub fn parse_lightgbm(text: &str) -> Result<Ensemble, String> {
     if !text.starts_with("tree\n") && !text.starts_with("tree\r\n") {
         return Err("not a LightGBM text model; save it with save_model(\"model.txt\")".into());
     }
-    let (body, _) = text.split_once("end of trees").ok_or("the file is cut off before `end of trees`: save it again")?;
+    let (body, _) =
+        text.split_once("end of trees").ok_or("the file is cut off before `end of trees`: save it again")?;
     let mut blocks = body.split("\nTree=").map(block);
     let header = blocks.next().unwrap_or_default();
     if number::<usize>(&header, "num_class")? != 1 || number::<usize>(&header, "num_tree_per_iteration")? != 1 {

@@ -104,8 +104,9 @@ pub fn parse_xgboost(bytes: &[u8]) -> Result<Ensemble, String> {
 /// `base_score` is a probability, a number or (3.x) a list of one: `5E-1`, `[5E-1]`. Its log odds, in `f32` as XGBoost has it.
 fn base_margin(text: &str) -> Result<f64, String> {
     let number = text.trim().trim_start_matches('[').trim_end_matches(']');
-    let probability: f32 =
-        number.parse().map_err(|_| format!("base_score {text} is not one number: several targets are not supported"))?;
+    let probability: f32 = number
+        .parse()
+        .map_err(|_| format!("base_score {text} is not one number: several targets are not supported"))?;
     if !(probability > 0.0 && probability < 1.0) {
         return Err(format!("base_score {text} is not a probability: train with base_score between 0 and 1"));
     }
