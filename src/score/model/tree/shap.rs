@@ -17,18 +17,16 @@ struct Step {
 /// Adds each feature's contribution in `tree` to `contributions`.
 pub fn tree_shap(tree: &Tree, library: Library, row: &[f64], contributions: &mut [f64]) {
     let root = Step { feature: usize::MAX, zero: 1.0, one: 1.0, weight: 1.0 };
-    descend(tree, library, row, contributions, 0, &mut vec![], root);
+    descend(tree, library, row, contributions, 0, &[], root);
 }
 
-fn descend(tree: &Tree, library: Library, row: &[f64], out: &mut [f64], at: usize, above: &mut [Step], step: Step) {
+fn descend(tree: &Tree, library: Library, row: &[f64], out: &mut [f64], at: usize, above: &[Step], step: Step) {
     let mut path = above.to_vec();
     extend(&mut path, step);
     match &tree.nodes[at] {
         Node::Leaf { value, .. } => {
             for i in 1..path.len() {
-                let mut without = path.clone();
-                unwind(&mut without, i);
-                let weight: f64 = without.iter().map(|step| step.weight).sum();
+                let weight = unwound(&path, i);
                 out[path[i].feature] += weight * (path[i].one - path[i].zero) * value;
             }
         }
@@ -46,8 +44,8 @@ fn descend(tree: &Tree, library: Library, row: &[f64], out: &mut [f64], at: usiz
             }
             let share = |child: usize| if *cover > 0.0 { tree.nodes[child].cover() / cover } else { 0.5 };
             let step = |child: usize, one: f64| Step { feature: *feature, zero: zero * share(child), one, weight: 0.0 };
-            descend(tree, library, row, out, hot, &mut path, step(hot, one));
-            descend(tree, library, row, out, cold, &mut path, step(cold, 0.0));
+            descend(tree, library, row, out, hot, &path, step(hot, one));
+            descend(tree, library, row, out, cold, &path, step(cold, 0.0));
         }
     }
 }
@@ -83,4 +81,22 @@ fn unwind(path: &mut Vec<Step>, at: usize) {
         path[i] = Step { weight, ..path[i + 1] };
     }
     path.pop();
+}
+
+/// The summed weights that `unwind` would leave, without changing the path.
+fn unwound(path: &[Step], at: usize) -> f64 {
+    let last = path.len() - 1;
+    let count = path.len() as f64;
+    let Step { zero, one, .. } = path[at];
+    let (mut next, mut sum) = (path[last].weight, 0.0);
+    for i in (0..last).rev() {
+        if one != 0.0 {
+            let weight = next * count / ((i + 1) as f64 * one);
+            sum += weight;
+            next = path[i].weight - weight * zero * (last - i) as f64 / count;
+        } else if zero != 0.0 {
+            sum += path[i].weight * count / (zero * (last - i) as f64);
+        }
+    }
+    sum
 }
