@@ -6,3 +6,4 @@ mod generator;
 mod kafka;
 mod packs;
 mod velocity;
+mod models;
