@@ -168,7 +168,7 @@ start() {
         kafka.Kafka "$NODE/server.properties" >"$NODE/server.log" 2>&1 </dev/null &
     local child=$! deadline=$((SECONDS + START_SECONDS_MAX))
     echo "$child" >"$NODE/pid"
-    until grep -q 'Kafka Server started' "$NODE/server.log" && answers; do
+    until grep -qs 'Kafka Server started' "$NODE/server.log" && answers; do
         kill -0 "$child" 2>/dev/null || { tail -n 20 "$NODE/server.log" >&2; fail "kafka ended while starting; see $NODE/server.log"; }
         [ $SECONDS -lt $deadline ] || { kill -9 "$child"; fail "kafka did not answer in $START_SECONDS_MAX s; see $NODE/server.log"; }
         sleep 0.1
