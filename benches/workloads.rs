@@ -75,6 +75,11 @@ fn payments(events: &[Event], schema: &Schema, customer: &str, terminal: &str, a
 fn report(name: &str, cost: &Cost, reference_us: f64, target_us: f64) {
     let (us, rows) = (cost.us_per_event(), cost.rows);
     println!("{name:<28} {us:>7.3} us/tx   own loop {reference_us:>6.3}   target {target_us:.2}   {rows} rows");
+    if std::env::var_os("DELTAWATCH_BENCH_METRICS").is_some() {
+        for (name, _, _, value) in cost.metrics.all().into_iter().filter(|metric| metric.3 > 0) {
+            println!("    {name} {value}");
+        }
+    }
 }
 
 fn workload(
