@@ -4,6 +4,6 @@ mod decode;
 mod files;
 mod generator;
 mod kafka;
+mod models;
 mod packs;
 mod velocity;
-mod models;
