@@ -85,7 +85,7 @@ tool() {
 }
 
 pid() {
-    local pid
+    local pid=
     pid=$(cat "$NODE/pid" 2>/dev/null) || return 1
     # A number that another program was given since is not ours.
     tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -q 'kafka\.Kafka' || return 1
@@ -134,7 +134,7 @@ broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 controlled.shutdown.enable=false
 PROPERTIES
-    local level=INFO
+    local name level=INFO
     for name in server tool; do
         cat >"$NODE/$name-log4j2.properties" <<LOG4J
 status=error
@@ -168,7 +168,7 @@ start() {
         kafka.Kafka "$NODE/server.properties" >"$NODE/server.log" 2>&1 </dev/null &
     local child=$! deadline=$((SECONDS + START_SECONDS_MAX))
     echo "$child" >"$NODE/pid"
-    until grep -q 'Kafka Server started' "$NODE/server.log" && answers; do
+    until grep -qs 'Kafka Server started' "$NODE/server.log" && answers; do
         kill -0 "$child" 2>/dev/null || { tail -n 20 "$NODE/server.log" >&2; fail "kafka ended while starting; see $NODE/server.log"; }
         [ $SECONDS -lt $deadline ] || { kill -9 "$child"; fail "kafka did not answer in $START_SECONDS_MAX s; see $NODE/server.log"; }
         sleep 0.1
@@ -178,7 +178,7 @@ start() {
 
 # stop SIGNAL
 stop() {
-    local pid
+    local pid=
     pid=$(pid) || { echo "kafka does not run on port $PORT"; rm -f "$NODE/pid"; return; }
     kill "-$1" "$pid"
     for _ in $(seq 150); do

@@ -1,8 +1,9 @@
 //! The one test binary; a module per area.
 
+mod decode;
+mod files;
 mod generator;
 mod kafka;
 mod packs;
-mod decode;
-mod files;
 mod velocity;
+mod models;

@@ -13,6 +13,7 @@ use crate::feature::KeyPlan;
 
 use super::change::{Change, NO_TICKET, Verb};
 use super::request::{Ask, Block, Request};
+use super::velocity::{AMOUNT_MISSING, VALUE_MISSING};
 
 /// Builds the operator: changes in, blocks of requests out, one per key kind and worker that has any.
 pub fn project<'scope>(
@@ -66,8 +67,8 @@ fn request<'a>(change: &Change, plan: &KeyPlan, schema: &Schema, columns: &'a mu
     }
     columns.clear();
     if ask == Ask::Insert {
-        columns.extend(plan.amounts.iter().map(|&slot| event.int(slot).unwrap_or(0) as u64));
-        columns.extend(plan.values.iter().map(|&slot| event.fingerprint(slot, schema).unwrap_or(0)));
+        columns.extend(plan.amounts.iter().map(|&slot| event.int(slot).unwrap_or(AMOUNT_MISSING) as u64));
+        columns.extend(plan.values.iter().map(|&slot| event.fingerprint(slot, schema).unwrap_or(VALUE_MISSING)));
     } else {
         columns.resize(plan.amounts.len() + plan.values.len(), 0);
     }

@@ -104,7 +104,7 @@ pub fn upsert<'scope>(
                 }
             });
             while let Some((epoch, capabilities, (arrivals, touched))) = epochs.next_complete(frontiers) {
-                let before = watermarks.at(epoch.saturating_sub(1));
+                let before = watermarks.before(epoch);
                 let mut effects = events.apply(epoch, before, arrivals, touched);
                 events.expire(watermarks.at(epoch), &mut effects.rejects);
                 changes_out.activate().session(&capabilities[0]).give_container(&mut effects.changes);

@@ -25,6 +25,11 @@ impl Watermarks {
         }
     }
 
+    /// The watermark before an epoch: what an event of the epoch may be late against.
+    pub fn before(&self, epoch: Epoch) -> i64 {
+        epoch.checked_sub(1).map_or(i64::MIN, |before| self.at(before))
+    }
+
     /// The watermark at the end of an epoch; `i64::MIN` before the first event.
     pub fn at(&self, epoch: Epoch) -> i64 {
         self.0.borrow().range(..=epoch).next_back().map_or(i64::MIN, |(_, &watermark)| watermark)

@@ -7,6 +7,7 @@
 //! An event's `id` is an upsert key. Sending an id again with the same content is a duplicate, with other content a
 //! correction; `op = withdraw` takes it back (see [`Op`]).
 
+#[allow(clippy::module_inception, reason = "the event itself stands beside its schema and ids")]
 mod event;
 mod id;
 mod schema;

@@ -176,9 +176,6 @@ fn holds(filter: &Filter, event: &Event, label: Option<bool>, schema: &Schema) -
     match filter {
         Filter::Scored => schema.is_scored(event.kind),
         Filter::Kind(kinds) => kinds.contains(&schema.kinds()[event.kind as usize]),
-        Filter::Is(name, value) => {
-            schema.slot(name).is_some_and(|slot| written(event, slot, schema).as_ref() == Some(value))
-        }
         Filter::Is(name, value) => schema.slot(name).is_some_and(|slot| equals(event, slot, value, schema)),
         Filter::AtLeast(name, least) => int(name).is_some_and(|value| value >= *least),
         Filter::MultipleOf(name, unit) => int(name).is_some_and(|value| value > 0 && value % unit == 0),

@@ -81,7 +81,7 @@ impl Store {
         } else {
             self.heap_bytes = self.heap_bytes + log.bytes() - bytes;
             // A long log with more to drop than the budget is come back to.
-            self.sweep.bucket += usize::from(dropped < budget || dropped == 0);
+            self.sweep.bucket += usize::from(!log.has_more_to_expire(self.bound_ms));
         }
         1 + dropped
     }

@@ -274,6 +274,13 @@ impl Log {
         }
     }
 
+    /// Whether there is more to expire: an entry of a short log, or a whole chunk of a long one.
+    pub fn has_more_to_expire(&self, bound_ms: i64) -> bool {
+        let first = &self.chunks()[0];
+        let row = if self.long().is_some() { first.len().checked_sub(1) } else { (first.len() > 0).then_some(0) };
+        row.is_some_and(|row| first.time(row) < bound_ms)
+    }
+
     fn drop_rows(&mut self, program: &Program, count: usize) {
         let Body::Short(chunk) = &mut self.body else { return };
         if program.all_time {

@@ -263,6 +263,7 @@ impl Fetch {
         self.health.answered();
         self.shared.at_end.store(false, Ordering::Release);
         self.shared.queued.fetch_add(self.batch.len() as u64, Ordering::Relaxed);
+        self.measure();
         self.batch_bytes = 0;
         let mut batch = Ok(std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH_RECORDS)));
         let mut paused = None;
@@ -280,6 +281,7 @@ impl Fetch {
             }
             // While paused, errors and statistics are served; a record that slipped through goes into the next batch.
             while paused.is_some() && self.serve(consumer, Duration::ZERO)? {}
+            self.measure();
         }
         if let Some(assigned) = paused
             && let Err(error) = consumer.resume(&assigned)
@@ -297,15 +299,20 @@ impl Fetch {
         {
             return Err(SourceError::External(unreachable(&self.source.config, &"the connection was lost")));
         }
+        self.measure();
+        let at_end = down.is_none() && self.batch.is_empty() && self.progress.values().all(|progress| progress.at_end);
+        self.shared.at_end.store(at_end, Ordering::Release);
+        Ok(())
+    }
+
+    /// Counts the records at the brokers that are not yet fetched.
+    fn measure(&self) {
         let behind = |(partition, progress): (&Partition, &Progress)| match self.health.stable(*partition) {
             // Control records at the end count as offsets but are never delivered.
             _ if progress.at_end || progress.done => 0,
             stable => progress.stop.or(stable).unwrap_or(0).saturating_sub(progress.next),
         };
         self.shared.behind.store(self.progress.iter().map(behind).sum(), Ordering::Relaxed);
-        let at_end = down.is_none() && self.batch.is_empty() && self.progress.values().all(|progress| progress.at_end);
-        self.shared.at_end.store(at_end, Ordering::Release);
-        Ok(())
     }
 
     /// Partitions that came to be since the last look are read from their beginning.

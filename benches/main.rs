@@ -1,0 +1,29 @@
+//! Benchmarks: each prints its figures beside a reference measured in the same run.
+//!
+//! `cargo bench` runs all of them, `cargo bench -- w1 w2` some, `cargo bench -- --quick` each on a small share of its input
+//! (for CI: it shows that they run, not how fast).
+
+#[path = "dataflows_tmp.rs"]
+mod dataflows;
+mod drive;
+mod reference;
+mod workloads;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A benchmark by name. `share` is the part of its input to take.
+type Bench = (&'static str, fn(share: f64));
+
+const BENCHES: [Bench; 2] = [("w1", workloads::w1), ("w2", workloads::w2)];
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let quick = arguments.iter().any(|argument| argument == "--quick");
+    let chosen: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
+    for (name, bench) in BENCHES {
+        if chosen.is_empty() || chosen.iter().any(|chosen| *chosen == name) {
+            bench(if quick { 0.02 } else { 1.0 });
+        }
+    }
+}
