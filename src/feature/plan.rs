@@ -33,6 +33,10 @@ pub struct KeyPlan {
     pub lag_ms_min: i64,
     /// Whether a feature looks at labels, so that a label that arrives changes entries.
     pub uses_labels: bool,
+    /// The shortest lag of a feature to which a label counts whenever it came, milliseconds.
+    pub label_lag_ms: Option<i64>,
+    /// The shortest lag of a feature to which a label counts once it is available, milliseconds.
+    pub known_lag_ms: Option<i64>,
 }
 
 /// One feature of a key, resolved. `bit` says which entries count.
@@ -194,6 +198,8 @@ impl KeyPlan {
             lag_ms_min: 0,
             revise_ms: velocity.revise_ms(),
             uses_labels: false,
+            label_lag_ms: None,
+            known_lag_ms: None,
         };
         for spec in velocity.features() {
             let feature = plan.feature(spec, schema).map_err(|reason| format!("feature '{}': {reason}", spec.name))?;
@@ -205,8 +211,10 @@ impl KeyPlan {
             plan.features.push(feature);
         }
         plan.lag_ms_min = plan.features.iter().map(|feature| feature.lag_ms).min().unwrap_or(0);
-        plan.uses_labels =
-            plan.conditions.iter().any(Condition::uses_labels) || plan.features.iter().any(|f| f.as_known);
+        plan.known_lag_ms = plan.features.iter().filter(|f| f.as_known).map(|f| f.lag_ms).min();
+        let at_once = plan.features.iter().filter(|f| !f.as_known && plan.looks_at_labels(f));
+        plan.label_lag_ms = at_once.map(|f| f.lag_ms).min();
+        plan.uses_labels = plan.known_lag_ms.is_some() || plan.label_lag_ms.is_some();
         Ok(plan)
     }
 
@@ -279,6 +287,21 @@ impl KeyPlan {
             default: spec.default,
             unit,
         })
+    }
+
+    fn looks_at_labels(&self, feature: &PlannedFeature) -> bool {
+        let of_measure = match feature.measure {
+            PlannedMeasure::Ratio(bit) | PlannedMeasure::Streak(bit) => bit,
+            _ => feature.bit,
+        };
+        [feature.bit, of_measure].iter().any(|&bit| self.conditions[bit as usize].uses_labels())
+    }
+
+    /// The event time from which rows change when an event gets its first label; `None` if no feature looks at labels.
+    pub fn label_touches_from(&self, time: i64, available_at: i64) -> Option<i64> {
+        let at_once = self.label_lag_ms.map(|lag| time.saturating_add(lag));
+        let known = self.known_lag_ms.map(|lag| time.saturating_add(lag).max(available_at));
+        at_once.into_iter().chain(known).min()
     }
 
     fn bit(&mut self, condition: Condition) -> Result<u8, String> {

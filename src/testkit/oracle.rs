@@ -36,7 +36,7 @@ pub fn row(velocities: &[Velocity], schema: &Schema, events: &[Labelled], curren
     row
 }
 
-fn key_of(velocity: &Velocity, schema: &Schema, event: &Event) -> Option<Key> {
+pub(super) fn key_of(velocity: &Velocity, schema: &Schema, event: &Event) -> Option<Key> {
     let mut keys = velocity.fields().iter().map(|name| event.key(schema.slot(name)?, schema));
     let first = keys.next()??;
     match keys.next() {
@@ -46,7 +46,7 @@ fn key_of(velocity: &Velocity, schema: &Schema, event: &Event) -> Option<Key> {
 }
 
 /// One feature of one event, given all events of its key in order; NaN is missing.
-fn feature(spec: &FeatureSpec, schema: &Schema, log: &[&Labelled], current: &Labelled) -> f64 {
+pub(super) fn feature(spec: &FeatureSpec, schema: &Schema, log: &[&Labelled], current: &Labelled) -> f64 {
     let (now, here) = (current.0.time, (current.0.time, current.0.id));
     let anew = begins(log, now);
     let in_window = |event: &Event| {

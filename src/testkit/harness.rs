@@ -1,0 +1,265 @@
+//! Runs a dataflow in memory: epochs in, outputs out, nothing else.
+//!
+//! ```no_run
+//! # use std::sync::Arc;
+//! # use deltawatch::dataflow::{Dataflow, Setup};
+//! # use deltawatch::testkit::{Batching, Harness, Plan};
+//! # fn example(dataflow: Arc<dyn Dataflow>, setup: Setup, events: Vec<deltawatch::event::Event>) {
+//! let outcome = Harness::new(dataflow, setup).workers(2).run(&Plan::of(&events, Batching::Random(7)));
+//! # }
+//! ```
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier, Mutex, PoisonError};
+
+use timely::communication::Config as Communication;
+use timely::worker::Worker;
+use timely::{Config, WorkerConfig};
+
+use crate::dataflow::{BuildError, Dataflow, Setup};
+use crate::decode::Reject;
+use crate::epoch::Epoch;
+use crate::event::Id;
+use crate::feature::assemble::Rows;
+use crate::pipeline::{self, Engine, EngineSettings, Ports};
+use crate::runtime::metrics::{Metrics, set_worker};
+use crate::score::assessment::ScoredDiff;
+use crate::sink::port::{CollectionUpdate, Port};
+
+use super::{Plan, TestModel};
+
+/// Epochs that are on their way at once, unless every epoch is drained.
+const IN_FLIGHT: u64 = 3;
+
+/// Runs a dataflow in memory.
+#[derive(Clone)]
+pub struct Harness {
+    dataflow: Arc<dyn Dataflow>,
+    setup: Setup,
+    settings: EngineSettings,
+    workers: usize,
+    drain: bool,
+    scored: bool,
+}
+
+/// The feature row of a transaction, as it was assembled in an epoch; `None` after a withdrawal.
+#[derive(Clone, Debug)]
+pub struct RowRecord {
+    /// The epoch; exact if every epoch was drained.
+    pub epoch: Epoch,
+    /// The transaction.
+    pub id: Id,
+    /// Its row.
+    pub row: Option<Vec<f64>>,
+}
+
+/// What came out.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Scored diffs, in order per transaction.
+    pub scored: Vec<ScoredDiff>,
+    /// Assembled rows, in order per transaction.
+    pub rows: Vec<RowRecord>,
+    /// Rejects.
+    pub rejects: Vec<Reject>,
+    /// Updates of the collections that the dataflow emits.
+    pub collections: Vec<CollectionUpdate>,
+    /// What the engine counted.
+    pub metrics: Arc<Metrics>,
+    /// If every epoch was drained: the engine's epoch in which each planned one was complete with all its revisions.
+    pub closed: Vec<Epoch>,
+}
+
+impl Outcome {
+    /// The last row of every transaction that was not withdrawn.
+    pub fn final_rows(&self) -> BTreeMap<Id, Vec<f64>> {
+        self.rows_as_of(Epoch::MAX)
+    }
+
+    /// The same as of the end of an epoch.
+    pub fn rows_as_of(&self, epoch: Epoch) -> BTreeMap<Id, Vec<f64>> {
+        let mut rows = BTreeMap::new();
+        for record in self.rows.iter().filter(|record| record.epoch <= epoch) {
+            match &record.row {
+                Some(row) => drop(rows.insert(record.id, row.clone())),
+                None => drop(rows.remove(&record.id)),
+            }
+        }
+        rows
+    }
+}
+
+/// What the workers write to.
+#[derive(Clone, Default)]
+struct Captured {
+    scored: Arc<Mutex<Vec<ScoredDiff>>>,
+    rows: Arc<Mutex<Vec<RowRecord>>>,
+    rejects: Arc<Mutex<Vec<Reject>>>,
+    collections: Arc<Mutex<Vec<CollectionUpdate>>>,
+    epoch: Arc<AtomicU64>,
+}
+
+impl Harness {
+    /// One worker, the engine's default settings, scored by a [`TestModel`] over all columns.
+    pub fn new(dataflow: Arc<dyn Dataflow>, setup: Setup) -> Self {
+        Harness { dataflow, setup, settings: EngineSettings::default(), workers: 1, drain: false, scored: true }
+    }
+
+    /// Runs on so many workers.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Lets every epoch and the revisions it causes leave before the next one: what has come out then is exact.
+    pub fn drained(mut self) -> Self {
+        self.drain = true;
+        self
+    }
+
+    /// Other engine settings. A scorer among them takes the place of the test model.
+    pub fn settings(mut self, settings: EngineSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Leaves rows unscored.
+    pub fn unscored(mut self) -> Self {
+        self.scored = false;
+        self
+    }
+
+    /// Runs a plan to its end, and on until no row waits to be repaired.
+    ///
+    /// # Errors
+    /// If the dataflow cannot be built.
+    pub fn run(&self, plan: &Plan) -> Result<Outcome, BuildError> {
+        let columns = self.dataflow.features(&self.setup)?.columns();
+        let mut run = self.clone();
+        if self.scored && self.settings.scorer.is_none() {
+            run.settings.scorer = Some(TestModel::scorer(columns));
+        }
+        let (plan, captured, metrics) = (plan.clone().dealt(self.workers), Captured::default(), Arc::default());
+        let barrier = Barrier::new(self.workers);
+        let shared = (captured.clone(), Arc::clone(&metrics));
+        let communication = if self.workers == 1 { Communication::Thread } else { Communication::Process(self.workers) };
+        let config = Config { communication, worker: WorkerConfig::default() };
+        let guards = timely::execute(config, move |worker| {
+            let (captured, metrics) = &shared;
+            set_worker(worker.index());
+            let ports = captured.ports();
+            let engine = pipeline::build(worker, &*run.dataflow, &run.setup, &run.settings, ports, metrics)?;
+            let mut feeder = Feeder { worker, engine, next: 0, barrier: &barrier, captured, metrics };
+            Ok::<_, BuildError>(feeder.feed(&plan, run.drain))
+        });
+        let mut closed = Vec::new();
+        for result in guards.map_err(BuildError)?.join() {
+            closed = result.map_err(BuildError)??;
+        }
+        Ok(Outcome {
+            scored: taken(&captured.scored),
+            rows: taken(&captured.rows),
+            rejects: taken(&captured.rejects),
+            collections: taken(&captured.collections),
+            metrics,
+            closed,
+        })
+    }
+}
+
+struct Feeder<'a> {
+    worker: &'a mut Worker,
+    engine: Engine,
+    next: Epoch,
+    barrier: &'a Barrier,
+    captured: &'a Captured,
+    metrics: &'a Metrics,
+}
+
+impl Feeder<'_> {
+    fn feed(&mut self, plan: &Plan, drain: bool) -> Vec<Epoch> {
+        let (mut closed, here, peers) = (Vec::new(), self.worker.index(), self.worker.peers());
+        for epoch in &plan.epochs {
+            let mine = epoch.arrivals.iter().filter(|arrival| arrival.partition as usize % peers == here);
+            let mut mine: Vec<_> = mine.cloned().collect();
+            self.engine.arrivals.send_batch(&mut mine);
+            self.close(epoch.watermark_ms);
+            if drain {
+                self.leave(0);
+                self.drain(epoch.watermark_ms);
+                closed.push(self.next - 1);
+            } else {
+                self.leave(IN_FLIGHT);
+            }
+        }
+        self.leave(0);
+        self.drain(plan.watermark_ms());
+        closed
+    }
+
+    fn close(&mut self, watermark_ms: i64) {
+        self.captured.epoch.store(self.next, Ordering::Relaxed);
+        self.engine.close(self.next, watermark_ms);
+        self.next += 1;
+    }
+
+    /// Steps until at most so many epochs are on their way.
+    fn leave(&mut self, in_flight: u64) {
+        let reached = self.next.saturating_sub(in_flight);
+        while self.engine.probe.less_than(&reached) {
+            self.worker.step_or_park(Some(std::time::Duration::from_micros(50)));
+        }
+    }
+
+    /// Closes epochs without events until no key waits to be repaired. A revision leaves one epoch after its cause, so at
+    /// least one.
+    fn drain(&mut self, watermark_ms: i64) {
+        loop {
+            // Between the two barriers nobody works, so everyone reads the same.
+            self.barrier.wait();
+            let waiting = self.metrics.backlog.get() > 0;
+            self.barrier.wait();
+            self.close(watermark_ms);
+            self.leave(0);
+            if !waiting {
+                return;
+            }
+        }
+    }
+}
+
+impl Captured {
+    fn ports(&self) -> Ports {
+        let (rows, epoch) = (self.rows.clone(), self.epoch.clone());
+        let features: Port<Rows> = Box::new(move |batch| {
+            let (mut all, epoch) = (rows.lock().unwrap_or_else(PoisonError::into_inner), epoch.load(Ordering::Relaxed));
+            for rows in batch {
+                let kept = rows.iter().map(|(one, row)| RowRecord { epoch, id: one.event.id, row: Some(row.to_vec()) });
+                all.extend(kept);
+                all.extend(rows.withdrawn.iter().map(|one| RowRecord { epoch, id: one.event.id, row: None }));
+            }
+            true
+        });
+        let collections = self.collections.clone();
+        Ports {
+            scored: Some(capture(&self.scored)),
+            rejects: Some(capture(&self.rejects)),
+            features: Some(features),
+            collections: Some(Rc::new(move || capture(&collections))),
+        }
+    }
+}
+
+fn capture<T: 'static>(into: &Arc<Mutex<Vec<T>>>) -> Port<T> {
+    let into = into.clone();
+    Box::new(move |items| {
+        into.lock().unwrap_or_else(PoisonError::into_inner).extend(items);
+        true
+    })
+}
+
+fn taken<T>(from: &Mutex<Vec<T>>) -> Vec<T> {
+    std::mem::take(&mut from.lock().unwrap_or_else(PoisonError::into_inner))
+}

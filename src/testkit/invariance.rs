@@ -1,0 +1,223 @@
+//! However events arrive, what comes out is what the definitions say.
+//!
+//! [`check`] runs a dataflow on the same records as one epoch, as many, one by one, on several workers, in other orders of
+//! arrival, and with everything withdrawn; compares each outcome with the first, and the first with the oracle.
+
+use std::collections::BTreeMap;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::dataflow::{Dataflow, Setup};
+use crate::event::Event;
+use crate::feature::FeatureSet;
+use crate::pipeline::EngineSettings;
+
+use super::compare::{consolidated, equal, same_rows, updates};
+use super::{Batching, Harness, Outcome, Plan, arrive, expected, resolve};
+
+/// What is tried.
+#[derive(Clone)]
+pub struct Options {
+    /// Ways to cut the records into epochs, on one worker each.
+    pub batchings: Vec<Batching>,
+    /// Numbers of workers, with random epochs each.
+    pub workers: Vec<usize>,
+    /// Orders of arrival.
+    pub shuffles: u64,
+    /// How much later than it did a record may come in another order, milliseconds of event time. The revise horizon must
+    /// be longer.
+    pub slack_ms: i64,
+    /// Every so manieth row is compared with the oracle.
+    pub oracle_nth: usize,
+    /// The first so many records are run one per epoch, and compared with the oracle after each.
+    pub each_epoch: usize,
+    /// Whether everything is withdrawn in the end, which must leave nothing.
+    pub withdraw: bool,
+    /// How the engine runs.
+    pub settings: EngineSettings,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            batchings: vec![Batching::EachEvent, Batching::Random(1), Batching::Fixed(77)],
+            workers: vec![2, 4],
+            shuffles: 2,
+            slack_ms: 300_000,
+            oracle_nth: 1,
+            each_epoch: 100,
+            withdraw: true,
+            settings: EngineSettings::default(),
+        }
+    }
+}
+
+/// What was compared.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Records within the horizon.
+    pub records: usize,
+    /// Transactions with a row in the end.
+    pub rows: usize,
+    /// Rows compared with the oracle.
+    pub oracle_rows: usize,
+    /// Runs compared with the first.
+    pub runs: usize,
+    /// Assessments that changed, over all runs.
+    pub revised: u64,
+    /// Late marks, over all runs.
+    pub late: u64,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { records, rows, oracle_rows, runs, revised, late } = self;
+        write!(
+            f,
+            "{records} records, {rows} rows, {oracle_rows} compared with the oracle, {runs} runs equal, {revised} \
+             assessments revised, {late} late at one of their keys"
+        )
+    }
+}
+
+/// Checks a dataflow. Records that would touch rows beyond the revise horizon are left out.
+///
+/// # Errors
+/// The first difference, with the run that showed it.
+pub fn check(
+    dataflow: Arc<dyn Dataflow>,
+    setup: &Setup,
+    records: &[Event],
+    options: &Options,
+) -> Result<Report, String> {
+    let features = dataflow.features(setup).map_err(|error| error.to_string())?;
+    let plans = features.plans(&setup.schema)?;
+    let horizon_ms = plans.iter().map(|plan| plan.revise_ms).min().unwrap_or(options.settings.late_ms);
+    let horizon_ms = horizon_ms.min(options.settings.late_ms) - options.slack_ms;
+    let mut records = arrive::within(records, &setup.schema, &plans, horizon_ms);
+    if let Some(prepare) = dataflow.prepare(setup).map_err(|error| error.to_string())? {
+        records.iter_mut().for_each(|record| prepare(record));
+    }
+    let mut trial = Trial { dataflow, setup, options, columns: features.columns(), features, report: Report::default() };
+    trial.report.records = records.len();
+    trial.all(&records)?;
+    Ok(trial.report)
+}
+
+struct Trial<'a> {
+    dataflow: Arc<dyn Dataflow>,
+    setup: &'a Setup,
+    options: &'a Options,
+    features: FeatureSet,
+    columns: Vec<String>,
+    report: Report,
+}
+
+impl Trial<'_> {
+    fn all(&mut self, records: &[Event]) -> Result<(), String> {
+        let first = self.run(records, Batching::One, 1)?;
+        self.against_oracle(&first, records).map_err(|says| format!("one epoch against the oracle: {says}"))?;
+        let options = self.options;
+        let mut trials: Vec<(Vec<Event>, Batching, usize)> = Vec::new();
+        trials.extend(options.batchings.iter().map(|&batching| (records.to_vec(), batching, 1)));
+        trials.extend(options.workers.iter().map(|&workers| (records.to_vec(), Batching::Random(9), workers)));
+        trials.extend((0..options.shuffles).map(|seed| {
+            let workers = options.workers.get(seed as usize % options.workers.len().max(1)).copied().unwrap_or(1);
+            (arrive::shuffled(records, options.slack_ms, seed), Batching::Random(seed), workers)
+        }));
+        for (place, (records, batching, workers)) in trials.into_iter().enumerate() {
+            let outcome = self.run(&records, batching, workers)?;
+            let name = format!("run {place}, {batching:?} on {workers} workers");
+            equal(&first, &outcome, &self.columns).map_err(|says| format!("{name}, against one epoch: {says}"))?;
+            self.report.runs += 1;
+        }
+        self.each_epoch(&records[..options.each_epoch.min(records.len())])?;
+        if options.withdraw { self.withdrawn(records) } else { Ok(()) }
+    }
+
+    fn harness(&self) -> Harness {
+        Harness::new(self.dataflow.clone(), self.setup.clone()).settings(self.options.settings.clone())
+    }
+
+    fn run(&mut self, records: &[Event], batching: Batching, workers: usize) -> Result<Outcome, String> {
+        let outcome = self.harness().workers(workers).run(&Plan::of(records, batching));
+        let outcome = outcome.map_err(|error| error.to_string())?;
+        self.report.revised += outcome.metrics.revised.get();
+        self.report.late += outcome.metrics.late.get();
+        Ok(outcome)
+    }
+
+    fn against_oracle(&mut self, outcome: &Outcome, records: &[Event]) -> Result<(), String> {
+        let rows = outcome.final_rows();
+        let nth = self.options.oracle_nth;
+        (self.report.rows, self.report.oracle_rows) = (rows.len(), rows.len().div_ceil(nth.max(1)));
+        self.same_as_oracle(&rows, records, nth)?;
+        let events: Vec<Event> = resolve::retained(records, &self.setup.schema).into_iter().map(|one| one.0).collect();
+        let emitted = updates(&outcome.collections).map_err(|error| error.to_string())?;
+        let emitted: BTreeMap<(String, String), isize> =
+            emitted.into_iter().fold(BTreeMap::new(), |mut all, ((_, key, value), count)| {
+                *all.entry((key, value)).or_insert(0) += count;
+                all
+            });
+        let mut wanted = BTreeMap::new();
+        for record in self.dataflow.oracle(self.setup, &events) {
+            *wanted.entry(record).or_insert(0) += 1;
+        }
+        let unlike = |record: &&(String, String)| emitted.get(*record) != wanted.get(*record);
+        match emitted.keys().chain(wanted.keys()).find(unlike) {
+            None => Ok(()),
+            Some(record) => {
+                let (emitted, wanted) = (emitted.get(record), wanted.get(record));
+                Err(format!("{record:?} is emitted {emitted:?} times, the oracle says {wanted:?}"))
+            }
+        }
+    }
+
+    /// Compares rows with the oracle's.
+    fn same_as_oracle(
+        &self,
+        rows: &BTreeMap<crate::event::Id, Vec<f64>>,
+        records: &[Event],
+        nth: usize,
+    ) -> Result<(), String> {
+        let schema = &self.setup.schema;
+        let events = resolve::retained(records, schema);
+        let wanted = expected::rows(&self.features, schema, &events, nth);
+        let compared: BTreeMap<_, _> = rows
+            .iter()
+            .filter(|(id, _)| nth <= 1 || wanted.contains_key(id))
+            .map(|(&id, row)| (id, row.clone()))
+            .collect();
+        same_rows(&compared, &wanted, &self.columns).map_err(|says| format!("engine and oracle: {says}"))
+    }
+
+    /// After each event, once its revisions are through, every row is what the events so far make it.
+    fn each_epoch(&mut self, records: &[Event]) -> Result<(), String> {
+        let outcome = self.harness().drained().run(&Plan::of(records, Batching::EachEvent));
+        let outcome = outcome.map_err(|error| error.to_string())?;
+        for (place, &epoch) in outcome.closed.iter().enumerate() {
+            let rows = outcome.rows_as_of(epoch);
+            let says = self.same_as_oracle(&rows, &records[..=place], 1);
+            says.map_err(|says| format!("after record {place}, {:?}: {says}", records[place]))?;
+        }
+        Ok(())
+    }
+
+    /// Everything withdrawn leaves nothing.
+    fn withdrawn(&mut self, records: &[Event]) -> Result<(), String> {
+        let mut all = records.to_vec();
+        all.extend(arrive::withdrawals(records));
+        for workers in [1, 2] {
+            let outcome = self.run(&all, Batching::Random(3), workers)?;
+            let held = consolidated(&outcome.scored).map_err(|error| format!("all withdrawn: {error}"))?;
+            let left = (held.len(), outcome.final_rows().len());
+            let entries = (outcome.metrics.retained_entries.get(), outcome.metrics.retained_keys.get());
+            if left != (0, 0) || entries != (0, 0) {
+                return Err(format!("all withdrawn, (assessments, rows) left {left:?}, (entries, keys) left {entries:?}"));
+            }
+            self.report.runs += 1;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,100 @@
+//! What arrives when: events in epochs, with watermarks.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::arrange::upsert::Arrival;
+use crate::event::Event;
+
+/// How a sequence of events is cut into epochs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Batching {
+    /// All in one epoch.
+    One,
+    /// One event per epoch.
+    EachEvent,
+    /// So many events per epoch.
+    Fixed(usize),
+    /// Between one and 200 events per epoch, by a seed.
+    Random(u64),
+}
+
+/// The most events of an epoch with random batching.
+const RANDOM_EVENTS_MAX: usize = 200;
+
+/// What one epoch takes in.
+#[derive(Clone, Debug, Default)]
+pub struct PlannedEpoch {
+    /// The events, in order of arrival.
+    pub arrivals: Vec<Arrival>,
+    /// The watermark once they are in, milliseconds of event time.
+    pub watermark_ms: i64,
+}
+
+/// A sequence of epochs.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// The epochs.
+    pub epochs: Vec<PlannedEpoch>,
+    events: u64,
+}
+
+impl Plan {
+    /// Cuts events into epochs. The watermark is the largest event time so far.
+    pub fn of(events: &[Event], batching: Batching) -> Self {
+        let mut plan = Plan::default();
+        let mut random = ChaCha8Rng::seed_from_u64(match batching {
+            Batching::Random(seed) => seed,
+            _ => 0,
+        });
+        let mut rest = events;
+        while !rest.is_empty() {
+            let size = match batching {
+                Batching::One => rest.len(),
+                Batching::EachEvent => 1,
+                Batching::Fixed(size) => size.max(1),
+                Batching::Random(_) => random.random_range(1..=RANDOM_EVENTS_MAX),
+            };
+            let (now, later) = rest.split_at(size.min(rest.len()));
+            plan.push(now.iter().cloned());
+            rest = later;
+        }
+        plan
+    }
+
+    /// Adds an epoch with these events. The watermark moves on to the largest event time so far.
+    pub fn push(&mut self, events: impl IntoIterator<Item = Event>) {
+        let mut watermark_ms = self.watermark_ms();
+        let mut arrivals = Vec::new();
+        for event in events {
+            watermark_ms = watermark_ms.max(event.time);
+            arrivals.push(Arrival { event, partition: 0, offset: self.events, arrived_ns: 0 });
+            self.events += 1;
+        }
+        self.epochs.push(PlannedEpoch { arrivals, watermark_ms });
+    }
+
+    /// Adds an epoch without events that moves the watermark on.
+    pub fn wait_until(&mut self, watermark_ms: i64) {
+        let watermark_ms = watermark_ms.max(self.watermark_ms());
+        self.epochs.push(PlannedEpoch { arrivals: Vec::new(), watermark_ms });
+    }
+
+    /// The watermark after the last epoch; `i64::MIN` before the first.
+    pub fn watermark_ms(&self) -> i64 {
+        self.epochs.last().map_or(i64::MIN, |epoch| epoch.watermark_ms)
+    }
+
+    /// The events, in order of arrival.
+    pub fn events(&self) -> impl Iterator<Item = &Event> {
+        self.epochs.iter().flat_map(|epoch| &epoch.arrivals).map(|arrival| &arrival.event)
+    }
+
+    /// The same epochs with events dealt to so many partitions: all records of an id to one, in order.
+    pub(super) fn dealt(mut self, partitions: usize) -> Self {
+        for arrival in self.epochs.iter_mut().flat_map(|epoch| &mut epoch.arrivals) {
+            arrival.partition = (arrival.event.id.route() % partitions as u64) as u32;
+        }
+        self
+    }
+}
