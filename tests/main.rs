@@ -3,6 +3,7 @@
 mod decode;
 mod files;
 mod generator;
+mod handbook;
 mod kafka;
 mod models;
 mod packs;
