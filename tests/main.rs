@@ -2,4 +2,5 @@
 
 mod generator;
 mod kafka;
+mod models;
 mod packs;
