@@ -1,5 +1,6 @@
 //! The one test binary; a module per area.
 
+mod cli;
 mod decode;
 mod files;
 mod generator;
