@@ -2,7 +2,9 @@
 
 mod decode;
 mod files;
+mod flows;
 mod generator;
+mod invariance;
 mod kafka;
 mod packs;
 mod velocity;

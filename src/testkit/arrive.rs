@@ -61,5 +61,10 @@ pub fn shuffled(records: &[Event], slack_ms: i64, seed: u64) -> Vec<Event> {
 pub fn withdrawals(records: &[Event]) -> Vec<Event> {
     let mut seen = std::collections::HashSet::new();
     let first = records.iter().filter(|record| seen.insert(record.id));
-    first.map(|record| Event { op: Op::Withdraw, ..record.clone() }).collect()
+    let withdrawal = |record: &Event| {
+        let mut withdrawal = record.clone();
+        withdrawal.op = Op::Withdraw;
+        withdrawal
+    };
+    first.map(withdrawal).collect()
 }

@@ -38,6 +38,10 @@ impl Model for TestModel {
         &self.columns
     }
 
+    fn width(&self) -> usize {
+        self.columns.len()
+    }
+
     fn score(&self, rows: &[f64], scores: &mut Vec<f64>) {
         for row in rows.chunks_exact(self.columns.len().max(1)) {
             let odds: f64 = row.iter().enumerate().map(|(column, &value)| Self::contribution(column, value)).sum();
