@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::event::{Event, Schema};
 use crate::feature::FeatureSet;
 
-pub(crate) use context::Parts;
+pub(crate) use context::{Leftover, Parts};
 pub use context::{Context, EventsBy, Features};
 pub use parameters::{Parameter, Parameters};
 

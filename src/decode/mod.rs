@@ -72,6 +72,8 @@ pub enum RejectReason {
     OrphanLabel,
     /// Older than the horizon when it arrived.
     TooLate,
+    /// It changed features of transactions that are too old to be revised.
+    BeyondHorizon,
 }
 
 impl RejectReason {
@@ -86,6 +88,7 @@ impl RejectReason {
             RejectReason::Oversized => "oversized",
             RejectReason::OrphanLabel => "orphan_label",
             RejectReason::TooLate => "too_late",
+            RejectReason::BeyondHorizon => "beyond_horizon",
         }
     }
 }
