@@ -4,6 +4,7 @@
 #![deny(missing_docs)]
 
 pub mod arrange;
+pub mod cli;
 pub mod dataflow;
 pub mod decode;
 pub mod epoch;

@@ -393,6 +393,7 @@ impl EventsById {
     }
 
     fn reject(&self, event: &Event, partition: u32, offset: u64, reason: RejectReason, message: String) -> Reject {
+        self.metrics.rejects.count(reason);
         let raw = event.id_text(&self.schema).into_bytes();
         Reject { partition, offset, timestamp_ms: event.time, reason, message, raw }
     }

@@ -9,7 +9,7 @@ mod parameters;
 
 use std::sync::Arc;
 
-use crate::event::{Event, Schema};
+use crate::event::{Event, Schema, Slot};
 use crate::feature::FeatureSet;
 
 pub(crate) use context::{Leftover, Parts};
@@ -23,6 +23,21 @@ pub struct Setup {
     pub schema: Arc<Schema>,
     /// Values of the dataflow's parameters.
     pub parameters: Parameters,
+}
+
+impl Setup {
+    /// The slot of a field that the dataflow cannot do without.
+    pub fn slot(&self, field: &str) -> Result<Slot, BuildError> {
+        let schema = &self.schema;
+        schema.slot(field).ok_or_else(|| {
+            BuildError(format!("schema {} has no field '{field}', which this dataflow needs; add it", schema.name()))
+        })
+    }
+
+    /// Minor units in one unit of a decimal field: 100 at scale 2.
+    pub fn unit(&self, slot: Slot) -> f64 {
+        10f64.powi(i32::from(self.schema.field(slot).scale))
+    }
 }
 
 /// Changes an event before it enters the engine; must depend on the event alone.

@@ -77,6 +77,18 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [RejectReason; 8] = [
+        RejectReason::Malformed,
+        RejectReason::MissingField,
+        RejectReason::BadValue,
+        RejectReason::UnknownKind,
+        RejectReason::Empty,
+        RejectReason::Oversized,
+        RejectReason::OrphanLabel,
+        RejectReason::TooLate,
+    ];
+
     /// The name used in metrics and output.
     pub fn name(self) -> &'static str {
         match self {

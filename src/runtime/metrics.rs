@@ -1,6 +1,11 @@
 //! Counters and gauges, shared by the workers of a process and read by the summary, the health page and Prometheus.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+
+use hdrhistogram::Histogram;
+
+use crate::decode::RejectReason;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -57,12 +62,80 @@ impl Gauge {
     }
 }
 
+/// Rejects by reason.
+#[derive(Debug, Default)]
+pub struct Rejects([Counter; RejectReason::ALL.len()]);
+
+impl Rejects {
+    /// Counts one.
+    pub fn count(&self, reason: RejectReason) {
+        self.0[reason as usize].add(1);
+    }
+
+    /// All of them.
+    pub fn get(&self) -> u64 {
+        self.0.iter().map(Counter::get).sum()
+    }
+
+    /// Every reason with its count.
+    pub fn by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        RejectReason::ALL.iter().map(|reason| (reason.name(), self.0[*reason as usize].get()))
+    }
+}
+
+/// The longest time that is told from longer ones, nanoseconds: an hour.
+const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
+
+/// A distribution of times, kept to two digits; recorded by output threads only.
+#[derive(Debug)]
+pub struct Latency(Mutex<Histogram<u64>>);
+
+impl Default for Latency {
+    fn default() -> Self {
+        #[expect(clippy::unwrap_used, reason = "the bounds are constants that hdrhistogram takes")]
+        Latency(Mutex::new(Histogram::new_with_bounds(1_000, LATENCY_NS_MAX, 2).unwrap()))
+    }
+}
+
+impl Latency {
+    /// Records one time, nanoseconds.
+    pub fn record_ns(&self, ns: u64) {
+        self.with(|histogram| histogram.saturating_record(ns));
+    }
+
+    /// How many were recorded.
+    pub fn count(&self) -> u64 {
+        self.with(|histogram| histogram.len())
+    }
+
+    /// The time that a share of the records took at most, nanoseconds; 0 without records.
+    pub fn quantile_ns(&self, share: f64) -> u64 {
+        self.with(|histogram| histogram.value_at_quantile(share))
+    }
+
+    /// Records and their mean, nanoseconds, and how many took at most each of `bounds_ns`.
+    pub fn buckets(&self, bounds_ns: &[u64]) -> (u64, f64, Vec<u64>) {
+        self.with(|histogram| {
+            let below = bounds_ns.iter().map(|&bound| histogram.count_between(0, bound)).collect();
+            (histogram.len(), histogram.mean(), below)
+        })
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Histogram<u64>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 macro_rules! metrics {
     ($($(#[doc = $doc:literal])+ $name:ident: $kind:ident,)+) => {
         /// What the engine counts.
         #[derive(Debug, Default)]
         pub struct Metrics {
             $($(#[doc = $doc])+ pub $name: $kind,)+
+            /// Records refused, by reason.
+            pub rejects: Rejects,
+            /// From arrival to acknowledged output.
+            pub latency: Latency,
         }
 
         impl Metrics {
@@ -95,8 +168,6 @@ metrics! {
     too_late: Counter,
     /// Events that came behind a later one of one of their keys.
     late: Counter,
-    /// Rejects of the decoder.
-    rejects: Counter,
     /// Transactions scored for the first time.
     scored: Counter,
     /// Assessments that changed.

@@ -3,6 +3,8 @@
 pub mod clock;
 pub mod coordinate;
 pub mod job;
+pub mod logging;
 pub mod metrics;
 pub mod outlet;
+pub mod page;
 pub mod worker;

@@ -185,7 +185,7 @@ impl Intake {
                     Decoded::Event(Arrival { event, partition, offset, arrived_ns })
                 }
                 Err(reject) => {
-                    self.feed.metrics.rejects.add(1);
+                    self.feed.metrics.rejects.count(reject.reason);
                     Decoded::Reject(reject)
                 }
             };

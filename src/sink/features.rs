@@ -217,5 +217,8 @@ impl FeatureLog {
 }
 
 fn failed(name: &str, error: &std::io::Error) -> SinkError {
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
+        return SinkError::Closed;
+    }
     SinkError::External(format!("cannot write the feature log {name}: {error}; check --features"))
 }

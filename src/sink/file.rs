@@ -29,28 +29,39 @@ pub struct FileWriter {
     closed: bool,
 }
 
+/// A file opened for writing.
+pub struct Opened {
+    /// Flag and path, for errors.
+    pub name: String,
+    /// Takes bytes. A compressed file gets its end when this is dropped.
+    pub out: Box<dyn Write + Send>,
+    /// Whether what is written is compressed, by the ending.
+    pub compressed: bool,
+}
+
+/// Creates (and empties) the file of this path, gzip or zstd by ending, or takes standard output for `-`. `flag` is named
+/// in errors.
+pub fn open(path: &str, flag: &str) -> Result<Opened, SinkError> {
+    let name = format!("{flag} {path}");
+    let cannot = |error: io::Error| SinkError::User(format!("{name}: cannot write it: {error}"));
+    if path == "-" {
+        return Ok(Opened { name, out: Box::new(io::stdout()), compressed: false });
+    }
+    let file = File::create(path).map_err(cannot)?;
+    let (out, compressed): (Box<dyn Write + Send>, _) = match path.to_ascii_lowercase().rsplit_once('.') {
+        Some((_, "gz")) => (Box::new(flate2::write::GzEncoder::new(file, flate2::Compression::default())), true),
+        Some((_, "zst" | "zstd")) => {
+            (Box::new(zstd::Encoder::new(file, ZSTD_LEVEL).map_err(cannot)?.auto_finish()), true)
+        }
+        _ => (Box::new(file), false),
+    };
+    Ok(Opened { name, out, compressed })
+}
+
 impl FileWriter {
     /// Creates (and empties) the file of this path, or takes standard output for `-`. `flag` is named in errors.
     pub fn create(path: &str, flag: &str, on_acknowledged: OnAcknowledged) -> Result<Self, SinkError> {
-        let name = format!("{flag} {path}");
-        let cannot = |error: io::Error| SinkError::User(format!("{name}: cannot write it: {error}"));
-        let mut compressed = true;
-        let out: Box<dyn Write + Send> = if path == "-" {
-            compressed = false;
-            Box::new(io::stdout())
-        } else {
-            let file = File::create(path).map_err(cannot)?;
-            match path.to_ascii_lowercase().rsplit_once('.') {
-                Some((_, "gz")) => Box::new(flate2::write::GzEncoder::new(file, flate2::Compression::default())),
-                Some((_, "zst" | "zstd")) => {
-                    Box::new(zstd::Encoder::new(file, ZSTD_LEVEL).map_err(cannot)?.auto_finish())
-                }
-                _ => {
-                    compressed = false;
-                    Box::new(file)
-                }
-            }
-        };
+        let Opened { name, out, compressed } = open(path, flag)?;
         Ok(FileWriter {
             name,
             out,

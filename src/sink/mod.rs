@@ -4,7 +4,7 @@
 //! but IO. It may block: back-pressure reaches the workers through the channel.
 
 pub mod features;
-mod file;
+pub mod file;
 pub mod port;
 mod reject;
 mod scored;

@@ -54,11 +54,7 @@ pub fn consolidated(diffs: &[ScoredDiff]) -> Result<BTreeMap<Id, Assessment>, Di
 }
 
 /// Whether two sets of rows are equal bit for bit; missing equals missing.
-pub fn same_rows(
-    a: &BTreeMap<Id, Vec<f64>>,
-    b: &BTreeMap<Id, Vec<f64>>,
-    columns: &[String],
-) -> Result<(), Difference> {
+pub fn same_rows(a: &BTreeMap<Id, Vec<f64>>, b: &BTreeMap<Id, Vec<f64>>, columns: &[String]) -> Result<(), Difference> {
     for (id, left) in a {
         let Some(right) = b.get(id) else {
             return Err(Difference(format!("the row of {id:?} is only on the left")));

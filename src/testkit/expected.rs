@@ -15,10 +15,8 @@ use super::oracle::{self, Labelled};
 pub fn rows(features: &FeatureSet, schema: &Schema, events: &[Labelled], nth: usize) -> BTreeMap<Id, Vec<f64>> {
     let scored = events.iter().enumerate().filter(|(_, (event, _))| schema.is_scored(event.kind));
     let wanted: Vec<usize> = scored.map(|(at, _)| at).step_by(nth.max(1)).collect();
-    let mut rows: Vec<Vec<f64>> = wanted
-        .iter()
-        .map(|&at| features.own_features().map(|(_, own)| own(&events[at].0)).collect())
-        .collect();
+    let mut rows: Vec<Vec<f64>> =
+        wanted.iter().map(|&at| features.own_features().map(|(_, own)| own(&events[at].0)).collect()).collect();
     for velocity in features.keys() {
         let groups = Groups::new(velocity, schema, events);
         for (row, &at) in rows.iter_mut().zip(&wanted) {

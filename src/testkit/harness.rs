@@ -144,7 +144,8 @@ impl Harness {
         let (plan, captured, metrics) = (plan.clone().dealt(self.workers), Captured::default(), Arc::default());
         let barrier = Barrier::new(self.workers);
         let shared = (captured.clone(), Arc::clone(&metrics));
-        let communication = if self.workers == 1 { Communication::Thread } else { Communication::Process(self.workers) };
+        let communication =
+            if self.workers == 1 { Communication::Thread } else { Communication::Process(self.workers) };
         let config = Config { communication, worker: WorkerConfig::default() };
         let guards = timely::execute(config, move |worker| {
             let (captured, metrics) = &shared;

@@ -99,7 +99,8 @@ pub fn check(
     if let Some(prepare) = dataflow.prepare(setup).map_err(|error| error.to_string())? {
         records.iter_mut().for_each(|record| prepare(record));
     }
-    let mut trial = Trial { dataflow, setup, options, columns: features.columns(), features, report: Report::default() };
+    let mut trial =
+        Trial { dataflow, setup, options, columns: features.columns(), features, report: Report::default() };
     trial.report.records = records.len();
     trial.all(&records)?;
     Ok(trial.report)
@@ -214,7 +215,9 @@ impl Trial<'_> {
             let left = (held.len(), outcome.final_rows().len());
             let entries = (outcome.metrics.retained_entries.get(), outcome.metrics.retained_keys.get());
             if left != (0, 0) || entries != (0, 0) {
-                return Err(format!("all withdrawn, (assessments, rows) left {left:?}, (entries, keys) left {entries:?}"));
+                return Err(format!(
+                    "all withdrawn, (assessments, rows) left {left:?}, (entries, keys) left {entries:?}"
+                ));
             }
             self.report.runs += 1;
         }

@@ -43,6 +43,7 @@ impl Model for TestModel {
     }
 
     fn score(&self, rows: &[f64], scores: &mut Vec<f64>) {
+        scores.clear();
         for row in rows.chunks_exact(self.columns.len().max(1)) {
             let odds: f64 = row.iter().enumerate().map(|(column, &value)| Self::contribution(column, value)).sum();
             // A ratio instead of an exponential: the same bits on every machine.

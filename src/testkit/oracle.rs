@@ -75,18 +75,20 @@ pub(super) fn feature(spec: &FeatureSpec, schema: &Schema, log: &[&Labelled], cu
     let amounts: Vec<i64> = window.iter().filter_map(|(event, _)| event.int(field?)).collect();
     let values: Vec<u64> = window.iter().filter_map(|(event, _)| event.fingerprint(field?, schema)).collect();
     let amount = field.and_then(|slot| current.0.int(slot));
+    let decimal = field.map(|slot| schema.field(slot)).filter(|field| field.kind == FieldType::Decimal);
+    let unit = decimal.map_or(1.0, |field| 10f64.powi(i32::from(field.scale)));
     match &spec.measure {
         Measure::Count => window.len() as f64,
-        Measure::Sum(_) => sum(&amounts) as f64,
-        Measure::Mean(_) => mean(&amounts),
-        Measure::Std(_) => std(&amounts),
-        Measure::Min(_) => amounts.iter().min().map_or(f64::NAN, |&least| least as f64),
-        Measure::Max(_) => amounts.iter().max().map_or(f64::NAN, |&most| most as f64),
+        Measure::Sum(_) => sum(&amounts) as f64 / unit,
+        Measure::Mean(_) => mean(&amounts, unit),
+        Measure::Std(_) => std(&amounts, unit),
+        Measure::Min(_) => amounts.iter().min().map_or(f64::NAN, |&least| least as f64 / unit),
+        Measure::Max(_) => amounts.iter().max().map_or(f64::NAN, |&most| most as f64 / unit),
         Measure::Quantile(_, permille) => {
             let mut sorted = amounts.clone();
             sorted.sort();
             let rank = (sorted.len() * *permille as usize).div_ceil(1000);
-            if rank == 0 { f64::NAN } else { sorted[rank - 1] as f64 }
+            if rank == 0 { f64::NAN } else { sorted[rank - 1] as f64 / unit }
         }
         Measure::Distinct(_) => counts(&values).len() as f64,
         Measure::DistinctRatio(_) => ratio(counts(&values).len(), values.len()),
@@ -96,8 +98,8 @@ pub(super) fn feature(spec: &FeatureSpec, schema: &Schema, log: &[&Labelled], cu
         }
         Measure::SinceLast => times.last().map_or(f64::NAN, |&time| (now - time) as f64),
         Measure::SinceFirst => times.first().map_or(f64::NAN, |&time| (now - time) as f64),
-        Measure::GapMean => mean(&gaps(&times)),
-        Measure::GapStd => std(&gaps(&times)),
+        Measure::GapMean => mean(&gaps(&times), 1.0),
+        Measure::GapStd => std(&gaps(&times), 1.0),
         Measure::GapMin => gaps(&times).iter().min().map_or(f64::NAN, |&gap| gap as f64),
         Measure::IsNew => f64::from(u8::from(window.is_empty())),
         Measure::Entropy(_) => {
@@ -120,13 +122,13 @@ pub(super) fn feature(spec: &FeatureSpec, schema: &Schema, log: &[&Labelled], cu
             Some(value) => values.iter().filter(|&&other| other == value).count() as f64,
         },
         Measure::ZScore(_) => match amount {
-            Some(amount) if amounts.len() >= 2 && std(&amounts) > 0.0 => {
-                (amount as f64 - mean(&amounts)) / std(&amounts)
+            Some(amount) if amounts.len() >= 2 && std(&amounts, 1.0) > 0.0 => {
+                (amount as f64 - mean(&amounts, 1.0)) / std(&amounts, 1.0)
             }
             _ => f64::NAN,
         },
         Measure::RatioToMean(_) => match amount {
-            Some(amount) if sum(&amounts) != 0 => amount as f64 / mean(&amounts),
+            Some(amount) if sum(&amounts) != 0 => amount as f64 / mean(&amounts, 1.0),
             _ => f64::NAN,
         },
         Measure::RatioToMax(_) => match (amount, amounts.iter().max()) {
@@ -209,15 +211,15 @@ fn sum(amounts: &[i64]) -> i128 {
     amounts.iter().map(|&amount| i128::from(amount)).sum()
 }
 
-fn mean(amounts: &[i64]) -> f64 {
-    sum(amounts) as f64 / amounts.len() as f64
+fn mean(amounts: &[i64], unit: f64) -> f64 {
+    sum(amounts) as f64 / (amounts.len() as f64 * unit)
 }
 
-fn std(amounts: &[i64]) -> f64 {
+fn std(amounts: &[i64], unit: f64) -> f64 {
     let n = amounts.len() as i128;
     let squares: i128 = amounts.iter().map(|&amount| i128::from(amount) * i128::from(amount)).sum();
     let spread = (n * squares - sum(amounts) * sum(amounts)).max(0);
-    (spread as f64).sqrt() / n as f64
+    (spread as f64).sqrt() / (n as f64 * unit)
 }
 
 /// How often each different value is there.

@@ -3,6 +3,7 @@
 
 mod config;
 mod outage;
+mod pipeline;
 mod round_trip;
 
 use std::collections::BTreeMap;

@@ -28,10 +28,10 @@ fn brokers_that_are_down_are_given_up_in_time_with_one_clear_line() {
 }
 
 /// A broker of this test's own, so that no other test sees it die.
-struct Broker(u16);
+pub struct Broker(pub u16);
 
 impl Broker {
-    fn run(&self, command: &str) {
+    pub fn run(&self, command: &str) {
         let status = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/kafka.sh"))
             .args(command.split(' '))
             .env("DELTAWATCH_KAFKA_PORT", self.0.to_string())
@@ -42,7 +42,7 @@ impl Broker {
         assert!(status.success(), "scripts/kafka.sh {command}");
     }
 
-    fn address(&self) -> String {
+    pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.0)
     }
 }

@@ -37,22 +37,22 @@ impl Aggregate {
 
     /// Mean; call for a positive count.
     #[inline]
-    pub fn mean(&self) -> f64 {
-        self.sum as f64 / self.count as f64
+    pub fn mean(&self, unit: f64) -> f64 {
+        self.sum as f64 / (self.count as f64 * unit)
     }
 
     /// Population standard deviation; call for a positive count.
     #[inline]
-    pub fn std(&self) -> f64 {
-        std_of(self.count, i128::from(self.sum), self.squares)
+    pub fn std(&self, unit: f64) -> f64 {
+        std_of(self.count, i128::from(self.sum), self.squares, unit)
     }
 }
 
 /// Population standard deviation from count, sum and sum of squares: exact up to one rounding, root and division.
 #[inline]
-pub(super) fn std_of(count: i64, sum: i128, squares: i128) -> f64 {
+pub(super) fn std_of(count: i64, sum: i128, squares: i128, unit: f64) -> f64 {
     let spread = i128::from(count).wrapping_mul(squares).wrapping_sub(sum.wrapping_mul(sum));
-    (spread.max(0) as f64).sqrt() / count as f64
+    (spread.max(0) as f64).sqrt() / (count as f64 * unit)
 }
 
 /// Which parts of an [`Aggregate`] are needed; each level includes those before it.

@@ -82,6 +82,16 @@ pub(super) enum What {
     PercentRank(usize),
 }
 
+/// How one feature is made.
+#[derive(Clone, Debug)]
+pub(super) struct Reading {
+    pub step: Step,
+    /// See `PlannedFeature::unit`.
+    pub unit: f64,
+    /// Stands for missing.
+    pub default: f64,
+}
+
 /// How a feature is made. `usize`s are places of results, but for the columns of the current entry (`current`).
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
@@ -120,7 +130,7 @@ pub(super) struct Program {
     pub results: usize,
     pub distinct_chains: Vec<Chain>,
     pub distinct_results: usize,
-    pub steps: Vec<(Step, f64)>,
+    pub steps: Vec<Reading>,
     pub all_time: bool,
 }
 
@@ -148,7 +158,7 @@ impl Program {
         program.columns_long = program.columns + program.pairs.len();
         for feature in &plan.features {
             let step = program.step(feature);
-            program.steps.push((step, feature.default));
+            program.steps.push(Reading { step, unit: feature.unit, default: feature.default });
         }
         program
     }

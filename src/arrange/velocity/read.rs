@@ -6,7 +6,7 @@
 use super::aggregate::{Aggregate, fold};
 use super::chunk::{Chunk, MASK};
 use super::log::{Log, Place};
-use super::program::{Chain, Program, Step};
+use super::program::{Chain, Program, Reading, Step};
 use super::scan;
 
 /// Buffers of a read, kept between reads for their capacity alone.
@@ -77,9 +77,9 @@ pub(super) fn read(program: &Program, log: &Log, place: Place, out: &mut [f64], 
     for chain in &program.distinct_chains {
         distinct(program, log, chain, time, scratch);
     }
-    for ((step, default), out) in program.steps.iter().zip(out) {
-        let value = evaluate(program, log, step, here, place.row, scratch);
-        *out = if value.is_nan() { *default } else { value };
+    for (reading, out) in program.steps.iter().zip(out) {
+        let value = evaluate(program, log, reading, here, place.row, scratch);
+        *out = if value.is_nan() { reading.default } else { value };
     }
 }
 
@@ -173,32 +173,33 @@ fn distinct(program: &Program, log: &Log, chain: &Chain, time: i64, scratch: &mu
 
 /// Makes one feature; NaN is missing.
 #[inline]
-fn evaluate(program: &Program, log: &Log, step: &Step, here: &Chunk, row: usize, scratch: &mut Scratch) -> f64 {
+fn evaluate(program: &Program, log: &Log, reading: &Reading, here: &Chunk, row: usize, scratch: &mut Scratch) -> f64 {
     let aggregate = |at: usize| &scratch.aggregates[at];
     let or_missing = |there: bool, value: f64| if there { value } else { f64::NAN };
     let current = |column: usize| here.get(column, row) as i64;
-    match *step {
+    let unit = reading.unit;
+    match reading.step {
         Step::Count(a) => aggregate(a).count as f64,
-        Step::Sum(a) => aggregate(a).sum as f64,
+        Step::Sum(a) => aggregate(a).sum as f64 / unit,
         // The mean of nothing is 0 / 0, which is NaN.
-        Step::Mean(a) => aggregate(a).mean(),
-        Step::Std(a) => or_missing(aggregate(a).count > 0, aggregate(a).std()),
-        Step::Min(a) => or_missing(aggregate(a).count > 0, aggregate(a).min as f64),
-        Step::Max(a) => or_missing(aggregate(a).count > 0, aggregate(a).max as f64),
+        Step::Mean(a) => aggregate(a).mean(unit),
+        Step::Std(a) => or_missing(aggregate(a).count > 0, aggregate(a).std(unit)),
+        Step::Min(a) => or_missing(aggregate(a).count > 0, aggregate(a).min as f64 / unit),
+        Step::Max(a) => or_missing(aggregate(a).count > 0, aggregate(a).max as f64 / unit),
         Step::IsNew(a) => f64::from(aggregate(a).count == 0),
         Step::Ratio { part, whole } => aggregate(part).count as f64 / aggregate(whole).count as f64,
         Step::Distinct(d) => scratch.distinct[d] as f64,
         Step::DistinctRatio { distinct, whole } => scratch.distinct[distinct] as f64 / aggregate(whole).count as f64,
         Step::ZScore { own, current: column } => {
             let (own, amount) = (aggregate(own), current(column));
-            let std = own.std();
+            let std = own.std(1.0);
             let there = own.count >= 2 && std > 0.0 && amount != super::AMOUNT_MISSING;
-            or_missing(there, (amount as f64 - own.mean()) / std)
+            or_missing(there, (amount as f64 - own.mean(1.0)) / std)
         }
         Step::RatioToMean { own, current: column } => {
             let (own, amount) = (aggregate(own), current(column));
             let there = own.count > 0 && own.sum != 0 && amount != super::AMOUNT_MISSING;
-            or_missing(there, amount as f64 / own.mean())
+            or_missing(there, amount as f64 / own.mean(1.0))
         }
         Step::RatioToMax { own, current: column } => {
             let (own, amount) = (aggregate(own), current(column));
@@ -210,7 +211,7 @@ fn evaluate(program: &Program, log: &Log, step: &Step, here: &Chunk, row: usize,
             let span = Span { from: scratch.starts[range], to: scratch.ends[program.ranges[range].end] };
             let base = log.base.as_ref().filter(|_| program.ranges[range].back_ms.is_none());
             let base = base.and_then(|base| one.slot.map(|slot| (base.slots[slot].1, base.slots[slot].2)));
-            scan::scan(program, log, one, span, base, here, row, &mut scratch.values)
+            scan::scan(program, log, one, span, base, here, row, &mut scratch.values) / unit
         }
     }
 }

@@ -65,7 +65,7 @@ pub(super) fn scan(
             match scan.what {
                 _ if gaps == 0 => f64::NAN,
                 What::GapMean => sum as f64 / gaps as f64,
-                What::GapStd => std_of(gaps, sum, squares),
+                What::GapStd => std_of(gaps, sum, squares, 1.0),
                 _ => min as f64,
             }
         }

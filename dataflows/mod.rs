@@ -1,0 +1,26 @@
+//! The dataflows of this binary, one file each. `deltawatch dataflow new NAME` adds to the list.
+//!
+//! The list is sorted and checked in: every worker and every build must see the same dataflows in the same order.
+
+use std::sync::Arc;
+
+use deltawatch::dataflow::Dataflow;
+
+mod handbook;
+mod handbook_pack;
+mod hello;
+mod payments;
+mod payments_pack;
+mod spend_profile;
+mod spend_profile_pack;
+
+/// All dataflows, by name.
+#[rustfmt::skip] // One a line: `dataflow new` adds to it.
+pub fn all() -> Vec<Arc<dyn Dataflow>> {
+    vec![
+        Arc::new(handbook::Handbook),
+        Arc::new(hello::Hello),
+        Arc::new(payments::Payments),
+        Arc::new(spend_profile::SpendProfile),
+    ]
+}

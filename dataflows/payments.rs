@@ -1,0 +1,60 @@
+//! Which payments are fraud, seen from the card, the account, the device, the merchant and others?
+//!
+//! Emits a score per payment. Logins, refunds, account changes and labels count in the features; they get no score.
+//! The events are those of the generator: `deltawatch run` starts this dataflow on it.
+
+use deltawatch::dataflow::prelude::*;
+
+use super::payments_pack::pack;
+
+const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
+
+/// The dataflow.
+pub struct Payments;
+
+impl Dataflow for Payments {
+    fn name(&self) -> &'static str {
+        "payments"
+    }
+
+    fn about(&self) -> &'static str {
+        "Which payments are fraud? Velocity of card, account, device, ip, merchant and others, and of their pairs."
+    }
+
+    fn schema(&self) -> &'static str {
+        include_str!("payments.toml")
+    }
+
+    fn model(&self) -> Option<&'static str> {
+        Some("payments")
+    }
+
+    fn features(&self, setup: &Setup) -> Result<FeatureSet, BuildError> {
+        let flag = |slot: Slot| move |event: &Event| event.int(slot).map_or(f64::NAN, |value| value as f64);
+        let amount = setup.slot("amount")?;
+        let unit = setup.unit(amount);
+        let (country, card_country) = (setup.slot("country")?, setup.slot("card_country")?);
+        let channel = setup.slot("channel")?;
+        let is_channel = |name: &'static str| move |event: &Event| yes(event.text(channel) == Some(name));
+        Ok(FeatureSet::new()
+            .own("amount", move |event| event.int(amount).map_or(f64::NAN, |amount| amount as f64 / unit))
+            .own("hour", |event| (event.time.rem_euclid(DAY_MS) / HOUR_MS) as f64)
+            // 0 is Monday. The first of January 1970 was a Thursday.
+            .own("weekday", |event| (event.time.div_euclid(DAY_MS) + 3).rem_euclid(7) as f64)
+            .own("recurring", flag(setup.slot("recurring")?))
+            .own("cross_border", flag(setup.slot("cross_border")?))
+            .own("country_differs", move |event| match (event.text(country), event.text(card_country)) {
+                (Some(country), Some(card_country)) => yes(country != card_country),
+                _ => f64::NAN,
+            })
+            .own("channel_online", is_channel("online"))
+            .own("channel_transfer", is_channel("transfer"))
+            .own("channel_wallet", is_channel("wallet"))
+            .velocities(pack()))
+    }
+}
+
+fn yes(holds: bool) -> f64 {
+    f64::from(u8::from(holds))
+}

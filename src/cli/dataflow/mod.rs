@@ -1,0 +1,137 @@
+//! `deltawatch dataflow`: what can be computed, and how.
+
+mod describe;
+mod graph;
+mod new;
+
+use std::io::{Write, stdout};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use crate::dataflow::Dataflow;
+
+use super::error::{Failure, usage};
+use super::plan::setup;
+
+/// List, describe, draw and create dataflows
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  deltawatch dataflow list
+  deltawatch dataflow describe payments --json
+  deltawatch dataflow graph hello | dot -Tsvg -o hello.svg
+  deltawatch dataflow new refunds_by_merchant")]
+pub struct DataflowFlags {
+    #[command(subcommand)]
+    command: DataflowCommand,
+}
+
+#[derive(Subcommand, Debug)]
+enum DataflowCommand {
+    /// The dataflows of this binary, with the question each answers
+    List(AsFlags),
+    /// Schema, parameters, features by key, and model of a dataflow
+    Describe(NamedFlags),
+    /// The operators of a dataflow and how they are connected, as Graphviz dot
+    Graph(NamedFlags),
+    /// Write dataflows/NAME.rs from the tutorial and add it to dataflows/mod.rs
+    New(NewFlags),
+}
+
+#[derive(Args, Debug)]
+struct AsFlags {
+    /// As JSON
+    #[arg(long, env = "DELTAWATCH_JSON")]
+    json: bool,
+}
+
+#[derive(Args, Debug)]
+struct NamedFlags {
+    /// The dataflow
+    name: String,
+    /// Schema of the events instead of the dataflow's own (TOML)
+    #[arg(long, value_name = "FILE", env = "DELTAWATCH_SCHEMA")]
+    schema: Option<PathBuf>,
+    /// A parameter of the dataflow; repeatable
+    #[arg(long, value_name = "NAME.KEY=VALUE", env = "DELTAWATCH_SET", value_delimiter = '\n')]
+    set: Vec<String>,
+    #[command(flatten)]
+    form: AsFlags,
+}
+
+#[derive(Args, Debug)]
+struct NewFlags {
+    /// Its name: lower case letters, digits and `_`
+    name: String,
+    /// The folder of the dataflows
+    #[arg(long, value_name = "DIR", default_value = "dataflows", env = "DELTAWATCH_DATAFLOWS")]
+    dir: PathBuf,
+    #[command(flatten)]
+    form: AsFlags,
+}
+
+impl DataflowFlags {
+    /// Does what the subcommand says.
+    pub fn run(&self, dataflows: &[Arc<dyn Dataflow>]) -> Result<(), Failure> {
+        let text = match &self.command {
+            DataflowCommand::List(form) => list(dataflows, form.json),
+            DataflowCommand::Describe(flags) => {
+                let dataflow = find(dataflows, &flags.name)?;
+                let setup = setup(&*dataflow, flags.schema.as_deref(), &flags.set)?;
+                describe::describe(&*dataflow, &setup, flags.form.json)?
+            }
+            DataflowCommand::Graph(flags) => {
+                let dataflow = find(dataflows, &flags.name)?;
+                let setup = setup(&*dataflow, flags.schema.as_deref(), &flags.set)?;
+                graph::graph(dataflow, setup, flags.form.json)?
+            }
+            DataflowCommand::New(flags) => new::create(&flags.dir, &flags.name, flags.form.json)?,
+        };
+        // A reader that has gone (`| head`) is no failure.
+        let _ = stdout().write_all(text.as_bytes());
+        Ok(())
+    }
+}
+
+fn list(dataflows: &[Arc<dyn Dataflow>], as_json: bool) -> String {
+    if as_json {
+        let all: Vec<_> = dataflows
+            .iter()
+            .map(|one| json!({"name": one.name(), "about": one.about(), "model": one.model()}))
+            .collect();
+        return format!("{}\n", json!(all));
+    }
+    let width = dataflows.iter().map(|one| one.name().len()).max().unwrap_or(0);
+    dataflows.iter().map(|one| format!("{:width$}  {}\n", one.name(), one.about())).collect()
+}
+
+/// The dataflow of this name; the error suggests one.
+pub fn find(dataflows: &[Arc<dyn Dataflow>], name: &str) -> Result<Arc<dyn Dataflow>, Failure> {
+    if let Some(found) = dataflows.iter().find(|one| one.name() == name) {
+        return Ok(found.clone());
+    }
+    let names: Vec<&str> = dataflows.iter().map(|one| one.name()).collect();
+    let nearest = names.iter().map(|known| (edits(name, known), known)).min();
+    let hint = match nearest {
+        Some((edits, known)) if edits <= 3 => format!("did you mean '{known}'?"),
+        _ => format!("there are {}", names.join(", ")),
+    };
+    Err(usage("--dataflow", name, format!("no such dataflow; {hint}")))
+}
+
+/// How many letters to add, drop or change (Levenshtein).
+fn edits(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (above, letter) in from.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], above + 1);
+        for (column, other) in to.iter().enumerate() {
+            let changed = diagonal + usize::from(letter != *other);
+            diagonal = row[column + 1];
+            row[column + 1] = changed.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[to.len()]
+}

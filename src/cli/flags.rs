@@ -1,0 +1,220 @@
+//! Flags that commands share, as they are typed. What will run is resolved from them in `plan` and `cluster`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::source::generator::GeneratorConfig;
+
+use super::values::{Out, duration_ms, listen, rate, share, time_ms};
+
+/// What `run` and `replay` have in common.
+#[derive(Args, Debug)]
+pub struct JobFlags {
+    /// The dataflow; `deltawatch dataflow list` shows them
+    #[arg(long, short, value_name = "NAME", default_value = "payments", env = "DELTAWATCH_DATAFLOW")]
+    pub dataflow: String,
+    /// A parameter of the dataflow; repeatable
+    #[arg(long, value_name = "NAME.KEY=VALUE", env = "DELTAWATCH_SET", value_delimiter = '\n')]
+    pub set: Vec<String>,
+    /// Schema of the events instead of the dataflow's own (TOML)
+    #[arg(long, value_name = "FILE", env = "DELTAWATCH_SCHEMA")]
+    pub schema: Option<PathBuf>,
+    /// Model instead of the dataflow's own; repeatable, the first one decides; `none` for no scores
+    #[arg(long, value_name = "NAME[@VERSION]", env = "DELTAWATCH_MODEL", value_delimiter = ',')]
+    pub model: Vec<String>,
+    /// Directory of the models [default: models, else the one of the source tree]
+    #[arg(long, value_name = "DIR", env = "DELTAWATCH_MODELS")]
+    pub models: Option<PathBuf>,
+
+    /// Files (.csv or .jsonl, also .gz and .zst), `-`, `generator` or `kafka:TOPIC`; files may be repeated
+    #[arg(
+        long,
+        short,
+        value_name = "IN",
+        default_value = "generator",
+        env = "DELTAWATCH_INPUT",
+        value_delimiter = ',',
+        help_heading = "Input and output"
+    )]
+    pub input: Vec<String>,
+    /// Scored diffs and emitted collections: a path, `-` or `kafka:TOPIC`
+    #[arg(long, short, value_name = "OUT", default_value = "-", env = "DELTAWATCH_OUTPUT", value_parser = Out::parse, help_heading = "Input and output")]
+    pub output: Out,
+    /// Records that were refused or came too late, with the reason
+    #[arg(long, value_name = "OUT", env = "DELTAWATCH_REJECTS", value_parser = Out::parse, help_heading = "Input and output")]
+    pub rejects: Option<Out>,
+    /// Feature rows, as CSV or JSON lines by the file's ending
+    #[arg(long, value_name = "OUT", env = "DELTAWATCH_FEATURES", value_parser = Out::parse, help_heading = "Input and output")]
+    pub features: Option<Out>,
+    #[command(flatten)]
+    pub kafka: KafkaFlags,
+    #[command(flatten)]
+    pub generator: GeneratorFlags,
+
+    /// How late an event may be and still change scores
+    #[arg(long, value_name = "DURATION", default_value = "1h", env = "DELTAWATCH_HORIZON", value_parser = duration_ms, help_heading = "Engine")]
+    pub horizon: i64,
+    /// How long after its event a label may come
+    #[arg(long, value_name = "DURATION", default_value = "30d", env = "DELTAWATCH_LABEL_HORIZON", value_parser = duration_ms, help_heading = "Engine")]
+    pub label_horizon: i64,
+    /// Rows corrected per epoch and worker at most [default: 256 live, 65536 in a replay]
+    #[arg(long, value_name = "ROWS", env = "DELTAWATCH_REPAIR_ROWS", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Engine")]
+    pub repair_rows: Option<u32>,
+    /// Records of a partition per epoch at most
+    #[arg(long, value_name = "RECORDS", default_value_t = 1024, env = "DELTAWATCH_EPOCH_RECORDS", value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Engine")]
+    pub epoch_records: u32,
+    /// Directory of the log that makes a restart repeat the same epochs
+    #[arg(long, value_name = "DIR", env = "DELTAWATCH_STATE", help_heading = "Engine")]
+    pub state: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub cluster: ClusterFlags,
+    #[command(flatten)]
+    pub watch: WatchFlags,
+}
+
+/// How to reach Kafka.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Kafka")]
+pub struct KafkaFlags {
+    /// Brokers to start from
+    #[arg(long, value_name = "HOST:PORT,...", env = "DELTAWATCH_BROKERS")]
+    pub brokers: Option<String>,
+    /// A librdkafka setting; `consumer.` or `producer.` in front limits it; repeatable
+    #[arg(short = 'X', long = "kafka", value_name = "KEY=VALUE", env = "DELTAWATCH_KAFKA", value_delimiter = '\n')]
+    pub settings: Vec<String>,
+    /// A file of such settings
+    #[arg(long, value_name = "FILE", env = "DELTAWATCH_KAFKA_PROPERTIES")]
+    pub kafka_properties: Option<PathBuf>,
+    /// How long to wait for brokers that do not answer
+    #[arg(long, value_name = "DURATION", default_value = "30s", env = "DELTAWATCH_BROKER_TIMEOUT", value_parser = duration_ms)]
+    pub broker_timeout: i64,
+}
+
+/// Worker threads and processes.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Cluster")]
+pub struct ClusterFlags {
+    /// Worker threads of this process
+    #[arg(long, short = 'w', value_name = "N", default_value_t = 1, env = "DELTAWATCH_WORKERS", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub workers: u16,
+    /// Processes of the cluster
+    #[arg(long, short = 'n', value_name = "P", default_value_t = 1, env = "DELTAWATCH_PROCESSES", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub processes: u16,
+    /// Which of them this is, from 0
+    #[arg(long, short = 'p', value_name = "I", default_value_t = 0, env = "DELTAWATCH_PROCESS")]
+    pub process: u16,
+    /// File with the address HOST:PORT of each process, one a line [default: localhost:2101, 2102 ...]
+    #[arg(long, value_name = "FILE", env = "DELTAWATCH_HOSTS", conflicts_with = "host")]
+    pub hosts: Option<PathBuf>,
+    /// Address of a process, in their order; repeatable
+    #[arg(long, value_name = "HOST:PORT", env = "DELTAWATCH_HOST", value_delimiter = ',')]
+    pub host: Vec<String>,
+}
+
+/// How a run is watched.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Watching")]
+pub struct WatchFlags {
+    /// Serve Prometheus metrics and /health on PORT (this machine only) or IP:PORT
+    #[arg(long, value_name = "ADDR", env = "DELTAWATCH_METRICS", value_parser = listen)]
+    pub metrics: Option<SocketAddr>,
+    /// The closing summary as one JSON object
+    #[arg(long, env = "DELTAWATCH_JSON")]
+    pub json: bool,
+    #[command(flatten)]
+    pub log: LogFlags,
+}
+
+/// What is logged on standard error.
+#[derive(Args, Debug)]
+pub struct LogFlags {
+    /// error, warn, info, debug, trace, or a filter like info,deltawatch::source=debug
+    #[arg(long, value_name = "LEVEL", default_value = "warn", env = "DELTAWATCH_LOG", help_heading = "Watching")]
+    pub log: String,
+    /// How log lines are written
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        env = "DELTAWATCH_LOG_FORMAT",
+        help_heading = "Watching"
+    )]
+    pub log_format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// What the generator makes. Shares are between 0 and 1.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Generator")]
+pub struct GeneratorFlags {
+    /// Decides everything that is left to chance
+    #[arg(long, value_name = "S", default_value_t = 1, env = "DELTAWATCH_SEED")]
+    pub seed: u64,
+    /// Records in all [default: no end; `replay` and `generate` need a number]
+    #[arg(long, value_name = "N", env = "DELTAWATCH_EVENTS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub events: Option<u64>,
+    /// Records per second of event time, on average
+    #[arg(long, value_name = "R", default_value = "5", env = "DELTAWATCH_RATE", value_parser = rate)]
+    pub rate: f64,
+    /// Event time of the first record
+    #[arg(long, value_name = "TIME", default_value = "2024-04-01T00:00:00Z", env = "DELTAWATCH_START", value_parser = time_ms)]
+    pub start: i64,
+    /// Honest customers
+    #[arg(long, value_name = "N", default_value_t = 30_000, env = "DELTAWATCH_CUSTOMERS")]
+    pub customers: u32,
+    /// Honest merchants
+    #[arg(long, value_name = "N", default_value_t = 2_000, env = "DELTAWATCH_MERCHANTS")]
+    pub merchants: u32,
+    /// Share of fraud among payments
+    #[arg(long, value_name = "SHARE", default_value = "0.01", env = "DELTAWATCH_FRAUD_SHARE", value_parser = share)]
+    pub fraud_share: f64,
+    /// Share of honest payments that get a label
+    #[arg(long, value_name = "SHARE", default_value = "0.05", env = "DELTAWATCH_LABEL_SHARE", value_parser = share)]
+    pub label_share: f64,
+    /// Share of events that arrive late
+    #[arg(long, value_name = "SHARE", default_value = "0.01", env = "DELTAWATCH_LATE_SHARE", value_parser = share)]
+    pub late_share: f64,
+    /// How late at most, in event time
+    #[arg(long, value_name = "DURATION", default_value = "10m", env = "DELTAWATCH_LATE_MAX", value_parser = duration_ms)]
+    pub late_max: i64,
+    /// Share of events that are sent twice
+    #[arg(long, value_name = "SHARE", default_value = "0.002", env = "DELTAWATCH_DUPLICATE_SHARE", value_parser = share)]
+    pub duplicate_share: f64,
+    /// Share of payments that are corrected
+    #[arg(long, value_name = "SHARE", default_value = "0.002", env = "DELTAWATCH_CORRECTION_SHARE", value_parser = share)]
+    pub correction_share: f64,
+    /// Share of payments that are withdrawn
+    #[arg(long, value_name = "SHARE", default_value = "0.001", env = "DELTAWATCH_WITHDRAWAL_SHARE", value_parser = share)]
+    pub withdrawal_share: f64,
+}
+
+impl GeneratorFlags {
+    /// The generator's configuration.
+    pub fn resolve(&self) -> GeneratorConfig {
+        GeneratorConfig {
+            seed: self.seed,
+            rate_per_s: self.rate,
+            start_ms: self.start,
+            customers: self.customers,
+            merchants: self.merchants,
+            fraud_share: self.fraud_share,
+            label_share: self.label_share,
+            late_share: self.late_share,
+            late_ms_max: self.late_max,
+            duplicate_share: self.duplicate_share,
+            correction_share: self.correction_share,
+            withdrawal_share: self.withdrawal_share,
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The command line: one file per subcommand.
+//!
+//! ```text
+//!  argv, DELTAWATCH_* ──► flags (typed, as they were written) ──► plan, cluster (what will run) ──► runtime::job
+//! ```
+//!
+//! What holds: data goes to standard output, everything said about it to standard error. Exit code 0 is done (also after
+//! an interrupt that was drained), 1 failed, 2 wrong usage. An error is one line that names the flag and how to mend it.
+//!
+//! A binary of one's own dataflows is `fn main() -> ExitCode { deltawatch::cli::main(&my::all()) }`.
+
+mod cluster;
+mod dataflow;
+mod error;
+mod flags;
+mod generate;
+mod interrupt;
+mod plan;
+mod progress;
+mod replay;
+mod run;
+mod values;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+
+use crate::dataflow::Dataflow;
+use crate::runtime::logging;
+use crate::score::model::threads::pin_threads;
+
+use error::{Failure, usage};
+use flags::{LogFlags, LogFormat};
+
+/// Scores transactions for fraud while they happen
+#[derive(Parser, Debug)]
+#[command(
+    name = "deltawatch",
+    version,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 110,
+    after_help = "Start here:\n  deltawatch run                         score generated payments, diffs as JSON lines\n  \
+                  deltawatch dataflow list               what can be computed\n  \
+                  deltawatch replay --help               backtest files and topics\n\n\
+                  Every flag has an environment twin: --label-horizon is DELTAWATCH_LABEL_HORIZON."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Run(run::RunFlags),
+    Replay(replay::ReplayFlags),
+    Generate(generate::GenerateFlags),
+    Dataflow(dataflow::DataflowFlags),
+}
+
+/// Parses the command line and does what it says. To be called first in `main`, before any thread is started: it pins the
+/// threads of the models' library through the environment.
+pub fn main(dataflows: &[Arc<dyn Dataflow>]) -> ExitCode {
+    pin_threads();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return complain(&error),
+    };
+    let done = match cli.command {
+        Command::Run(flags) => flags.run(dataflows),
+        Command::Replay(flags) => flags.run(dataflows),
+        Command::Generate(flags) => flags.run(dataflows),
+        Command::Dataflow(flags) => flags.run(dataflows),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Help and version go to standard output; a wrong flag is one line like every other error.
+fn complain(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // Whoever asked for help has gone if this fails.
+        let _ = error.print();
+        return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+    }
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let said: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:")).collect();
+    let said = said.join(" ");
+    let said = said.split("For more information").next().unwrap_or(&said).trim();
+    Failure::Usage(format!("{said} (see --help)")).report()
+}
+
+impl LogFlags {
+    fn start(&self) -> Result<(), Failure> {
+        logging::start(&self.log, self.log_format == LogFormat::Json)
+            .map_err(|reason| usage("--log", &self.log, reason))
+    }
+}

@@ -1,0 +1,255 @@
+//! From flags to a job: what was typed is not what will run.
+//!
+//! Inputs are checked before outputs are opened, so that a typing error empties no file.
+
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use crate::dataflow::{Dataflow, Parameters, Setup};
+use crate::decode::Limits;
+use crate::epoch::Pace;
+use crate::event::Schema;
+use crate::pipeline::EngineSettings;
+use crate::runtime::clock::now_ns;
+use crate::runtime::job::{Job, Outputs};
+use crate::runtime::metrics::Metrics;
+use crate::score::model::{Model, ModelDir};
+use crate::score::scorer::{Scorer, Thresholds};
+use crate::sink::features::{FeatureFormat, FeatureLog};
+use crate::sink::kafka::KafkaWriter;
+use crate::sink::{FileWriter, OnAcknowledged, Writer, file};
+use crate::source::generator::GeneratorSource;
+use crate::source::kafka::{KafkaConfig, KafkaSource, Position};
+use crate::source::{FileSource, Source};
+
+use super::dataflow::find;
+use super::error::{Failure, usage};
+use super::flags::{JobFlags, KafkaFlags};
+use super::values::{In, Out};
+
+/// Rows repaired per epoch and worker in a replay, where no fresh score waits behind them.
+const REPLAY_REPAIR_ROWS: usize = 65_536;
+
+/// What `run` and `replay` do differently.
+pub struct Mode {
+    /// The command, for messages.
+    pub command: &'static str,
+    /// When epochs close.
+    pub pace: Pace,
+    /// Where in a topic to start; `None` if nothing was typed.
+    pub from: Option<Position>,
+    /// Where in a topic to stop; `None` for never.
+    pub to: Option<Position>,
+    /// Records per second of wall time that the generator hands out; `None` as fast as they are taken.
+    pub generator_per_s: Option<f64>,
+}
+
+impl JobFlags {
+    /// The job.
+    pub fn resolve(
+        &self,
+        dataflows: &[Arc<dyn Dataflow>],
+        mode: &Mode,
+        stop: Arc<AtomicBool>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Job, Failure> {
+        let dataflow = find(dataflows, &self.dataflow)?;
+        let setup = setup(&*dataflow, self.schema.as_deref(), &self.set)?;
+        let features = dataflow.features(&setup)?;
+        features.plans(&setup.schema).map_err(Failure::Usage)?;
+        let columns = features.columns();
+        let mut settings = EngineSettings {
+            late_ms: self.horizon,
+            label_ms: self.label_horizon,
+            scorer: self.scorer(&*dataflow, &columns)?,
+            ..EngineSettings::default()
+        };
+        if mode.pace == Pace::Bounded {
+            settings.repair_rows_max = REPLAY_REPAIR_ROWS;
+        }
+        if let Some(rows) = self.repair_rows {
+            settings.repair_rows_max = rows as usize;
+        }
+        let limits = Limits::default();
+        let source = self.source(&setup.schema, limits, mode)?;
+        let outputs = self.outputs(&setup.schema, columns, mode, metrics)?;
+        Ok(Job {
+            dataflow,
+            setup,
+            settings,
+            source,
+            limits,
+            pace: mode.pace,
+            epoch_records_max: self.epoch_records as usize,
+            outputs,
+            state: self.state.clone(),
+            stop,
+            metrics: metrics.clone(),
+        })
+    }
+
+    fn scorer(&self, dataflow: &dyn Dataflow, columns: &[String]) -> Result<Option<Scorer>, Failure> {
+        let wanted: Vec<&str> = match self.model.as_slice() {
+            [] => dataflow.model().into_iter().collect(),
+            [none] if none == "none" => Vec::new(),
+            named => named.iter().map(String::as_str).collect(),
+        };
+        let directory = self.models.clone().unwrap_or_else(models_directory);
+        let (mut thresholds, mut models) = (None, Vec::<Arc<dyn Model>>::new());
+        for name in wanted {
+            let loaded = ModelDir::load(&ModelDir::find(&directory, name)?)?;
+            let bound = loaded.bind(columns)?;
+            let of_champion = loaded.manifest().thresholds;
+            thresholds.get_or_insert(Thresholds { review: of_champion.review, block: of_champion.block });
+            models.push(Arc::new(bound));
+        }
+        Ok(thresholds.map(|thresholds| Scorer::new(models, thresholds)))
+    }
+
+    fn source(&self, schema: &Arc<Schema>, limits: Limits, mode: &Mode) -> Result<Arc<dyn Source>, Failure> {
+        let input = In::parse(&self.input).map_err(|reason| usage("--input", self.input.join(","), reason))?;
+        if !matches!(input, In::Kafka(_)) && (mode.from.is_some() || mode.command == "replay" && mode.to.is_some()) {
+            return Err(Failure::Usage(
+                "--from and --to choose a range of a topic; files and the generator are replayed whole: leave them out"
+                    .into(),
+            ));
+        }
+        Ok(match input {
+            In::Files(paths) => Arc::new(FileSource::new(&paths, schema, limits)?),
+            In::Generator => {
+                let events = self.generator.events;
+                if mode.pace == Pace::Bounded && events.is_none() {
+                    return Err(Failure::Usage(
+                        "--input generator: has no end, so a replay of it needs --events N".into(),
+                    ));
+                }
+                let config = self.generator.resolve();
+                Arc::new(GeneratorSource::new(config, schema.clone(), events, mode.generator_per_s)?)
+            }
+            In::Kafka(topic) => {
+                let from = mode.from.unwrap_or(Position::Earliest);
+                if self.state.is_some() && from == Position::Latest {
+                    return Err(Failure::Usage(
+                        "--from latest: a restart from --state would begin elsewhere; give a time, or leave out --state"
+                            .into(),
+                    ));
+                }
+                let to = (mode.pace == Pace::Bounded).then(|| mode.to.unwrap_or(Position::Latest));
+                Arc::new(KafkaSource::new(self.kafka.resolve()?, &topic, from, to))
+            }
+        })
+    }
+
+    fn outputs(
+        &self,
+        schema: &Schema,
+        columns: Vec<String>,
+        mode: &Mode,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Outputs, Failure> {
+        self.distinct_outputs()?;
+        let features = match &self.features {
+            None => None,
+            Some(Out::Kafka(topic)) => {
+                return Err(usage(
+                    "--features",
+                    format!("kafka:{topic}"),
+                    "feature rows go to a file; give a path or `-`",
+                ));
+            }
+            Some(Out::Path(path)) => {
+                let format = feature_format(path)?;
+                let opened = file::open(path, "--features")?;
+                let consolidated = mode.pace == Pace::Bounded;
+                Some(FeatureLog::new(
+                    Box::new(BufWriter::new(opened.out)),
+                    &opened.name,
+                    format,
+                    columns,
+                    schema,
+                    consolidated,
+                )?)
+            }
+        };
+        let scored = Some(open(&self.output, "--output", &self.kafka, acknowledged(metrics))?);
+        let rejects = self.rejects.as_ref().map(|out| open(out, "--rejects", &self.kafka, Box::new(|_| {})));
+        Ok(Outputs { scored, rejects: rejects.transpose()?, features })
+    }
+
+    /// Two outputs into one file would overwrite each other.
+    fn distinct_outputs(&self) -> Result<(), Failure> {
+        let outputs = [Some(&self.output), self.rejects.as_ref(), self.features.as_ref()];
+        let mut paths: Vec<&str> = outputs.into_iter().flatten().filter_map(plain_path).collect();
+        paths.sort_unstable();
+        match paths.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(usage("--output", pair[0], "two outputs have this path; give each its own")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl KafkaFlags {
+    /// The settings of all clients.
+    pub fn resolve(&self) -> Result<KafkaConfig, Failure> {
+        let config = KafkaConfig::resolve(self.brokers.as_deref(), self.kafka_properties.as_deref(), &self.settings)?;
+        Ok(config.with_broker_timeout(Duration::from_millis(self.broker_timeout as u64)))
+    }
+}
+
+/// A dataflow's schema and parameters.
+pub fn setup(dataflow: &dyn Dataflow, schema: Option<&Path>, set: &[String]) -> Result<Setup, Failure> {
+    let schema = match schema {
+        Some(path) => Schema::load(path)?,
+        None => Schema::parse(dataflow.name(), dataflow.schema())?,
+    };
+    let parameters = Parameters::resolve(dataflow.name(), &dataflow.parameters(), set)?;
+    Ok(Setup { schema: Arc::new(schema), parameters })
+}
+
+/// Opens an output for records.
+pub fn open(out: &Out, flag: &str, kafka: &KafkaFlags, done: OnAcknowledged) -> Result<Box<dyn Writer>, Failure> {
+    Ok(match out {
+        Out::Path(path) => Box::new(FileWriter::create(path, flag, done)?),
+        Out::Kafka(topic) => Box::new(KafkaWriter::open(&kafka.resolve()?, topic, Some(done))?),
+    })
+}
+
+/// Counts acknowledged records and how long they took.
+fn acknowledged(metrics: &Arc<Metrics>) -> OnAcknowledged {
+    let metrics = metrics.clone();
+    Box::new(move |arrived_ns| {
+        metrics.acknowledged.add(1);
+        // Records of collections have no single cause.
+        if arrived_ns > 0 {
+            metrics.latency.record_ns(now_ns().saturating_sub(arrived_ns));
+        }
+    })
+}
+
+/// The path of an output that is a file of its own.
+fn plain_path(out: &Out) -> Option<&str> {
+    match out {
+        Out::Path(path) if path != "-" && !path.starts_with("/dev/") => Some(path),
+        _ => None,
+    }
+}
+
+fn feature_format(path: &str) -> Result<FeatureFormat, Failure> {
+    let lower = path.to_ascii_lowercase();
+    let stem = [".gz", ".zst", ".zstd"].iter().find_map(|ending| lower.strip_suffix(ending)).unwrap_or(&lower);
+    match stem.rsplit_once('.') {
+        _ if path == "-" || path.starts_with("/dev/") => Ok(FeatureFormat::Json),
+        Some((_, "csv")) => Ok(FeatureFormat::Csv),
+        Some((_, "jsonl" | "json" | "ndjson")) => Ok(FeatureFormat::Json),
+        _ => Err(usage("--features", path, "unknown ending; use .csv or .jsonl, optionally with .gz or .zst")),
+    }
+}
+
+/// Where models are unless told otherwise: in the working directory, else where this binary was built.
+fn models_directory() -> PathBuf {
+    let here = PathBuf::from("models");
+    if here.is_dir() { here } else { Path::new(env!("CARGO_MANIFEST_DIR")).join("models") }
+}

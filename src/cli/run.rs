@@ -1,0 +1,74 @@
+//! `deltawatch run`: scores until stopped.
+
+use std::sync::Arc;
+
+use clap::Args;
+
+use crate::dataflow::Dataflow;
+use crate::epoch::Pace;
+use crate::runtime::metrics::Metrics;
+use crate::runtime::page;
+use crate::source::kafka::Position;
+
+use super::error::{Failure, usage};
+use super::flags::JobFlags;
+use super::interrupt;
+use super::plan::Mode;
+use super::progress::Progress;
+use super::values::{pace, position};
+
+/// Score events as they come, until stopped
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  deltawatch run
+  deltawatch run --input kafka:payments --brokers localhost:9092 --output kafka:scores --rejects kafka:rejects
+  deltawatch run --dataflow hello --set hello.amount_min=500 --output totals.jsonl
+  deltawatch run --workers 2 --metrics 9184 --state state/
+  deltawatch run -n 2 -p 0 --hosts hosts.txt --input kafka:payments --brokers broker:9092
+
+SIGINT and SIGTERM complete what was read, print the summary and exit with 0; a second one ends at once.
+Event time of the generator runs faster than the clock: --pace over --rate times.")]
+pub struct RunFlags {
+    #[command(flatten)]
+    job: JobFlags,
+    /// Where in a topic to start: earliest, latest, epoch milliseconds or RFC 3339 [default: earliest]
+    #[arg(long, value_name = "WHERE", env = "DELTAWATCH_FROM", value_parser = position, help_heading = "Kafka")]
+    from: Option<Position>,
+    /// Records per second of wall time that the generator hands out, or `max`
+    #[arg(long, value_name = "R", default_value = "2000", env = "DELTAWATCH_PACE", value_parser = pace, help_heading = "Generator")]
+    pace: f64,
+}
+
+impl RunFlags {
+    /// Runs until stopped.
+    pub fn run(&self, dataflows: &[Arc<dyn Dataflow>]) -> Result<(), Failure> {
+        let generator_per_s = self.pace.is_finite().then_some(self.pace);
+        let mode = Mode { command: "run", pace: Pace::Live, from: self.from, to: None, generator_per_s };
+        self.job.execute(dataflows, &mode)
+    }
+}
+
+impl JobFlags {
+    /// Resolves and runs a job, watched.
+    pub(super) fn execute(&self, dataflows: &[Arc<dyn Dataflow>], mode: &Mode) -> Result<(), Failure> {
+        self.watch.log.start()?;
+        let cluster = self.cluster.resolve()?;
+        let metrics = Arc::new(Metrics::default());
+        // Until there is something to drain, an interrupt may end the process.
+        let stop = interrupt::flag();
+        let job = self.resolve(dataflows, mode, stop.clone(), &metrics)?;
+        let what = format!("{} on {}", job.dataflow.name(), job.source.describe());
+        if let Some(address) = self.watch.metrics {
+            let bound = page::serve(address, metrics.clone(), what.clone())
+                .map_err(|reason| usage("--metrics", address, format!("cannot listen there: {reason}")))?;
+            tracing::info!(%bound, "metrics");
+            eprintln!("metrics   http://{bound}/metrics and http://{bound}/health");
+        }
+        interrupt::listen(&stop)?;
+        tracing::info!(job = what, command = mode.command, workers = self.cluster.workers, "starting");
+        let progress = Progress::start(&metrics);
+        let done = job.run(cluster);
+        progress.finish(self.watch.json);
+        Ok(done?)
+    }
+}
