@@ -19,11 +19,11 @@ use std::sync::Arc;
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::core::input::Handle;
-use timely::dataflow::operators::{ConnectLoop, Feedback, Input, Probe, probe};
+use timely::dataflow::operators::{Concat, ConnectLoop, Feedback, Input, Probe, probe};
 use timely::worker::Worker;
 
 use crate::arrange::upsert::{Arrival, Horizons, Upserted, upsert};
-use crate::dataflow::{BuildError, Context, Dataflow, Setup};
+use crate::dataflow::{BuildError, Context, Dataflow, Leftover, Setup};
 use crate::decode::Reject;
 use crate::epoch::{Epoch, Watermarks};
 use crate::feature::assemble::Rows;
@@ -97,7 +97,8 @@ pub fn build(
     let plans: Arc<[_]> = features.plans(&setup.schema)?.into();
     let revise_ms = plans.iter().map(|plan| plan.revise_ms).max().unwrap_or(0);
     let label_ms = if plans.iter().any(|plan| plan.uses_labels) { settings.label_ms } else { 0 };
-    let horizons = Horizons { late_ms: settings.late_ms, by_id_ms: (settings.late_ms + revise_ms).max(label_ms) };
+    let read_ms = settings.late_ms.saturating_add(revise_ms);
+    let horizons = Horizons { late_ms: settings.late_ms, by_id_ms: read_ms.max(label_ms), read_ms };
     let (watermarks, probe) = (Watermarks::default(), probe::Handle::new());
 
     worker.dataflow_named::<Epoch, _, _>(dataflow.name(), |scope| {
@@ -106,10 +107,7 @@ pub fn build(
         let (touched, again) = scope.feedback(1);
         let Upserted { changes, rejects: too_late } =
             upsert(arriving, again, setup.schema.clone(), horizons, watermarks.clone(), metrics.clone());
-        if let Some(port) = ports.rejects.take() {
-            use timely::dataflow::operators::Concat;
-            deliver(rejected.concat(too_late), "Rejects", port).probe_with(&probe);
-        }
+        let side_output = ports.rejects.take();
         let mut context = Context::new(crate::dataflow::Parts {
             scope,
             setup: setup.clone(),
@@ -117,14 +115,18 @@ pub fn build(
             changes,
             features,
             plans,
-            retention_ms: horizons.by_id_ms,
+            horizons,
             watermarks: watermarks.clone(),
             metrics: metrics.clone(),
             ports,
             probe: probe.clone(),
         });
         dataflow.build(&mut context)?;
-        context.finish().connect_loop(touched);
+        let Leftover { again, beyond } = context.finish();
+        again.connect_loop(touched);
+        if let Some(port) = side_output {
+            deliver(rejected.concat(too_late).concat(beyond), "Rejects", port).probe_with(&probe);
+        }
         Ok(Engine { arrivals, rejects, watermarks, probe })
     })
 }

@@ -3,8 +3,10 @@
 mod cli;
 mod decode;
 mod files;
+mod flows;
 mod generator;
 mod handbook;
+mod invariance;
 mod kafka;
 mod models;
 mod packs;

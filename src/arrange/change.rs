@@ -70,6 +70,8 @@ pub enum Verb {
     Insert,
     /// It is gone.
     Remove,
+    /// It got its first label.
+    Label,
     /// Its label changed.
     Relabel,
     /// Its features are to be read again.

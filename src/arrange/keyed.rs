@@ -19,8 +19,9 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
+use crate::decode::{Reject, RejectReason};
 use crate::epoch::{Epoch, Watermarks};
-use crate::event::Id;
+use crate::event::{Id, IdType};
 use crate::feature::KeyPlan;
 use crate::operators::Epochs;
 use crate::runtime::metrics::Metrics;
@@ -36,8 +37,11 @@ use super::velocity::{Entry, Store};
 pub struct KeyedSettings {
     /// Touched rows that are sent around per epoch and worker: what keeps fresh scores fast while a backlog is repaired.
     pub repair_rows_max: usize,
-    /// How late an event may be, milliseconds: entries are kept for the longest window and this.
-    pub late_ms: i64,
+    /// Entries are kept for the longest window and this, milliseconds: how late an event may be, and how long the rows
+    /// after it are then revised.
+    pub kept_ms: i64,
+    /// How ids are written in messages.
+    pub ids: IdType,
 }
 
 /// Slices of feature rows, and what was touched.
@@ -46,6 +50,8 @@ pub struct Keyed<'scope> {
     pub slices: Stream<'scope, Epoch, Vec<Block>>,
     /// Transactions to be read again.
     pub touched: Stream<'scope, Epoch, Vec<Touched>>,
+    /// Changes that touched rows too old to be revised, one record per change and key.
+    pub beyond: Stream<'scope, Epoch, Vec<Reject>>,
 }
 
 /// Builds the operator.
@@ -62,11 +68,13 @@ pub fn keyed<'scope>(
     let mut requests = builder.new_input(requests, Exchange::new(|block: &Block| u64::from(block.to)));
     let (slices_out, slices) = builder.new_output();
     let (touched_out, touched) = builder.new_output();
+    let (beyond_out, beyond) = builder.new_output();
     let mut slices_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Block>>>::from(slices_out);
     let mut touched_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Touched>>>::from(touched_out);
+    let mut beyond_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Reject>>>::from(beyond_out);
 
     builder.build(move |_| {
-        let mut epochs: Epochs<Vec<Block>> = Epochs::new(2);
+        let mut epochs: Epochs<Vec<Block>> = Epochs::new(3);
         let mut keys = Keys::new(plans, settings, metrics, here, peers);
         move |frontiers| {
             requests.for_each(|capability, data| {
@@ -76,12 +84,15 @@ pub fn keyed<'scope>(
             });
             while let Some((epoch, capabilities, mut blocks)) = epochs.next_complete(frontiers) {
                 blocks.sort_by_key(|block| (block.plan, block.from));
-                let mut effects = keys.apply(watermarks.at(epoch), &blocks);
+                let mut effects = keys.apply(watermarks.before(epoch), &blocks);
                 if !effects.slices.is_empty() {
                     slices_out.activate().session(&capabilities[0]).give_container(&mut effects.slices);
                 }
                 if !effects.touched.is_empty() {
                     touched_out.activate().session(&capabilities[1]).give_container(&mut effects.touched);
+                }
+                if !effects.beyond.is_empty() {
+                    beyond_out.activate().session(&capabilities[2]).give_container(&mut effects.beyond);
                 }
                 if !keys.backlog.is_empty() {
                     epochs.keep_open(epoch + 1, capabilities.iter().map(|hold| hold.delayed(&(epoch + 1))).collect());
@@ -89,13 +100,14 @@ pub fn keyed<'scope>(
             }
         }
     });
-    Keyed { slices, touched }
+    Keyed { slices, touched, beyond }
 }
 
 #[derive(Default)]
 struct Effects {
     slices: Vec<Block>,
     touched: Vec<Touched>,
+    beyond: Vec<Reject>,
 }
 
 /// The stores of one worker, one per key kind.
@@ -111,6 +123,9 @@ struct Keys {
     amounts: Vec<i64>,
     epochs_since_report: u32,
 }
+
+/// After every id of a millisecond.
+const LAST: Id = Id { hi: u64::MAX, lo: u64::MAX };
 
 /// Gauges cost a walk over the stores' shards, so they are not set in every epoch.
 const EPOCHS_PER_REPORT: u32 = 256;
@@ -143,7 +158,7 @@ impl Keys {
     fn apply(&mut self, watermark: i64, blocks: &[Block]) -> Effects {
         let mut effects = Effects::default();
         for of_plan in blocks.chunk_by(|a, b| a.plan == b.plan) {
-            self.apply_plan(watermark, of_plan[0].plan, of_plan, &mut effects.slices);
+            self.apply_plan(watermark, of_plan[0].plan, of_plan, &mut effects);
         }
         let stores = &self.stores;
         self.backlog.repair(self.settings.repair_rows_max, |plan, key, stretch, limit| {
@@ -158,7 +173,7 @@ impl Keys {
         effects
     }
 
-    fn apply_plan(&mut self, watermark: i64, plan: u16, blocks: &[Block], slices: &mut Vec<Block>) {
+    fn apply_plan(&mut self, watermark: i64, plan: u16, blocks: &[Block], effects: &mut Effects) {
         let (key_plan, store) = &mut self.stores[plan as usize];
         let stride = HEAD + key_plan.amounts.len() + key_plan.values.len();
         let mut rows: Vec<(&[u64], u32)> =
@@ -208,7 +223,7 @@ impl Keys {
                         marks.push((request, request.cause));
                     }
                 }
-                Ask::Relabel => {
+                Ask::Label | Ask::Relabel => {
                     if store.relabel(key, time, id, request.mask, request.known_at) {
                         marks.push((request, request.cause));
                     }
@@ -219,30 +234,71 @@ impl Keys {
         for (request, from) in read_later {
             store.read(request.key, request.time, request.id, replies.row(from, request.ticket));
         }
-        slices.extend(replies.blocks());
+        effects.slices.extend(replies.blocks());
         for (request, cause) in marks {
-            self.mark(watermark, plan, request, cause);
+            effects.beyond.extend(self.mark(watermark, plan, request, cause));
         }
     }
 
-    /// Marks the rows that a change at `request`'s place has touched, as far as they are still revised.
-    fn mark(&mut self, watermark: i64, plan: u16, request: Request<'_>, cause: Cause) {
+    /// Marks the rows that a change at `request`'s place has touched, as far as they are still revised. Returns a record
+    /// for the side output if some of them are not.
+    fn mark(&mut self, watermark: i64, plan: u16, request: Request<'_>, cause: Cause) -> Option<Reject> {
         self.metrics.late.add((cause == Cause::LateEvent) as u64);
         let key_plan = &self.stores[plan as usize].0;
-        let first = request.time.saturating_add(key_plan.lag_ms_min);
-        let mut after =
-            if key_plan.lag_ms_min > 0 { (first - 1, Id { hi: u64::MAX, lo: u64::MAX }) } else { (first, request.id) };
+        let time = request.time;
+        let first = match request.ask {
+            Ask::Label => key_plan.label_touches_from(time, request.known_at)?,
+            _ => time.saturating_add(key_plan.lag_ms_min),
+        };
+        let mut after = match request.ask {
+            // A label may change its own event's row, where that counts itself.
+            _ if first > time => (first - 1, LAST),
+            Ask::Label | Ask::Relabel => (first - 1, LAST),
+            _ => (first, request.id),
+        };
         let all_time = key_plan.features.iter().any(|feature| feature.window_ms.is_none());
-        let reach = if all_time { i64::MAX } else { request.time.saturating_add(key_plan.window_ms_max) };
+        let reach = if all_time { i64::MAX } else { time.saturating_add(key_plan.window_ms_max) };
         let until_ms = reach.min(self.time_max);
         let revised_from = watermark.saturating_sub(key_plan.revise_ms);
+        let mut beyond = None;
         if after.0 < revised_from {
-            self.metrics.revisions_beyond.add(1);
-            after = (revised_from, Id::default());
+            beyond = self.beyond(plan, &request, cause, after, until_ms.min(revised_from - 1));
+            after = (revised_from - 1, LAST);
         }
         if after.0 <= until_ms {
             self.backlog.mark(plan, request.key, Stretch { after, until_ms, cause });
         }
+        beyond
+    }
+
+    /// The record of a change that touched rows which are not revised any more; `None` if there is no such row.
+    fn beyond(
+        &self,
+        plan: u16,
+        request: &Request<'_>,
+        cause: Cause,
+        after: (i64, Id),
+        until_ms: i64,
+    ) -> Option<Reject> {
+        let (key_plan, store) = &self.stores[plan as usize];
+        let mut touched = None;
+        store.visit_scored(request.key, after, until_ms, 1, &mut |time, _| touched = Some(time));
+        let from_ms = touched?;
+        self.metrics.revisions_beyond.add(1);
+        let (cause, id) = (cause.name(), request.id);
+        let message = format!(
+            "{cause} at {} changes features of key '{}' in rows from {from_ms} to {until_ms}, which are too old to be \
+             revised",
+            request.time, key_plan.name
+        );
+        Some(Reject {
+            partition: u32::MAX,
+            offset: 0,
+            timestamp_ms: request.time,
+            reason: RejectReason::BeyondHorizon,
+            message,
+            raw: id.written(self.settings.ids).into_bytes(),
+        })
     }
 
     fn expire(&mut self, watermark: i64, blocks: &[Block]) {
@@ -251,7 +307,7 @@ impl Keys {
             rows[block.plan as usize] += block.words.len() / HEAD;
         }
         for ((plan, store), rows) in self.stores.iter_mut().zip(rows) {
-            let kept_ms = plan.window_ms_max.saturating_add(self.settings.late_ms.max(plan.revise_ms));
+            let kept_ms = plan.window_ms_max.saturating_add(self.settings.kept_ms);
             store.expire(watermark.saturating_sub(kept_ms), EXPIRE_KEYS_MIN + 2 * rows);
         }
         self.epochs_since_report += 1;

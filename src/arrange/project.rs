@@ -53,13 +53,14 @@ fn request<'a>(change: &Change, plan: &KeyPlan, schema: &Schema, columns: &'a mu
     let ask = match change.verb {
         Verb::Insert => Ask::Insert,
         Verb::Remove => Ask::Remove,
-        Verb::Relabel if plan.uses_labels => Ask::Relabel,
-        Verb::Relabel => return None,
+        Verb::Label | Verb::Relabel if !plan.uses_labels => return None,
+        Verb::Label => Ask::Label,
+        Verb::Relabel => Ask::Relabel,
         Verb::Read => Ask::Read,
     };
     let key = plan.key_of(event, schema)?;
     let mask = match ask {
-        Ask::Insert | Ask::Relabel => plan.mask_of(event, change.label.map(|label| label.fraud), schema),
+        Ask::Insert | Ask::Label | Ask::Relabel => plan.mask_of(event, change.label.map(|label| label.fraud), schema),
         Ask::Remove | Ask::Read => 0,
     };
     if ask == Ask::Insert && mask == 0 && change.ticket == NO_TICKET && !scored && !plan.uses_labels {

@@ -32,6 +32,8 @@ pub enum Ask {
     Relabel,
     /// Only read.
     Read,
+    /// The same as `Relabel`, where there was no label before: what touches fewer rows.
+    Label,
 }
 
 /// Words before the columns of a request.
@@ -81,7 +83,8 @@ impl<'a> Request<'a> {
                 0 => Ask::Insert,
                 1 => Ask::Remove,
                 2 => Ask::Relabel,
-                _ => Ask::Read,
+                3 => Ask::Read,
+                _ => Ask::Label,
             },
             scored: row[0] >> 7 & 1 == 1,
             cause: Cause::from_u8((row[0] >> 8) as u8),

@@ -57,8 +57,10 @@ pub struct Touched {
 pub struct Horizons {
     /// An event further behind the watermark than this is not taken in.
     pub late_ms: i64,
-    /// Events are kept by id for this long behind the watermark: at least `late_ms` plus the longest revise horizon.
+    /// Events are kept by id for this long behind the watermark: at least `read_ms`.
     pub by_id_ms: i64,
+    /// Rows may be read again for this long behind the watermark: `late_ms` plus the longest revise horizon.
+    pub read_ms: i64,
 }
 
 /// Changes and rejects of the retained events.
@@ -106,7 +108,7 @@ pub fn upsert<'scope>(
             while let Some((epoch, capabilities, (arrivals, touched))) = epochs.next_complete(frontiers) {
                 let before = watermarks.before(epoch);
                 let mut effects = events.apply(epoch, before, arrivals, touched);
-                events.expire(watermarks.at(epoch), &mut effects.rejects);
+                events.expire(before, &mut effects.rejects);
                 changes_out.activate().session(&capabilities[0]).give_container(&mut effects.changes);
                 if !effects.rejects.is_empty() {
                     rejects_out.activate().session(&capabilities[1]).give_container(&mut effects.rejects);
@@ -118,27 +120,21 @@ pub fn upsert<'scope>(
 }
 
 /// Which id decides where an event lives: its own, or a label's target.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Owner {
     ids: IdKey,
-    label: Option<(u16, Slot)>,
+    label: Option<u16>,
+    schema: Arc<Schema>,
 }
 
 impl Owner {
-    fn new(schema: &Schema) -> Self {
-        let label = schema.kind("label").zip(schema.slot_of_role(Role::LabelTarget));
-        Owner { ids: IdKey(schema.id_type()), label }
+    fn new(schema: &Arc<Schema>) -> Self {
+        let label = schema.kind("label").filter(|_| schema.label_target_slot().is_some());
+        Owner { ids: IdKey(schema.id_type()), label, schema: schema.clone() }
     }
 
     fn target(&self, event: &Event) -> Option<Id> {
-        let (kind, slot) = self.label?;
-        if event.kind != kind {
-            return None;
-        }
-        match self.ids.0 {
-            IdType::Int => event.int(slot).map(|id| Id::from_int(id as u64)),
-            IdType::Text => event.text(slot).map(Id::from_text),
-        }
+        if Some(event.kind) == self.label { event.label_target(&self.schema) } else { None }
     }
 
     fn of(&self, event: &Event) -> Id {
@@ -159,8 +155,23 @@ impl IdKey {
     }
 }
 
-/// One label of a target: when available, the label's own id, what it says.
-type LabelRecord = (i64, Id, bool);
+/// One label of a target.
+#[derive(Clone, Copy, Debug)]
+struct LabelRecord {
+    /// The label's own id.
+    id: Id,
+    op: Op,
+    label: Label,
+}
+
+/// Takes in a label's record: between records of one label the same decides as between records of one event.
+fn merge(labels: &mut Vec<LabelRecord>, record: LabelRecord) {
+    match labels.iter_mut().find(|held| held.id == record.id) {
+        Some(held) if record.op >= held.op => *held = record,
+        Some(_) => {}
+        None => labels.push(record),
+    }
+}
 
 #[derive(Debug)]
 struct Retained {
@@ -181,7 +192,8 @@ impl Retained {
     }
 
     fn label(&self) -> Option<Label> {
-        self.labels.iter().max().map(|&(available_at, _, fraud)| Label { available_at, fraud })
+        let live = self.labels.iter().filter(|record| record.op != Op::Withdraw);
+        live.max_by_key(|record| (record.label.available_at, record.id)).map(|record| record.label)
     }
 }
 
@@ -235,7 +247,7 @@ impl EventsById {
             }
         }
         for Touched { id, cause } in touched {
-            self.touch(epoch, id, cause, &mut effects);
+            self.touch(epoch, watermark, id, cause, &mut effects);
         }
         let mut tickets = 0;
         for change in effects.changes.iter_mut().filter(|change| change.ticket != NO_TICKET) {
@@ -285,7 +297,8 @@ impl EventsById {
         }
         let time = event.time;
         let waiting = if self.waiting.is_empty() { None } else { self.waiting.remove(&id) };
-        let labels = waiting.unwrap_or_default().into_iter().map(|(record, _)| record).collect();
+        let mut labels = Vec::new();
+        waiting.unwrap_or_default().into_iter().for_each(|(record, _)| merge(&mut labels, record));
         let asked = effects.changes.len();
         let mut retained = Retained { op: event.op, event: Arc::new(event), labels, asked, epoch, rows: 0, arrived_ns };
         effects.changes.push(asking(&self.schema, &mut retained, Verb::Insert, Cause::Arrival));
@@ -322,32 +335,31 @@ impl EventsById {
         self.metrics.labels.add(1);
         let available_at = self.available_slot.and_then(|slot| event.int(slot)).unwrap_or(event.time);
         let fraud = self.value_slot.and_then(|slot| event.int(slot)).is_some_and(|value| value != 0);
-        let record = (available_at, event.id, fraud);
+        let record = LabelRecord { id: event.id, op: event.op, label: Label { available_at, fraud } };
         let Some(retained) = self.events.get_mut(&target) else {
-            if event.op != Op::Withdraw {
-                let time = event.time;
-                match self.waiting.get_mut(&target) {
-                    Some(waiting) => waiting.push((record, Arc::new(event))),
-                    None => drop(self.waiting.insert(target, vec![(record, Arc::new(event))])),
-                }
-                self.expiring.put(target, time);
+            self.expiring.put(target, event.time);
+            let waiting = (record, Arc::new(event));
+            match self.waiting.get_mut(&target) {
+                Some(others) => others.push(waiting),
+                None => drop(self.waiting.insert(target, vec![waiting])),
             }
             return;
         };
         let before = retained.label();
-        retained.labels.retain(|&(_, id, _)| id != event.id);
-        if event.op != Op::Withdraw {
-            retained.labels.push(record);
-        }
+        merge(&mut retained.labels, record);
         if retained.live() && retained.label() != before {
             retained.arrived_ns = arrival.arrived_ns;
-            effects.changes.push(change(retained, Verb::Relabel, Cause::Label));
+            let verb = if before.is_none() { Verb::Label } else { Verb::Relabel };
+            effects.changes.push(change(retained, verb, Cause::Label));
         }
     }
 
-    fn touch(&mut self, epoch: Epoch, id: Id, cause: Cause, effects: &mut Effects) {
+    fn touch(&mut self, epoch: Epoch, watermark: i64, id: Id, cause: Cause, effects: &mut Effects) {
         let id = self.owner.ids.of(id);
+        let read_from = watermark.saturating_sub(self.horizons.read_ms);
         match self.events.get_mut(&id) {
+            // Part of what its features look at may have expired.
+            Some(retained) if retained.event.time < read_from => self.metrics.revisions_missed.add(1),
             Some(retained) if retained.live() && retained.epoch != epoch => {
                 (retained.epoch, retained.asked) = (epoch, effects.changes.len());
                 let read = asking(&self.schema, retained, Verb::Read, cause);
@@ -367,7 +379,10 @@ impl EventsById {
                 if self.events.get(&id).is_some_and(|retained| retained.event.time < bound) {
                     self.events.remove(&id);
                 }
-                for (_, event) in self.waiting.remove(&id).unwrap_or_default() {
+                for (record, event) in self.waiting.remove(&id).unwrap_or_default() {
+                    if record.op == Op::Withdraw {
+                        continue;
+                    }
                     self.metrics.orphan_labels.add(1);
                     let message = "the labelled event never came within the retention".to_owned();
                     rejects.push(self.reject(&event, u32::MAX, 0, RejectReason::OrphanLabel, message));

@@ -14,7 +14,8 @@ use timely::dataflow::{Scope, Stream};
 use crate::arrange::change::{Change, Verb};
 use crate::arrange::keyed::{Keyed, KeyedSettings, keyed};
 use crate::arrange::project::project;
-use crate::arrange::upsert::Touched;
+use crate::arrange::upsert::{Horizons, Touched};
+use crate::decode::Reject;
 use crate::epoch::{Epoch, Watermarks};
 use crate::event::{Event, Key, Schema};
 use crate::feature::assemble::{Rows, assemble};
@@ -46,12 +47,13 @@ pub struct Context<'scope> {
     changes: Stream<'scope, Epoch, Vec<Change>>,
     features: FeatureSet,
     plans: Arc<[Arc<KeyPlan>]>,
-    retention_ms: i64,
+    horizons: Horizons,
     watermarks: Watermarks,
     metrics: Arc<Metrics>,
     ports: Ports,
     probe: probe::Handle<Epoch>,
     touched: Vec<Stream<'scope, Epoch, Vec<Touched>>>,
+    beyond: Vec<Stream<'scope, Epoch, Vec<Reject>>>,
     by_field: BTreeMap<String, EventsBy<'scope>>,
 }
 
@@ -63,7 +65,7 @@ pub(crate) struct Parts<'scope> {
     pub changes: Stream<'scope, Epoch, Vec<Change>>,
     pub features: FeatureSet,
     pub plans: Arc<[Arc<KeyPlan>]>,
-    pub retention_ms: i64,
+    pub horizons: Horizons,
     pub watermarks: Watermarks,
     pub metrics: Arc<Metrics>,
     pub ports: Ports,
@@ -72,9 +74,9 @@ pub(crate) struct Parts<'scope> {
 
 impl<'scope> Context<'scope> {
     pub(crate) fn new(parts: Parts<'scope>) -> Self {
-        let Parts { scope, setup, settings, changes, features, plans, retention_ms, watermarks, metrics, ports, probe } =
+        let Parts { scope, setup, settings, changes, features, plans, horizons, watermarks, metrics, ports, probe } =
             parts;
-        let (touched, by_field) = (Vec::new(), BTreeMap::new());
+        let (touched, beyond, by_field) = (Vec::new(), Vec::new(), BTreeMap::new());
         Context {
             scope,
             setup,
@@ -82,12 +84,13 @@ impl<'scope> Context<'scope> {
             changes,
             features,
             plans,
-            retention_ms,
+            horizons,
             watermarks,
             metrics,
             ports,
             probe,
             touched,
+            beyond,
             by_field,
         }
     }
@@ -114,7 +117,7 @@ impl<'scope> Context<'scope> {
             let diff = match change.verb {
                 Verb::Insert => 1,
                 Verb::Remove => -1,
-                Verb::Relabel | Verb::Read => 0,
+                Verb::Label | Verb::Relabel | Verb::Read => 0,
             };
             (diff != 0).then(|| ((*change.event).clone(), diff))
         });
@@ -139,10 +142,15 @@ impl<'scope> Context<'scope> {
     /// Builds the operators of the dataflow's features and returns the assembled rows.
     pub fn features(&mut self) -> Features<'scope> {
         let requests = project(self.changes.clone(), self.plans.clone(), self.setup.schema.clone());
-        let settings = KeyedSettings { repair_rows_max: self.settings.repair_rows_max, late_ms: self.settings.late_ms };
+        let settings = KeyedSettings {
+            repair_rows_max: self.settings.repair_rows_max,
+            kept_ms: self.horizons.read_ms,
+            ids: self.setup.schema.id_type(),
+        };
         let (plans, watermarks) = (self.plans.clone(), self.watermarks.clone());
-        let Keyed { slices, touched } = keyed(requests, plans, settings, watermarks, self.metrics.clone());
+        let Keyed { slices, touched, beyond } = keyed(requests, plans, settings, watermarks, self.metrics.clone());
         self.touched.push(touched);
+        self.beyond.push(beyond);
         let rows = assemble(self.changes.clone(), slices, self.features.clone(), self.plans.clone());
         let columns = self.features.columns();
         if let Some(port) = self.ports.features.take() {
@@ -159,7 +167,7 @@ impl<'scope> Context<'scope> {
             return Ok(());
         };
         let (watermarks, metrics) = (self.watermarks.clone(), self.metrics.clone());
-        let diffs = revise(features.rows.clone(), scorer, self.retention_ms, watermarks, metrics);
+        let diffs = revise(features.rows.clone(), scorer, self.horizons.by_id_ms, watermarks, metrics);
         match self.ports.scored.take() {
             Some(port) => deliver(diffs, "Scored diffs", port).probe_with(&self.probe),
             None => return Err(BuildError("score() may be called once".into())),
@@ -180,10 +188,19 @@ impl<'scope> Context<'scope> {
         deliver(updates, name, port()).probe_with(&self.probe);
     }
 
-    /// All requests to read transactions again.
-    pub(crate) fn finish(self) -> Stream<'scope, Epoch, Vec<Touched>> {
-        self.scope.concatenate(self.touched)
+    /// What all features leave to the pipeline.
+    pub(crate) fn finish(self) -> Leftover<'scope> {
+        let (again, beyond) = (self.scope.concatenate(self.touched), self.scope.concatenate(self.beyond));
+        Leftover { again, beyond }
     }
+}
+
+/// What the features of a dataflow leave to the pipeline.
+pub(crate) struct Leftover<'scope> {
+    /// Requests to read transactions again.
+    pub again: Stream<'scope, Epoch, Vec<Touched>>,
+    /// Changes that touched rows beyond the revise horizon.
+    pub beyond: Stream<'scope, Epoch, Vec<Reject>>,
 }
 
 /// Gives updates the time of the message that carries them.

@@ -72,6 +72,8 @@ pub enum RejectReason {
     OrphanLabel,
     /// Older than the horizon when it arrived.
     TooLate,
+    /// It changed features of transactions that are too old to be revised.
+    BeyondHorizon,
 }
 
 impl RejectReason {
@@ -98,6 +100,7 @@ impl RejectReason {
             RejectReason::Oversized => "oversized",
             RejectReason::OrphanLabel => "orphan_label",
             RejectReason::TooLate => "too_late",
+            RejectReason::BeyondHorizon => "beyond_horizon",
         }
     }
 }

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
+use super::IdType;
+
 /// The identity of an event, and its place among events of the same millisecond.
 ///
 /// Two forms share the sixteen bytes, one per schema:
@@ -45,6 +47,19 @@ impl Id {
         }
         let whole = u128::from_be_bytes(packed);
         Id { hi: (whole >> 64) as u64, lo: whole as u64 }
+    }
+
+    /// The id as it was written, for messages. Of a text longer than 15 bytes only the first eight are known; the hash
+    /// follows them.
+    pub fn written(&self, kind: IdType) -> String {
+        if kind == IdType::Int {
+            return self.lo.to_string();
+        }
+        let packed = (u128::from(self.hi) << 64 | u128::from(self.lo)).to_be_bytes();
+        match packed[15] as usize {
+            length @ 0..=15 => String::from_utf8_lossy(&packed[..length]).into_owned(),
+            _ => format!("{}…{:014x}", String::from_utf8_lossy(&packed[..8]), self.lo >> 8),
+        }
     }
 
     /// A stable hash that spreads ids over workers and shards.

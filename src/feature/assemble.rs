@@ -93,6 +93,8 @@ pub fn assemble<'scope>(
 struct Layout {
     features: FeatureSet,
     width: usize,
+    /// A row of an event without any key: the defaults.
+    empty: Vec<f64>,
     /// First column and number of columns of each key.
     keys: Vec<(usize, usize)>,
 }
@@ -100,6 +102,8 @@ struct Layout {
 impl Layout {
     fn new(features: FeatureSet, plans: &[Arc<KeyPlan>]) -> Self {
         let mut width = features.own_features().count();
+        let mut empty = vec![f64::NAN; width];
+        empty.extend(plans.iter().flat_map(|plan| &plan.features).map(|feature| feature.default));
         let keys = plans
             .iter()
             .map(|plan| {
@@ -108,7 +112,7 @@ impl Layout {
                 (start, plan.features.len())
             })
             .collect();
-        Layout { features, width, keys }
+        Layout { features, width, empty, keys }
     }
 
     fn rows(&self, changes: Vec<Change>, slices: &[Block]) -> Rows {
@@ -122,7 +126,7 @@ impl Layout {
                 rows.withdrawn.push(transaction);
             }
         }
-        rows.values = vec![f64::NAN; rows.transactions.len() * self.width];
+        rows.values = self.empty.repeat(rows.transactions.len());
         for (transaction, row) in rows.transactions.iter().zip(rows.values.chunks_exact_mut(self.width.max(1))) {
             for ((_, own), value) in self.features.own_features().zip(row) {
                 *value = own(&transaction.event);

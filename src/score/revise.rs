@@ -50,7 +50,7 @@ pub fn revise<'scope>(
                         scored.withdrawn(epoch, transaction, &mut diffs);
                     }
                 }
-                scored.expire(watermarks.at(epoch));
+                scored.expire(watermarks.before(epoch));
                 output.session(&capability).give_container(&mut diffs);
             });
         }
@@ -65,9 +65,13 @@ struct Scored {
 
 impl Scored {
     fn assessed(&mut self, epoch: Epoch, transaction: Transaction, new: Assessment, diffs: &mut Vec<ScoredDiff>) {
-        let Transaction { event, cause, arrived_ns, .. } = transaction;
+        let Transaction { event, cause, row_revision, arrived_ns } = transaction;
         let (id, time) = (event.id, event.time);
         let Some(last) = self.last.get_mut(&id) else {
+            if row_revision > 0 {
+                // What was said of it is forgotten, so it cannot be taken back: better no revision than two assessments that hold.
+                return self.metrics.revisions_missed.add(1);
+            }
             let decision = Decision { action: new.action, score: new.score };
             self.metrics.scored.add(1);
             let assessment = Some(new.clone());

@@ -1,0 +1,58 @@
+//! Dataflows for tests: the packs as they are shipped, and tiny ones.
+
+use std::sync::Arc;
+
+use deltawatch::dataflow::{BuildError, Dataflow, Parameters, Setup};
+use deltawatch::event::Schema;
+use deltawatch::feature::{FeatureSet, Velocity};
+
+#[path = "../dataflows/handbook_pack.rs"]
+mod handbook_pack;
+#[path = "../dataflows/payments_pack.rs"]
+mod payments_pack;
+
+/// A dataflow that assembles features and scores them.
+pub struct Flow {
+    name: &'static str,
+    schema: &'static str,
+    pack: fn() -> Vec<Velocity>,
+}
+
+impl Dataflow for Flow {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn about(&self) -> &'static str {
+        "a dataflow of the tests"
+    }
+
+    fn schema(&self) -> &'static str {
+        self.schema
+    }
+
+    fn features(&self, setup: &Setup) -> Result<FeatureSet, BuildError> {
+        let amount = ["amount", "TX_AMOUNT"].iter().find_map(|name| setup.schema.slot(name));
+        let set = FeatureSet::new().velocities((self.pack)());
+        Ok(match amount {
+            Some(slot) => set.own("own_amount", move |event| event.int(slot).map_or(f64::NAN, |cents| cents as f64)),
+            None => set,
+        })
+    }
+}
+
+/// A dataflow with the schema and the pack.
+pub fn flow(name: &'static str, schema: &'static str, pack: fn() -> Vec<Velocity>) -> (Arc<dyn Dataflow>, Setup) {
+    let resolved = Schema::parse(name, schema).expect("the schema of a test is valid");
+    (Arc::new(Flow { name, schema, pack }), Setup { schema: Arc::new(resolved), parameters: Parameters::default() })
+}
+
+/// The shipped pack for payments.
+pub fn payments() -> (Arc<dyn Dataflow>, Setup) {
+    flow("payments", include_str!("../dataflows/payments.toml"), payments_pack::pack)
+}
+
+/// The shipped pack for the handbook's transactions.
+pub fn handbook() -> (Arc<dyn Dataflow>, Setup) {
+    flow("handbook", include_str!("../dataflows/handbook.toml"), handbook_pack::pack)
+}
