@@ -108,8 +108,7 @@ impl Collector for Collected {
             ConstCounter::new(count).encode(rejects.encode_family(&[("reason", reason)])?)?;
         }
         let help = "Bytes of entries and keys, by key kind";
-        let mut bytes =
-            encoder.encode_descriptor("deltawatch_retained_bytes_by_key", help, None, MetricType::Gauge)?;
+        let mut bytes = encoder.encode_descriptor("deltawatch_retained_bytes_by_key", help, None, MetricType::Gauge)?;
         for (key, count) in self.0.retained_bytes_by_key.get() {
             ConstGauge::new(count as i64).encode(bytes.encode_family(&[("key", key)])?)?;
         }

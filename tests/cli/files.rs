@@ -65,7 +65,8 @@ fn a_replay_scores_each_payment_once_and_says_so() {
     }
     assert!(held.values().all(|count| *count == 0 || *count == 1), "a transaction holds two assessments");
     let stand: BTreeSet<&String> = held.iter().filter(|(_, count)| **count == 1).map(|(id, _)| id).collect();
-    let rows: Vec<String> = read(&features).lines().skip(1).map(|row| row[..row.find(',').unwrap_or(0)].into()).collect();
+    let rows: Vec<String> =
+        read(&features).lines().skip(1).map(|row| row[..row.find(',').unwrap_or(0)].into()).collect();
     assert_eq!(rows.iter().collect::<BTreeSet<_>>(), stand, "feature rows are of other transactions than scores");
     assert_eq!(rows.len(), stand.len(), "a transaction has two feature rows");
     assert_eq!(read(&rejects).lines().count(), 2);
@@ -126,8 +127,7 @@ fn the_list_of_dataflows_is_complete() {
         .collect();
     files.sort();
     let list = read(folder.join("mod.rs"));
-    let modules: Vec<&str> =
-        list.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';')).collect();
+    let modules: Vec<&str> = list.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';')).collect();
     assert_eq!(modules, files);
     let listed = done(&["dataflow", "list"]);
     for file in files.iter().filter(|file| !file.ends_with("_pack")) {
@@ -145,7 +145,8 @@ fn a_new_dataflow_is_a_file_and_an_entry() {
     assert!(said.contains("cargo run") && said.contains("merchant_refunds"), "{said}");
     let list = read(folder.path().join("mod.rs"));
     let lines: Vec<&str> = list.lines().map(str::trim).collect();
-    let place = |line: &str| lines.iter().position(|one| *one == line).unwrap_or_else(|| panic!("no {line} in\n{list}"));
+    let place =
+        |line: &str| lines.iter().position(|one| *one == line).unwrap_or_else(|| panic!("no {line} in\n{list}"));
     assert_eq!(place("mod merchant_refunds;"), place("mod hello;") + 1);
     let entry = place("Arc::new(merchant_refunds::MerchantRefunds),");
     assert_eq!(entry, place("Arc::new(hello::Hello),") + 1);
