@@ -1,12 +1,16 @@
 //! The one test binary; a module per area.
 
+mod cases;
+mod cluster;
 mod decode;
+mod expiry;
 mod files;
 mod flows;
 mod generator;
 mod handbook;
 mod invariance;
 mod kafka;
+mod late;
 mod models;
 mod packs;
 mod velocity;
