@@ -322,6 +322,9 @@ impl Keys {
         self.metrics.retained_entries.set_own(stats.iter().map(|s| s.entries as u64).sum());
         self.metrics.retained_keys.set_own(stats.iter().map(|s| s.keys as u64).sum());
         self.metrics.retained_bytes.set_own(stats.iter().map(|s| s.bytes as u64).sum());
+        for ((plan, _), stats) in self.stores.iter().zip(&stats) {
+            self.metrics.retained_bytes_by_key.set_own(&plan.name, stats.bytes as u64);
+        }
     }
 }
 
