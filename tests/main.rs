@@ -1,13 +1,17 @@
 //! The one test binary; a module per area.
 
+mod cases;
 mod cli;
+mod cluster;
 mod decode;
+mod expiry;
 mod files;
 mod flows;
 mod generator;
 mod handbook;
 mod invariance;
 mod kafka;
+mod late;
 mod models;
 mod packs;
 mod velocity;

@@ -372,8 +372,9 @@ impl EventsById {
 
     /// Drops what the retention has passed.
     fn expire(&mut self, watermark: i64, rejects: &mut Vec<Reject>) {
-        let bound = self.expiring.bound(watermark);
+        let (bound, mut expired) = (self.expiring.bound(watermark), false);
         while let Some(ids) = self.expiring.take(watermark) {
+            expired = true;
             for id in ids {
                 // A corrected event may have moved to a later slice.
                 if self.events.get(&id).is_some_and(|retained| retained.event.time < bound) {
@@ -388,6 +389,9 @@ impl EventsById {
                     rejects.push(self.reject(&event, u32::MAX, 0, RejectReason::OrphanLabel, message));
                 }
             }
+        }
+        if expired {
+            self.metrics.event_table_bytes.set_own(self.events.table_bytes() as u64);
         }
         self.metrics.retained_events.set_own(self.events.len() as u64);
     }

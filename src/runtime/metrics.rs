@@ -219,6 +219,10 @@ metrics! {
     backlog: Gauge,
     /// Events retained by id.
     retained_events: Gauge,
+    /// Bytes of the table of events by id, without the events.
+    event_table_bytes: Gauge,
+    /// Bytes of the table of last assessments.
+    assessment_table_bytes: Gauge,
     /// Entries retained by key, over all key kinds.
     retained_entries: Gauge,
     /// Keys retained, over all key kinds.

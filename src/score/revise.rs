@@ -132,6 +132,7 @@ impl Scored {
                     self.last.remove(&id);
                 }
             }
+            self.metrics.assessment_table_bytes.set_own(self.last.table_bytes() as u64);
         }
     }
 }

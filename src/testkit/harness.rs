@@ -18,13 +18,15 @@ use timely::communication::Config as Communication;
 use timely::worker::Worker;
 use timely::{Config, WorkerConfig};
 
+use crate::arrange::change::Cause;
 use crate::dataflow::{BuildError, Dataflow, Setup};
 use crate::decode::Reject;
 use crate::epoch::Epoch;
 use crate::event::Id;
-use crate::feature::assemble::Rows;
+use crate::feature::assemble::{Rows, Transaction};
 use crate::pipeline::{self, Engine, EngineSettings, Ports};
 use crate::runtime::metrics::{Metrics, set_worker};
+use crate::runtime::outlet::discard;
 use crate::score::assessment::ScoredDiff;
 use crate::sink::port::{CollectionUpdate, Port};
 
@@ -42,6 +44,7 @@ pub struct Harness {
     workers: usize,
     drain: bool,
     scored: bool,
+    captured: bool,
 }
 
 /// The feature row of a transaction, as it was assembled in an epoch; `None` after a withdrawal.
@@ -51,6 +54,8 @@ pub struct RowRecord {
     pub epoch: Epoch,
     /// The transaction.
     pub id: Id,
+    /// Why it was assembled.
+    pub cause: Cause,
     /// Its row.
     pub row: Option<Vec<f64>>,
 }
@@ -104,7 +109,8 @@ struct Captured {
 impl Harness {
     /// One worker, the engine's default settings, scored by a [`TestModel`] over all columns.
     pub fn new(dataflow: Arc<dyn Dataflow>, setup: Setup) -> Self {
-        Harness { dataflow, setup, settings: EngineSettings::default(), workers: 1, drain: false, scored: true }
+        let settings = EngineSettings::default();
+        Harness { dataflow, setup, settings, workers: 1, drain: false, scored: true, captured: true }
     }
 
     /// Runs on so many workers.
@@ -131,6 +137,12 @@ impl Harness {
         self
     }
 
+    /// Throws the output away: for runs whose metrics are all that counts.
+    pub fn uncaptured(mut self) -> Self {
+        self.captured = false;
+        self
+    }
+
     /// Runs a plan to its end, and on until no row waits to be repaired.
     ///
     /// # Errors
@@ -150,7 +162,7 @@ impl Harness {
         let guards = timely::execute(config, move |worker| {
             let (captured, metrics) = &shared;
             set_worker(worker.index());
-            let ports = captured.ports();
+            let ports = if run.captured { captured.ports() } else { to_nowhere() };
             let engine = pipeline::build(worker, &*run.dataflow, &run.setup, &run.settings, ports, metrics)?;
             let mut feeder = Feeder { worker, engine, next: 0, barrier: &barrier, captured, metrics };
             Ok::<_, BuildError>(feeder.feed(&plan, run.drain))
@@ -237,9 +249,9 @@ impl Captured {
         let features: Port<Rows> = Box::new(move |batch| {
             let (mut all, epoch) = (rows.lock().unwrap_or_else(PoisonError::into_inner), epoch.load(Ordering::Relaxed));
             for rows in batch {
-                let kept = rows.iter().map(|(one, row)| RowRecord { epoch, id: one.event.id, row: Some(row.to_vec()) });
-                all.extend(kept);
-                all.extend(rows.withdrawn.iter().map(|one| RowRecord { epoch, id: one.event.id, row: None }));
+                let kept = |one: &Transaction, row| RowRecord { epoch, id: one.event.id, cause: one.cause, row };
+                all.extend(rows.iter().map(|(one, row)| kept(one, Some(row.to_vec()))));
+                all.extend(rows.withdrawn.iter().map(|one| kept(one, None)));
             }
             true
         });
@@ -250,6 +262,15 @@ impl Captured {
             features: Some(features),
             collections: Some(Rc::new(move || capture(&collections))),
         }
+    }
+}
+
+fn to_nowhere() -> Ports {
+    Ports {
+        scored: Some(discard()),
+        rejects: Some(discard()),
+        features: Some(discard()),
+        collections: Some(Rc::new(discard)),
     }
 }
 

@@ -209,8 +209,11 @@ impl Trial<'_> {
     fn withdrawn(&mut self, records: &[Event]) -> Result<(), String> {
         let mut all = records.to_vec();
         all.extend(arrive::withdrawals(records));
+        // Withdrawals come long after their events, which must still be there.
+        let settings = EngineSettings { late_ms: 1 << 45, ..self.options.settings.clone() };
         for workers in [1, 2] {
-            let outcome = self.run(&all, Batching::Random(3), workers)?;
+            let harness = self.harness().settings(settings.clone()).workers(workers);
+            let outcome = harness.run(&Plan::of(&all, Batching::Random(3))).map_err(|error| error.to_string())?;
             let held = consolidated(&outcome.scored).map_err(|error| format!("all withdrawn: {error}"))?;
             let left = (held.len(), outcome.final_rows().len());
             let entries = (outcome.metrics.retained_entries.get(), outcome.metrics.retained_keys.get());

@@ -4,12 +4,15 @@
 //! * [`compare`] says whether two outcomes are equal, and where they first differ.
 //! * [`oracle`], [`expected`] and [`resolve`] compute the same from scratch, by definition: slow twins.
 //! * [`invariance::check`] puts them together: however the events arrive, the outcome is the oracle's.
-//! * [`arrive`] shuffles arrivals within the revise horizon.
+//! * [`arrive`] shuffles arrivals within the revise horizon; [`memory`] has a source and a writer in memory for whole jobs.
+//! * [`cases`] runs text cases: input events and expected diffs in one file.
 
 pub mod arrive;
+pub mod cases;
 pub mod compare;
 pub mod expected;
 pub mod invariance;
+pub mod memory;
 pub mod oracle;
 pub mod resolve;
 

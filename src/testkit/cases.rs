@@ -1,0 +1,121 @@
+//! Text cases: input records and the expected diffs of feature rows in one file.
+//!
+//! ```text
+//! # What the case shows.
+//! input
+//! {"id":"a","time":1000,"card":"x","amount":5}
+//!                                                  <- an empty line closes the epoch
+//! {"id":"b","time":900,"card":"x","amount":7}
+//! output
+//! epoch  diff  id  cause       card_count_1h
+//! 0      +1    a   arrival     0
+//! 1      +1    b   arrival     0
+//! 1      -1    a   late_event  0
+//! 1      +1    a   late_event  1
+//! ```
+//!
+//! A revision is listed with the epoch whose records caused it. Rejects are listed with diff `!` and their reason. With
+//! `DELTAWATCH_BLESS=1` in the environment the output is written instead of compared.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::dataflow::{Dataflow, Setup};
+use crate::decode::{Decoder, Limits};
+use crate::epoch::Epoch;
+use crate::event::{Event, Id};
+use crate::source::{Payload, Record};
+
+use super::{Harness, Outcome, Plan};
+
+/// Runs the case in a file. The error shows the lines that differ.
+pub fn check(path: &Path, dataflow: Arc<dyn Dataflow>, setup: &Setup) -> Result<(), String> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
+    let (head, wanted) = text.split_once("output\n").ok_or_else(|| format!("{name}: has no line 'output'"))?;
+    let got = run(head, dataflow, setup).map_err(|error| format!("{name}: {error}"))?;
+    if std::env::var_os("DELTAWATCH_BLESS").is_some() {
+        return std::fs::write(path, format!("{head}output\n{got}")).map_err(|error| format!("{name}: {error}"));
+    }
+    match difference(wanted, &got) {
+        None => Ok(()),
+        Some(lines) => Err(format!("{name} (- wanted, + got; DELTAWATCH_BLESS=1 rewrites it):\n{lines}")),
+    }
+}
+
+/// The output of a case's text, comments and input, as a table.
+pub fn run(text: &str, dataflow: Arc<dyn Dataflow>, setup: &Setup) -> Result<String, String> {
+    let input = text.split_once("input\n").ok_or("has no line 'input'")?.1;
+    let mut decoder = Decoder::new(setup.schema.clone(), Limits::default()).map_err(|error| error.to_string())?;
+    let (mut plan, mut events): (Plan, Vec<Event>) = Default::default();
+    for (number, line) in input.lines().enumerate() {
+        if line.trim().is_empty() {
+            plan.push(events.drain(..));
+            continue;
+        }
+        let payload = Payload::Json(line.as_bytes().to_vec());
+        let record = Record { partition: 0, offset: number as u64, timestamp_ms: 0, arrived_ns: 0, payload };
+        events.push(decoder.decode(&record).map_err(|reject| format!("{line}: {}", reject.message))?);
+    }
+    plan.push(events);
+    let columns = dataflow.features(setup).map_err(|error| error.to_string())?.columns();
+    let outcome = Harness::new(dataflow, setup.clone()).drained().run(&plan).map_err(|error| error.to_string())?;
+    Ok(table(&outcome, &columns, setup, &plan))
+}
+
+fn table(outcome: &Outcome, columns: &[String], setup: &Setup, plan: &Plan) -> String {
+    let schema = &setup.schema;
+    let names: BTreeMap<Id, String> = plan.events().map(|event| (event.id, event.id_text(schema))).collect();
+    let planned = |epoch: Epoch| outcome.closed.partition_point(|&closed| closed < epoch);
+    let mut lines = vec![["epoch", "diff", "id", "cause"].map(str::to_owned).to_vec()];
+    lines[0].extend(columns.iter().cloned());
+    let mut held: BTreeMap<Id, &Vec<f64>> = BTreeMap::new();
+    for record in &outcome.rows {
+        let before = match &record.row {
+            Some(row) => held.insert(record.id, row),
+            None => held.remove(&record.id),
+        };
+        let bits = |row: &Vec<f64>| row.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+        if before.map(bits) == record.row.as_ref().map(bits) {
+            continue;
+        }
+        let mut line = |diff: &str, row: &Vec<f64>| {
+            let id = names.get(&record.id).cloned().unwrap_or_default();
+            let mut line = vec![planned(record.epoch).to_string(), diff.to_owned(), id, record.cause.name().to_owned()];
+            line.extend(row.iter().map(|value| if value.is_nan() { "-".to_owned() } else { value.to_string() }));
+            lines.push(line);
+        };
+        before.iter().for_each(|row| line("-1", row));
+        record.row.iter().for_each(|row| line("+1", row));
+    }
+    for reject in &outcome.rejects {
+        let id = String::from_utf8_lossy(&reject.raw).into_owned();
+        lines.push(vec!["-".to_owned(), "!".to_owned(), id, reject.reason.name().to_owned()]);
+    }
+    aligned(&lines)
+}
+
+fn aligned(lines: &[Vec<String>]) -> String {
+    let columns = lines.first().map_or(0, Vec::len);
+    let width = |at: usize| lines.iter().filter_map(|line| line.get(at)).map(String::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for line in lines {
+        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// The lines that only one of the two has, in order.
+fn difference(wanted: &str, got: &str) -> Option<String> {
+    let (wanted, got): (Vec<_>, Vec<_>) = (wanted.lines().collect(), got.lines().collect());
+    if wanted == got {
+        return None;
+    }
+    let same = wanted.iter().zip(&got).take_while(|(a, b)| a == b).count();
+    let mark = |sign: &str, lines: &[&str]| lines.iter().map(|line| format!("{sign} {line}\n")).collect::<String>();
+    Some(mark(" ", &got[..same]) + &mark("-", &wanted[same..]) + &mark("+", &got[same..]))
+}
