@@ -25,7 +25,7 @@ use crate::source::generator::GeneratorSource;
 use crate::source::kafka::{KafkaConfig, KafkaSource, Position};
 use crate::source::{FileSource, Source};
 
-use super::dataflow::find;
+use super::dataflow::{find, graph};
 use super::error::{Failure, usage};
 use super::flags::{JobFlags, KafkaFlags};
 use super::values::{In, Out};
@@ -62,6 +62,7 @@ impl JobFlags {
         let source = self.source(&setup.schema, limits, mode)?;
         let features = dataflow.features(&setup)?;
         features.plans(&setup.schema).map_err(Failure::Usage)?;
+        graph::check(dataflow.clone(), setup.clone())?;
         let columns = features.columns();
         let repair_rows_max = match (self.repair_rows, mode.pace) {
             (Some(rows), _) => rows as usize,

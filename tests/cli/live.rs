@@ -86,13 +86,15 @@ fn metrics_and_health_are_served() {
     stderr.read_line(&mut said).expect("a line");
     let address = said.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("an address");
     assert!(address.starts_with("127.0.0.1:"), "metrics are open to others by default: {said}");
-    // Acknowledged output shows a moment after it was written.
+    // Acknowledged output shows a moment after it was written, bytes after some epochs.
     let deadline = Instant::now() + Duration::from_secs(10);
     let page = loop {
         let page = get(address, "/metrics");
-        if value(&page, "deltawatch_latency_seconds_count") > 0.0 || Instant::now() > deadline {
+        let complete = value(&page, "deltawatch_latency_seconds_count") > 0.0 && page.contains("bytes_by_key{");
+        if complete || Instant::now() > deadline {
             break page;
         }
+        std::thread::sleep(Duration::from_millis(20));
     };
     assert!(value(&page, "deltawatch_events_total") > 0.0, "{page}");
     assert!(value(&page, "deltawatch_latency_seconds_count") > 0.0, "{page}");

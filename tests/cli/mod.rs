@@ -61,7 +61,8 @@ fn every_flag_has_an_environment_twin() {
         let help = done(&[command, "--help"]);
         let mut flags: Vec<(String, bool)> = Vec::new();
         for line in help.lines().map(str::trim) {
-            if line.starts_with('-') {
+            // A line that starts with a dash and a space is a value that a flag may have.
+            if line.starts_with('-') && !line.starts_with("- ") {
                 let flag = line.split_whitespace().find(|word| word.starts_with("--")).unwrap_or(line);
                 flags.push((flag.trim_end_matches(',').to_owned(), false));
             }
