@@ -43,8 +43,9 @@ fn touched(record: &Event, before: &[Event], watermark_ms: i64, plans: &[KeyPlan
         let after = |other: &&Event| (other.time, other.id) > (record.time, record.id);
         let same_key = |other: &&Event| plan.key_of(other, schema) == plan.key_of(record, schema);
         let reached = |other: &&Event| other.time - plan.window_ms_max <= record.time;
-        let rows: Vec<_> = before.iter().filter(after).filter(same_key).filter(reached).collect();
-        let (young, old): (Vec<_>, Vec<_>) = rows.iter().partition(|row: &&&Event| row.time >= watermark_ms - plan.revise_ms);
+        let rows = before.iter().filter(after).filter(same_key).filter(reached);
+        let (young, old): (Vec<&Event>, Vec<&Event>) =
+            rows.partition(|row| row.time >= watermark_ms - plan.revise_ms);
         revised.extend(young.iter().map(|row| row.id));
         beyond += usize::from(!old.is_empty());
     }
