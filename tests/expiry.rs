@@ -1,4 +1,6 @@
-//! A million keys that are seen once leave nothing behind.
+//! Keys that are seen once leave nothing behind: 200 000 always, a million with `DELTAWATCH_FULL=1`.
+//!
+//! Expiry works in slices, in proportion to what comes in: forgetting takes about two more records per key.
 
 use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
 use deltawatch::feature::{Velocity, Window};
@@ -55,24 +57,25 @@ fn figures(metrics: &Metrics) -> [u64; 6] {
 }
 
 #[test]
-fn a_million_keys_seen_once_leave_nothing() {
+fn keys_seen_once_leave_nothing() {
     let (dataflow, setup) = flows::flow("cards", SCHEMA, pack);
     let harness = Harness::new(dataflow, setup.clone()).uncaptured();
     let run = |events: &[Event]| {
         let outcome = harness.run(&Plan::of(events, Batching::Fixed(2_000))).expect("it builds");
         figures(&outcome.metrics)
     };
-    let once = payments(0, 1, 0..1_000_000, u64::MAX, &setup.schema);
+    let count = if std::env::var_os("DELTAWATCH_FULL").is_some() { 1_000_000 } else { 200_000 };
+    let once = payments(0, 1, 0..count, u64::MAX, &setup.schema);
     // The same ten cards for long after: what is retained then is theirs alone.
-    let later = payments(HOUR_MS, 100, 2_000_000..2_600_000, 10, &setup.schema);
+    let later = payments(HOUR_MS, 100, 2_000_000..2_000_000 + 3 * count, 10, &setup.schema);
     let quiet = run(&later);
     let full = run(&once);
     let after = run(&[once, later].concat());
     eprintln!("[events, keys, entries, bytes, event table, assessment table]");
-    eprintln!("full {full:?}, after {after:?}, without the million {quiet:?}");
-    assert_eq!(full[1], 1_000_000, "the million was retained");
+    eprintln!("full {full:?}, after {after:?}, without the keys {quiet:?}");
+    assert_eq!(full[1], count, "every key was retained");
     // A sweep or a slice of expiry may stand elsewhere: two percent.
     for (place, (after, quiet)) in after.into_iter().zip(quiet).enumerate() {
-        assert!(after <= quiet + quiet / 50, "figure {place}: {after} after the million, {quiet} without it");
+        assert!(after <= quiet + quiet / 50, "figure {place}: {after} after the keys, {quiet} without them");
     }
 }

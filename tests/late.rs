@@ -52,6 +52,9 @@ fn touched(
         let rows: Vec<&Event> = before.iter().filter(after).filter(same_key).filter(reached).collect();
         let (young, old): (Vec<&Event>, Vec<&Event>) =
             rows.into_iter().partition(|row: &&Event| row.time >= watermark_ms - plan.revise_ms);
+        let rows = before.iter().filter(after).filter(same_key).filter(reached);
+        let (young, old): (Vec<&Event>, Vec<&Event>) =
+            rows.partition(|row| row.time >= watermark_ms - plan.revise_ms);
         revised.extend(young.iter().map(|row| row.id));
         beyond += usize::from(!old.is_empty());
     }
