@@ -121,7 +121,7 @@ impl Collector for Collected {
             buckets.push((ms / 1_000.0, below.saturating_sub(before)));
             before = below.max(before);
         }
-        buckets.push((f64::MAX, count.saturating_sub(before)));
+        buckets.push((f64::INFINITY, count.saturating_sub(before)));
         let help = "From arrival to acknowledged output";
         encoder
             .encode_descriptor("deltawatch_latency", help, Some(&Unit::Seconds), MetricType::Histogram)?

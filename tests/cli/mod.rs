@@ -60,7 +60,7 @@ fn every_flag_has_an_environment_twin() {
     for command in ["run", "replay", "generate"] {
         let help = done(&[command, "--help"]);
         let mut flags: Vec<(String, bool)> = Vec::new();
-        for line in help.lines().map(str::trim) {
+        for line in help.lines().map(str::trim).take_while(|line| *line != "Examples:") {
             // A line that starts with a dash and a space is a value that a flag may have.
             if line.starts_with('-') && !line.starts_with("- ") {
                 let flag = line.split_whitespace().find(|word| word.starts_with("--")).unwrap_or(line);
