@@ -35,7 +35,8 @@ pub fn memory(share: f64) {
         let features = dataflow.features(&setup).expect("a shipped dataflow has features");
         kinds(name, &features, &setup.schema, &events);
     }
-    let schema = Schema::parse("payments", include_str!("../dataflows/payments.toml")).expect("a shipped schema is valid");
+    let schema =
+        Schema::parse("payments", include_str!("../dataflows/payments.toml")).expect("a shipped schema is valid");
     let schema = Arc::new(schema);
     let config = GeneratorConfig { rate_per_s: RECORDS_PER_S, ..GeneratorConfig::default() }.in_order();
     let records = Generator::new(config, schema.clone()).expect("a valid configuration");
@@ -55,7 +56,11 @@ fn kinds(name: &str, features: &FeatureSet, schema: &Schema, events: &[Event]) {
         );
         (bytes, entries) = (bytes + stats.bytes, entries + stats.entries);
     }
-    println!("{name:<9} all keys: {:.1} bytes/entry, {:.1} MB", bytes as f64 / entries.max(1) as f64, bytes as f64 / 1e6);
+    println!(
+        "{name:<9} all keys: {:.1} bytes/entry, {:.1} MB",
+        bytes as f64 / entries.max(1) as f64,
+        bytes as f64 / 1e6
+    );
 }
 
 fn filled(plan: &Arc<KeyPlan>, schema: &Schema, events: &[Event]) -> Store {
