@@ -13,17 +13,29 @@ pub struct Expiring {
     retention_ms: i64,
     slice_ms: i64,
     slices: BTreeMap<i64, Vec<Id>>,
+    /// The latest slice, which nearly every id belongs to.
+    latest: (i64, Vec<Id>),
 }
 
 impl Expiring {
     /// For ids that expire so many milliseconds of event time behind the watermark.
     pub fn new(retention_ms: i64) -> Self {
-        Expiring { retention_ms, slice_ms: (retention_ms / SLICES_PER_RETENTION).max(1), slices: BTreeMap::new() }
+        let slice_ms = (retention_ms / SLICES_PER_RETENTION).max(1);
+        Expiring { retention_ms, slice_ms, slices: BTreeMap::new(), latest: (i64::MIN, Vec::new()) }
     }
 
     /// An id with its event time. An id may be put again with another time; it then comes out twice.
     pub fn put(&mut self, id: Id, time: i64) {
-        self.slices.entry(time.div_euclid(self.slice_ms)).or_default().push(id);
+        let slice = time.div_euclid(self.slice_ms);
+        if slice > self.latest.0 {
+            self.close();
+            self.latest.0 = slice;
+        }
+        if slice == self.latest.0 {
+            self.latest.1.push(id);
+        } else {
+            self.slices.entry(slice).or_default().push(id);
+        }
     }
 
     /// Event times before this have expired.
@@ -33,9 +45,20 @@ impl Expiring {
 
     /// A slice that lies wholly before the bound, if there is one.
     pub fn take(&mut self, watermark: i64) -> Option<Vec<Id>> {
-        let bound = self.bound(watermark);
+        let (bound, slice_ms) = (self.bound(watermark), self.slice_ms);
+        let expired = |slice: i64| slice.saturating_add(1).saturating_mul(slice_ms) <= bound;
+        if !self.latest.1.is_empty() && expired(self.latest.0) {
+            self.close();
+        }
         let entry = self.slices.first_entry()?;
-        let end = entry.key().saturating_add(1).saturating_mul(self.slice_ms);
-        (end <= bound).then(|| entry.remove())
+        expired(*entry.key()).then(|| entry.remove())
+    }
+
+    /// Puts the latest slice to the others.
+    fn close(&mut self) {
+        let ids = std::mem::take(&mut self.latest.1);
+        if !ids.is_empty() {
+            self.slices.entry(self.latest.0).or_default().extend(ids);
+        }
     }
 }

@@ -84,21 +84,23 @@ impl Log {
     /// a long one it goes back from `latest`.
     #[inline]
     pub fn after_time(&self, time: i64, latest: Place, hint: usize) -> Place {
+        let long = match &self.body {
+            Body::Short(chunk) => return Place { chunk: 0, row: chunk.after_time_near(time, hint).min(latest.row) },
+            Body::Long(long) => long,
+        };
         let mut chunk = latest.chunk;
-        if let Some(long) = self.long() {
-            let firsts = &long.firsts[..=latest.chunk];
-            if firsts[chunk] > time {
-                // Gallop: most windows start near where the search begins.
-                let mut step = 1;
-                while step < chunk && firsts[chunk - step] > time {
-                    step *= 2;
-                }
-                let from = chunk.saturating_sub(step);
-                let to = chunk - step / 2;
-                chunk = (from + firsts[from..=to].partition_point(|&first| first <= time)).saturating_sub(1);
+        let firsts = &long.firsts[..=latest.chunk];
+        if firsts[chunk] > time {
+            // Gallop: most windows start near where the search begins.
+            let mut step = 1;
+            while step < chunk && firsts[chunk - step] > time {
+                step *= 2;
             }
+            let from = chunk.saturating_sub(step);
+            let to = chunk - step / 2;
+            chunk = (from + firsts[from..=to].partition_point(|&first| first <= time)).saturating_sub(1);
         }
-        let row = self.chunks()[chunk].after_time_near(time, hint);
+        let row = long.chunks[chunk].after_time(time);
         Place { chunk, row }.min(latest)
     }
 

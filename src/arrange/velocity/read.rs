@@ -5,7 +5,7 @@
 
 use super::aggregate::{Aggregate, fold};
 use super::chunk::{Chunk, MASK, ROWS_MAX, below};
-use super::log::{Log, Place};
+use super::log::{Body, Log, Place};
 use super::program::{Chain, Program, Reading, Step};
 use super::scan;
 
@@ -96,9 +96,23 @@ pub(super) fn read(program: &Program, log: &Log, place: Place, out: &mut [f64], 
 fn run(program: &Program, log: &Log, chain: &Chain, time: i64, scratch: &mut Scratch) {
     let mut sofar = Aggregate::default();
     let mut to = scratch.ends[chain.end];
+    // In a short log the counted rows are found once for all ranges.
+    let short = match (&log.body, chain.kept) {
+        (Body::Short(chunk), Some(slot)) => {
+            let values = chain.column.map_or(&[][..], |column| chunk.column(column));
+            Some((chunk.marked(program.slots[slot].bitmap, chain.bit), values))
+        }
+        _ => None,
+    };
     for &(range, result) in &chain.ranges {
         let from = scratch.starts[range];
-        add(program, log, chain, time, Span { from, to }, &mut sofar);
+        match short {
+            Some((marked, values)) if from.row < to.row => {
+                fold(&mut sofar, chain.need, marked & below(to.row) & !below(from.row), values);
+            }
+            Some(_) => {}
+            None => add(program, log, chain, time, Span { from, to }, &mut sofar),
+        }
         to = from;
         let aggregate = &mut scratch.aggregates[result];
         *aggregate = sofar;
