@@ -37,15 +37,20 @@ fn records(count: usize, schema: &Schema) -> Vec<Event> {
 }
 
 /// What a record must do to the rows that are there: the ones it revises, and the keys with touched rows too old for it.
-fn touched(record: &Event, before: &[Event], watermark_ms: i64, plans: &[KeyPlan], schema: &Schema) -> (BTreeSet<Id>, usize) {
+fn touched(
+    record: &Event,
+    before: &[Event],
+    watermark_ms: i64,
+    plans: &[KeyPlan],
+    schema: &Schema,
+) -> (BTreeSet<Id>, usize) {
     let (mut revised, mut beyond) = (BTreeSet::new(), 0);
     for plan in plans {
         let after = |other: &&Event| (other.time, other.id) > (record.time, record.id);
         let same_key = |other: &&Event| plan.key_of(other, schema) == plan.key_of(record, schema);
         let reached = |other: &&Event| other.time - plan.window_ms_max <= record.time;
         let rows = before.iter().filter(after).filter(same_key).filter(reached);
-        let (young, old): (Vec<&Event>, Vec<&Event>) =
-            rows.partition(|row| row.time >= watermark_ms - plan.revise_ms);
+        let (young, old): (Vec<&Event>, Vec<&Event>) = rows.partition(|row| row.time >= watermark_ms - plan.revise_ms);
         revised.extend(young.iter().map(|row| row.id));
         beyond += usize::from(!old.is_empty());
     }

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use crate::event::{Event, Schema, Slot};
 use crate::feature::FeatureSet;
 
-pub(crate) use context::{Leftover, Parts};
 pub use context::{Context, EventsBy, Features};
+pub(crate) use context::{Leftover, Parts};
 pub use parameters::{Parameter, Parameters};
 
 /// What a dataflow is built for: the schema it reads and the parameters it was given.
