@@ -21,6 +21,8 @@ pub struct Cost {
     pub events: usize,
     /// Rows assembled, revisions included.
     pub rows: usize,
+    /// Sum over all values' bits, to compare runs with (0 unless asked for with `DELTAWATCH_BENCH_CHECKSUM`).
+    pub checksum: u64,
     /// The engine's counters.
     pub metrics: Arc<Metrics>,
 }
@@ -44,11 +46,17 @@ pub fn run(dataflow: &'static dyn Dataflow, settings: EngineSettings, events: Ve
     let setup = setup(dataflow);
     let metrics = Arc::new(Metrics::default());
     let (count, shared) = (events.len(), metrics.clone());
-    let (cpu, rows) = timely::execute_directly(move |worker| {
-        let rows = Rc::new(RefCell::new(0));
+    let wanted = std::env::var_os("DELTAWATCH_BENCH_CHECKSUM").is_some();
+    let (cpu, (rows, checksum)) = timely::execute_directly(move |worker| {
+        let rows = Rc::new(RefCell::new((0, 0u64)));
         let counted = rows.clone();
         let features = Box::new(move |batches: Vec<Rows>| {
-            *counted.borrow_mut() += batches.iter().map(|rows| rows.transactions.len()).sum::<usize>();
+            let mut sofar = counted.borrow_mut();
+            sofar.0 += batches.iter().map(|rows| rows.transactions.len()).sum::<usize>();
+            if wanted {
+                let values = batches.iter().flat_map(|rows| &rows.values);
+                sofar.1 = values.fold(sofar.1, |sum, value| sum.wrapping_mul(31).wrapping_add(value.to_bits()));
+            }
             true
         });
         let ports = Ports {
@@ -89,5 +97,5 @@ pub fn run(dataflow: &'static dyn Dataflow, settings: EngineSettings, events: Ve
         let rows = *rows.borrow();
         (cpu, rows)
     });
-    Cost { cpu, events: count, rows, metrics }
+    Cost { cpu, events: count, rows, checksum, metrics }
 }

@@ -6,6 +6,8 @@
 #[path = "dataflows_tmp.rs"]
 mod dataflows;
 mod drive;
+mod latency;
+mod memory;
 mod reference;
 mod workloads;
 
@@ -15,7 +17,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// A benchmark by name. `share` is the part of its input to take.
 type Bench = (&'static str, fn(share: f64));
 
-const BENCHES: [Bench; 2] = [("w1", workloads::w1), ("w2", workloads::w2)];
+const BENCHES: [Bench; 4] =
+    [("w1", workloads::w1), ("w2", workloads::w2), ("latency", latency::latency), ("memory", memory::memory)];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();

@@ -1,6 +1,8 @@
 //! Hand-written single-threaded loops for W1 and W2: the same numbers, in-order input only, no engine around them.
+//!
+//! Plain, but not slow: a fast hash, per key one buffer of narrow entries that drops what no window reaches any more.
 
-use std::collections::{HashMap, VecDeque};
+use hashbrown::HashMap;
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -14,14 +16,45 @@ pub struct Payment {
     pub fraud: bool,
 }
 
+/// Event time and a number.
+type Entry = (i64, i64);
+
+/// Running sums of nested windows over one buffer.
 #[derive(Default)]
 struct Past {
-    /// Event time, cents, fraud.
-    entries: Vec<(i64, i64, bool)>,
-    starts: [usize; 3],
-    ends: [usize; 3],
+    entries: Vec<Entry>,
+    starts: [u32; 3],
+    ends: [u32; 3],
     counts: [i64; 3],
     sums: [i64; 3],
+}
+
+impl Past {
+    /// Moves a window to `(from, to]`.
+    fn slide(&mut self, window: usize, from: i64, to: i64) {
+        let (mut start, mut end) = (self.starts[window] as usize, self.ends[window] as usize);
+        while end < self.entries.len() && self.entries[end].0 <= to {
+            self.counts[window] += 1;
+            self.sums[window] += self.entries[end].1;
+            end += 1;
+        }
+        while start < end && self.entries[start].0 <= from {
+            self.counts[window] -= 1;
+            self.sums[window] -= self.entries[start].1;
+            start += 1;
+        }
+        (self.starts[window], self.ends[window]) = (start as u32, end as u32);
+    }
+
+    /// Drops what is behind the longest window, once that is half of the buffer.
+    fn trim(&mut self) {
+        let dead = self.starts[2] as usize;
+        if self.entries.len() == self.entries.capacity() && dead * 2 >= self.entries.len() {
+            self.entries.drain(..dead);
+            self.starts = self.starts.map(|row| row - dead as u32);
+            self.ends = self.ends.map(|row| row - dead as u32);
+        }
+    }
 }
 
 /// W1: twelve numbers per transaction. Returns a checksum.
@@ -30,33 +63,18 @@ pub fn w1(payments: &[Payment]) -> f64 {
     let mut check = 0.0;
     for payment in payments {
         let past = customers.entry(payment.customer).or_default();
-        past.entries.push((payment.time, payment.cents, payment.fraud));
+        past.trim();
+        past.entries.push((payment.time, payment.cents));
         for (window, days) in [1, 7, 30].into_iter().enumerate() {
-            past.counts[window] += 1;
-            past.sums[window] += payment.cents;
-            while past.entries[past.starts[window]].0 <= payment.time - days * DAY_MS {
-                past.counts[window] -= 1;
-                past.sums[window] -= past.entries[past.starts[window]].1;
-                past.starts[window] += 1;
-            }
+            past.slide(window, payment.time - days * DAY_MS, payment.time);
             check += past.counts[window] as f64 + past.sums[window] as f64 / (past.counts[window] as f64 * 100.0);
         }
         let past = terminals.entry(payment.terminal).or_default();
-        past.entries.push((payment.time, payment.cents, payment.fraud));
+        past.trim();
+        past.entries.push((payment.time, i64::from(payment.fraud)));
         let known = payment.time - 7 * DAY_MS;
         for (window, days) in [1, 7, 30].into_iter().enumerate() {
-            while past.entries[past.ends[window]].0 <= known {
-                past.counts[window] += 1;
-                past.sums[window] += i64::from(past.entries[past.ends[window]].2);
-                past.ends[window] += 1;
-            }
-            while past.starts[window] < past.ends[window]
-                && past.entries[past.starts[window]].0 <= known - days * DAY_MS
-            {
-                past.counts[window] -= 1;
-                past.sums[window] -= i64::from(past.entries[past.starts[window]].2);
-                past.starts[window] += 1;
-            }
+            past.slide(window, known - days * DAY_MS, known);
             let count = past.counts[window] as f64;
             check += count + if count > 0.0 { past.sums[window] as f64 / count } else { 0.0 };
         }
@@ -64,56 +82,39 @@ pub fn w1(payments: &[Payment]) -> f64 {
     check
 }
 
+const WINDOWS_MS: [i64; 4] = [DAY_MS / 24, DAY_MS, 7 * DAY_MS, 30 * DAY_MS];
+
+/// The entries of a key; every window is read from the newest entry back.
 #[derive(Default)]
 struct Profile {
-    entries: Vec<(i64, i64)>,
-    starts: [usize; 4],
-    counts: [i64; 4],
-    sums: [i64; 4],
-    squares: [i128; 4],
-    smallest: [VecDeque<usize>; 4],
-    largest: [VecDeque<usize>; 4],
+    entries: Vec<Entry>,
 }
-
-const WINDOWS_MS: [i64; 4] = [DAY_MS / 24, DAY_MS, 7 * DAY_MS, 30 * DAY_MS];
 
 impl Profile {
     fn add(&mut self, time: i64, cents: i64) -> f64 {
-        let now = self.entries.len();
+        if self.entries.len() == self.entries.capacity() {
+            let dead = self.entries.partition_point(|entry| entry.0 <= time - WINDOWS_MS[3]);
+            if dead * 2 >= self.entries.len() {
+                self.entries.drain(..dead);
+            }
+        }
         self.entries.push((time, cents));
-        let mut check = 0.0;
-        for (window, length) in WINDOWS_MS.into_iter().enumerate() {
-            self.counts[window] += 1;
-            self.sums[window] += cents;
-            self.squares[window] += i128::from(cents) * i128::from(cents);
-            let (smallest, largest) = (&mut self.smallest[window], &mut self.largest[window]);
-            while smallest.back().is_some_and(|&at| self.entries[at].1 >= cents) {
-                smallest.pop_back();
+        let mut rest = self.entries.iter().rev().peekable();
+        let (mut count, mut sum, mut squares) = (0i64, 0i64, 0i128);
+        let (mut smallest, mut largest, mut check) = (i64::MAX, i64::MIN, 0.0);
+        for length in WINDOWS_MS {
+            let mut part = 0u64;
+            while let Some(&(_, cents)) = rest.next_if(|entry| entry.0 > time - length) {
+                count += 1;
+                sum += cents;
+                part += cents.unsigned_abs().pow(2);
+                (smallest, largest) = (smallest.min(cents), largest.max(cents));
             }
-            smallest.push_back(now);
-            while largest.back().is_some_and(|&at| self.entries[at].1 <= cents) {
-                largest.pop_back();
-            }
-            largest.push_back(now);
-            while self.entries[self.starts[window]].0 <= time - length {
-                let start = self.starts[window];
-                let old = self.entries[start].1;
-                self.counts[window] -= 1;
-                self.sums[window] -= old;
-                self.squares[window] -= i128::from(old) * i128::from(old);
-                if smallest.front() == Some(&start) {
-                    smallest.pop_front();
-                }
-                if largest.front() == Some(&start) {
-                    largest.pop_front();
-                }
-                self.starts[window] += 1;
-            }
-            let (count, sum) = (self.counts[window], self.sums[window]);
-            let spread = i128::from(count) * self.squares[window] - i128::from(sum) * i128::from(sum);
-            let of = |at: Option<&usize>| at.map_or(0.0, |&at| self.entries[at].1 as f64 / 100.0);
+            squares += i128::from(part);
+            let spread = i128::from(count) * squares - i128::from(sum) * i128::from(sum);
             check += count as f64 + sum as f64 / 100.0 + sum as f64 / (count as f64 * 100.0);
-            check += (spread as f64).sqrt() / (count as f64 * 100.0) + of(smallest.front()) + of(largest.front());
+            check += (spread as f64).sqrt() / (count as f64 * 100.0);
+            check += smallest as f64 / 100.0 + largest as f64 / 100.0;
         }
         check
     }

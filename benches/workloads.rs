@@ -13,11 +13,15 @@ use deltawatch::source::{FileSource, Ready, Source, StartOffsets};
 use crate::drive::{Cost, run, setup};
 use crate::reference::{self, Payment};
 
-/// Events per epoch: what a busy engine forms by itself.
+/// Events per epoch: what a busy engine forms by itself. `DELTAWATCH_BENCH_BATCH` sets another number.
 const BATCH: usize = 128;
 
+fn batch() -> usize {
+    std::env::var("DELTAWATCH_BENCH_BATCH").ok().and_then(|text| text.parse().ok()).unwrap_or(BATCH)
+}
+
 /// The handbook transactions, decoded by a dataflow's schema; `None`, with a word, if the data are not there.
-fn transactions(schema: &Arc<Schema>, share: f64) -> Option<Vec<Event>> {
+pub fn transactions(schema: &Arc<Schema>, share: f64) -> Option<Vec<Event>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/handbook/transactions.csv.gz");
     if !path.exists() {
         println!("SKIPPED: the handbook transactions are not at ../shared/data/handbook");
@@ -75,6 +79,9 @@ fn payments(events: &[Event], schema: &Schema, customer: &str, terminal: &str, a
 fn report(name: &str, cost: &Cost, reference_us: f64, target_us: f64) {
     let (us, rows) = (cost.us_per_event(), cost.rows);
     println!("{name:<28} {us:>7.3} us/tx   own loop {reference_us:>6.3}   target {target_us:.2}   {rows} rows");
+    if cost.checksum != 0 {
+        println!("    checksum {:016x}", cost.checksum);
+    }
     if std::env::var_os("DELTAWATCH_BENCH_METRICS").is_some() {
         for (name, _, _, value) in cost.metrics.all().into_iter().filter(|metric| metric.3 > 0) {
             println!("    {name} {value}");
@@ -98,9 +105,9 @@ fn workload(
     let reference_us = start.elapsed().as_secs_f64() * 1e6 / input.len() as f64;
     let settings = || EngineSettings { repair_rows_max: 4096, ..EngineSettings::default() };
     let late = five_percent_late(&events);
-    let in_order = run(dataflow, settings(), events, BATCH);
+    let in_order = run(dataflow, settings(), events, batch());
     report(name, &in_order, reference_us, target_us);
-    let late = run(dataflow, settings(), late, BATCH);
+    let late = run(dataflow, settings(), late, batch());
     report(&format!("{name}, 5 % late"), &late, reference_us, 1.3 * in_order.us_per_event());
 }
 

@@ -121,9 +121,11 @@ pub fn build(
             ports,
             probe: probe.clone(),
         });
-        dataflow.build(&mut context)?;
+        let built = dataflow.build(&mut context);
         let Leftover { again, beyond } = context.finish();
+        // Also when the dataflow could not be built: timely panics over a feedback that is left open.
         again.connect_loop(touched);
+        built?;
         if let Some(port) = side_output {
             deliver(rejected.concat(too_late).concat(beyond), "Rejects", port).probe_with(&probe);
         }

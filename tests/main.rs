@@ -1,6 +1,7 @@
 //! The one test binary; a module per area.
 
 mod cases;
+mod cli;
 mod cluster;
 mod decode;
 mod expiry;

@@ -293,10 +293,10 @@ fn a_hot_key_equals_direct_computation() {
             let mut shops: Vec<u64> = all[start..=at].iter().map(|&(.., shop)| shop).collect();
             shops.sort();
             shops.dedup();
-            let extreme = |value: Option<i64>| value.map_or(f64::NAN, |value| value as f64);
+            let extreme = |value: Option<i64>| value.map_or(f64::NAN, |value| value as f64 / 100.0);
             let want = [
                 (0, (at - start) as f64),
-                (3, amounts().sum::<i64>() as f64),
+                (3, amounts().sum::<i64>() as f64 / 100.0),
                 (9, extreme(amounts().min())),
                 (12, extreme(amounts().max())),
                 (15, shops.len() as f64),
@@ -389,7 +389,7 @@ fn all_time_survives_expiry_and_begins_anew_after_silence() {
             let entry = Entry { amounts: &[-7], ..hot_entry(&plan, at * day, number as u64) };
             store.insert_and_read(&entry, &mut out);
             let count = [1.0, 2.0, 3.0, 4.0, 1.0, 2.0][number];
-            assert_eq!(out, [count, count * -7.0, -7.0], "day {at}");
+            assert_eq!(out, [count, count * -7.0 / 100.0, -7.0 / 100.0], "day {at}");
             while expiring && store.expire(at * day, 3) > 0 {}
         }
         if expiring {

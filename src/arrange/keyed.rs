@@ -130,6 +130,9 @@ const LAST: Id = Id { hi: u64::MAX, lo: u64::MAX };
 /// Gauges cost a walk over the stores' shards, so they are not set in every epoch.
 const EPOCHS_PER_REPORT: u32 = 256;
 
+/// Rows whose keys are looked up ahead: few enough that what they touch stays in the first-level cache.
+const ROWS_AHEAD: usize = 16;
+
 /// Expiry visits at least this many keys per epoch and kind, so that an idle engine goes on expiring.
 const EXPIRE_KEYS_MIN: usize = 16;
 
@@ -186,11 +189,15 @@ impl Keys {
             rows.sort_by_key(place);
         }
         let only_adds = rows.iter().all(|(row, _)| matches!(Request::read(row).ask, Ask::Insert | Ask::Read));
-        let mut replies = Replies::new(plan, self.here, self.peers, key_plan.features.len());
+        let mut replies = Replies::new(plan, self.here, self.peers, key_plan.features.len(), rows.len());
         let mut read_later = Vec::new();
         let mut marks = Vec::new();
         let amounts = key_plan.amounts.len();
-        for &(row, from) in &rows {
+        for (index, &(row, from)) in rows.iter().enumerate() {
+            if index % ROWS_AHEAD == 0 {
+                let next = &rows[index..rows.len().min(index + ROWS_AHEAD)];
+                store.look_ahead(next.iter().map(|(row, _)| Request::read(row).key));
+            }
             let request = Request::read(row);
             let Request { key, time, id, .. } = request;
             match request.ask {
@@ -325,6 +332,9 @@ impl Keys {
         self.metrics.retained_entries.set_own(stats.iter().map(|s| s.entries as u64).sum());
         self.metrics.retained_keys.set_own(stats.iter().map(|s| s.keys as u64).sum());
         self.metrics.retained_bytes.set_own(stats.iter().map(|s| s.bytes as u64).sum());
+        for ((plan, _), stats) in self.stores.iter().zip(&stats) {
+            self.metrics.retained_bytes_by_key.set_own(&plan.name, stats.bytes as u64);
+        }
     }
 }
 
@@ -342,8 +352,10 @@ struct Replies {
 }
 
 impl Replies {
-    fn new(plan: u16, here: u32, peers: usize, features: usize) -> Self {
-        let block = |to| Block { to: to as u32, from: here, plan, words: Vec::new() };
+    /// Room for about so many rows.
+    fn new(plan: u16, here: u32, peers: usize, features: usize, rows: usize) -> Self {
+        let words = || Vec::with_capacity(rows.div_ceil(peers) * (1 + features));
+        let block = |to| Block { to: to as u32, from: here, plan, words: words() };
         Replies { blocks: (0..peers).map(block).collect(), features }
     }
 

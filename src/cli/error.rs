@@ -63,6 +63,10 @@ impl From<JobError> for Failure {
             JobError::Sink(error) => error.into(),
             JobError::Build(error) => error.into(),
             JobError::Schema(error) => error.into(),
+            // What a panicked worker leaves behind says nothing; the panic has been reported.
+            JobError::Cluster(reason) if reason.contains("Any") => {
+                Failure::Failed("a worker panicked, see above; please report it with the command and the input".into())
+            }
             other => Failure::Failed(other.to_string()),
         }
     }

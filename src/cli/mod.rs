@@ -21,6 +21,7 @@ mod replay;
 mod run;
 mod values;
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -63,6 +64,12 @@ enum Command {
 /// threads of the models' library through the environment.
 pub fn main(dataflows: &[Arc<dyn Dataflow>]) -> ExitCode {
     pin_threads();
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        // Whoever read standard error may have gone.
+        let name = thread.name().unwrap_or("without a name");
+        let _ = writeln!(std::io::stderr(), "deltawatch has a bug: thread {name}: {panic}");
+    }));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return complain(&error),

@@ -25,7 +25,7 @@ use crate::source::generator::GeneratorSource;
 use crate::source::kafka::{KafkaConfig, KafkaSource, Position};
 use crate::source::{FileSource, Source};
 
-use super::dataflow::find;
+use super::dataflow::{find, graph};
 use super::error::{Failure, usage};
 use super::flags::{JobFlags, KafkaFlags};
 use super::values::{In, Out};
@@ -58,23 +58,19 @@ impl JobFlags {
     ) -> Result<Job, Failure> {
         let dataflow = find(dataflows, &self.dataflow)?;
         let setup = setup(&*dataflow, self.schema.as_deref(), &self.set)?;
-        let features = dataflow.features(&setup)?;
-        features.plans(&setup.schema).map_err(Failure::Usage)?;
-        let columns = features.columns();
-        let mut settings = EngineSettings {
-            late_ms: self.horizon,
-            label_ms: self.label_horizon,
-            scorer: self.scorer(&*dataflow, &columns)?,
-            ..EngineSettings::default()
-        };
-        if mode.pace == Pace::Bounded {
-            settings.repair_rows_max = REPLAY_REPAIR_ROWS;
-        }
-        if let Some(rows) = self.repair_rows {
-            settings.repair_rows_max = rows as usize;
-        }
         let limits = Limits::default();
         let source = self.source(&setup.schema, limits, mode)?;
+        let features = dataflow.features(&setup)?;
+        features.plans(&setup.schema).map_err(Failure::Usage)?;
+        graph::check(dataflow.clone(), setup.clone())?;
+        let columns = features.columns();
+        let repair_rows_max = match (self.repair_rows, mode.pace) {
+            (Some(rows), _) => rows as usize,
+            (None, Pace::Bounded) => REPLAY_REPAIR_ROWS,
+            (None, Pace::Live) => EngineSettings::default().repair_rows_max,
+        };
+        let scorer = self.scorer(&*dataflow, &columns)?;
+        let settings = EngineSettings { late_ms: self.horizon, label_ms: self.label_horizon, repair_rows_max, scorer };
         let outputs = self.outputs(&setup.schema, columns, mode, metrics)?;
         Ok(Job {
             dataflow,
@@ -222,7 +218,7 @@ fn acknowledged(metrics: &Arc<Metrics>) -> OnAcknowledged {
     let metrics = metrics.clone();
     Box::new(move |arrived_ns| {
         metrics.acknowledged.add(1);
-        // Records of collections have no single cause.
+        // Revisions and collections have no single cause.
         if arrived_ns > 0 {
             metrics.latency.record_ns(now_ns().saturating_sub(arrived_ns));
         }

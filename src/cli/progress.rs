@@ -82,7 +82,7 @@ fn line(metrics: &Metrics, rate: f64) -> String {
     )
 }
 
-/// The closing summary. Latencies are from arrival to acknowledged output, over all output records.
+/// The closing summary. Latencies are from arrival to the acknowledged first assessment.
 fn summary(metrics: &Metrics, elapsed: Duration) -> serde_json::Value {
     let ms = |share| metrics.latency.quantile_ns(share) as f64 / 1e6;
     let events = metrics.events.get();

@@ -1,5 +1,6 @@
 //! Counters and gauges, shared by the workers of a process and read by the summary, the health page and Prometheus.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
@@ -83,6 +84,30 @@ impl Rejects {
     }
 }
 
+/// Bytes by key kind, a sum over the workers of the process.
+#[derive(Debug, Default)]
+pub struct ByKey(Mutex<BTreeMap<(String, usize), u64>>);
+
+impl ByKey {
+    /// Sets this worker's share of a key kind.
+    pub fn set_own(&self, key: &str, value: u64) {
+        let mut shares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match shares.get_mut(&(key.to_owned(), SHARE.get())) {
+            Some(share) => *share = value,
+            None => drop(shares.insert((key.to_owned(), SHARE.get()), value)),
+        }
+    }
+
+    /// Every key kind with its sum.
+    pub fn get(&self) -> BTreeMap<String, u64> {
+        let mut sums = BTreeMap::new();
+        for ((key, _), share) in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            *sums.entry(key.clone()).or_insert(0) += share;
+        }
+        sums
+    }
+}
+
 /// The longest time that is told from longer ones, nanoseconds: an hour.
 const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 
@@ -134,6 +159,8 @@ macro_rules! metrics {
             $($(#[doc = $doc])+ pub $name: $kind,)+
             /// Records refused, by reason.
             pub rejects: Rejects,
+            /// Bytes of entries and keys, by key kind.
+            pub retained_bytes_by_key: ByKey,
             /// From arrival to acknowledged output.
             pub latency: Latency,
         }

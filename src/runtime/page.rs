@@ -107,6 +107,11 @@ impl Collector for Collected {
         for (reason, count) in self.0.rejects.by_reason() {
             ConstCounter::new(count).encode(rejects.encode_family(&[("reason", reason)])?)?;
         }
+        let help = "Bytes of entries and keys, by key kind";
+        let mut bytes = encoder.encode_descriptor("deltawatch_retained_bytes_by_key", help, None, MetricType::Gauge)?;
+        for (key, count) in self.0.retained_bytes_by_key.get() {
+            ConstGauge::new(count as i64).encode(bytes.encode_family(&[("key", key)])?)?;
+        }
         let bounds_ns = LATENCY_BUCKETS_MS.map(|ms| (ms * 1e6) as u64);
         let (count, mean_ns, below) = self.0.latency.buckets(&bounds_ns);
         // The encoder wants the records of each bucket alone and adds them up itself.

@@ -23,7 +23,8 @@ pub struct OutputRecord {
     pub payload: Option<Vec<u8>>,
     /// Headers where the sink has them: epoch, diff, cause.
     pub headers: Headers,
-    /// When the input that caused it was taken in, nanoseconds on the process's monotonic clock.
+    /// When the input that caused it was taken in, nanoseconds on the process's monotonic clock; 0 if there is no single
+    /// one (revisions, collections).
     pub arrived_ns: u64,
 }
 

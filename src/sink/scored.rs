@@ -32,7 +32,9 @@ impl ScoredEncoder {
         let id = diff.event.id_text(&self.schema);
         let headers = Headers { epoch: diff.epoch, diff: diff.diff, cause: diff.cause.name() };
         let payload = diff.assessment.as_ref().map(|assessment| self.json(&id, diff, assessment));
-        OutputRecord { key: id.into_bytes(), payload, headers, arrived_ns: diff.arrived_ns }
+        // A revision has other causes than the arrival of its transaction.
+        let arrived_ns = if diff.revision == 0 { diff.arrived_ns } else { 0 };
+        OutputRecord { key: id.into_bytes(), payload, headers, arrived_ns }
     }
 
     fn json(&self, id: &str, diff: &ScoredDiff, assessment: &Assessment) -> Vec<u8> {

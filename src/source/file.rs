@@ -4,7 +4,7 @@
 //! cover the same time stay roughly abreast. An offset is the number of the record in its file, blank lines and the CSV
 //! header not counted; starting at an offset reads over the records before it.
 
-use std::thread;
+use std::thread::{self, Thread};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
@@ -57,9 +57,11 @@ impl Source for FileSource {
         let partitions = parts.iter().map(|(partition, _)| *partition).collect();
         let live = self.inputs.iter().any(Input::is_stdin);
         let (sender, receiver) = bounded(CHANNEL_BATCHES_MAX);
+        // The caller is the worker that will poll.
+        let poller = thread::current();
         thread::Builder::new()
             .name(format!("file-source-{worker}"))
-            .spawn(move || read(parts, &sender))
+            .spawn(move || read(parts, &sender, &poller))
             .map_err(|error| SourceError::External(format!("cannot start a thread to read files: {error}")))?;
         Ok(Box::new(FileReader { receiver, partitions, live, batch: Vec::new().into_iter(), end: None }))
     }
@@ -127,7 +129,9 @@ impl Reader for FileReader {
 }
 
 /// Reads all parts to their ends, a batch of each in turn. Ends early when the reader has been dropped.
-fn read(mut parts: Vec<(Partition, Lines)>, sender: &Sender<Message>) {
+///
+/// The poller sleeps when it has nothing to do: every message wakes it.
+fn read(mut parts: Vec<(Partition, Lines)>, sender: &Sender<Message>, poller: &Thread) {
     let mut failed = None;
     while !parts.is_empty() && failed.is_none() {
         let mut gone = false;
@@ -138,6 +142,7 @@ fn read(mut parts: Vec<(Partition, Lines)>, sender: &Sender<Message>) {
             let mut batch = Vec::new();
             let ended = fill(*partition, lines, &mut batch);
             gone = !batch.is_empty() && sender.send(Message::Batch(batch)).is_err();
+            poller.unpark();
             ended.unwrap_or_else(|message| {
                 failed = Some(message);
                 true
@@ -149,6 +154,7 @@ fn read(mut parts: Vec<(Partition, Lines)>, sender: &Sender<Message>) {
     }
     // A reader that was dropped needs no end.
     let _ = sender.send(Message::End(failed.map_or(Ok(()), Err)));
+    poller.unpark();
 }
 
 /// Reads a batch: what one buffer holds. Whether there may be more.

@@ -64,38 +64,62 @@ pub(super) enum Need {
     All,
 }
 
-/// Adds the entries whose bit is set. `values` is as long as `masks`, or empty where counts are all that is needed.
+/// Values below this in size can be squared and 128 of the squares added up within 64 bits.
+const SMALL: i64 = 1 << 27;
+
+/// Adds the entries at the rows of `marked`. `values` is the whole column, or empty where counts are all that is needed.
 #[inline]
-pub(super) fn fold(into: &mut Aggregate, need: Need, masks: &[u64], values: &[u64], bit: u8) {
-    match need {
-        Need::Count => into.count += masks.iter().map(|mask| (mask >> bit & 1) as i64).sum::<i64>(),
-        Need::Sum => {
-            let (mut count, mut sum) = (0u64, 0u64);
-            for (mask, &value) in masks.iter().zip(values) {
-                let on = mask >> bit & 1;
-                count += on;
-                sum = sum.wrapping_add(value & on.wrapping_neg());
-            }
-            into.count += count as i64;
-            into.sum = into.sum.wrapping_add(sum as i64);
-        }
-        Need::Squares => {
-            for (mask, &value) in masks.iter().zip(values) {
-                let on = mask >> bit & 1;
-                let value = (value & on.wrapping_neg()) as i64;
-                into.count += on as i64;
-                into.sum = into.sum.wrapping_add(value);
-                into.squares = into.squares.wrapping_add(i128::from(value) * i128::from(value));
-            }
-        }
-        Need::All => {
-            for (mask, &value) in masks.iter().zip(values) {
-                if mask >> bit & 1 == 1 {
-                    into.add(value as i64);
-                }
-            }
-        }
+pub(super) fn fold(into: &mut Aggregate, need: Need, marked: u128, values: &[u64]) {
+    let count = ones(marked);
+    into.count += count as i64;
+    if need == Need::Count || count == 0 {
+        return;
     }
+    let from = marked.trailing_zeros() as usize;
+    let to = 128 - marked.leading_zeros() as usize;
+    if to - from == count {
+        fold_all(into, need, &values[from..to]);
+    } else {
+        let mut left = marked;
+        while left != 0 {
+            into.add(values[left.trailing_zeros() as usize] as i64);
+            left &= left - 1;
+        }
+        into.count -= count as i64;
+    }
+}
+
+/// Bits that are set; most often all are in the low half.
+#[inline]
+fn ones(rows: u128) -> usize {
+    let high = (rows >> 64) as u64;
+    (rows as u64).count_ones() as usize + if high == 0 { 0 } else { high.count_ones() as usize }
+}
+
+/// Adds values without counting them. At most 128.
+#[inline]
+fn fold_all(into: &mut Aggregate, need: Need, values: &[u64]) {
+    let (mut sum, mut squares, mut min, mut max) = (0i64, 0i64, i64::MAX, i64::MIN);
+    if need == Need::Sum {
+        into.sum = values.iter().fold(into.sum, |sum, &value| sum.wrapping_add(value as i64));
+        return;
+    }
+    for &value in values {
+        let value = value as i64;
+        sum = sum.wrapping_add(value);
+        squares = squares.wrapping_add(value.wrapping_mul(value));
+        min = min.min(value);
+        max = max.max(value);
+    }
+    into.sum = into.sum.wrapping_add(sum);
+    (into.min, into.max) = (into.min.min(min), into.max.max(max));
+    let squares = if -SMALL < min && max < SMALL {
+        i128::from(squares)
+    } else {
+        let square = |value: &u64| i128::from(*value as i64) * i128::from(*value as i64);
+        values.iter().fold(0, |sum: i128, value| sum.wrapping_add(square(value)))
+    };
+    into.squares = into.squares.wrapping_add(squares);
 }
 
 /// What is kept per key of the entries that have expired, per (bit, column) that an all-time feature reads.

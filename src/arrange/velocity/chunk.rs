@@ -1,12 +1,23 @@
-//! A run of at most [`ROWS_MAX`] entries of one key, column beside column in one allocation.
+//! A run of entries of one key, column beside column in one allocation.
 //!
-//! Column `c` stands at `words[c * capacity ..][.. rows]`. The capacity doubles up to [`ROWS_MAX`], so that a key with
-//! one entry holds one row.
+//! ```text
+//!  words: │ hints │ one bitmap per condition │ times │ ids high │ ids low │ masks │ column │ ... │
+//!           └ from [`HEADED_MIN`] rows on ──┘ └ `capacity` words each, `rows` of them in use ──┘
+//! ```
+//!
+//! The capacity doubles, so that a key with one entry holds one row and nothing else. Bitmaps say once more which rows
+//! have a condition's bit in their mask, so that counting reads one word and not a column. Hints are rows where a search
+//! begins (see [`Chunk::after_time_near`]): any value gives the same result.
 
 use crate::event::Id;
 
-/// Rows of a full chunk: a chunk's marks fit one word.
+/// Rows of a full chunk of a long log: a chunk's marks fit one word.
 pub(super) const ROWS_MAX: usize = 64;
+/// Rows of a full chunk that is a log of its own: its bitmaps fit an `u128`, and reading it whole costs less than the
+/// directories of a long log.
+pub(super) const SHORT_ROWS_MAX: usize = 128;
+/// Capacity from which a chunk has hints and bitmaps.
+const HEADED_MIN: usize = 16;
 /// Column of event times.
 pub(super) const TIME: usize = 0;
 /// Column of the high half of ids.
@@ -19,17 +30,41 @@ pub(super) const MASK: usize = 3;
 pub(super) const FIXED: usize = 4;
 /// The bit of a mask that says that the entry is scored.
 pub(super) const SCORED: u64 = 1 << 63;
+/// Rows that a search looks at one by one from its hint before it searches the whole column.
+const NEAR_ROWS: usize = 8;
+
+/// What a chunk of a log holds.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shape {
+    pub columns: usize,
+    /// Words of hints, eight hints each.
+    pub hints: usize,
+    /// Bits of masks that have a bitmap.
+    pub bits: Vec<u8>,
+}
+
+impl Shape {
+    fn head(&self, capacity: usize) -> usize {
+        if capacity < HEADED_MIN { 0 } else { self.hints + self.bits.len() * capacity.div_ceil(64) }
+    }
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Chunk {
     words: Box<[u64]>,
-    rows: u32,
-    capacity: u32,
+    rows: u16,
+    capacity: u16,
+    /// Words before the columns, and those of them that are hints.
+    head: u16,
+    hints: u16,
 }
 
 impl Chunk {
-    pub fn with_capacity(columns: usize, capacity: usize) -> Self {
-        Chunk { words: vec![0; columns * capacity].into_boxed_slice(), rows: 0, capacity: capacity as u32 }
+    pub fn with_capacity(shape: &Shape, capacity: usize) -> Self {
+        let head = shape.head(capacity);
+        let words = vec![0; head + shape.columns * capacity].into_boxed_slice();
+        let hints = if head > 0 { shape.hints as u16 } else { 0 };
+        Chunk { words, rows: 0, capacity: capacity as u16, head: head as u16, hints }
     }
 
     #[inline]
@@ -47,21 +82,75 @@ impl Chunk {
     }
 
     #[inline]
+    fn at(&self, column: usize, row: usize) -> usize {
+        self.head as usize + column * self.capacity as usize + row
+    }
+
+    #[inline]
     pub fn column(&self, column: usize) -> &[u64] {
-        let from = column * self.capacity as usize;
+        let from = self.at(column, 0);
         &self.words[from..from + self.rows as usize]
     }
 
     #[inline]
     pub fn get(&self, column: usize, row: usize) -> u64 {
         debug_assert!(row < self.len());
-        self.words[column * self.capacity as usize + row]
+        self.words[self.at(column, row)]
+    }
+
+    /// Sets a cell of any column but the masks'.
+    #[inline]
+    pub fn set(&mut self, column: usize, row: usize, word: u64) {
+        debug_assert!(row < self.len() && column != MASK);
+        let at = self.at(column, row);
+        self.words[at] = word;
+    }
+
+    /// Sets a mask; whether the entry is scored stays.
+    pub fn relabel(&mut self, shape: &Shape, row: usize, mask: u64) {
+        let at = self.at(MASK, row);
+        self.words[at] = mask | self.words[at] & SCORED;
+        for (index, bit) in shape.bits.iter().enumerate() {
+            let rows = self.bitmap(index) & !(1 << row) | u128::from(mask >> bit & 1) << row;
+            self.set_bitmap(index, rows);
+        }
+    }
+
+    /// The rows whose masks have a bit, which is number `index` of the shape's.
+    #[inline]
+    pub fn marked(&self, index: usize, bit: u8) -> u128 {
+        if self.head > 0 {
+            return self.bitmap(index);
+        }
+        let masks = self.column(MASK).iter().enumerate();
+        u128::from(masks.fold(0, |rows, (row, mask)| rows | (mask >> bit & 1) << row))
     }
 
     #[inline]
-    pub fn set(&mut self, column: usize, row: usize, word: u64) {
-        debug_assert!(row < self.len());
-        self.words[column * self.capacity as usize + row] = word;
+    fn bitmap(&self, index: usize) -> u128 {
+        if self.head == 0 {
+            return 0;
+        }
+        let first = self.hints as usize;
+        if self.capacity <= 64 {
+            u128::from(self.words[first + index])
+        } else {
+            u128::from(self.words[first + 2 * index]) | u128::from(self.words[first + 2 * index + 1]) << 64
+        }
+    }
+
+    #[inline]
+    fn set_bitmap(&mut self, index: usize, rows: u128) {
+        if self.head == 0 {
+            return;
+        }
+        let first = self.hints as usize;
+        if self.capacity <= 64 {
+            self.words[first + index] = rows as u64;
+        } else {
+            self.words[first + 2 * index] = rows as u64;
+            self.words[first + 2 * index + 1] = (rows >> 64) as u64;
+        }
     }
 
     #[inline]
@@ -85,6 +174,51 @@ impl Chunk {
         self.column(TIME).partition_point(|&other| other as i64 <= time)
     }
 
+    /// The same, looked for around hint number `hint`: windows of a key move by a few rows per entry.
+    #[inline]
+    pub fn after_time_near(&self, time: i64, hint: usize) -> usize {
+        if hint >= self.hints as usize * 8 {
+            return self.after_time(time);
+        }
+        let times = self.column(TIME);
+        let mut row = ((self.words[hint / 8] >> (hint % 8 * 8)) as u8 as usize).min(times.len());
+        for _ in 0..NEAR_ROWS {
+            if row > 0 && times[row - 1] as i64 > time {
+                row -= 1;
+            } else if row < times.len() && times[row] as i64 <= time {
+                row += 1;
+            } else {
+                return row;
+            }
+        }
+        self.after_time(time)
+    }
+
+    /// Touches the cache lines around the hints and behind the last row of each column.
+    #[inline]
+    pub fn look_ahead(&self) -> u64 {
+        let (rows, head) = (self.len(), self.head as usize);
+        let (mut seen, mut tail) = (0, head + rows);
+        while let Some(word) = self.words.get(tail) {
+            seen ^= word;
+            tail += self.capacity as usize;
+        }
+        for hint in 0..self.hints as usize * 8 {
+            let row = (self.words[hint / 8] >> (hint % 8 * 8)) as u8 as usize;
+            seen ^= self.words.get(head + row).copied().unwrap_or(0);
+        }
+        seen
+    }
+
+    /// Notes where the searches of this read have ended.
+    #[inline]
+    pub fn set_hints(&mut self, rows: impl Iterator<Item = usize>) {
+        for (hint, row) in rows.enumerate().take(self.hints as usize * 8) {
+            let (word, shift) = (&mut self.words[hint / 8], hint % 8 * 8);
+            *word = *word & !(0xff << shift) | (row as u64) << shift;
+        }
+    }
+
     /// The first row at or after a place in the order.
     #[inline]
     pub fn lower_bound(&self, time: i64, id: Id) -> usize {
@@ -97,65 +231,95 @@ impl Chunk {
 
     /// Puts a row in, shifting those after it, and growing if there is no room. Columns behind those of `row` get 0.
     #[inline]
-    pub fn insert(&mut self, columns: usize, at: usize, row: &[u64]) {
+    pub fn insert(&mut self, shape: &Shape, at: usize, row: &[u64]) {
         if self.rows == self.capacity {
-            self.resize(columns, (self.capacity() * 2).clamp(1, ROWS_MAX));
+            self.grow(shape);
         }
-        let (capacity, rows) = (self.capacity(), self.len());
-        for column in row.len()..columns {
-            let cells = &mut self.words[column * capacity..column * capacity + rows + 1];
-            cells.copy_within(at..rows, at + 1);
-            cells[at] = 0;
-        }
-        if at == rows {
-            for (column, &word) in row.iter().enumerate() {
-                self.words[column * capacity + at] = word;
-            }
-        } else {
-            for (column, &word) in row.iter().enumerate() {
-                let cells = &mut self.words[column * capacity..column * capacity + rows + 1];
+        let rows = self.len();
+        for column in 0..shape.columns {
+            let first = self.at(column, 0);
+            let cells = &mut self.words[first..first + rows + 1];
+            if at < rows {
                 cells.copy_within(at..rows, at + 1);
-                cells[at] = word;
             }
+            cells[at] = row.get(column).copied().unwrap_or(0);
         }
         self.rows += 1;
+        if self.head > 0 {
+            for (index, bit) in shape.bits.iter().enumerate() {
+                let (marked, before) = (self.bitmap(index), below(at));
+                let own = u128::from(row[MASK] >> bit & 1) << at;
+                self.set_bitmap(index, (marked & !before) << 1 | marked & before | own);
+            }
+        }
+    }
+
+    /// Doubles, and beyond a full chunk of a long log grows by half a one.
+    fn grow(&mut self, shape: &Shape) {
+        let capacity = self.capacity();
+        let more = if capacity < ROWS_MAX { capacity.max(1) } else { ROWS_MAX / 2 };
+        self.resize(shape, (capacity + more).min(SHORT_ROWS_MAX));
     }
 
     /// Takes rows out, shifting those after them.
-    pub fn remove(&mut self, columns: usize, from: usize, count: usize) {
-        let (capacity, rows) = (self.capacity(), self.len());
-        for column in 0..columns {
-            let cells = &mut self.words[column * capacity..column * capacity + rows];
-            cells.copy_within(from + count.., from);
+    pub fn remove(&mut self, shape: &Shape, from: usize, count: usize) {
+        let rows = self.len();
+        for column in 0..shape.columns {
+            let first = self.at(column, 0);
+            self.words[first..first + rows].copy_within(from + count.., from);
         }
-        self.rows -= count as u32;
+        for index in 0..shape.bits.len() {
+            let (marked, before) = (self.bitmap(index), below(from));
+            let after = marked.checked_shr(count as u32).unwrap_or(0);
+            self.set_bitmap(index, after & !before | marked & before);
+        }
+        self.rows -= count as u16;
     }
 
     /// The rows from `at` on, as a chunk of its own.
-    pub fn split_off(&mut self, columns: usize, at: usize) -> Chunk {
-        let mut tail = Chunk::with_capacity(columns, ROWS_MAX);
-        tail.rows = self.rows - at as u32;
-        for column in 0..columns {
-            let from = column * self.capacity();
-            tail.words[column * ROWS_MAX..][..self.len() - at]
-                .copy_from_slice(&self.words[from + at..from + self.len()]);
+    pub fn split_off(&mut self, shape: &Shape, at: usize) -> Chunk {
+        let mut tail = Chunk::with_capacity(shape, ROWS_MAX);
+        tail.rows = self.rows - at as u16;
+        for column in 0..shape.columns {
+            let first = tail.at(column, 0);
+            tail.words[first..first + self.len() - at].copy_from_slice(&self.column(column)[at..]);
         }
-        self.rows = at as u32;
+        for (index, &bit) in shape.bits.iter().enumerate() {
+            let marked = self.marked(index, bit);
+            tail.set_bitmap(index, marked >> at);
+            self.set_bitmap(index, marked & below(at));
+        }
+        self.rows = at as u16;
         tail
     }
 
-    /// A copy with other numbers of columns and rows; columns that are new hold zeros.
-    pub fn reshaped(&self, columns: usize, capacity: usize) -> Chunk {
-        let mut copy = Chunk::with_capacity(columns, capacity);
+    /// A copy with another shape and capacity; columns that are new hold zeros. The bits of all shapes of a store are the
+    /// same.
+    pub fn reshaped(&self, shape: &Shape, capacity: usize) -> Chunk {
+        let mut copy = Chunk::with_capacity(shape, capacity);
         copy.rows = self.rows;
-        let old = if self.capacity == 0 { 0 } else { self.words.len() / self.capacity() };
-        for column in 0..columns.min(old) {
-            copy.words[column * capacity..][..self.len()].copy_from_slice(self.column(column));
+        let old = if self.capacity == 0 { 0 } else { (self.words.len() - self.head as usize) / self.capacity() };
+        for column in 0..shape.columns.min(old) {
+            let first = copy.at(column, 0);
+            copy.words[first..first + self.len()].copy_from_slice(self.column(column));
+        }
+        if copy.head > 0 {
+            for (index, &bit) in shape.bits.iter().enumerate() {
+                copy.set_bitmap(index, self.marked(index, bit));
+            }
+            let hints = self.hints.min(copy.hints) as usize;
+            copy.words[..hints].copy_from_slice(&self.words[..hints]);
         }
         copy
     }
 
-    pub fn resize(&mut self, columns: usize, capacity: usize) {
-        *self = self.reshaped(columns, capacity);
+    pub fn resize(&mut self, shape: &Shape, capacity: usize) {
+        *self = self.reshaped(shape, capacity);
     }
+}
+
+/// All rows before `row`.
+#[inline]
+pub(super) fn below(row: usize) -> u128 {
+    if row >= 128 { u128::MAX } else { (1 << row) - 1 }
 }

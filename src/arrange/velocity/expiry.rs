@@ -7,7 +7,7 @@
 use super::{ALL_TIME_IDLE_MS, Store};
 
 /// Sweeps while the bound moves by the length of the longest window.
-const SWEEPS_PER_WINDOW: i64 = 64;
+const SWEEPS_PER_WINDOW: i64 = 16;
 
 /// Where the sweep stands.
 #[derive(Debug, Default)]
@@ -25,8 +25,8 @@ impl Store {
     /// Drops entries with a time before the bound, doing about `budget` units of work (keys looked at and entries dropped);
     /// call again to go on. Returns the work done; 0 if there is none until the bound moves on.
     ///
-    /// A long log drops whole chunks of up to 64 entries, so up to 63 entries before the bound may stay with a key that
-    /// goes on. The bound never moves back.
+    /// A long log drops whole chunks of up to 64 entries and a short one drops no less than a quarter of its entries, so up
+    /// to 63 entries before the bound may stay with a key that goes on. The bound never moves back.
     pub fn expire(&mut self, entries_before_ms: i64, budget: usize) -> usize {
         self.bound_ms = self.bound_ms.max(entries_before_ms);
         if !self.sweep.running {

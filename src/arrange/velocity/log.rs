@@ -1,13 +1,13 @@
 //! The log of one key: its entries in (time, id) order, and the base of what has expired.
 //!
-//! Up to [`ROWS_MAX`] entries are one chunk and nothing else. A longer log is a list of chunks with sums beside it
+//! Up to [`SHORT_ROWS_MAX`] entries are one chunk and nothing else. A longer log is a list of chunks with sums beside it
 //! (`long`).
 
 use crate::event::Id;
 
 use super::ALL_TIME_IDLE_MS;
 use super::aggregate::{Base, Need, fold};
-use super::chunk::{Chunk, MASK, ROWS_MAX, SCORED};
+use super::chunk::{Chunk, MASK, ROWS_MAX, SCORED, SHORT_ROWS_MAX, below};
 use super::long::Long;
 use super::program::Program;
 
@@ -80,12 +80,13 @@ impl Log {
         self.chunks().last().and_then(Chunk::last_time)
     }
 
-    /// The first place with a later time, at or before `hint`; the search goes back from there.
+    /// The first place with a later time, at or before `latest`. In a short log the search begins at hint number `hint`, in
+    /// a long one it goes back from `latest`.
     #[inline]
-    pub fn after_time(&self, time: i64, hint: Place) -> Place {
-        let mut chunk = hint.chunk;
+    pub fn after_time(&self, time: i64, latest: Place, hint: usize) -> Place {
+        let mut chunk = latest.chunk;
         if let Some(long) = self.long() {
-            let firsts = &long.firsts[..=hint.chunk];
+            let firsts = &long.firsts[..=latest.chunk];
             if firsts[chunk] > time {
                 // Gallop: most windows start near where the search begins.
                 let mut step = 1;
@@ -97,8 +98,8 @@ impl Log {
                 chunk = (from + firsts[from..=to].partition_point(|&first| first <= time)).saturating_sub(1);
             }
         }
-        let row = self.chunks()[chunk].after_time(time);
-        Place { chunk, row }.min(hint)
+        let row = self.chunks()[chunk].after_time_near(time, hint);
+        Place { chunk, row }.min(latest)
     }
 
     /// The first place at or after (time, id).
@@ -152,7 +153,7 @@ impl Log {
         match &mut self.body {
             Body::Short(chunk) => {
                 let at = if last { chunk.len() } else { chunk.lower_bound(time, id) };
-                chunk.insert(program.columns, at, row);
+                chunk.insert(&program.short, at, row);
                 (Place { chunk: 0, row: at }, last)
             }
             Body::Long(_) if last => {
@@ -164,7 +165,7 @@ impl Log {
                     Body::Long(long) => (long.append(program, time, row), true),
                     Body::Short(chunk) => {
                         let at = chunk.len();
-                        chunk.insert(program.columns, at, row);
+                        chunk.insert(&program.short, at, row);
                         (Place { chunk: 0, row: at }, true)
                     }
                 }
@@ -184,6 +185,20 @@ impl Log {
         let last = self.last_time().or(self.base.as_ref().map(|base| base.last));
         if last.is_some_and(|last| time.saturating_sub(last) > ALL_TIME_IDLE_MS.max(window_ms_max)) {
             *self = Log::new();
+        }
+    }
+
+    /// Looks at what an insertion behind the last entry and its read will look at (see [`super::Store::look_ahead`]).
+    #[inline]
+    pub fn look_ahead(&self) -> u64 {
+        self.chunks().last().map_or(0, Chunk::look_ahead)
+    }
+
+    /// Notes where the searches of a read have ended, one row per end and range.
+    #[inline]
+    pub fn set_hints(&mut self, rows: impl Iterator<Item = usize>) {
+        if let Body::Short(chunk) = &mut self.body {
+            chunk.set_hints(rows);
         }
     }
 
@@ -225,7 +240,7 @@ impl Log {
             self.drop_rows(program, expired);
         }
         let Body::Short(chunk) = &mut self.body else { return };
-        if chunk.len() == ROWS_MAX {
+        if chunk.len() == SHORT_ROWS_MAX {
             self.body = Body::Long(Box::new(Long::new(program, chunk)));
         }
     }
@@ -233,7 +248,7 @@ impl Log {
     /// Takes an entry out.
     pub fn remove(&mut self, program: &Program, place: Place) {
         match &mut self.body {
-            Body::Short(chunk) => chunk.remove(program.columns, place.row, 1),
+            Body::Short(chunk) => chunk.remove(&program.short, place.row, 1),
             Body::Long(long) => {
                 long.remove(program, place);
                 self.shorten(program);
@@ -245,7 +260,7 @@ impl Log {
     pub fn relabel(&mut self, program: &Program, place: Place, mask: u64, known_at: i64) {
         match &mut self.body {
             Body::Short(chunk) => {
-                chunk.set(MASK, place.row, mask | chunk.get(MASK, place.row) & SCORED);
+                chunk.relabel(&program.short, place.row, mask);
                 if let Some(column) = program.known {
                     chunk.set(column, place.row, known_at as u64);
                 }
@@ -254,16 +269,16 @@ impl Log {
         }
     }
 
-    /// Drops entries before the bound, at most about `budget` of them; returns how many.
+    /// Drops entries before the bound, at most about `budget` of them; returns how many. A short log drops them once they
+    /// are a quarter of it, as the rest has to move.
     pub fn expire(&mut self, program: &Program, bound_ms: i64, budget: usize) -> usize {
         match &self.body {
-            Body::Short(chunk) => {
+            Body::Short(chunk) if self.has_more_to_expire(bound_ms) => {
                 let expired = chunk.after_time(bound_ms.saturating_sub(1));
-                if expired > 0 {
-                    self.drop_rows(program, expired);
-                }
+                self.drop_rows(program, expired);
                 expired
             }
+            Body::Short(_) => 0,
             Body::Long(_) => {
                 let dropped = self.drop_chunks(program, bound_ms, budget.div_ceil(ROWS_MAX), usize::MAX);
                 match &self.body {
@@ -274,11 +289,12 @@ impl Log {
         }
     }
 
-    /// Whether there is more to expire: an entry of a short log, or a whole chunk of a long one.
+    /// Whether there is more to expire: a quarter of a short log, or a whole chunk of a long one.
+    #[inline]
     pub fn has_more_to_expire(&self, bound_ms: i64) -> bool {
         let first = &self.chunks()[0];
-        let row = if self.long().is_some() { first.len().checked_sub(1) } else { (first.len() > 0).then_some(0) };
-        row.is_some_and(|row| first.time(row) < bound_ms)
+        let rows = if self.long().is_some() { first.len() } else { first.len().div_ceil(4) };
+        rows.checked_sub(1).is_some_and(|row| first.time(row) < bound_ms)
     }
 
     fn drop_rows(&mut self, program: &Program, count: usize) {
@@ -287,10 +303,10 @@ impl Log {
             let base = self.base.get_or_insert_with(|| Box::new(Base::new(program.slots.len())));
             fold_into(base, program, chunk, count);
         }
-        chunk.remove(program.columns, 0, count);
+        chunk.remove(&program.short, 0, count);
         if chunk.len() * 4 <= chunk.capacity() {
             let capacity = chunk.len().next_power_of_two() * (chunk.len() > 0) as usize;
-            chunk.resize(program.columns, capacity);
+            chunk.resize(&program.short, capacity);
         }
     }
 
@@ -320,24 +336,22 @@ impl Log {
             && chunk.len() * 2 <= ROWS_MAX
         {
             let capacity = chunk.len().next_power_of_two() * (chunk.len() > 0) as usize;
-            self.body = Body::Short(chunk.reshaped(program.columns, capacity));
+            self.body = Body::Short(chunk.reshaped(&program.short, capacity));
         }
     }
 }
 
 /// Adds the first `count` entries of a chunk to a base.
 fn fold_into(base: &mut Base, program: &Program, chunk: &Chunk, count: usize) {
-    let masks = &chunk.column(MASK)[..count];
     for (slot, (aggregate, first, last)) in program.slots.iter().zip(&mut base.slots) {
+        let marked = chunk.marked(slot.bitmap, slot.bit) & below(count);
         match slot.column {
-            None => fold(aggregate, Need::Count, masks, &[], slot.bit),
-            Some(column) => fold(aggregate, Need::All, masks, &chunk.column(column)[..count], slot.bit),
+            None => fold(aggregate, Need::Count, marked, &[]),
+            Some(column) => fold(aggregate, Need::All, marked, chunk.column(column)),
         }
-        for (row, mask) in masks.iter().enumerate() {
-            if mask >> slot.bit & 1 == 1 {
-                *first = (*first).min(chunk.time(row));
-                *last = (*last).max(chunk.time(row));
-            }
+        if marked != 0 {
+            *first = (*first).min(chunk.time(marked.trailing_zeros() as usize));
+            *last = (*last).max(chunk.time(127 - marked.leading_zeros() as usize));
         }
     }
     if count > 0 {

@@ -10,7 +10,7 @@
 //! addition per later chunk and slot; a chunk that splits or vanishes, one pass over the directories.
 
 use super::aggregate::{Aggregate, Need, fold};
-use super::chunk::{Chunk, MASK, ROWS_MAX, SCORED};
+use super::chunk::{Chunk, ROWS_MAX};
 use super::distinct::Occurrences;
 use super::log::Place;
 use super::program::Program;
@@ -93,10 +93,10 @@ impl Long {
     /// Closes the last chunk and opens a new one.
     fn open(&mut self, program: &Program, time: i64) {
         let last = self.chunks.len();
-        let columns = program.columns_long;
         let capacity = if last == 0 { ROWS_MAX } else { ROWS_MAX / 4 };
-        self.chunks.push(Chunk::with_capacity(columns, capacity));
-        self.words += columns * capacity;
+        let chunk = Chunk::with_capacity(&program.long, capacity);
+        self.words += chunk.words();
+        self.chunks.push(chunk);
         self.firsts.push(time);
         self.sums.extend(program.slots.iter().map(|_| Sums::default()));
         self.extremes.extend((0..program.extremes).map(|_| NO_EXTREMES));
@@ -134,16 +134,17 @@ impl Long {
         let chunk = &mut self.chunks[place.chunk];
         if chunk.len() == chunk.capacity() {
             let capacity = (chunk.capacity() * 2).min(ROWS_MAX);
-            self.words += program.columns_long * (capacity - chunk.capacity());
-            chunk.resize(program.columns_long, capacity);
+            self.words -= chunk.words();
+            chunk.resize(&program.long, capacity);
+            self.words += chunk.words();
         }
-        chunk.insert(program.columns_long, place.row, row);
+        chunk.insert(&program.long, place.row, row);
         self.entries += 1;
     }
 
     pub fn remove(&mut self, program: &Program, place: Place) {
         self.unlink(program, place);
-        self.chunks[place.chunk].remove(program.columns_long, place.row, 1);
+        self.chunks[place.chunk].remove(&program.long, place.row, 1);
         self.entries -= 1;
         for pair in 0..program.pairs.len() {
             let marks = &mut self.marks[place.chunk * program.pairs.len() + pair];
@@ -163,7 +164,7 @@ impl Long {
     pub fn relabel(&mut self, program: &Program, place: Place, mask: u64, known_at: i64) {
         self.unlink(program, place);
         let chunk = &mut self.chunks[place.chunk];
-        chunk.set(MASK, place.row, mask | chunk.get(MASK, place.row) & SCORED);
+        chunk.relabel(&program.long, place.row, mask);
         if let Some(column) = program.known {
             chunk.set(column, place.row, known_at as u64);
         }
@@ -208,7 +209,7 @@ impl Long {
 
     fn split(&mut self, program: &Program, at: usize) {
         let half = ROWS_MAX / 2;
-        let tail = self.chunks[at].split_off(program.columns_long, half);
+        let tail = self.chunks[at].split_off(&program.long, half);
         self.words += tail.words();
         self.firsts.insert(at + 1, tail.time(0));
         self.chunks.insert(at + 1, tail);
@@ -239,12 +240,10 @@ impl Long {
     fn total(&self, program: &Program, chunk: usize, slot: usize) -> Aggregate {
         let (slot, chunk) = (&program.slots[slot], &self.chunks[chunk]);
         let mut total = Aggregate::default();
+        let marked = chunk.marked(slot.bitmap, slot.bit);
         match slot.column {
-            None => fold(&mut total, Need::Count, chunk.column(MASK), &[], slot.bit),
-            Some(column) if slot.extremes.is_none() => {
-                fold(&mut total, Need::Squares, chunk.column(MASK), chunk.column(column), slot.bit);
-            }
-            Some(column) => fold(&mut total, Need::All, chunk.column(MASK), chunk.column(column), slot.bit),
+            None => fold(&mut total, Need::Count, marked, &[]),
+            Some(column) => fold(&mut total, Need::All, marked, chunk.column(column)),
         }
         total
     }

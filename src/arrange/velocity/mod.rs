@@ -104,6 +104,7 @@ pub struct Store {
     bound_ms: i64,
     sweep: Sweep,
     row: Vec<u64>,
+    ahead: Vec<(Key, usize)>,
     scratch: RefCell<Scratch>,
 }
 
@@ -120,6 +121,7 @@ impl Store {
             bound_ms: i64::MIN,
             sweep: Sweep::default(),
             row: Vec::new(),
+            ahead: Vec::new(),
             scratch: RefCell::default(),
         }
     }
@@ -164,9 +166,27 @@ impl Store {
         self.heap_bytes = self.heap_bytes + log.bytes() - bytes;
         self.entries = self.entries + log.len() - entries;
         if let Some(out) = out {
-            read::read(program, log, place, out, self.scratch.get_mut());
+            let scratch = self.scratch.get_mut();
+            read::read(program, log, place, out, scratch);
+            log.set_hints(scratch.rows());
         }
         last
+    }
+
+    /// Brings into the cache what the next insertions with these keys will touch. A key's log is somewhere in memory, and
+    /// insertions wait for it one after the other; here the waits overlap. Changes nothing.
+    #[inline]
+    pub fn look_ahead(&mut self, keys: impl Iterator<Item = Key>) {
+        self.ahead.clear();
+        self.ahead.extend(keys.filter_map(|key| {
+            let bucket = shard::of_ref(&self.shards, key).find(key)?;
+            Some((key, bucket))
+        }));
+        let mut seen = 0;
+        for &(key, bucket) in &self.ahead {
+            seen ^= shard::of_ref(&self.shards, key).peek(bucket).map_or(0, log::Log::look_ahead);
+        }
+        std::hint::black_box(seen);
     }
 
     /// Takes an entry out; false if it is not there (never was, or has expired).

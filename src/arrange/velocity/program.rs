@@ -10,7 +10,7 @@
 use crate::feature::{KeyPlan, PlannedFeature, PlannedMeasure as P};
 
 use super::aggregate::Need;
-use super::chunk::FIXED;
+use super::chunk::{FIXED, Shape};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct End {
@@ -28,6 +28,8 @@ pub(super) struct Range {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slot {
     pub bit: u8,
+    /// Number of the bit's bitmap.
+    pub bitmap: usize,
     pub column: Option<usize>,
     /// Place among the slots whose extremes are kept.
     pub extremes: Option<usize>,
@@ -119,8 +121,10 @@ pub(super) struct Program {
     pub values_at: usize,
     /// Columns of a short log.
     pub columns: usize,
-    /// Columns of a long one.
-    pub columns_long: usize,
+    /// What the chunk of a short log holds.
+    pub short: Shape,
+    /// What a chunk of a long log holds.
+    pub long: Shape,
     pub ends: Vec<End>,
     pub ranges: Vec<Range>,
     pub slots: Vec<Slot>,
@@ -155,7 +159,11 @@ impl Program {
             }
         }
         program.number_results();
-        program.columns_long = program.columns + program.pairs.len();
+        let bits = std::mem::take(&mut program.short.bits);
+        // A hint per end and per range.
+        let hints = (program.ends.len() + program.ranges.len()).div_ceil(8);
+        program.short = Shape { columns: program.columns, hints, bits: bits.clone() };
+        program.long = Shape { columns: program.columns + program.pairs.len(), hints: 0, bits };
         for feature in &plan.features {
             let step = program.step(feature);
             program.steps.push(Reading { step, unit: feature.unit, default: feature.default });
@@ -219,7 +227,12 @@ impl Program {
     fn slot(&mut self, bit: u8, column: Option<usize>, need: Need) -> usize {
         let known = |slot: &Slot| slot.bit == bit && (slot.column == column || column.is_none());
         let index = self.slots.iter().position(known).unwrap_or_else(|| {
-            self.slots.push(Slot { bit, column, extremes: None });
+            let bits = &mut self.short.bits;
+            let bitmap = bits.iter().position(|&other| other == bit).unwrap_or(bits.len());
+            if bitmap == bits.len() {
+                bits.push(bit);
+            }
+            self.slots.push(Slot { bit, bitmap, column, extremes: None });
             self.slots.len() - 1
         });
         if need == Need::All && self.slots[index].extremes.is_none() {

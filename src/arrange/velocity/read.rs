@@ -4,7 +4,7 @@
 //! the same computation.
 
 use super::aggregate::{Aggregate, fold};
-use super::chunk::{Chunk, MASK};
+use super::chunk::{Chunk, MASK, ROWS_MAX, below};
 use super::log::{Log, Place};
 use super::program::{Chain, Program, Reading, Step};
 use super::scan;
@@ -26,6 +26,14 @@ pub(super) struct Scratch {
 pub(super) struct Span {
     pub from: Place,
     pub to: Place,
+}
+
+impl Scratch {
+    /// The rows where the ends and ranges of the last read stand, for the next one's searches.
+    #[inline]
+    pub fn rows(&self) -> impl Iterator<Item = usize> + '_ {
+        self.ends.iter().chain(&self.starts).map(|place| place.row)
+    }
 }
 
 impl Span {
@@ -50,23 +58,23 @@ pub(super) fn read(program: &Program, log: &Log, place: Place, out: &mut [f64], 
     scratch.starts.clear();
     scratch.after_ms.clear();
     let tail = log.end();
-    scratch.ends.extend(program.ends.iter().map(|end| match (end.lag_ms, end.include_current) {
+    scratch.ends.extend(program.ends.iter().enumerate().map(|(index, end)| match (end.lag_ms, end.include_current) {
         (0, false) => place,
         (0, true) => Place { chunk: place.chunk, row: place.row + 1 },
-        (lag, _) => log.after_time(time.saturating_sub(lag), tail),
+        (lag, _) => log.after_time(time.saturating_sub(lag), tail, index),
     }));
-    let mut hint = (usize::MAX, place);
-    for range in &program.ranges {
-        if hint.0 != range.end {
-            hint = (range.end, scratch.ends[range.end]);
+    let mut latest = (usize::MAX, place);
+    for (index, range) in program.ranges.iter().enumerate() {
+        if latest.0 != range.end {
+            latest = (range.end, scratch.ends[range.end]);
         }
         let after_ms = range.back_ms.map_or(i64::MIN, |back| time.saturating_sub(back));
         if range.back_ms.is_some() {
-            hint.1 = log.after_time(after_ms, hint.1);
+            latest.1 = log.after_time(after_ms, latest.1, program.ends.len() + index);
         } else {
-            hint.1 = Place { chunk: 0, row: 0 };
+            latest.1 = Place { chunk: 0, row: 0 };
         }
-        scratch.starts.push(hint.1);
+        scratch.starts.push(latest.1);
         scratch.after_ms.push(after_ms);
     }
     scratch.aggregates.resize(program.results, Aggregate::default());
@@ -117,20 +125,21 @@ fn add(program: &Program, log: &Log, chain: &Chain, time: i64, span: Span, into:
         return;
     }
     if from.chunk == to.chunk {
-        return part(chain, &chunks[from.chunk], from.row, to.row, into);
+        return part(program, chain, &chunks[from.chunk], from.row, to.row, into);
     }
-    part(chain, &chunks[from.chunk], from.row, chunks[from.chunk].len(), into);
+    part(program, chain, &chunks[from.chunk], from.row, chunks[from.chunk].len(), into);
     if let (Some(long), Some(slot)) = (log.long(), chain.kept) {
         long.add_chunks(into, program, slot, chain.need, from.chunk + 1, to.chunk);
     }
-    part(chain, &chunks[to.chunk], 0, to.row, into);
+    part(program, chain, &chunks[to.chunk], 0, to.row, into);
 }
 
 #[inline]
-fn part(chain: &Chain, chunk: &Chunk, from: usize, to: usize, into: &mut Aggregate) {
-    if from < to {
-        let values = chain.column.map_or(&[][..], |column| &chunk.column(column)[from..to]);
-        fold(into, chain.need, &chunk.column(MASK)[from..to], values, chain.bit);
+fn part(program: &Program, chain: &Chain, chunk: &Chunk, from: usize, to: usize, into: &mut Aggregate) {
+    if let (true, Some(slot)) = (from < to, chain.kept) {
+        let marked = chunk.marked(program.slots[slot].bitmap, chain.bit) & below(to) & !below(from);
+        let values = chain.column.map_or(&[][..], |column| chunk.column(column));
+        fold(into, chain.need, marked, values);
     }
 }
 
@@ -153,7 +162,8 @@ fn distinct(program: &Program, log: &Log, chain: &Chain, time: i64, scratch: &mu
         }
     }
     let known = program.known.filter(|_| chain.as_known);
-    scratch.set.clear((end.chunk - start.chunk + 1) * super::chunk::ROWS_MAX);
+    let short = end.chunk == start.chunk;
+    scratch.set.clear(if short { end.row - start.row } else { (end.chunk - start.chunk + 1) * ROWS_MAX });
     let mut to = end;
     for &(range, result) in &chain.ranges {
         let from = scratch.starts[range];

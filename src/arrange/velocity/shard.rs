@@ -50,6 +50,18 @@ impl Shard {
         self.table.find(hash(&key), |(other, _)| *other == key).map(|(_, log)| log)
     }
 
+    /// Where the log of a key is, until the shard changes.
+    #[inline]
+    pub fn find(&self, key: Key) -> Option<usize> {
+        self.table.find_bucket_index(hash(&key), |(other, _)| *other == key)
+    }
+
+    /// The log in a place that [`Shard::find`] has named.
+    #[inline]
+    pub fn peek(&self, bucket: usize) -> Option<&Log> {
+        self.table.get_bucket(bucket).map(|(_, log)| log)
+    }
+
     #[inline]
     pub fn get_mut(&mut self, key: Key) -> Option<&mut Log> {
         self.table.find_mut(hash(&key), |(other, _)| *other == key).map(|(_, log)| log)

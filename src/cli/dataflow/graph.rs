@@ -24,10 +24,21 @@ struct Graph {
     channels: Vec<(Vec<usize>, usize, Vec<usize>, usize)>,
 }
 
-/// Builds the dataflow on one worker, without running it, and writes down what was built.
+/// The dataflow's graph, as dot or JSON.
 pub fn graph(dataflow: Arc<dyn Dataflow>, setup: Setup, as_json: bool) -> Result<String, Failure> {
     let name = dataflow.name();
-    let graph = timely::execute_directly(move |worker| {
+    let graph = built(dataflow, setup)?;
+    Ok(if as_json { graph.json() } else { graph.dot(name) })
+}
+
+/// Whether the dataflow can be built, said before any output is opened. Costs a few milliseconds.
+pub fn check(dataflow: Arc<dyn Dataflow>, setup: Setup) -> Result<(), BuildError> {
+    built(dataflow, setup).map(drop)
+}
+
+/// Builds the dataflow on one worker, without running it, and writes down what was built.
+fn built(dataflow: Arc<dyn Dataflow>, setup: Setup) -> Result<Graph, BuildError> {
+    timely::execute_directly(move |worker| {
         let graph = Rc::new(RefCell::new(Graph::default()));
         let seen = graph.clone();
         if let Some(mut registry) = worker.log_register() {
@@ -54,8 +65,7 @@ pub fn graph(dataflow: Arc<dyn Dataflow>, setup: Setup, as_json: bool) -> Result
             registry.flush();
         }
         Ok::<_, BuildError>(Rc::try_unwrap(graph).map(RefCell::into_inner).unwrap_or_else(|shared| shared.take()))
-    })?;
-    Ok(if as_json { graph.json() } else { graph.dot(name) })
+    })
 }
 
 impl Graph {

@@ -1,7 +1,7 @@
 //! `deltawatch dataflow`: what can be computed, and how.
 
 mod describe;
-mod graph;
+pub(super) mod graph;
 mod new;
 
 use std::io::{Write, stdout};

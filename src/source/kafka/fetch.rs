@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{SendTimeoutError, Sender};
@@ -112,6 +113,8 @@ pub(super) struct Fetch {
     shared: Arc<Shared>,
     health: Arc<Health>,
     sender: Sender<Batch>,
+    /// The worker that polls, which sleeps when it has nothing to do.
+    poller: Thread,
     batch: Vec<Record>,
     batch_bytes: usize,
 }
@@ -123,7 +126,7 @@ impl Fetch {
         spans: BTreeMap<Partition, Span>,
         shared: Arc<Shared>,
         health: Arc<Health>,
-        sender: Sender<Batch>,
+        (sender, poller): (Sender<Batch>, Thread),
     ) -> Self {
         Fetch {
             source: source.clone(),
@@ -133,6 +136,7 @@ impl Fetch {
             shared,
             health,
             sender,
+            poller,
             batch: Vec::with_capacity(BATCH_RECORDS),
             batch_bytes: 0,
         }
@@ -144,6 +148,7 @@ impl Fetch {
             // Records read before the error are sound and go first. If the reader is gone, no one needs the error.
             let _ = self.send(consumer);
             let _ = self.sender.send(Err(error));
+            self.poller.unpark();
         }
     }
 
@@ -269,7 +274,10 @@ impl Fetch {
         let mut paused = None;
         loop {
             match self.sender.send_timeout(batch, PAUSE_AFTER) {
-                Ok(()) => break,
+                Ok(()) => {
+                    self.poller.unpark();
+                    break;
+                }
                 Err(SendTimeoutError::Disconnected(_)) => return Ok(false),
                 Err(SendTimeoutError::Timeout(back)) => batch = back,
             }

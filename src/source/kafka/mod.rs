@@ -106,7 +106,8 @@ impl Source for KafkaSource {
         let spans = inquiry.spans(&mine, start, self.from, self.to)?;
         let shared = Arc::new(Shared::new(mine));
         let (sender, receiver) = crossbeam_channel::bounded(CHANNEL_BATCHES);
-        let fetch = Fetch::new(self, (worker, workers), spans, Arc::clone(&shared), health, sender);
+        let poller = std::thread::current();
+        let fetch = Fetch::new(self, (worker, workers), spans, Arc::clone(&shared), health, (sender, poller));
         let thread = std::thread::Builder::new()
             .name(format!("kafka-{worker}"))
             .spawn(move || fetch.run(&consumer))
