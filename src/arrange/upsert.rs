@@ -258,11 +258,8 @@ impl EventsById {
         for Touched { id, cause } in touched {
             self.touch(epoch, expired_to, id, cause, &mut effects);
         }
-        let mut tickets = 0;
-        for change in effects.changes.iter_mut().filter(|change| change.ticket != NO_TICKET) {
-            change.ticket = tickets;
-            tickets += 1;
-        }
+        let asking = effects.changes.iter_mut().filter(|change| change.ticket != NO_TICKET);
+        asking.zip(0..).for_each(|(change, ticket)| change.ticket = ticket);
         effects
     }
 
