@@ -32,8 +32,8 @@ const IN_FLIGHT_MAX: u64 = 3;
 
 /// W1 and W2 at 5 k/s, 20 k/s and half of the maximum.
 pub fn latency(share: f64) {
-    workload("W1 handbook", &crate::dataflows::HANDBOOK, share, "0.2 / 1 / 3 ms at 20 k/s");
-    workload("W2 spend_profile", &crate::dataflows::SPEND_PROFILE, share, "0.3 / 2 / 10 ms at 20 k/s");
+    workload("W1 handbook", crate::dataflow("handbook"), share, "0.2 / 1 / 3 ms at 20 k/s");
+    workload("W2 spend_profile", crate::dataflow("spend_profile"), share, "0.3 / 2 / 10 ms at 20 k/s");
 }
 
 /// Nanoseconds from due time to row.

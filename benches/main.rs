@@ -3,7 +3,7 @@
 //! `cargo bench` runs all of them, `cargo bench -- w1 w2` some, `cargo bench -- --quick` each on a small share of its input
 //! (for CI: it shows that they run, not how fast).
 
-#[path = "dataflows_tmp.rs"]
+#[path = "../dataflows/mod.rs"]
 mod dataflows;
 mod drive;
 mod latency;
@@ -11,8 +11,18 @@ mod memory;
 mod reference;
 mod workloads;
 
+use std::sync::{Arc, LazyLock};
+
+use deltawatch::dataflow::Dataflow;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A shipped dataflow.
+fn dataflow(name: &str) -> &'static dyn Dataflow {
+    static ALL: LazyLock<Vec<Arc<dyn Dataflow>>> = LazyLock::new(dataflows::all);
+    &**ALL.iter().find(|dataflow| dataflow.name() == name).expect("a shipped dataflow")
+}
 
 /// A benchmark by name. `share` is the part of its input to take.
 type Bench = (&'static str, fn(share: f64));

@@ -11,9 +11,6 @@ use deltawatch::source::generator::{Generator, GeneratorConfig};
 use crate::drive::setup;
 use crate::workloads::transactions;
 
-#[path = "../dataflows/payments_pack.rs"]
-mod payments_pack;
-
 /// What DESIGN.md allows per retained event and key kind, bytes.
 const TARGET_BYTES: f64 = 200.0;
 /// Entries are kept for the longest window and this, milliseconds.
@@ -26,22 +23,20 @@ const RECORDS_PER_S: f64 = 0.5;
 
 /// Prints a line per key kind.
 pub fn memory(share: f64) {
-    for (name, dataflow) in [
-        ("W1", &crate::dataflows::HANDBOOK as &'static dyn Dataflow),
-        ("W2", &crate::dataflows::SPEND_PROFILE as &'static dyn Dataflow),
-    ] {
+    for (name, dataflow) in [("W1", crate::dataflow("handbook")), ("W2", crate::dataflow("spend_profile"))] {
         let setup = setup(dataflow);
         let Some(events) = transactions(&setup.schema, share) else { continue };
         let features = dataflow.features(&setup).expect("a shipped dataflow has features");
         kinds(name, &features, &setup.schema, &events);
     }
-    let schema =
-        Schema::parse("payments", include_str!("../dataflows/payments.toml")).expect("a shipped schema is valid");
-    let schema = Arc::new(schema);
+    let payments = crate::dataflow("payments");
+    let setup = setup(payments);
+    let schema = setup.schema.clone();
     let config = GeneratorConfig { rate_per_s: RECORDS_PER_S, ..GeneratorConfig::default() }.in_order();
     let records = Generator::new(config, schema.clone()).expect("a valid configuration");
     let events: Vec<Event> = records.take((RECORDS * share) as usize).map(|record| record.event).collect();
-    kinds("payments", &FeatureSet::new().velocities(payments_pack::pack()), &schema, &events);
+    let features = payments.features(&setup).expect("a shipped dataflow has features");
+    kinds("payments", &features, &schema, &events);
 }
 
 fn kinds(name: &str, features: &FeatureSet, schema: &Schema, events: &[Event]) {

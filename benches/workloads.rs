@@ -114,11 +114,11 @@ fn workload(
 /// W1: 12 features over two keys.
 pub fn w1(share: f64) {
     let fields = ["CUSTOMER_ID", "TERMINAL_ID", "TX_AMOUNT"];
-    workload("W1 handbook", &crate::dataflows::HANDBOOK, fields, reference::w1, share, 1.0);
+    workload("W1 handbook", crate::dataflow("handbook"), fields, reference::w1, share, 1.0);
 }
 
 /// W2: 72 features over three keys.
 pub fn w2(share: f64) {
     let fields = ["customer", "terminal", "amount"];
-    workload("W2 spend_profile", &crate::dataflows::SPEND_PROFILE, fields, reference::w2, share, 2.5);
+    workload("W2 spend_profile", crate::dataflow("spend_profile"), fields, reference::w2, share, 2.5);
 }

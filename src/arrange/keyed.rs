@@ -164,7 +164,10 @@ impl Keys {
             self.apply_plan(watermark, of_plan[0].plan, of_plan, &mut effects);
         }
         let stores = &self.stores;
-        self.backlog.repair(self.settings.repair_rows_max, |plan, key, stretch, limit| {
+        // An epoch that takes in much may repair as much, or what is touched would expire before its turn.
+        let rows: usize = blocks.iter().map(|block| block.words.len() / HEAD).sum();
+        let budget = self.settings.repair_rows_max.max(rows / stores.len().max(1));
+        self.backlog.repair(budget, |plan, key, stretch, limit| {
             let before = effects.touched.len();
             let mut visit = |_, id| effects.touched.push(Touched { id, cause: stretch.cause });
             let store = &stores[plan as usize].1;

@@ -107,7 +107,8 @@ pub fn upsert<'scope>(
             });
             while let Some((epoch, capabilities, (arrivals, touched))) = epochs.next_complete(frontiers) {
                 let before = watermarks.before(epoch);
-                let mut effects = events.apply(epoch, before, arrivals, touched);
+                let expired_to = watermarks.before(epoch.saturating_sub(1));
+                let mut effects = events.apply(epoch, before, expired_to, arrivals, touched);
                 events.expire(before, &mut effects.rejects);
                 changes_out.activate().session(&capabilities[0]).give_container(&mut effects.changes);
                 if !effects.rejects.is_empty() {
@@ -230,7 +231,15 @@ impl EventsById {
         }
     }
 
-    fn apply(&mut self, epoch: Epoch, watermark: i64, mut arrivals: Vec<Arrival>, touched: Vec<Touched>) -> Effects {
+    /// `watermark` is the one before the epoch; `expired_to` the one that the epoch before has expired by.
+    fn apply(
+        &mut self,
+        epoch: Epoch,
+        watermark: i64,
+        expired_to: i64,
+        mut arrivals: Vec<Arrival>,
+        touched: Vec<Touched>,
+    ) -> Effects {
         let place = |arrival: &Arrival| (arrival.partition, arrival.offset);
         if !arrivals.is_sorted_by_key(place) {
             arrivals.sort_unstable_by_key(place);
@@ -247,13 +256,10 @@ impl EventsById {
             }
         }
         for Touched { id, cause } in touched {
-            self.touch(epoch, watermark, id, cause, &mut effects);
+            self.touch(epoch, expired_to, id, cause, &mut effects);
         }
-        let mut tickets = 0;
-        for change in effects.changes.iter_mut().filter(|change| change.ticket != NO_TICKET) {
-            change.ticket = tickets;
-            tickets += 1;
-        }
+        let asking = effects.changes.iter_mut().filter(|change| change.ticket != NO_TICKET);
+        asking.zip(0..).for_each(|(change, ticket)| change.ticket = ticket);
         effects
     }
 
@@ -354,9 +360,9 @@ impl EventsById {
         }
     }
 
-    fn touch(&mut self, epoch: Epoch, watermark: i64, id: Id, cause: Cause, effects: &mut Effects) {
+    fn touch(&mut self, epoch: Epoch, expired_to: i64, id: Id, cause: Cause, effects: &mut Effects) {
         let id = self.owner.ids.of(id);
-        let read_from = watermark.saturating_sub(self.horizons.read_ms);
+        let read_from = expired_to.saturating_sub(self.horizons.read_ms);
         match self.events.get_mut(&id) {
             // Part of what its features look at may have expired.
             Some(retained) if retained.event.time < read_from => self.metrics.revisions_missed.add(1),

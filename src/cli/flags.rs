@@ -62,6 +62,9 @@ pub struct JobFlags {
     /// Rows corrected per epoch and worker at most [default: 256 live, 65536 in a replay]
     #[arg(long, value_name = "ROWS", env = "DELTAWATCH_REPAIR_ROWS", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Engine")]
     pub repair_rows: Option<u32>,
+    /// Longest record; longer ones are rejects, bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, env = "DELTAWATCH_RECORD_BYTES", help_heading = "Engine")]
+    pub record_bytes: usize,
     /// Records of a partition per epoch at most
     #[arg(long, value_name = "RECORDS", default_value_t = 1024, env = "DELTAWATCH_EPOCH_RECORDS", value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Engine")]
     pub epoch_records: u32,

@@ -58,7 +58,7 @@ impl JobFlags {
     ) -> Result<Job, Failure> {
         let dataflow = find(dataflows, &self.dataflow)?;
         let setup = setup(&*dataflow, self.schema.as_deref(), &self.set)?;
-        let limits = Limits::default();
+        let limits = Limits { record_bytes_max: self.record_bytes };
         let source = self.source(&setup.schema, limits, mode)?;
         let features = dataflow.features(&setup)?;
         features.plans(&setup.schema).map_err(Failure::Usage)?;

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{Binding, Bound, Epoch, Report};
+use super::{Binding, Bound, Epoch, Offer, Report};
 use crate::source::Partition;
 
 /// When epochs are closed.
@@ -124,10 +124,12 @@ impl Authority {
     }
 
     /// The smallest event time that a partition which is not idle has reached. Until every partition has delivered
-    /// something, or is idle, event time does not move.
+    /// something, or is idle, event time does not move. A partition that was stopped has not ended: it goes on from here
+    /// after a restart, so it still counts.
     fn watermark(&self) -> i64 {
         let offers = || self.reports.iter().flatten().flat_map(|report| &report.offers);
-        let live = offers().filter(|offer| !offer.idle && !offer.end).map(|offer| offer.time_ms).min();
+        let ended = |offer: &Offer| offer.end && !self.stop_sent;
+        let live = offers().filter(|offer| !offer.idle && !ended(offer)).map(|offer| offer.time_ms).min();
         live.or_else(|| offers().map(|offer| offer.time_ms).max()).unwrap_or(self.watermark_ms)
     }
 }

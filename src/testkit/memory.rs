@@ -65,8 +65,8 @@ impl Reader for MemoryReader {
             let events = &self.source.partitions[*partition as usize];
             let end = events.len().min(self.source.records_max.unwrap_or(usize::MAX));
             let until = end.min(*place + share);
-            for offset in *place..until {
-                let payload = Payload::Event(Box::new(events[offset].clone()));
+            for (offset, event) in events.iter().enumerate().take(until).skip(*place) {
+                let payload = Payload::Event(Box::new(event.clone()));
                 let (partition, offset) = (*partition, offset as u64);
                 into.push(Record { partition, offset, timestamp_ms: 0, arrived_ns: now_ns(), payload });
             }

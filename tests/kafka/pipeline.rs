@@ -55,7 +55,19 @@ fn every_transaction_is_scored_once_though_the_broker_is_killed() {
     let truth = directory.path().join("truth.jsonl").display().to_string();
     let events = if std::env::var_os("DELTAWATCH_FULL").is_some() { "200000" } else { "20000" };
     let (from, to) = (format!("kafka:{input}"), format!("kafka:{output}"));
-    let generate = ["generate", "--seed", "5", "--events", events, "--truth", &truth, "--output", &from];
+    let generate = [
+        "generate",
+        "--seed",
+        "5",
+        "--events",
+        events,
+        "--truth",
+        &truth,
+        "--output",
+        &from,
+        "--withdrawal-share",
+        "0",
+    ];
     finish(&[&generate[..], &["--brokers", &address]].concat());
     let expected: BTreeSet<String> = std::fs::read_to_string(&truth)
         .unwrap()
