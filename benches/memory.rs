@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use deltawatch::arrange::velocity::{AMOUNT_MISSING, Entry, Store, VALUE_MISSING};
-use deltawatch::dataflow::Dataflow;
 use deltawatch::event::{Event, Schema};
 use deltawatch::feature::{FeatureSet, KeyPlan};
 use deltawatch::source::generator::{Generator, GeneratorConfig};

@@ -53,6 +53,9 @@ fn config(communication: CommunicationConfig) -> Config {
     Config { communication, worker: WorkerConfig::default() }
 }
 
+/// Payloads by key, in the order they were written.
+type PerKey = BTreeMap<Vec<u8>, Vec<Option<Vec<u8>>>>;
+
 /// What holds of each transaction in the end. Checks that every -1 takes back what was said.
 fn consolidated(records: &[OutputRecord]) -> BTreeMap<Vec<u8>, String> {
     let mut held = BTreeMap::new();
@@ -128,7 +131,7 @@ fn a_restart_goes_on_from_the_remap_log() {
     assert_eq!(metrics.revisions_missed.get(), 0);
     assert_same(&consolidated(&writer.records()), &wanted);
     let state = tempfile::tempdir().expect("a directory");
-    let mut before: Option<BTreeMap<Vec<u8>, Vec<Option<Vec<u8>>>>> = None;
+    let mut before: Option<PerKey> = None;
     // Stopped twice in the middle, the second time by a run that began with replaying the first.
     for (workers, records_max) in [(1, Some(300)), (2, Some(600)), (2, None)] {
         let source = MemorySource::dealt(&events, PARTITIONS);

@@ -6,10 +6,7 @@ use deltawatch::dataflow::{BuildError, Dataflow, Parameters, Setup};
 use deltawatch::event::Schema;
 use deltawatch::feature::{FeatureSet, Velocity};
 
-#[path = "../dataflows/handbook_pack.rs"]
-mod handbook_pack;
-#[path = "../dataflows/payments_pack.rs"]
-mod payments_pack;
+use crate::packs::{handbook, payments as payments_pack};
 
 /// A dataflow that assembles features and scores them.
 pub struct Flow {
@@ -54,5 +51,5 @@ pub fn payments() -> (Arc<dyn Dataflow>, Setup) {
 
 /// The shipped pack for the handbook's transactions.
 pub fn handbook() -> (Arc<dyn Dataflow>, Setup) {
-    flow("handbook", include_str!("../dataflows/handbook.toml"), handbook_pack::pack)
+    flow("handbook", include_str!("../dataflows/handbook.toml"), handbook::pack)
 }

@@ -7,11 +7,11 @@ use deltawatch::event::Schema;
 use deltawatch::feature::{KeyPlan, PlannedMeasure, Velocity};
 
 #[path = "../dataflows/handbook_pack.rs"]
-mod handbook;
+pub mod handbook;
 #[path = "../dataflows/payments_pack.rs"]
-mod payments;
+pub mod payments;
 #[path = "../dataflows/spend_profile_pack.rs"]
-mod spend_profile;
+pub mod spend_profile;
 
 /// Plans of a pack; panics with the resolver's words if a feature does not fit, or if two share a name.
 fn plans(pack: Vec<Velocity>, schema: &str) -> Vec<KeyPlan> {

@@ -97,7 +97,7 @@ impl<B: Send + 'static> Outlet<B> {
 fn write_all<O: Outbound>(mut outbound: O, receiver: &Receiver<O::Batch>) -> Result<(), SinkError> {
     loop {
         match receiver.try_recv().or_else(|_| {
-            outbound.idle().map(|()| ())?;
+            outbound.idle()?;
             receiver.recv_timeout(IDLE).map_err(Waited::from)
         }) {
             Ok(batch) => outbound.write(batch)?,

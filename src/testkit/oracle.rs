@@ -146,7 +146,7 @@ pub(super) fn feature(spec: &FeatureSpec, schema: &Schema, log: &[&Labelled], cu
 fn begins(log: &[&Labelled], until: i64) -> i64 {
     let times: Vec<i64> = log.iter().map(|(event, _)| event.time).filter(|&time| time <= until).collect();
     let breaks = times.windows(2).filter(|pair| pair[1] - pair[0] > ALL_TIME_IDLE_MS);
-    breaks.map(|pair| pair[1]).last().unwrap_or(i64::MIN)
+    breaks.map(|pair| pair[1]).next_back().unwrap_or(i64::MIN)
 }
 
 fn field_of(measure: &Measure) -> Option<&str> {

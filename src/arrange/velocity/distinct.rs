@@ -198,7 +198,7 @@ impl Long {
         count += (marks(to.chunk) & below(to.row)).count_ones();
         let mut chunk = from.chunk + 1;
         while chunk < to.chunk {
-            if chunk % GROUP == 0 && chunk + GROUP <= to.chunk {
+            if chunk.is_multiple_of(GROUP) && chunk + GROUP <= to.chunk {
                 count += self.marked[chunk / GROUP * pairs + pair];
                 chunk += GROUP;
             } else {

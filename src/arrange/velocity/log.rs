@@ -141,10 +141,11 @@ impl Log {
                 (chunk.time(rows - 1), chunk.id(rows - 1)) < (time, id)
             }
         };
-        if let Body::Short(chunk) = &self.body {
-            if chunk.len() == chunk.capacity() && chunk.len() > 0 {
-                self.make_room(program, bound_ms);
-            }
+        if let Body::Short(chunk) = &self.body
+            && chunk.len() == chunk.capacity()
+            && chunk.len() > 0
+        {
+            self.make_room(program, bound_ms);
         }
         if !last && let Some(place) = self.find(time, id) {
             self.remove(program, place);

@@ -101,7 +101,7 @@ impl Long {
         self.sums.extend(program.slots.iter().map(|_| Sums::default()));
         self.extremes.extend((0..program.extremes).map(|_| NO_EXTREMES));
         self.marks.extend(program.pairs.iter().map(|_| 0));
-        if last % GROUP == 0 {
+        if last.is_multiple_of(GROUP) {
             self.upper.extend((0..program.extremes).map(|_| NO_EXTREMES));
             self.marked.extend(program.pairs.iter().map(|_| 0));
         }
@@ -302,7 +302,7 @@ impl Long {
             let mut sofar = (into.min, into.max);
             let mut chunk = from;
             while chunk < to {
-                if chunk % GROUP == 0 && chunk + GROUP <= to {
+                if chunk.is_multiple_of(GROUP) && chunk + GROUP <= to {
                     sofar = join(sofar, self.upper[chunk / GROUP * width + at]);
                     chunk += GROUP;
                 } else {

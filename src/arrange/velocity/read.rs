@@ -39,7 +39,7 @@ impl Scratch {
 impl Span {
     /// The rows of each chunk, from the first.
     #[inline]
-    pub fn pieces<'a>(self, log: &'a Log) -> impl DoubleEndedIterator<Item = (&'a Chunk, std::ops::Range<usize>)> {
+    pub fn pieces(self, log: &Log) -> impl DoubleEndedIterator<Item = (&Chunk, std::ops::Range<usize>)> {
         let chunks = &log.chunks()[self.from.chunk..=self.to.chunk];
         chunks.iter().enumerate().map(move |(offset, chunk)| {
             let index = self.from.chunk + offset;

@@ -96,8 +96,8 @@ pub(super) fn scan(
         }
         What::Streak(reset) => {
             let mut length = 0;
-            let mut rows = span.pieces(log).rev().flat_map(|(chunk, rows)| rows.rev().map(move |row| (chunk, row)));
-            while let Some((chunk, row)) = rows.next() {
+            let rows = span.pieces(log).rev().flat_map(|(chunk, rows)| rows.rev().map(move |row| (chunk, row)));
+            for (chunk, row) in rows {
                 if !visible(chunk, row) {
                     continue;
                 }
