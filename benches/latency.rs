@@ -39,11 +39,11 @@ pub fn latency(share: f64) {
 /// Nanoseconds from due time to row.
 type Latencies = Rc<RefCell<Option<Histogram<u64>>>>;
 
-struct Feed {
-    engine: Engine,
-    events: std::vec::IntoIter<Event>,
+pub struct Feed {
+    pub engine: Engine,
+    pub events: std::vec::IntoIter<Event>,
     /// Start of the process's clock.
-    start: Instant,
+    pub start: Instant,
     offset: u64,
     /// The epoch that the next batch gets.
     next: u64,
@@ -51,6 +51,19 @@ struct Feed {
 }
 
 impl Feed {
+    /// A feed of events into an engine.
+    pub fn new(engine: Engine, events: Vec<Event>, start: Instant) -> Self {
+        Feed { engine, events: events.into_iter(), start, offset: 0, next: 0, watermark_ms: i64::MIN }
+    }
+
+    /// Closes an epoch without events: time for repairs.
+    pub fn tick(&mut self, worker: &mut Worker) {
+        self.epoch(0, |_| 0);
+        while self.in_flight() > 0 {
+            worker.step();
+        }
+    }
+
     /// Sends an epoch of so many events; the nth was due at `due_ns(n)`. Returns how many there were.
     fn epoch(&mut self, count: usize, due_ns: impl Fn(usize) -> u64) -> usize {
         let mut batch = Vec::with_capacity(count);
@@ -87,7 +100,7 @@ impl Feed {
     }
 
     /// Sends events at a rate for a while, however the engine keeps up.
-    fn open_loop(&mut self, worker: &mut Worker, rate_per_s: f64, phase: Duration) {
+    pub fn open_loop(&mut self, worker: &mut Worker, rate_per_s: f64, phase: Duration) {
         let from = Instant::now();
         let from_ns = (from - self.start).as_nanos() as u64;
         let (mut sent, mut closed) = (0, from);
@@ -138,7 +151,7 @@ fn workload(name: &'static str, dataflow: &'static dyn Dataflow, share: f64, tar
         let engine =
             pipeline::build(worker, dataflow, &setup, &settings, ports, &metrics).expect("a shipped dataflow builds");
         let warm = (events.len() as f64 * WARM_SHARE) as usize;
-        let mut feed = Feed { engine, events: events.into_iter(), start, offset: 0, next: 0, watermark_ms: i64::MIN };
+        let mut feed = Feed::new(engine, events, start);
         let max_per_s = feed.warm_up(worker, warm);
         println!("{name}: at most {max_per_s:.0} tx/s; target p50 / p99 / p99.9 {target}");
         for rate_per_s in [5_000.0, 20_000.0, max_per_s / 2.0] {

@@ -6,8 +6,11 @@
 #[path = "../dataflows/mod.rs"]
 mod dataflows;
 mod drive;
+mod hot;
+mod kafka;
 mod latency;
 mod memory;
+mod pack;
 mod reference;
 mod workloads;
 
@@ -27,8 +30,16 @@ fn dataflow(name: &str) -> &'static dyn Dataflow {
 /// A benchmark by name. `share` is the part of its input to take.
 type Bench = (&'static str, fn(share: f64));
 
-const BENCHES: [Bench; 4] =
-    [("w1", workloads::w1), ("w2", workloads::w2), ("latency", latency::latency), ("memory", memory::memory)];
+const BENCHES: [Bench; 8] = [
+    ("w1", workloads::w1),
+    ("w2", workloads::w2),
+    ("ingest", pack::ingest),
+    ("pack", pack::pack),
+    ("latency", latency::latency),
+    ("hot", hot::hot),
+    ("memory", memory::memory),
+    ("kafka", kafka::kafka),
+];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
