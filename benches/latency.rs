@@ -56,6 +56,11 @@ impl Feed {
         Feed { engine, events: events.into_iter(), start, offset: 0, next: 0, watermark_ms: i64::MIN }
     }
 
+    /// Epochs closed so far.
+    pub fn epochs(&self) -> u64 {
+        self.next
+    }
+
     /// Closes an epoch without events: time for repairs.
     pub fn tick(&mut self, worker: &mut Worker) {
         self.epoch(0, |_| 0);
