@@ -25,7 +25,7 @@ const PARTITIONS: usize = 3;
 
 fn records() -> Vec<Event> {
     let (dataflow, setup) = flows::handbook();
-    let plans = dataflow.features(&setup).and_then(|set| Ok(set.plans(&setup.schema)?)).expect("it resolves");
+    let plans = dataflow.features(&setup).expect("features").plans(&setup.schema).expect("it resolves");
     arrive::within(&invariance::handbook_records(11, 3_000, &setup.schema), &setup.schema, &plans, 500_000)
 }
 
@@ -52,9 +52,6 @@ fn job(source: MemorySource, pace: Pace, state: Option<&Path>) -> (Job, MemoryWr
 fn config(communication: CommunicationConfig) -> Config {
     Config { communication, worker: WorkerConfig::default() }
 }
-
-/// Payloads by key, in the order they were written.
-type PerKey = BTreeMap<Vec<u8>, Vec<Option<Vec<u8>>>>;
 
 /// What holds of each transaction in the end. Checks that every -1 takes back what was said.
 fn consolidated(records: &[OutputRecord]) -> BTreeMap<Vec<u8>, String> {
@@ -115,8 +112,10 @@ fn two_processes_give_what_one_gives() {
 }
 
 /// The records of each key, in order.
-fn by_key(records: Vec<OutputRecord>) -> BTreeMap<Vec<u8>, Vec<Option<Vec<u8>>>> {
-    let mut keys: BTreeMap<_, Vec<_>> = BTreeMap::new();
+type Said = BTreeMap<Vec<u8>, Vec<Option<Vec<u8>>>>;
+
+fn by_key(records: Vec<OutputRecord>) -> Said {
+    let mut keys = Said::new();
     records.into_iter().for_each(|record| keys.entry(record.key).or_default().push(record.payload));
     keys
 }
@@ -131,7 +130,7 @@ fn a_restart_goes_on_from_the_remap_log() {
     assert_eq!(metrics.revisions_missed.get(), 0);
     assert_same(&consolidated(&writer.records()), &wanted);
     let state = tempfile::tempdir().expect("a directory");
-    let mut before: Option<PerKey> = None;
+    let mut before = Said::new();
     // Stopped twice in the middle, the second time by a run that began with replaying the first.
     for (workers, records_max) in [(1, Some(300)), (2, Some(600)), (2, None)] {
         let source = MemorySource::dealt(&events, PARTITIONS);
@@ -150,10 +149,10 @@ fn a_restart_goes_on_from_the_remap_log() {
             assert_same(&consolidated(&records), &wanted);
         }
         let now = by_key(records);
-        for (key, said) in before.iter().flatten() {
+        for (key, said) in &before {
             let again = &now[key];
             assert!(again.starts_with(said), "{key:?} said {said:?}, after the restart {again:?}");
         }
-        before = Some(now);
+        before = now;
     }
 }

@@ -1,6 +1,6 @@
 //! Order does not matter: every arrival order, batching and number of workers gives the oracle's output.
 //!
-//! A small share runs always; `DELTAWATCH_FULL=1` runs 20 seeds of 50 000 records each, which takes hours.
+//! A small share runs always; `DELTAWATCH_FULL=1` runs 20 seeds of 50 000 records each, which takes half an hour.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::flows;
 /// How much is run: seeds, records per seed, and every how manieth row is compared with the oracle.
 fn amount() -> (u64, usize, usize) {
     if std::env::var_os("DELTAWATCH_FULL").is_some() {
-        eprintln!("DELTAWATCH_FULL: 20 seeds of 50 000 records; this takes hours");
+        eprintln!("DELTAWATCH_FULL: 20 seeds of 50 000 records; this takes half an hour");
         (20, 50_000, 7)
     } else {
         (2, 2_000, 3)
