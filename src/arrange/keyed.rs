@@ -108,6 +108,8 @@ struct Effects {
     slices: Vec<Block>,
     touched: Vec<Touched>,
     beyond: Vec<Reject>,
+    /// Entries added, of the key kind with the most.
+    inserted: usize,
 }
 
 /// The stores of one worker, one per key kind.
@@ -164,9 +166,9 @@ impl Keys {
             self.apply_plan(watermark, of_plan[0].plan, of_plan, &mut effects);
         }
         let stores = &self.stores;
-        // An epoch that takes in much may repair as much, or what is touched would expire before its turn.
-        let rows: usize = blocks.iter().map(|block| block.words.len() / HEAD).sum();
-        let budget = self.settings.repair_rows_max.max(rows / stores.len().max(1));
+        // An epoch that takes in much may repair as much, or what is touched would expire before its turn. Only what is new
+        // counts: if rows read again did, repairs would make room for more repairs, and fresh rows would wait for them.
+        let budget = self.settings.repair_rows_max.max(effects.inserted);
         self.backlog.repair(budget, |plan, key, stretch, limit| {
             let before = effects.touched.len();
             let mut visit = |_, id| effects.touched.push(Touched { id, cause: stretch.cause });
@@ -192,6 +194,7 @@ impl Keys {
         let mut replies = Replies::new(plan, self.here, self.peers, key_plan.features.len(), rows.len());
         let mut read_later = Vec::new();
         let mut marks = Vec::new();
+        let mut inserted = 0;
         let amounts = key_plan.amounts.len();
         for (index, &(row, from)) in rows.iter().enumerate() {
             if index % ROWS_AHEAD == 0 {
@@ -215,6 +218,7 @@ impl Keys {
                         values: &request.columns[amounts..],
                     };
                     self.time_max = self.time_max.max(time);
+                    inserted += 1;
                     let last = if only_adds && request.ticket != NO_TICKET {
                         store.insert_and_read(&entry, replies.row(from, request.ticket))
                     } else {
@@ -241,6 +245,7 @@ impl Keys {
                 Ask::Read => read_later.push((request, from)),
             }
         }
+        effects.inserted = effects.inserted.max(inserted);
         for (request, from) in read_later {
             store.read(request.key, request.time, request.id, replies.row(from, request.ticket));
         }
