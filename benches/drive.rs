@@ -10,8 +10,10 @@ use deltawatch::arrange::upsert::Arrival;
 use deltawatch::dataflow::{Dataflow, Parameters, Setup};
 use deltawatch::event::{Event, Schema};
 use deltawatch::feature::assemble::Rows;
-use deltawatch::pipeline::{self, EngineSettings, Ports};
+use deltawatch::pipeline::{self, Engine, EngineSettings, Ports};
 use deltawatch::runtime::metrics::Metrics;
+use deltawatch::sink::port::Port;
+use timely::worker::Worker;
 
 /// What a run cost.
 pub struct Cost {
@@ -41,9 +43,25 @@ pub fn setup(dataflow: &dyn Dataflow) -> Setup {
     Setup { schema: Arc::new(schema), parameters }
 }
 
+/// Builds a shipped dataflow whose rows go to `features` and whose other outputs go nowhere.
+pub fn engine(
+    worker: &mut Worker,
+    dataflow: &dyn Dataflow,
+    settings: &EngineSettings,
+    metrics: &Arc<Metrics>,
+    features: Port<Rows>,
+) -> Engine {
+    let ports = Ports {
+        scored: Some(Box::new(|_| true)),
+        rejects: Some(Box::new(|_| true)),
+        features: Some(features),
+        collections: None,
+    };
+    pipeline::build(worker, dataflow, &setup(dataflow), settings, ports, metrics).expect("a shipped dataflow builds")
+}
+
 /// Runs events through a dataflow on one worker, `batch` per epoch, to the end.
 pub fn run(dataflow: &'static dyn Dataflow, settings: EngineSettings, events: Vec<Event>, batch: usize) -> Cost {
-    let setup = setup(dataflow);
     let metrics = Arc::new(Metrics::default());
     let (count, shared) = (events.len(), metrics.clone());
     let wanted = std::env::var_os("DELTAWATCH_BENCH_CHECKSUM").is_some();
@@ -59,14 +77,7 @@ pub fn run(dataflow: &'static dyn Dataflow, settings: EngineSettings, events: Ve
             }
             true
         });
-        let ports = Ports {
-            scored: Some(Box::new(|_| true)),
-            rejects: Some(Box::new(|_| true)),
-            features: Some(features),
-            collections: None,
-        };
-        let mut engine =
-            pipeline::build(worker, dataflow, &setup, &settings, ports, &shared).expect("a shipped dataflow builds");
+        let mut engine = engine(worker, dataflow, &settings, &shared, features);
         let mut arrivals = events.into_iter().enumerate().map(|(offset, event)| Arrival {
             event,
             partition: 0,

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use deltawatch::arrange::change::Cause;
 use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
 use deltawatch::feature::assemble::Rows;
-use deltawatch::pipeline::{self, Engine, EngineSettings, Ports};
+use deltawatch::pipeline::{Engine, EngineSettings};
 use deltawatch::runtime::metrics::Metrics;
 use hdrhistogram::Histogram;
 
-use crate::drive::setup;
+use crate::drive::{engine, setup};
 use crate::latency::Feed;
 
 const RATE_PER_S: f64 = 20_000.0;
@@ -68,7 +68,6 @@ fn events(schema: &Schema, count: u64) -> Vec<Event> {
 /// Runs the events, by the clock or at full speed, and then until nothing waits to be repaired.
 fn run(events: Vec<Event>, phase: Duration, report: bool) -> LastRows {
     let dataflow = crate::dataflow("spend_profile");
-    let setup = setup(dataflow);
     timely::execute_directly(move |worker| {
         let start = Instant::now();
         let latencies =
@@ -90,15 +89,8 @@ fn run(events: Vec<Event>, phase: Duration, report: bool) -> LastRows {
             }
             true
         });
-        let ports = Ports {
-            scored: Some(Box::new(|_| true)),
-            rejects: Some(Box::new(|_| true)),
-            features: Some(features),
-            collections: None,
-        };
         let (settings, metrics) = (EngineSettings::default(), Arc::new(Metrics::default()));
-        let engine =
-            pipeline::build(worker, dataflow, &setup, &settings, ports, &metrics).expect("a shipped dataflow builds");
+        let engine = engine(worker, dataflow, &settings, &metrics, features);
         let mut feed = Feed::new(engine, events, start);
         let rate_per_s = if phase.is_zero() { 1e9 } else { RATE_PER_S };
         feed.open_loop(worker, rate_per_s, phase.max(Duration::from_secs(1)));

@@ -13,12 +13,12 @@ use deltawatch::arrange::upsert::Arrival;
 use deltawatch::dataflow::Dataflow;
 use deltawatch::event::Event;
 use deltawatch::feature::assemble::Rows;
-use deltawatch::pipeline::{self, Engine, EngineSettings, Ports};
+use deltawatch::pipeline::{Engine, EngineSettings};
 use deltawatch::runtime::metrics::Metrics;
 use hdrhistogram::Histogram;
 use timely::worker::Worker;
 
-use crate::drive::setup;
+use crate::drive::{engine, setup};
 use crate::workloads::transactions;
 
 /// Share of the input that fills the windows.
@@ -146,15 +146,8 @@ fn workload(name: &'static str, dataflow: &'static dyn Dataflow, share: f64, tar
             }
             true
         });
-        let ports = Ports {
-            scored: Some(Box::new(|_| true)),
-            rejects: Some(Box::new(|_| true)),
-            features: Some(features),
-            collections: None,
-        };
         let (settings, metrics) = (EngineSettings::default(), Arc::new(Metrics::default()));
-        let engine =
-            pipeline::build(worker, dataflow, &setup, &settings, ports, &metrics).expect("a shipped dataflow builds");
+        let engine = engine(worker, dataflow, &settings, &metrics, features);
         let warm = (events.len() as f64 * WARM_SHARE) as usize;
         let mut feed = Feed::new(engine, events, start);
         let max_per_s = feed.warm_up(worker, warm);

@@ -3,6 +3,7 @@
 mod cases;
 mod cli;
 mod cluster;
+mod dataflows;
 mod decode;
 mod expiry;
 mod files;

@@ -9,6 +9,9 @@
 //! Between records of one id the operation decides (withdraw over correct over insert), and between equal operations the
 //! order of arrival, which sources keep per id. So the outcome does not depend on how ids are interleaved.
 //!
+//! An event that comes and is withdrawn within one epoch leaves no trace: the epoch is the grain of time, and it was not
+//! there at either end.
+//!
 //! A label is joined to its target when both are there; until then it waits. Of several labels of one target the one
 //! that became available last holds (ties by the label's id). An event whose time is further behind the watermark than
 //! the horizon goes to the side output, with its content.

@@ -182,6 +182,10 @@ impl Trial<'_> {
         records: &[Event],
         nth: usize,
     ) -> Result<(), String> {
+        if self.columns.is_empty() {
+            // A dataflow without features assembles no rows: what it emits is all there is.
+            return Ok(());
+        }
         let schema = &self.setup.schema;
         let events = resolve::retained(records, schema);
         let wanted = expected::rows(&self.features, schema, &events, nth);

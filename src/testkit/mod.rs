@@ -5,6 +5,7 @@
 //! * [`oracle`], [`expected`] and [`resolve`] compute the same from scratch, by definition: slow twins.
 //! * [`invariance::check`] puts them together: however the events arrive, the outcome is the oracle's.
 //! * [`arrive`] shuffles arrivals within the revise horizon; [`memory`] has a source and a writer in memory for whole jobs.
+//! * [`random`] makes records of any schema.
 //! * [`cases`] runs text cases: input events and expected diffs in one file.
 
 pub mod arrive;
@@ -14,6 +15,7 @@ pub mod expected;
 pub mod invariance;
 pub mod memory;
 pub mod oracle;
+pub mod random;
 pub mod resolve;
 
 mod harness;
