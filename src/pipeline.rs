@@ -47,7 +47,7 @@ pub struct EngineSettings {
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        EngineSettings { late_ms: 3_600_000, label_ms: 30 * 86_400_000, repair_rows_max: 256, scorer: None }
+        EngineSettings { late_ms: 3_600_000, label_ms: 30 * 86_400_000, repair_rows_max: 64, scorer: None }
     }
 }
 

@@ -59,7 +59,7 @@ pub struct JobFlags {
     /// How long after its event a label may come
     #[arg(long, value_name = "DURATION", default_value = "30d", env = "DELTAWATCH_LABEL_HORIZON", value_parser = duration_ms, help_heading = "Engine")]
     pub label_horizon: i64,
-    /// Rows corrected per epoch and worker at most [default: 256 live, 65536 in a replay]
+    /// Rows corrected per epoch and worker at most [default: 64 live, 65536 in a replay]
     #[arg(long, value_name = "ROWS", env = "DELTAWATCH_REPAIR_ROWS", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Engine")]
     pub repair_rows: Option<u32>,
     /// Longest record; longer ones are rejects, bytes
