@@ -16,4 +16,5 @@ mod kafka;
 mod late;
 mod models;
 mod packs;
+mod readme;
 mod velocity;
