@@ -11,8 +11,9 @@
 //! ```
 //!
 //! The boxes: [`crate::arrange::upsert`], [`crate::arrange::project`], [`crate::arrange::keyed`],
-//! [`crate::feature::assemble`], [`crate::score::revise`], [`crate::sink::port`]. What a dataflow adds to them is its
-//! own `build` (see [`crate::dataflow`]).
+//! [`crate::feature::assemble`], [`crate::score::revise`], [`crate::sink::port`]. Beside [keyed] stand the families of
+//! features that have an operator of their own ([`crate::feature::Family`]). What a dataflow adds is its own `build` (see
+//! [`crate::dataflow`]).
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -95,8 +96,11 @@ pub fn build(
 ) -> Result<Engine, BuildError> {
     let features = dataflow.features(setup)?;
     let plans: Arc<[_]> = features.plans(&setup.schema)?.into();
-    let revise_ms = plans.iter().map(|plan| plan.revise_ms).max().unwrap_or(0);
-    let label_ms = if plans.iter().any(|plan| plan.uses_labels) { settings.label_ms } else { 0 };
+    let families = features.families();
+    let revised = plans.iter().map(|plan| plan.revise_ms).chain(families.iter().map(|family| family.revise_ms()));
+    let revise_ms = revised.max().unwrap_or(0);
+    let uses_labels = plans.iter().any(|plan| plan.uses_labels) || families.iter().any(|family| family.uses_labels());
+    let label_ms = if uses_labels { settings.label_ms } else { 0 };
     let read_ms = settings.late_ms.saturating_add(revise_ms);
     let horizons = Horizons { late_ms: settings.late_ms, by_id_ms: read_ms.max(label_ms), read_ms };
     let (watermarks, probe) = (Watermarks::default(), probe::Handle::new());

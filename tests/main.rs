@@ -7,6 +7,7 @@ mod cluster;
 mod dataflows;
 mod decode;
 mod expiry;
+mod family;
 mod files;
 mod flows;
 mod generator;

@@ -17,6 +17,9 @@
 //!   and reports which earlier rows a late, corrected or withdrawn event has touched. Those are read again one epoch
 //!   later, so many as the budget allows; the rest is the backlog.
 //!
+//! Beside `keyed` stand the families: operators of their own that answer the same tickets ([`crate::feature::Family`]). What
+//! they look up on arrival goes through `keep`, so that a row read again sees what its first row saw.
+//!
 //! At every closed epoch: a feature read for event x is a function of the set of retained events at or before x, however
 //! they arrived; with no backlog, what has been emitted for every retained event is that function's value.
 //!
@@ -24,6 +27,7 @@
 
 pub mod backlog;
 pub mod change;
+pub mod keep;
 pub mod keyed;
 pub mod project;
 pub mod request;

@@ -1,6 +1,6 @@
 //! What a dataflow builds with: collections, shared arrangements, features, scores, outputs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
@@ -12,14 +12,16 @@ use timely::dataflow::operators::{Concatenate, Probe, probe};
 use timely::dataflow::{Scope, Stream};
 
 use crate::arrange::change::{Change, Verb};
+use crate::arrange::keep::keep;
 use crate::arrange::keyed::{Keyed, KeyedSettings, keyed};
 use crate::arrange::project::project;
+use crate::arrange::request::Block;
 use crate::arrange::upsert::{Horizons, Touched};
 use crate::decode::Reject;
 use crate::epoch::{Epoch, Watermarks};
 use crate::event::{Event, Key, Schema};
 use crate::feature::assemble::{Rows, assemble};
-use crate::feature::{FeatureSet, KeyPlan};
+use crate::feature::{FamilyInputs, FeatureSet, KeyPlan, Timing};
 use crate::pipeline::{EngineSettings, Ports};
 use crate::runtime::metrics::Metrics;
 use crate::score::revise::revise;
@@ -140,7 +142,7 @@ impl<'scope> Context<'scope> {
     }
 
     /// Builds the operators of the dataflow's features and returns the assembled rows.
-    pub fn features(&mut self) -> Features<'scope> {
+    pub fn features(&mut self) -> Result<Features<'scope>, BuildError> {
         let requests = project(self.changes.clone(), self.plans.clone(), self.setup.schema.clone());
         let settings = KeyedSettings {
             repair_rows_max: self.settings.repair_rows_max,
@@ -151,12 +153,48 @@ impl<'scope> Context<'scope> {
         let Keyed { slices, touched, beyond } = keyed(requests, plans, settings, watermarks, self.metrics.clone());
         self.touched.push(touched);
         self.beyond.push(beyond);
+        let mut slices = vec![slices];
+        self.families(&mut slices)?;
+        let slices = self.scope.concatenate(slices);
         let rows = assemble(self.changes.clone(), slices, self.features.clone(), self.plans.clone());
         let columns = self.features.columns();
         if let Some(port) = self.ports.features.take() {
             deliver(rows.clone(), "Feature log", port).probe_with(&self.probe);
         }
-        Features { rows, columns }
+        Ok(Features { rows, columns })
+    }
+
+    /// Builds the operators beside velocity.
+    fn families(&mut self, slices: &mut Vec<Stream<'scope, Epoch, Vec<Block>>>) -> Result<(), BuildError> {
+        let (mut looked_up, mut widths) = (Vec::new(), HashMap::new());
+        for (index, family) in (self.plans.len() as u16..).zip(self.features.families()) {
+            let outputs = family.build(FamilyInputs {
+                changes: self.changes.clone(),
+                index,
+                schema: self.setup.schema.clone(),
+                horizons: self.horizons,
+                repair_rows_max: self.settings.repair_rows_max,
+                watermarks: self.watermarks.clone(),
+                metrics: self.metrics.clone(),
+            })?;
+            self.touched.extend(outputs.touched);
+            self.beyond.extend(outputs.beyond);
+            match family.timing() {
+                Timing::AsOfEvent => slices.push(outputs.slices),
+                Timing::AsOfArrival => {
+                    widths.insert(index, family.columns().len());
+                    looked_up.push(outputs.slices);
+                }
+            }
+        }
+        if !looked_up.is_empty() {
+            let looked_up = self.scope.concatenate(looked_up);
+            let (ids, watermarks) = (self.setup.schema.id_type(), self.watermarks.clone());
+            let kept_ms = self.horizons.read_ms;
+            let metrics = self.metrics.clone();
+            slices.push(keep(self.changes.clone(), looked_up, widths, kept_ms, ids, watermarks, metrics));
+        }
+        Ok(())
     }
 
     /// Scores the rows with the deployed models and emits the scored diffs. Without a model nothing is scored: the

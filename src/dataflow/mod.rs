@@ -76,7 +76,7 @@ pub trait Dataflow: Send + Sync {
 
     /// Builds the graph. The default assembles the features and scores them.
     fn build(&self, context: &mut Context<'_>) -> Result<(), BuildError> {
-        let features = context.features();
+        let features = context.features()?;
         context.score(&features)
     }
 

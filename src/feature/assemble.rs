@@ -93,10 +93,10 @@ pub fn assemble<'scope>(
 struct Layout {
     features: FeatureSet,
     width: usize,
-    /// A row of an event without any key: the defaults.
+    /// A row without any slice: the defaults.
     empty: Vec<f64>,
-    /// First column and number of columns of each key.
-    keys: Vec<(usize, usize)>,
+    /// First column and number of columns of each key's slice, then of each family's.
+    slices: Vec<(usize, usize)>,
 }
 
 impl Layout {
@@ -104,15 +104,16 @@ impl Layout {
         let mut width = features.own_features().count();
         let mut empty = vec![f64::NAN; width];
         empty.extend(plans.iter().flat_map(|plan| &plan.features).map(|feature| feature.default));
-        let keys = plans
-            .iter()
-            .map(|plan| {
-                let start = width;
-                width += plan.features.len();
-                (start, plan.features.len())
+        let families: Vec<Vec<(String, f64)>> = features.families().iter().map(|family| family.columns()).collect();
+        empty.extend(families.iter().flatten().map(|&(_, default)| default));
+        let lengths = plans.iter().map(|plan| plan.features.len()).chain(families.iter().map(Vec::len));
+        let slices = lengths
+            .map(|length| {
+                width += length;
+                (width - length, length)
             })
             .collect();
-        Layout { features, width, empty, keys }
+        Layout { features, width, empty, slices }
     }
 
     fn rows(&self, changes: Vec<Change>, slices: &[Block]) -> Rows {
@@ -133,7 +134,7 @@ impl Layout {
             }
         }
         for block in slices {
-            let (start, length) = self.keys[block.plan as usize];
+            let (start, length) = self.slices[block.plan as usize];
             for slice in block.words.chunks_exact(1 + length) {
                 let row = slice[0] as usize * self.width + start;
                 rows.values[row..row + length].copy_from_slice(bytemuck::cast_slice(&slice[1..]));

@@ -1,11 +1,11 @@
-//! The columns of a feature row: the event's own, then those of each key.
+//! The columns of a feature row: the event's own, then those of each key, then those of other families.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::event::{Event, Schema};
 
-use super::{KeyPlan, Velocity};
+use super::{Family, KeyPlan, Timing, Velocity};
 
 type OwnFeature = Arc<dyn Fn(&Event) -> f64 + Send + Sync>;
 
@@ -14,6 +14,7 @@ type OwnFeature = Arc<dyn Fn(&Event) -> f64 + Send + Sync>;
 pub struct FeatureSet {
     own: Vec<(String, OwnFeature)>,
     velocities: Vec<Velocity>,
+    families: Vec<Arc<dyn Family>>,
 }
 
 impl fmt::Debug for FeatureSet {
@@ -46,15 +47,35 @@ impl FeatureSet {
         self
     }
 
+    /// Features that an operator of its own computes.
+    pub fn family(mut self, family: impl Family + 'static) -> Self {
+        self.families.push(Arc::new(family));
+        self
+    }
+
     /// The names of all columns, in order.
     pub fn columns(&self) -> Vec<String> {
         let own = self.own.iter().map(|(name, _)| name.clone());
-        own.chain(self.velocities.iter().flat_map(|v| v.features().iter().map(|f| f.name.clone()))).collect()
+        let velocities = self.velocities.iter().flat_map(|v| v.features().iter().map(|f| f.name.clone()));
+        let families = self.families.iter().flat_map(|family| family.columns().into_iter().map(|(name, _)| name));
+        own.chain(velocities).chain(families).collect()
     }
 
     /// The velocity specs, by key.
     pub fn keys(&self) -> &[Velocity] {
         &self.velocities
+    }
+
+    /// The families beside velocity.
+    pub fn families(&self) -> &[Arc<dyn Family>] {
+        &self.families
+    }
+
+    /// The same set without the families whose values are fixed on arrival: what remains is the same for every order of
+    /// arrival.
+    pub fn as_of_event(mut self) -> Self {
+        self.families.retain(|family| family.timing() == Timing::AsOfEvent);
+        self
     }
 
     /// The features of the event alone: name and function.
@@ -67,8 +88,9 @@ impl FeatureSet {
         let mut names = self.columns();
         names.sort_unstable();
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(format!("feature '{}' is defined twice; rename one with named(..)", twice[0]));
+            return Err(format!("feature '{}' is defined twice; rename one", twice[0]));
         }
+        self.families.iter().try_for_each(|family| family.check(schema))?;
         let plans = self.velocities.iter().map(|velocity| KeyPlan::resolve(velocity, schema).map(Arc::new));
         plans.collect()
     }

@@ -229,6 +229,8 @@ metrics! {
     retained_keys: Gauge,
     /// Bytes of the entries and keys.
     retained_bytes: Gauge,
+    /// Bytes of look-ups kept with their transactions.
+    kept_bytes: Gauge,
     /// Records decoded and waiting for an epoch.
     stashed: Gauge,
     /// Records the source has and the engine has not taken.

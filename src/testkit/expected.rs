@@ -10,7 +10,7 @@ use crate::feature::{FeatureSet, Velocity, Window};
 
 use super::oracle::{self, Labelled};
 
-/// The rows of scored events, by id: own features, then those of each key. Of all scored events in their order, every
+/// The rows of scored events, by id: own features, then those of each key and family. Of all scored events in their order, every
 /// `nth` is computed (1: all of them).
 pub fn rows(features: &FeatureSet, schema: &Schema, events: &[Labelled], nth: usize) -> BTreeMap<Id, Vec<f64>> {
     let scored = events.iter().enumerate().filter(|(_, (event, _))| schema.is_scored(event.kind));
@@ -21,6 +21,15 @@ pub fn rows(features: &FeatureSet, schema: &Schema, events: &[Labelled], nth: us
         let groups = Groups::new(velocity, schema, events);
         for (row, &at) in rows.iter_mut().zip(&wanted) {
             groups.extend(row, at);
+        }
+    }
+    for family in features.families() {
+        let (defaults, values) = (family.columns(), family.expected(schema, events));
+        for (row, &at) in rows.iter_mut().zip(&wanted) {
+            match values.get(&events[at].0.id) {
+                Some(values) => row.extend(values),
+                None => row.extend(defaults.iter().map(|(_, default)| default)),
+            }
         }
     }
     wanted.into_iter().map(|at| events[at].0.id).zip(rows).collect()

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::dataflow::{Dataflow, Setup};
 use crate::event::Role;
-use crate::feature::{FeatureSpec, Filter, Velocity, Window};
+use crate::feature::{FeatureSpec, Filter, Timing, Velocity, Window};
 
 use super::super::error::Failure;
 
@@ -38,6 +38,14 @@ pub fn describe(dataflow: &dyn Dataflow, setup: &Setup, as_json: bool) -> Result
         "columns": features.columns(),
         "event_features": features.own_features().map(|(name, _)| name).collect::<Vec<_>>(),
         "keys": features.keys().iter().map(key).collect::<Vec<_>>(),
+        "families": features.families().iter().map(|family| json!({
+            "about": family.about(),
+            "timing": match family.timing() {
+                Timing::AsOfEvent => "as of the event, revised",
+                Timing::AsOfArrival => "as of arrival, never revised",
+            },
+            "features": family.columns().into_iter().map(|(name, _)| name).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
     });
     Ok(if as_json { format!("{all}\n") } else { text(&all) })
 }
@@ -128,6 +136,14 @@ fn text(all: &Value) -> String {
         let _ = writeln!(out, "\nkey {} ({}), {} features", word(&key["key"]), fields.join(", "), features.len());
         for feature in features {
             let _ = writeln!(out, "  {:<36} {}", word(&feature["name"]), word(&feature["definition"]));
+        }
+    }
+    for family in items(&all["families"]) {
+        let features = items(&family["features"]);
+        let _ =
+            writeln!(out, "\n{} ({}), {} features", word(&family["about"]), word(&family["timing"]), features.len());
+        for name in features {
+            let _ = writeln!(out, "  {}", word(&name));
         }
     }
     out
