@@ -10,18 +10,56 @@ pub(super) enum Kind {
     Login,
     AccountChange,
     Label,
+    AccountCreated,
+    CardAdded,
+    TravelNotice,
+    OrderCreated,
+    OrderDelivered,
+    OrderReturned,
+    Dispute,
+    MerchantCreated,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 5] = [Kind::Payment, Kind::Refund, Kind::Login, Kind::AccountChange, Kind::Label];
+    pub const ALL: [Kind; 13] = [
+        Kind::Payment,
+        Kind::Refund,
+        Kind::Login,
+        Kind::AccountChange,
+        Kind::Label,
+        Kind::AccountCreated,
+        Kind::CardAdded,
+        Kind::TravelNotice,
+        Kind::OrderCreated,
+        Kind::OrderDelivered,
+        Kind::OrderReturned,
+        Kind::Dispute,
+        Kind::MerchantCreated,
+    ];
+
+    /// The name, and what starts the ids of its events; a label shares the number of its target.
+    const NAMES: [(&str, &str); Kind::ALL.len()] = [
+        ("payment", "t-"),
+        ("refund", "r-"),
+        ("login", "s-"),
+        ("account_change", "u-"),
+        ("label", "l-"),
+        ("account_created", "n-"),
+        ("card_added", "k-"),
+        ("travel_notice", "v-"),
+        ("order_created", "oc-"),
+        ("order_delivered", "od-"),
+        ("order_returned", "or-"),
+        ("dispute", "x-"),
+        ("merchant_created", "w-"),
+    ];
 
     pub fn name(self) -> &'static str {
-        ["payment", "refund", "login", "account_change", "label"][self as usize]
+        Kind::NAMES[self as usize].0
     }
 
-    /// Starts the ids of its events; a label shares the number of its target.
     pub fn prefix(self) -> &'static str {
-        ["t-", "r-", "s-", "u-", "l-"][self as usize]
+        Kind::NAMES[self as usize].1
     }
 }
 
@@ -163,8 +201,12 @@ pub(super) struct Draft {
     pub recurring: bool,
     /// Index into [`CHANGES`].
     pub change: u8,
-    /// Number of the payment that a refund gives back or a label is about.
+    /// Number of the payment that a refund gives back, a dispute or a label is about.
     pub target: Option<u64>,
+    /// The card that a refund goes to.
+    pub refund_to: u64,
+    pub order: Option<u64>,
+    pub cash_on_delivery: bool,
     pub truth: Truth,
     /// The label that the event is going to get; of a label event, what it says.
     pub label: Option<Label>,
@@ -192,6 +234,9 @@ impl Draft {
             recurring: false,
             change: 0,
             target: None,
+            refund_to: actor.card,
+            order: None,
+            cash_on_delivery: false,
             truth: Truth::default(),
             label: None,
             first: true,

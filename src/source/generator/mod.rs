@@ -17,6 +17,26 @@
 //! * What takes days (labels, refunds, rings) takes less at rates above about 23 events per second of event time, so that
 //!   what is pending stays at a few million records at most ([`GeneratorConfig::slow_day_ms`]).
 //!
+//! The kinds of events, and the fields of `dataflows/payments.toml` that they have. Those marked * also have who acts and from
+//! where: `account` (the payer), `device`, `ip`, `ip24`, `email`, `phone`, `country`.
+//!
+//! | kind | means | fields |
+//! | --- | --- | --- |
+//! | `payment` * | an attempt to pay a merchant, or a transfer (`channel` = transfer) from `account` to `payee` | `card`, `bin`, `card_country`, `address`, `merchant`, `merchant_category`, `payee`, `amount`, `currency`, `channel`, `outcome` (approved, declined, blocked), `lat`, `lon`, `recurring`, `cross_border`, `payment_handle`; `order` if it pays for one |
+//! | `refund` * | money back | as a payment: `card` that paid; `refund_of` (id of the payment), `refund_to` (card that gets the money), `amount` |
+//! | `dispute` * | the holder of `card` does not accept a payment | `card`, `merchant`, `amount`, `refund_of` |
+//! | `login` * | `login_ok` true or false | `outcome` (approved, declined), `lat`, `lon` |
+//! | `account_change` * | credentials or contact data change | `change` (password, email, phone, address) |
+//! | `account_created` * | `account` is opened | `address` |
+//! | `card_added` * | `card` is added to `account` | `card`, `bin`, `card_country` |
+//! | `travel_notice` * | the holder of `card` says that he travels: from here on it may be anywhere | `card`, `bin`, `card_country`; `country` is where to |
+//! | `order_created` * | an order is placed; payments with the same `order` are attempts to pay for it | `order`, `merchant`, `amount`, `address`, `cash_on_delivery` |
+//! | `order_delivered` *, `order_returned` * | how it ended: delivered, or back at its origin | the same |
+//! | `merchant_created` | a merchant opens | `merchant`, `merchant_category`, `country` |
+//! | `label` | what became known of a payment | `target`, `fraud`, `available_at` |
+//!
+//! Only payments and logins are located (`lat`, `lon`).
+//!
 //! Cost: about 1.2 µs per record on one core, 0.7 µs for a record that a reader skips; the population takes about 100 bytes
 //! per customer and 0.3 µs to draw each.
 
@@ -177,8 +197,7 @@ pub struct Generator {
 impl Generator {
     /// Draws the population. Fails on a configuration or a schema that cannot be served, with what to change.
     ///
-    /// The schema needs text ids and the kinds payment, refund, login, account_change and label; of the fields, those it
-    /// has are filled.
+    /// The schema needs text ids and every kind of the table above; of the fields, those it has are filled.
     pub fn new(config: GeneratorConfig, schema: Arc<Schema>) -> Result<Self, SourceError> {
         config.check()?;
         Ok(Generator { build: Build::new(schema)?, stream: Stream::new(&config) })
