@@ -150,7 +150,10 @@ impl Trial<'_> {
         let outcome = outcome.map_err(|error| error.to_string())?;
         self.report.revised += outcome.metrics.revised.get();
         self.report.late += outcome.metrics.late.get();
-        Ok(outcome)
+        match outcome.metrics.revisions_missed.get() {
+            0 => Ok(outcome),
+            missed => Err(format!("{batching:?} on {workers} workers: {missed} touched rows were too old to be read")),
+        }
     }
 
     fn against_oracle(&mut self, outcome: &Outcome, records: &[Event]) -> Result<(), String> {
