@@ -1,5 +1,6 @@
 //! An event before it is written out: numbers only, cheap to copy, to repeat and to drop.
 
+use super::planted::Planted;
 use crate::event::Op;
 
 /// Kinds of events; the names stand in the schema's `kinds`.
@@ -134,12 +135,17 @@ pub enum HardNegative {
     Payroll,
     /// A merchant with ten times its volume for an hour (bust-out).
     FlashSale,
+    /// Payments from someone else's device, perhaps large (stolen card).
+    GuestDevice,
+    /// A burst of small payments (card testing).
+    SmallPayments,
 }
 
 impl HardNegative {
     /// The name in the truth.
     pub fn name(self) -> &'static str {
-        ["family", "shared_address", "traveller", "retry", "new_phone", "payroll", "flash_sale"][self as usize]
+        let names = ["family", "shared_address", "traveller", "retry", "new_phone", "payroll", "flash_sale"];
+        names.into_iter().chain(["guest_device", "small_payments"]).nth(self as usize).unwrap_or_default()
     }
 }
 
@@ -154,6 +160,8 @@ pub struct Truth {
     pub household: Option<u64>,
     /// What makes it look like fraud though it is none.
     pub hard_negative: Option<HardNegative>,
+    /// The planted event pattern, or hard negative of one, that it belongs to.
+    pub planted: Option<Planted>,
 }
 
 /// What is going to be known of a payment, and when.

@@ -45,6 +45,8 @@ mod build;
 mod campaigns;
 mod draft;
 mod encode;
+mod planted;
+mod plants;
 mod population;
 mod random;
 mod reader;
@@ -60,6 +62,7 @@ use crate::event::{Event, Schema};
 
 pub use draft::{HardNegative, Label, Pattern, Truth};
 pub use encode::{JsonEncoder, label_line, truth_line};
+pub use planted::{Instance, Planted, instances};
 pub use reader::GeneratorSource;
 
 /// Partitions of the generator as a source. A record belongs to partition `number % PARTITIONS`, so what is said of one
@@ -89,6 +92,9 @@ pub struct GeneratorConfig {
     pub merchants: u32,
     /// Share of fraud among payments, below 0.5.
     pub fraud_share: f64,
+    /// Share of events that belong to planted instances of the fourteen event patterns, or to hard negatives of them; below
+    /// 1. Without fraud (`fraud_share` 0) only what is honest is planted.
+    pub pattern_share: f64,
     /// Share of honest payments that get a label; 90 % of fraud does.
     pub label_share: f64,
     /// Share of events that arrive late.
@@ -113,6 +119,7 @@ impl Default for GeneratorConfig {
             customers: 30_000,
             merchants: 2_000,
             fraud_share: 0.01,
+            pattern_share: 0.002,
             label_share: 0.05,
             late_share: 0.01,
             late_ms_max: 600_000,
@@ -152,6 +159,9 @@ impl GeneratorConfig {
         }
         if !(0.0..0.5).contains(&self.fraud_share) || !(0.0..=1.0).contains(&self.label_share) {
             return refuse("fraud_share must be in [0, 0.5) and label_share in [0, 1]");
+        }
+        if !(0.0..1.0).contains(&self.pattern_share) {
+            return refuse("pattern_share must be in [0, 1)");
         }
         if shares.iter().any(|share| !(0.0..=1.0).contains(share)) || shares.iter().sum::<f64>() > 1.0 {
             return refuse(
