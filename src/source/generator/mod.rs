@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! population ──> behaviour (sessions) ──┐
-//!            └─> campaigns (fraud) ─────┴─> schedule ──> stream ──> build ──> Event
-//!                                        event time     arrival    schema
+//!            ├─> campaigns (fraud) ─────┼─> schedule ──> stream ──> build ──> Event
+//!            └─> plants (patterns) ─────┘   event time     arrival    schema
 //! ```
 //!
 //! In: a [`GeneratorConfig`]. Out: an endless sequence of [`Generated`] records in order of arrival, each with the truth
@@ -14,6 +14,10 @@
 //!   arrives, not what happens.
 //! * A label arrives when it becomes available, after its target; a correction, repeat or withdrawal after its original.
 //! * Every fraud pattern has honest look-alikes ([`HardNegative`]).
+//! * Of each of the fourteen event patterns, instances are planted that satisfy its default parameters for certain, and hard
+//!   negatives that miss it by one condition ([`Planted`], [`instances`]). Nothing else happens to their keys, and none of
+//!   their events is corrected or withdrawn. Pattern 14 is about orders that are not paid on delivery; it counts as
+//!   satisfied if the order is paid and delivered or returned in time.
 //! * What takes days (labels, refunds, rings) takes less at rates above about 23 events per second of event time, so that
 //!   what is pending stays at a few million records at most ([`GeneratorConfig::slow_day_ms`]).
 //!
