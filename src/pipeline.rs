@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The boxes: [`crate::arrange::upsert`], [`crate::arrange::project`], [`crate::arrange::keyed`],
-//! [`crate::feature::assemble`], [`crate::score::revise`], [`crate::sink::port`]. Beside [keyed] stand the families of
+//! [`crate::feature::assemble`], [`crate::score::revise`], [`crate::sink::port`]. Beside `keyed` stand the families of
 //! features that have an operator of their own ([`crate::feature::Family`]). What a dataflow adds is its own `build` (see
 //! [`crate::dataflow`]).
 
