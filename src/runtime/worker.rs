@@ -89,8 +89,7 @@ pub fn run(
         }
         worker.step_or_park(Some(if read || bound { Duration::ZERO } else { PARK_MAX }));
     }
-    let Engine { arrivals, rejects, probe, .. } = engine;
-    drop((arrivals, rejects));
+    let probe = engine.finish();
     while !probe.done() {
         worker.step_or_park(Some(PARK_MAX));
     }
@@ -212,7 +211,7 @@ impl Intake {
             offers: self.stash.offers(self.closed, caught_up, now_ns()),
             done: self.closed && self.stash.is_empty(),
             stopping: self.feed.stop.load(Ordering::Relaxed),
-            backlog: self.feed.metrics.backlog.own(),
+            backlog: self.feed.metrics.backlog.own() + self.feed.metrics.backlog_of.own(),
         };
         if self.reported.as_ref() == Some(&report) {
             return None;

@@ -1,0 +1,5 @@
+//! References.
+
+mod rows;
+
+pub use rows::{Row, RowDecoder};
