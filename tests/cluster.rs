@@ -34,6 +34,7 @@ fn job(source: MemorySource, pace: Pace, state: Option<&Path>) -> (Job, MemoryWr
     let columns = dataflow.features(&setup).expect("features").columns();
     let writer = MemoryWriter::default();
     let job = Job {
+        references: Default::default(),
         dataflow,
         setup,
         settings: EngineSettings { scorer: Some(TestModel::scorer(columns)), ..EngineSettings::default() },

@@ -15,6 +15,7 @@ use crate::feature::assemble::Rows;
 use crate::pipeline::{self, EngineSettings, Ports};
 use crate::sink::features::{FeatureLog, FeatureRows};
 use crate::sink::{OutputRecord, ScoredEncoder, SinkError, Writer, encode_reject, encode_update};
+use crate::source::reference::{ReferenceReader, ReferenceSource};
 use crate::source::{Partition, Reader, Ready, Record, Source, SourceError, StartOffsets};
 
 use super::coordinate::Coordinator;
@@ -32,6 +33,8 @@ pub struct Job {
     pub settings: EngineSettings,
     /// Where records come from.
     pub source: Arc<dyn Source>,
+    /// The reference collections that it looks at.
+    pub references: ReferenceSource,
     /// What the decoder refuses.
     pub limits: Limits,
     /// When epochs close.
@@ -92,8 +95,20 @@ struct Senders {
 impl Job {
     /// Runs to the end of the source, or until stopped. `cluster` says with how many workers and processes.
     pub fn run(self, cluster: timely::Config) -> Result<(), JobError> {
-        let Job { dataflow, setup, settings, source, limits, pace, epoch_records_max, outputs, state, stop, metrics } =
-            self;
+        let Job {
+            dataflow,
+            setup,
+            settings,
+            source,
+            references,
+            limits,
+            pace,
+            epoch_records_max,
+            outputs,
+            state,
+            stop,
+            metrics,
+        } = self;
         // Whatever is wrong with the dataflow is said here, once, before threads start.
         let features = dataflow.features(&setup)?;
         features.plans(&setup.schema).map_err(BuildError)?;
@@ -133,10 +148,10 @@ impl Job {
                 authority: Authority::new(worker.peers(), pace, recorded),
                 log,
             });
-            let (reader, failed) = open(&*source, worker, &stop);
+            let (reader, references, failed) = open(&*source, &references, worker, &stop);
             let decoder = Decoder::new(setup.schema.clone(), limits)?;
             let (prepare, stop, metrics) = (prepare.clone(), stop.clone(), metrics.clone());
-            let feed = Feed { reader, decoder, prepare, share: epoch_records_max, stop, metrics };
+            let feed = Feed { reader, references, decoder, prepare, share: epoch_records_max, stop, metrics };
             worker::run(worker, engine, coordinator, mint, feed)?;
             failed.map_or(Ok(()), |error| Err(JobError::Source(error)))
         })
@@ -163,12 +178,19 @@ fn spawn_failed(error: std::io::Error) -> SinkError {
 
 /// Opens this worker's reader. If that fails, the worker goes on without one, so that the others are not left waiting, and
 /// everyone is asked to stop.
-fn open(source: &dyn Source, worker: &Worker, stop: &AtomicBool) -> (Box<dyn Reader>, Option<SourceError>) {
-    match source.open(worker.index(), worker.peers(), &StartOffsets::new()) {
-        Ok(reader) => (reader, None),
+fn open(
+    source: &dyn Source,
+    references: &ReferenceSource,
+    worker: &Worker,
+    stop: &AtomicBool,
+) -> (Box<dyn Reader>, ReferenceReader, Option<SourceError>) {
+    let (index, peers) = (worker.index(), worker.peers());
+    let reader = source.open(index, peers, &StartOffsets::new());
+    match reader.and_then(|reader| Ok((reader, references.open(index, peers)?))) {
+        Ok((reader, references)) => (reader, references, None),
         Err(error) => {
             stop.store(true, Ordering::Relaxed);
-            (Box::new(NoReader), Some(error))
+            (Box::new(NoReader), ReferenceReader::default(), Some(error))
         }
     }
 }

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use timely::worker::Worker;
 
+use crate::arrange::enrich::ReferenceRecord;
 use crate::arrange::upsert::Arrival;
 use crate::dataflow::Prepare;
 use crate::decode::{Decoder, Reject};
 use crate::epoch::{Authority, Binding, Decoded, Epoch, RemapLog, Report, Stash};
 use crate::pipeline::Engine;
+use crate::source::reference::ReferenceReader;
 use crate::source::{Partition, Payload, Reader, Ready, Record, SourceError};
 
 use super::clock::now_ns;
@@ -38,6 +40,8 @@ pub struct Mint {
 pub struct Feed {
     /// Reads this worker's partitions.
     pub reader: Box<dyn Reader>,
+    /// Reads this worker's share of the reference collections.
+    pub references: ReferenceReader,
     /// Decodes what it reads.
     pub decoder: Decoder,
     /// The dataflow's change to every event.
@@ -58,7 +62,7 @@ pub fn run(
     mut mint: Option<Mint>,
     feed: Feed,
 ) -> Result<(), SourceError> {
-    let mut intake = Intake::new(feed, worker.index() as u32);
+    let mut intake = Intake::new(feed, worker.index() as u32, worker.peers());
     let mut failed = None;
     loop {
         let read = match intake.read() {
@@ -137,10 +141,15 @@ struct Intake {
     reported: Option<Report>,
     arrivals: Vec<Arrival>,
     rejects: Vec<Reject>,
+    references: Vec<ReferenceRecord>,
+    /// Initial content of references is still being read, or never will be.
+    loading: bool,
+    references_failed: bool,
+    peers: usize,
 }
 
 impl Intake {
-    fn new(feed: Feed, worker: u32) -> Self {
+    fn new(feed: Feed, worker: u32, peers: usize) -> Self {
         let stash = Stash::new(feed.share);
         Intake {
             feed,
@@ -154,13 +163,18 @@ impl Intake {
             reported: None,
             arrivals: Vec::new(),
             rejects: Vec::new(),
+            references: Vec::new(),
+            loading: true,
+            references_failed: false,
+            peers,
         }
     }
 
     /// Takes what the reader has. Says whether there was something.
     fn read(&mut self) -> Result<bool, SourceError> {
-        if self.closed || self.stash.len() >= STASH_RECORDS_MAX && !self.stash.wants_more() {
-            return Ok(false);
+        let referred = self.refer()?;
+        if self.closed || self.stash.events() >= STASH_RECORDS_MAX && !self.stash.wants_more() {
+            return Ok(referred);
         }
         self.ready = self.feed.reader.poll(POLL_RECORDS_MAX, &mut self.records)?;
         let now = now_ns();
@@ -169,7 +183,7 @@ impl Intake {
             partitions.iter().for_each(|&partition| self.stash.lane(partition, now));
             self.partitions = partitions;
         }
-        let read = !self.records.is_empty();
+        let read = referred || !self.records.is_empty();
         for record in self.records.drain(..) {
             let (partition, offset, arrived_ns) = (record.partition, record.offset, record.arrived_ns);
             let event = match record.payload {
@@ -198,6 +212,35 @@ impl Intake {
         Ok(read)
     }
 
+    /// Takes what the references have. Says whether there was something.
+    fn refer(&mut self) -> Result<bool, SourceError> {
+        if self.references_failed {
+            return Ok(false);
+        }
+        let mut records = Vec::new();
+        if let Err(error) = self.feed.references.poll(&mut records) {
+            self.references_failed = true;
+            // The others must not go on without this share of the rows.
+            self.feed.stop.store(true, Ordering::Relaxed);
+            return Err(error);
+        }
+        let taken = !records.is_empty();
+        self.loading = !self.feed.references.is_loaded();
+        for record in records {
+            let (partition, offset) = match &record {
+                Decoded::Reference(record) => (record.partition, record.offset),
+                Decoded::Reject(reject) => {
+                    self.feed.metrics.reference_errors.add(1);
+                    self.feed.metrics.rejects.count(reject.reason);
+                    (reject.partition, reject.offset)
+                }
+                Decoded::Event(_) => continue,
+            };
+            self.stash.push(partition, offset, now_ns(), record);
+        }
+        Ok(taken)
+    }
+
     fn close(&mut self) {
         self.closed = true;
     }
@@ -210,6 +253,7 @@ impl Intake {
             next: self.next,
             offers: self.stash.offers(self.closed, caught_up, now_ns()),
             done: self.closed && self.stash.is_empty(),
+            loading: self.loading,
             stopping: self.feed.stop.load(Ordering::Relaxed),
             backlog: self.feed.metrics.backlog.own() + self.feed.metrics.backlog_of.own(),
         };
@@ -225,11 +269,17 @@ impl Intake {
         if binding.stop {
             self.close();
         }
-        let (arrivals, rejects) = (&mut self.arrivals, &mut self.rejects);
+        let (arrivals, rejects, references) = (&mut self.arrivals, &mut self.rejects, &mut self.references);
+        let peers = self.peers;
         self.stash.take(&binding.bound, |decoded| match decoded {
             Decoded::Event(arrival) => arrivals.push(arrival),
             Decoded::Reject(reject) => rejects.push(reject),
+            Decoded::Reference(record) => record.address(peers, references),
         });
+        if !self.references.is_empty() {
+            engine.references.send_batch(&mut self.references);
+            self.references.clear();
+        }
         if !self.arrivals.is_empty() {
             engine.arrivals.send_batch(&mut self.arrivals);
             self.arrivals.clear();

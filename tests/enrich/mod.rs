@@ -1,6 +1,8 @@
 //! Joins: look-ups as of arrival, live joins, network files, outside services.
 
+mod job;
 mod lookup;
+mod sources;
 
 use std::sync::Arc;
 

@@ -5,6 +5,7 @@
 //! name = "merchants"
 //! key = ["merchant_id"]              # one field, or two
 //! source = "merchants.csv.gz"        # or kafka:TOPIC (compacted); --reference merchants=... overrides it
+//! required = true                    # an error if no source is named; else the collection is then empty
 //! poll_ms = 30000                    # files: look for a new version this often; default: never
 //! time = "updated_at"                # optional: from when on a row is visible within its epoch
 //! field = [
@@ -112,6 +113,7 @@ pub struct Reference {
     kind: Kind,
     source: Option<String>,
     poll_ms: Option<u64>,
+    required: bool,
     schema: Arc<Schema>,
     key: Vec<Slot>,
     timed: bool,
@@ -137,6 +139,8 @@ struct TableDeclaration {
     key: OneOrMore,
     source: Option<String>,
     poll_ms: Option<u64>,
+    #[serde(default)]
+    required: bool,
     time: Option<String>,
     field: Vec<Field>,
 }
@@ -154,6 +158,8 @@ struct NetworksDeclaration {
     name: String,
     source: Option<String>,
     poll_ms: Option<u64>,
+    #[serde(default)]
+    required: bool,
     field: Vec<Field>,
 }
 
@@ -175,10 +181,10 @@ impl Reference {
             let name = one.name.clone();
             references.push(Self::table(one).map_err(|reason| format!("reference '{name}': {reason}"))?);
         }
-        for NetworksDeclaration { name, source, poll_ms, field } in all.networks {
+        for NetworksDeclaration { name, source, poll_ms, required, field } in all.networks {
             let built = Self::build(&name, Kind::Networks, field, &[], None);
             let built = built.map_err(|reason| format!("networks '{name}': {reason}"))?;
-            references.push(Reference { source, poll_ms, ..built });
+            references.push(Reference { source, poll_ms, required, ..built });
         }
         for ServiceDeclaration { name, field, settings } in all.service {
             let built = settings.check().and_then(|()| Self::build(&name, Kind::Service(settings), field, &[], None));
@@ -217,7 +223,7 @@ impl Reference {
                 return Err(format!("key '{}' must be of type int or text", field.name));
             }
         }
-        Ok(Reference { source: one.source, poll_ms: one.poll_ms, ..built })
+        Ok(Reference { source: one.source, poll_ms: one.poll_ms, required: one.required, ..built })
     }
 
     fn build(
@@ -237,7 +243,17 @@ impl Reference {
         let op = schema.slot_of_role(crate::event::Role::Op);
         let kept = (0..count as u16).map(Slot).filter(|slot| !key.contains(slot) && Some(*slot) != op).collect();
         let (name, timed) = (name.to_owned(), time.is_some());
-        Ok(Reference { name, kind, source: None, poll_ms: None, schema: Arc::new(schema), key, timed, kept })
+        Ok(Reference {
+            name,
+            kind,
+            source: None,
+            poll_ms: None,
+            required: false,
+            schema: Arc::new(schema),
+            key,
+            timed,
+            kept,
+        })
     }
 
     /// The name, by which the command line knows it.
@@ -253,6 +269,11 @@ impl Reference {
     /// The declared source: a path or `kafka:TOPIC`.
     pub fn source(&self) -> Option<&str> {
         self.source.as_deref()
+    }
+
+    /// Whether it must have a source; without one the collection is empty.
+    pub fn required(&self) -> bool {
+        self.required
     }
 
     /// How often a file is looked at for a new version, milliseconds; `None`: never.
