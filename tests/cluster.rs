@@ -35,6 +35,7 @@ fn job(source: MemorySource, pace: Pace, state: Option<&Path>) -> (Job, MemoryWr
     let writer = MemoryWriter::default();
     let job = Job {
         references: Default::default(),
+        services: Default::default(),
         dataflow,
         setup,
         settings: EngineSettings { scorer: Some(TestModel::scorer(columns)), ..EngineSettings::default() },

@@ -39,7 +39,7 @@ pub struct JobFlags {
         help_heading = "Input and output"
     )]
     pub input: Vec<String>,
-    /// Where a reference collection comes from: a file (.csv, .jsonl, .mmdb) or a compacted topic; repeatable
+    /// Where a reference collection comes from: a file (.csv, .jsonl, .mmdb), a compacted topic, or a service's address; repeatable
     #[arg(
         long,
         value_name = "NAME=PATH|kafka:TOPIC",

@@ -67,7 +67,7 @@ impl JobFlags {
         let features = dataflow.features(&setup)?;
         features.plans(&setup.schema).map_err(Failure::Usage)?;
         graph::check(dataflow.clone(), setup.clone())?;
-        let references = self.references(&features, limits, mode)?;
+        let (references, services) = self.references(&features, limits, mode)?;
         let columns = features.columns();
         let repair_rows_max = match (self.repair_rows, mode.pace) {
             (Some(rows), _) => rows as usize,
@@ -83,6 +83,7 @@ impl JobFlags {
             settings,
             source,
             references,
+            services,
             limits,
             pace: mode.pace,
             epoch_records_max: self.epoch_records as usize,
@@ -145,8 +146,14 @@ impl JobFlags {
         })
     }
 
-    /// The reference collections of the look-ups: as declared, or as the command line says.
-    fn references(&self, features: &FeatureSet, limits: Limits, mode: &Mode) -> Result<ReferenceSource, Failure> {
+    /// The reference collections of the look-ups, and the addresses of services: what the command line says instead of the
+    /// declarations.
+    fn references(
+        &self,
+        features: &FeatureSet,
+        limits: Limits,
+        mode: &Mode,
+    ) -> Result<(ReferenceSource, BTreeMap<String, String>), Failure> {
         let mut wanted: Vec<Wanted> = Vec::new();
         let mut named = BTreeMap::new();
         for text in &self.reference {
@@ -157,11 +164,15 @@ impl JobFlags {
                 return Err(usage("--reference", text, format!("'{name}' is given twice; keep one")));
             }
         }
-        let look_ups = features.families().iter().filter_map(|family| family.enrich());
-        let look_ups: Vec<&Enrich> =
-            look_ups.filter(|one| !matches!(one.reference().kind(), Kind::Service(_))).collect();
+        let look_ups: Vec<&Enrich> = features.families().iter().filter_map(|family| family.enrich()).collect();
+        let mut services = BTreeMap::new();
         for look_up in &look_ups {
             let reference = look_up.reference();
+            if let Kind::Service(_) = reference.kind() {
+                let name = reference.name();
+                services.extend(named.remove(name).map(|address| (name.to_owned(), address.to_owned())));
+                continue;
+            }
             if let Some(other) = wanted.iter().find(|other| other.tag == look_up.tag()) {
                 if other.reference != *reference {
                     let name = reference.name();
@@ -188,9 +199,8 @@ impl JobFlags {
             wanted.push(Wanted { reference: reference.clone(), tag: look_up.tag(), place });
         }
         // One that several look-ups share was taken by the first.
-        if let Some((name, place)) =
-            named.into_iter().find(|(name, _)| !wanted.iter().any(|one| one.reference.name() == *name))
-        {
+        let taken = |name: &str| wanted.iter().any(|one| one.reference.name() == name);
+        if let Some((name, place)) = named.into_iter().find(|(name, _)| !taken(name)) {
             let known: Vec<&str> = look_ups.iter().map(|one| one.reference().name()).collect();
             let hint = if known.is_empty() {
                 "it looks nothing up".into()
@@ -200,7 +210,7 @@ impl JobFlags {
             let message = format!("the dataflow '{}' has no reference '{name}'; {hint}", self.dataflow);
             return Err(usage("--reference", format!("{name}={place}"), message));
         }
-        Ok(ReferenceSource::new(wanted, self.state.clone(), mode.pace == Pace::Bounded, limits)?)
+        Ok((ReferenceSource::new(wanted, self.state.clone(), mode.pace == Pace::Bounded, limits)?, services))
     }
 
     fn outputs(

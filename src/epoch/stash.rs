@@ -6,6 +6,7 @@ use super::{Bound, Offer};
 use crate::arrange::enrich::ReferenceRecord;
 use crate::arrange::upsert::Arrival;
 use crate::decode::Reject;
+use crate::runtime::service::LATE_BASE;
 use crate::source::Partition;
 use crate::source::reference::PARTITION_BASE;
 
@@ -16,7 +17,9 @@ pub enum Decoded {
     Event(Arrival),
     /// Not an event.
     Reject(Reject),
-    /// A row of a reference collection.
+    /// An event with the answers of services, which enter the same epoch.
+    Answered(Box<(Arrival, Vec<ReferenceRecord>)>),
+    /// A row of a reference collection, or a late answer.
     Reference(ReferenceRecord),
 }
 
@@ -74,12 +77,17 @@ impl Stash {
         let lane = self.lanes.entry(partition).or_insert_with(|| Lane { reference, ..Lane::default() });
         let time = match &decoded {
             Decoded::Event(arrival) => arrival.event.time,
+            Decoded::Answered(answered) => answered.0.event.time,
+            // A late answer's time is its event's.
+            Decoded::Reference(_) if partition >= LATE_BASE => i64::MIN,
             Decoded::Reject(_) => i64::MIN,
             Decoded::Reference(record) => record.time,
         };
         let time_ms = lane.time_ms.unwrap_or(i64::MIN).max(time);
         let mut decoded = decoded;
-        if let Decoded::Reference(record) = &mut decoded {
+        if let Decoded::Reference(record) = &mut decoded
+            && partition < LATE_BASE
+        {
             // Records of one partition keep their order, whatever times they carry.
             record.time = time_ms;
         }

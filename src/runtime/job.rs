@@ -1,5 +1,6 @@
 //! A job: a dataflow with its source and outputs, run on a cluster to its end.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +22,7 @@ use crate::source::{Partition, Reader, Ready, Record, Source, SourceError, Start
 use super::coordinate::Coordinator;
 use super::metrics::{Metrics, set_worker};
 use super::outlet::{Outlet, discard, port};
+use super::service::Services;
 use super::worker::{self, Feed, Mint};
 
 /// What is to be run.
@@ -35,6 +37,8 @@ pub struct Job {
     pub source: Arc<dyn Source>,
     /// The reference collections that it looks at.
     pub references: ReferenceSource,
+    /// Addresses of outside services, by name, instead of the declared ones.
+    pub services: BTreeMap<String, String>,
     /// What the decoder refuses.
     pub limits: Limits,
     /// When epochs close.
@@ -101,6 +105,7 @@ impl Job {
             settings,
             source,
             references,
+            services,
             limits,
             pace,
             epoch_records_max,
@@ -114,6 +119,8 @@ impl Job {
         features.plans(&setup.schema).map_err(BuildError)?;
         let prepare = dataflow.prepare(&setup)?;
         Decoder::new(setup.schema.clone(), limits)?;
+        let live = pace == Pace::Live;
+        let services = Services::resolve(&features, &setup.schema, &services, state.clone(), live)?;
         let (log, recorded) = match &state {
             Some(directory) => RemapLog::open(directory).map(|(log, recorded)| (Some(log), recorded))?,
             None => (None, Vec::new()),
@@ -149,9 +156,10 @@ impl Job {
                 log,
             });
             let (reader, references, failed) = open(&*source, &references, worker, &stop);
+            let stage = services.open(&setup.schema, metrics)?;
             let decoder = Decoder::new(setup.schema.clone(), limits)?;
             let (prepare, stop, metrics) = (prepare.clone(), stop.clone(), metrics.clone());
-            let feed = Feed { reader, references, decoder, prepare, share: epoch_records_max, stop, metrics };
+            let feed = Feed { reader, references, stage, decoder, prepare, share: epoch_records_max, stop, metrics };
             worker::run(worker, engine, coordinator, mint, feed)?;
             failed.map_or(Ok(()), |error| Err(JobError::Source(error)))
         })

@@ -171,6 +171,10 @@ macro_rules! metrics {
             pub reference_rows: ByKey,
             /// Keys whose earlier rows are waiting to be repaired, by family.
             pub backlog_of: ByKey,
+            /// Keys that services are being asked for, by service.
+            pub service_in_flight: ByKey,
+            /// From a request to a service to its answer.
+            pub service_latency: Latency,
             /// From arrival to acknowledged output.
             pub latency: Latency,
         }
@@ -227,6 +231,18 @@ metrics! {
     reference_records: Counter,
     /// Versions of reference files that were refused, records of reference topics that are no rows.
     reference_errors: Counter,
+    /// Requests sent to services.
+    service_requests: Counter,
+    /// Questions answered from the cache, or by a request that was under way.
+    service_hits: Counter,
+    /// Requests that took too long, or waited too long for their turn.
+    service_timeouts: Counter,
+    /// Requests that failed.
+    service_errors: Counter,
+    /// Look-ups of transactions that were bound with the fallback.
+    service_fallbacks: Counter,
+    /// Answers that came after the budget and revise.
+    service_late: Counter,
     /// Epochs closed.
     epochs: Counter,
     /// Keys whose earlier rows are waiting to be repaired.

@@ -18,6 +18,7 @@ use crate::source::{Partition, Payload, Reader, Ready, Record, SourceError};
 use super::clock::now_ns;
 use super::coordinate::Coordinator;
 use super::metrics::Metrics;
+use super::service::{HELD_MAX, Stage};
 
 /// Records taken from the reader in one turn.
 const POLL_RECORDS_MAX: usize = 1024;
@@ -42,6 +43,8 @@ pub struct Feed {
     pub reader: Box<dyn Reader>,
     /// Reads this worker's share of the reference collections.
     pub references: ReferenceReader,
+    /// Holds events until services have answered.
+    pub stage: Stage,
     /// Decodes what it reads.
     pub decoder: Decoder,
     /// The dataflow's change to every event.
@@ -173,14 +176,23 @@ impl Intake {
     /// Takes what the reader has. Says whether there was something.
     fn read(&mut self) -> Result<bool, SourceError> {
         let referred = self.refer()?;
-        if self.closed || self.stash.events() >= STASH_RECORDS_MAX && !self.stash.wants_more() {
-            return Ok(referred);
+        let turned = self.turn()?;
+        let full = self.stash.events() >= STASH_RECORDS_MAX && !self.stash.wants_more();
+        if self.closed || full || self.feed.stage.len() >= HELD_MAX {
+            return Ok(referred || turned);
         }
         self.ready = self.feed.reader.poll(POLL_RECORDS_MAX, &mut self.records)?;
         let now = now_ns();
         let partitions = self.feed.reader.partitions();
         if partitions != self.partitions {
-            partitions.iter().for_each(|&partition| self.stash.lane(partition, now));
+            for &partition in &partitions {
+                self.stash.lane(partition, now);
+                for late in self.feed.stage.lane(partition)? {
+                    if let Decoded::Reference(record) = &late {
+                        self.stash.push(record.partition, record.offset, now, late);
+                    }
+                }
+            }
             self.partitions = partitions;
         }
         let read = referred || !self.records.is_empty();
@@ -202,14 +214,31 @@ impl Intake {
                     Decoded::Reject(reject)
                 }
             };
-            self.stash.push(partition, offset, now, decoded);
+            match self.feed.stage.is_through() {
+                true => self.stash.push(partition, offset, now, decoded),
+                false => self.feed.stage.take(partition, offset, decoded, now),
+            }
         }
+        let read = self.turn()? || read;
         if self.ready == Ready::Done {
             self.close();
         }
         self.feed.metrics.lag.set_own(self.feed.reader.lag().unwrap_or(0));
         self.feed.metrics.stashed.set_own(self.stash.len() as u64);
         Ok(read)
+    }
+
+    /// Lets events that have waited long enough go on. Says whether there were any.
+    fn turn(&mut self) -> Result<bool, SourceError> {
+        if self.feed.stage.is_through() {
+            return Ok(false);
+        }
+        let (stash, now, mut any) = (&mut self.stash, now_ns(), false);
+        self.feed.stage.turn(now, |partition, offset, decoded| {
+            stash.push(partition, offset, now, decoded);
+            any = true;
+        })?;
+        Ok(any)
     }
 
     /// Takes what the references have. Says whether there was something.
@@ -234,7 +263,7 @@ impl Intake {
                     self.feed.metrics.rejects.count(reject.reason);
                     (reject.partition, reject.offset)
                 }
-                Decoded::Event(_) => continue,
+                Decoded::Event(_) | Decoded::Answered(_) => continue,
             };
             self.stash.push(partition, offset, now_ns(), record);
         }
@@ -247,12 +276,13 @@ impl Intake {
 
     /// What the authority should know, if it does not know it yet.
     fn report(&mut self) -> Option<Report> {
-        let caught_up = self.ready == Ready::CaughtUp;
+        let caught_up = self.ready == Ready::CaughtUp && self.feed.stage.is_empty();
+        let closed = self.closed && self.feed.stage.is_empty();
         let report = Report {
             worker: self.worker,
             next: self.next,
-            offers: self.stash.offers(self.closed, caught_up, now_ns()),
-            done: self.closed && self.stash.is_empty(),
+            offers: self.stash.offers(closed, caught_up, now_ns()),
+            done: closed && self.stash.is_empty(),
             loading: self.loading,
             stopping: self.feed.stop.load(Ordering::Relaxed),
             backlog: self.feed.metrics.backlog.own() + self.feed.metrics.backlog_of.own(),
@@ -274,6 +304,11 @@ impl Intake {
         self.stash.take(&binding.bound, |decoded| match decoded {
             Decoded::Event(arrival) => arrivals.push(arrival),
             Decoded::Reject(reject) => rejects.push(reject),
+            Decoded::Answered(answered) => {
+                let (arrival, answers) = *answered;
+                arrivals.push(arrival);
+                answers.into_iter().for_each(|answer| answer.address(peers, references));
+            }
             Decoded::Reference(record) => record.address(peers, references),
         });
         if !self.references.is_empty() {

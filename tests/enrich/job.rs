@@ -60,6 +60,7 @@ impl Trial {
             settings: EngineSettings::default(),
             source: Arc::new(Fed { receiver, bounded: pace == Pace::Bounded }),
             references,
+            services: BTreeMap::new(),
             limits,
             pace,
             epoch_records_max: 4,

@@ -1,7 +1,10 @@
 //! Joins: look-ups as of arrival, live joins, network files, outside services.
 
+mod dataflow;
 mod job;
 mod lookup;
+mod networks;
+mod service;
 mod sources;
 
 use std::sync::Arc;

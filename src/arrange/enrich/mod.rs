@@ -43,7 +43,7 @@ mod table;
 
 pub use lookup::{Looked, LookupSettings, lookup};
 pub use network::Networks;
-pub use plan::{EnrichPlan, KeyOf, PlannedColumn, answer_key};
+pub use plan::{EnrichPlan, KeyOf, PlannedColumn, Question, answer_key};
 pub use record::{Body, Cells, MISSING, NO_TIME, ReferenceRecord};
 pub use reference::{Kind, Reference, ServiceSettings};
 pub use spec::Enrich;

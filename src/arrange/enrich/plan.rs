@@ -168,6 +168,34 @@ pub(super) fn planned_columns(spec: &Enrich) -> Result<Vec<PlannedColumn>, Strin
     Ok(columns)
 }
 
+/// What an event asks a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    slot: Slot,
+    kind: FieldType,
+    prefix: Option<usize>,
+}
+
+impl Question {
+    /// Resolves the key of a look-up. The error names the look-up, the field and what to do.
+    pub fn resolve(spec: &Enrich, schema: &Schema) -> Result<Self, String> {
+        let slots = question(spec, schema).map_err(|reason| format!("look-up '{}': {reason}", spec.name))?;
+        Ok(Question { slot: slots[0], kind: schema.field(slots[0]).kind, prefix: spec.prefix })
+    }
+
+    /// The key as text; `None` if the event has none, and nobody is asked.
+    pub fn ask(&self, event: &Event) -> Option<String> {
+        match self.kind {
+            FieldType::Text => {
+                let text = event.text(self.slot).filter(|text| !text.is_empty())?;
+                Some(self.prefix.map_or(text, |characters| cut(text, characters)).to_owned())
+            }
+            FieldType::Float => event.float(self.slot).map(|value| value.to_string()),
+            _ => event.int(self.slot).map(|value| value.to_string()),
+        }
+    }
+}
+
 /// The event fields that a look-up asks with; checks that their types are the key's.
 pub(super) fn question(spec: &Enrich, schema: &Schema) -> Result<Vec<Slot>, String> {
     let slot = |field: &String| {
@@ -180,9 +208,10 @@ pub(super) fn question(spec: &Enrich, schema: &Schema) -> Result<Vec<Slot>, Stri
     let wanted: Vec<FieldType> = match reference.kind() {
         Kind::Table => reference.key_fields().map(|field| field.kind).collect(),
         Kind::Networks => vec![FieldType::Text],
+        // Whatever its type is; one field.
         Kind::Service(_) => slots.iter().take(1).map(|&slot| schema.field(slot).kind).collect(),
     };
-    if slots.len() != wanted.len() {
+    if slots.len() != wanted.len() || slots.is_empty() {
         return Err(format!(
             "{} fields are given, the key of '{}' has {}",
             slots.len(),

@@ -216,13 +216,11 @@ impl Reference {
         if key.is_empty() || key.len() > 2 {
             return Err(format!("its key has {} fields; a key is one field or a pair", key.len()));
         }
-        let built = Self::build(&one.name, Kind::Table, one.field, &key, one.time.as_deref())?;
-        for &slot in &built.key {
-            let field = built.schema.field(slot);
-            if !matches!(field.kind, FieldType::Int | FieldType::Text) {
-                return Err(format!("key '{}' must be of type int or text", field.name));
-            }
+        let mut of_key = one.field.iter().filter(|field| key.contains(&field.name));
+        if let Some(field) = of_key.find(|field| !matches!(field.kind, FieldType::Int | FieldType::Text)) {
+            return Err(format!("key '{}' must be of type int or text", field.name));
         }
+        let built = Self::build(&one.name, Kind::Table, one.field, &key, one.time.as_deref())?;
         Ok(Reference { source: one.source, poll_ms: one.poll_ms, required: one.required, ..built })
     }
 
@@ -323,7 +321,8 @@ impl Reference {
 }
 
 impl ServiceSettings {
-    fn check(&self) -> Result<(), String> {
+    /// Whether its address and limits make sense.
+    pub(crate) fn check(&self) -> Result<(), String> {
         let known = ["http://", "https://", "redis://", "postgres://", "postgresql://"];
         if !known.iter().any(|scheme| self.ask.starts_with(scheme)) {
             return Err(format!("ask = \"{}\" is no http, redis or postgres address", self.ask));

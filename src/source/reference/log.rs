@@ -109,7 +109,7 @@ impl ReferenceLog {
         let mine = |record: &&Decoded| match record {
             Decoded::Reference(record) => record.partition == self.partition,
             Decoded::Reject(reject) => reject.partition == self.partition,
-            Decoded::Event(_) => false,
+            Decoded::Event(_) | Decoded::Answered(_) => false,
         };
         let written = records.iter().filter(mine).try_for_each(|record| {
             if let Some(line) = line(record, path)? {
@@ -126,7 +126,7 @@ impl ReferenceLog {
 
 fn line(record: &Decoded, log: &Path) -> std::io::Result<Option<Line>> {
     Ok(match record {
-        Decoded::Event(_) => None,
+        Decoded::Event(_) | Decoded::Answered(_) => None,
         Decoded::Reject(reject) => Some(Line { offset: reject.offset, time: 0, what: What::Reject(reject.clone()) }),
         Decoded::Reference(record) => {
             let what = match &record.body {

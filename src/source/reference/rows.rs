@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::arrange::enrich::{Body, NO_TIME, Reference, ReferenceRecord};
+use crate::arrange::enrich::{Body, Cells, NO_TIME, Reference, ReferenceRecord};
 use crate::decode::{Decoder, Limits, Reject, RejectReason};
 use crate::event::{FieldType, Key, Op};
 use crate::source::{Payload, Record};
@@ -55,6 +55,19 @@ impl RowDecoder {
             Op::Withdraw => Ok((Body::Gone(key), time)),
             Op::Insert | Op::Correct => Ok((Body::Row(key, self.reference.cells_of(&row)), time)),
         }
+    }
+
+    /// The values of a record that has no key: an answer of a service.
+    pub fn cells(&mut self, record: &Record) -> Result<Cells, Reject> {
+        let decoder = self.decoder.as_mut().map_err(|error| Reject {
+            partition: record.partition,
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+            reason: RejectReason::BadValue,
+            message: error.clone(),
+            raw: Vec::new(),
+        })?;
+        decoder.decode(record).map(|row| self.reference.cells_of(&row))
     }
 
     /// The record of one JSON object, for tests: a row, or the key of a deleted one.
