@@ -165,7 +165,7 @@ impl JobFlags {
             }
         }
         let look_ups: Vec<&Enrich> = features.families().iter().filter_map(|family| family.enrich()).collect();
-        let mut services = BTreeMap::new();
+        let (mut services, mut empty) = (BTreeMap::new(), Vec::new());
         for look_up in &look_ups {
             let reference = look_up.reference();
             if let Kind::Service(_) = reference.kind() {
@@ -188,7 +188,7 @@ impl JobFlags {
                     return Err(Failure::Usage(message));
                 }
                 None => {
-                    tracing::warn!(reference = reference.name(), "no source is named: the collection is empty");
+                    empty.push(reference.name());
                     continue;
                 }
                 Some(place) => match Out::parse(place).map_err(|reason| usage("--reference", place, reason))? {
@@ -210,7 +210,11 @@ impl JobFlags {
             let message = format!("the dataflow '{}' has no reference '{name}'; {hint}", self.dataflow);
             return Err(usage("--reference", format!("{name}={place}"), message));
         }
-        Ok((ReferenceSource::new(wanted, self.state.clone(), mode.pace == Pace::Bounded, limits)?, services))
+        let references = ReferenceSource::new(wanted, self.state.clone(), mode.pace == Pace::Bounded, limits)?;
+        if !empty.is_empty() {
+            tracing::warn!("no source is named for {}: empty collections; see --reference", empty.join(", "));
+        }
+        Ok((references, services))
     }
 
     fn outputs(

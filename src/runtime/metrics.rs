@@ -169,7 +169,7 @@ macro_rules! metrics {
             pub retained_bytes_by_key: ByKey,
             /// Rows of reference collections, by look-up.
             pub reference_rows: ByKey,
-            /// Keys whose earlier rows are waiting to be repaired, by family.
+            /// Keys whose earlier rows are waiting to be repaired or read again, by family.
             pub backlog_of: ByKey,
             /// Keys that services are being asked for, by service.
             pub service_in_flight: ByKey,

@@ -1,5 +1,7 @@
 //! The shipped dataflow of joins.
 
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use deltawatch::dataflow::{Parameters, Setup};
@@ -49,4 +51,54 @@ fn merchant_risk() {
     let squeezed: String =
         got.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") + "\n").collect();
     assert_eq!(squeezed, OUTPUT, "\n{got}");
+}
+
+fn replay(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_deltawatch"))
+        .args(["replay", "--dataflow", "merchant_risk", "--events", "300", "--output", "/dev/null"])
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn the_command_line_names_collections() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let (merchants, features) = (at("merchants.jsonl"), at("features.csv"));
+    // The generator's merchants.
+    let rows: String = (0..3_000).map(|n| format!("{{\"merchant\":\"m-{n:06}\",\"risk\":0.25}}\n")).collect();
+    std::fs::write(&merchants, rows).unwrap();
+    let named = format!("merchants={merchants}");
+    let output = replay(&["--reference", &named, "--features", &features]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = std::fs::read_to_string(&features).unwrap();
+    let column = text.lines().next().unwrap().split(',').position(|name| name == "merchant_known").unwrap();
+    let risk = text.lines().next().unwrap().split(',').position(|name| name == "merchant_risk").unwrap();
+    let of = |line: &str, column: usize| line.split(',').nth(column).unwrap().to_owned();
+    let known = text.lines().skip(1).filter(|line| of(line, column) == "1" && of(line, risk) == "0.25").count();
+    assert!(known > 50, "{known} of {}", text.lines().count());
+}
+
+#[test]
+fn wrong_references_are_one_line() {
+    let missing = Path::new("none.csv");
+    assert!(!missing.exists());
+    for (arguments, wanted) in [
+        (vec!["--reference", "merchants"], "--reference merchants: write it as NAME=PATH"),
+        (
+            vec!["--reference", "shops=none.csv"],
+            "the dataflow 'merchant_risk' has no reference 'shops'; it looks up merchants",
+        ),
+        (vec!["--reference", "merchants=none.csv"], "--reference merchants=none.csv: cannot open it"),
+        (vec!["--reference", "networks=kafka:networks", "--brokers", "127.0.0.1:1"], "cannot come from a topic"),
+        (vec!["--reference", "merchants=a.csv,merchants=b.csv"], "'merchants' is given twice"),
+    ] {
+        let output = replay(&arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{errors}");
+        assert!(errors.contains(wanted) && errors.trim_end().lines().count() == 1, "{arguments:?}: {errors}");
+    }
 }

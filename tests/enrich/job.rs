@@ -26,6 +26,9 @@ use super::look_ups;
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// All rows of each transaction, in order; what is missing is `None`.
+pub type Rows = BTreeMap<String, Vec<Vec<Option<f64>>>>;
+
 /// A job under way.
 pub struct Trial {
     lines: Sender<(Partition, String)>,
@@ -33,6 +36,7 @@ pub struct Trial {
     stop: Arc<AtomicBool>,
     pub metrics: Arc<Metrics>,
     rows: Shared,
+    columns: Vec<String>,
 }
 
 /// A place to read from, by name of the reference.
@@ -72,7 +76,7 @@ impl Trial {
         let communication =
             if workers == 1 { CommunicationConfig::Thread } else { CommunicationConfig::Process(workers) };
         let running = thread::spawn(move || job.run(Config { communication, worker: WorkerConfig::default() }));
-        Trial { lines, running, stop, metrics, rows }
+        Trial { lines, running, stop, metrics, rows, columns: features.columns() }
     }
 
     /// Feeds a record.
@@ -104,22 +108,22 @@ impl Trial {
     }
 
     /// All rows of every transaction so far, in order.
-    pub fn rows(&self) -> BTreeMap<String, Vec<Vec<Option<f64>>>> {
-        rows_of(&self.rows)
+    pub fn rows(&self) -> Rows {
+        rows_of(&self.rows, &self.columns)
     }
 
     /// Ends the job and gives back all rows.
-    pub fn stop(self) -> BTreeMap<String, Vec<Vec<Option<f64>>>> {
+    pub fn stop(self) -> Rows {
         self.stop.store(true, Ordering::Relaxed);
         self.running.join().unwrap().unwrap();
-        rows_of(&self.rows)
+        rows_of(&self.rows, &self.columns)
     }
 
     /// Feeds nothing more and waits for the end of a bounded job.
-    pub fn end(self) -> Result<BTreeMap<String, Vec<Vec<Option<f64>>>>, String> {
+    pub fn end(self) -> Result<Rows, String> {
         drop(self.lines);
         self.running.join().unwrap().map_err(|error| error.to_string())?;
-        Ok(rows_of(&self.rows))
+        Ok(rows_of(&self.rows, &self.columns))
     }
 }
 
@@ -137,15 +141,13 @@ impl Write for Shared {
     }
 }
 
-fn rows_of(shared: &Shared) -> BTreeMap<String, Vec<Vec<Option<f64>>>> {
+fn rows_of(shared: &Shared, columns: &[String]) -> Rows {
     let text = String::from_utf8(shared.0.lock().unwrap().clone()).unwrap();
-    let mut rows: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    let mut rows = Rows::new();
     for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
-        let features = line["features"].as_object().map(|all| all.values().map(|value| value.as_f64()).collect());
-        let features = features
-            .or_else(|| line["features"].as_array().map(|all| all.iter().map(|value| value.as_f64()).collect()));
-        rows.entry(line["id"].as_str().unwrap().to_owned()).or_default().push(features.unwrap());
+        let features = columns.iter().map(|name| line["features"][name].as_f64()).collect();
+        rows.entry(line["id"].as_str().unwrap().to_owned()).or_default().push(features);
     }
     rows
 }

@@ -6,6 +6,7 @@ mod lookup;
 mod networks;
 mod service;
 mod sources;
+mod topic;
 
 use std::sync::Arc;
 

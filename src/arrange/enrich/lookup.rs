@@ -96,7 +96,8 @@ pub fn lookup<'scope>(
                 if !effects.touched.is_empty() {
                     touched_out.activate().session(&capabilities[1]).give_container(&mut effects.touched);
                 }
-                if !owner.backlog.is_empty() {
+                // What is touched is read one epoch later, so that one must come, whether events do or not.
+                if owner.backlog_len() > 0 {
                     epochs.keep_open(epoch + 1, capabilities.iter().map(|hold| hold.delayed(&(epoch + 1))).collect());
                 }
             }
@@ -169,6 +170,8 @@ struct Owner {
     settings: LookupSettings,
     table: Table,
     backlog: Backlog,
+    /// Transactions that the last epoch has touched.
+    touched: usize,
     metrics: Arc<Metrics>,
     here: u32,
     peers: usize,
@@ -180,7 +183,7 @@ const LAST: Id = Id { hi: u64::MAX, lo: u64::MAX };
 impl Owner {
     fn new(plan: Arc<EnrichPlan>, settings: LookupSettings, metrics: Arc<Metrics>, here: u32, peers: usize) -> Self {
         let table = Table::new(&plan, settings.late_ms.saturating_add(plan.revise_ms));
-        Owner { plan, settings, table, backlog: Backlog::default(), metrics, here, peers }
+        Owner { plan, settings, table, backlog: Backlog::default(), touched: 0, metrics, here, peers }
     }
 
     fn apply(&mut self, watermark: i64, blocks: &[Block], mut records: Vec<ReferenceRecord>) -> Effects {
@@ -199,12 +202,18 @@ impl Owner {
         };
         if self.plan.live {
             self.table.expire(watermark);
-            self.metrics.backlog_of.set_own(&self.plan.name, self.backlog.len() as u64);
+            self.touched = effects.touched.len();
+            self.metrics.backlog_of.set_own(&self.plan.name, self.backlog_len() as u64);
         }
         if changed {
             self.metrics.reference_rows.set_own(&self.plan.name, self.table.len().0 as u64);
         }
         effects
+    }
+
+    /// Keys still to be repaired, or at least one while what was touched has not been read.
+    fn backlog_len(&self) -> usize {
+        self.backlog.len().max(usize::from(self.touched > 0))
     }
 
     fn as_of(&mut self, rows: &[(Request<'_>, u32)], records: Vec<ReferenceRecord>, mut replies: Replies) -> Effects {

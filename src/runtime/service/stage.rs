@@ -167,8 +167,9 @@ impl Stage {
         self.release(now_ns, &mut leave);
         self.release_late(&mut leave);
         self.durable += self.log.as_ref().map_or(Ok(0), AnswerLog::durable)? as u64;
-        while let Some(first) = self.leaving.pop_front_if(|first| first.needs <= self.durable) {
-            leave(first.partition, first.offset, first.decoded);
+        let ready = self.leaving.partition_point(|leaving| leaving.needs <= self.durable);
+        for Leaving { partition, offset, decoded, .. } in self.leaving.drain(..ready) {
+            leave(partition, offset, decoded);
         }
         Ok(())
     }
