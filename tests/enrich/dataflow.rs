@@ -78,7 +78,7 @@ fn the_command_line_names_collections() {
     let column = text.lines().next().unwrap().split(',').position(|name| name == "merchant_known").unwrap();
     let risk = text.lines().next().unwrap().split(',').position(|name| name == "merchant_risk").unwrap();
     let of = |line: &str, column: usize| line.split(',').nth(column).unwrap().to_owned();
-    let known = text.lines().skip(1).filter(|line| of(line, column) == "1" && of(line, risk) == "0.25").count();
+    let known = text.lines().skip(1).filter(|line| of(line, column) == "1.0" && of(line, risk) == "0.25").count();
     assert!(known > 50, "{known} of {}", text.lines().count());
 }
 

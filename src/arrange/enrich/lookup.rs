@@ -172,6 +172,8 @@ struct Owner {
     backlog: Backlog,
     /// Transactions that the last epoch has touched.
     touched: usize,
+    /// Keys to be repaired, as the metric has it.
+    reported: usize,
     metrics: Arc<Metrics>,
     here: u32,
     peers: usize,
@@ -183,7 +185,7 @@ const LAST: Id = Id { hi: u64::MAX, lo: u64::MAX };
 impl Owner {
     fn new(plan: Arc<EnrichPlan>, settings: LookupSettings, metrics: Arc<Metrics>, here: u32, peers: usize) -> Self {
         let table = Table::new(&plan, settings.late_ms.saturating_add(plan.revise_ms));
-        Owner { plan, settings, table, backlog: Backlog::default(), touched: 0, metrics, here, peers }
+        Owner { plan, settings, table, backlog: Backlog::default(), touched: 0, reported: 0, metrics, here, peers }
     }
 
     fn apply(&mut self, watermark: i64, blocks: &[Block], mut records: Vec<ReferenceRecord>) -> Effects {
@@ -203,7 +205,10 @@ impl Owner {
         if self.plan.live {
             self.table.expire(watermark);
             self.touched = effects.touched.len();
-            self.metrics.backlog_of.set_own(&self.plan.name, self.backlog_len() as u64);
+            let waiting = self.backlog_len();
+            if std::mem::replace(&mut self.reported, waiting) != waiting {
+                self.metrics.backlog_of.set_own(&self.plan.name, waiting as u64);
+            }
         }
         if changed {
             self.metrics.reference_rows.set_own(&self.plan.name, self.table.len().0 as u64);

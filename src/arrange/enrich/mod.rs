@@ -23,8 +23,8 @@
 //! id: an answer that comes after the budget is a change like any other.
 //!
 //! **Where rows live.** What can be cut by key is cut: a table's rows live on the worker that owns the key, and look-ups
-//! travel there, as velocity's do. A network file cannot be cut by an address's hash: every process holds it once, every
-//! worker refers to it, and look-ups do not travel.
+//! travel there, as velocity's do. A network file cannot be cut by an address's hash: every worker has it, and look-ups do
+//! not travel. The workers of the process that reads the file share one copy of it, those of others hold one each.
 //!
 //! At every closed epoch, a row's columns are a function of the bound records alone: the same remap log and the same
 //! input log (`source::reference`) give the same output.

@@ -48,6 +48,8 @@ pub(super) struct Desk<W> {
     waiting: HashMap<String, Vec<W>>,
     cache: Cache,
     breaker: Breaker,
+    /// Keys waited for, as the metric has it.
+    reported: usize,
     metrics: Arc<Metrics>,
 }
 
@@ -73,6 +75,7 @@ impl<W> Desk<W> {
             waiting: HashMap::new(),
             cache: Cache::new(settings.cache_entries_max, settings.cache_ms),
             breaker: Breaker::new(settings.failures_max, settings.pause_ms),
+            reported: 0,
             metrics,
         })
     }
@@ -124,7 +127,10 @@ impl<W> Desk<W> {
             }
             waiters.into_iter().for_each(|waiter| each(waiter, result.as_ref().ok()));
         }
-        self.metrics.service_in_flight.set_own(&self.name, self.waiting.len() as u64);
+        if self.reported != self.waiting.len() {
+            self.reported = self.waiting.len();
+            self.metrics.service_in_flight.set_own(&self.name, self.reported as u64);
+        }
     }
 }
 
