@@ -6,6 +6,7 @@ mod cli;
 mod cluster;
 mod dataflows;
 mod decode;
+mod enrich;
 mod expiry;
 mod family;
 mod files;

@@ -349,21 +349,21 @@ impl Drop for Keys {
 }
 
 /// Feature slices on their way back, per worker.
-struct Replies {
+pub(super) struct Replies {
     blocks: Vec<Block>,
     features: usize,
 }
 
 impl Replies {
     /// Room for about so many rows.
-    fn new(plan: u16, here: u32, peers: usize, features: usize, rows: usize) -> Self {
+    pub fn new(plan: u16, here: u32, peers: usize, features: usize, rows: usize) -> Self {
         let words = || Vec::with_capacity(rows.div_ceil(peers) * (1 + features));
         let block = |to| Block { to: to as u32, from: here, plan, words: words() };
         Replies { blocks: (0..peers).map(block).collect(), features }
     }
 
     /// Room for the features of a ticket.
-    fn row(&mut self, to: u32, ticket: u32) -> &mut [f64] {
+    pub fn row(&mut self, to: u32, ticket: u32) -> &mut [f64] {
         let words = &mut self.blocks[to as usize].words;
         words.push(u64::from(ticket));
         let start = words.len();
@@ -371,7 +371,7 @@ impl Replies {
         as_floats(&mut words[start..])
     }
 
-    fn blocks(self) -> impl Iterator<Item = Block> {
+    pub fn blocks(self) -> impl Iterator<Item = Block> {
         self.blocks.into_iter().filter(|block| !block.words.is_empty())
     }
 }

@@ -12,6 +12,7 @@ use timely::dataflow::operators::{Concatenate, Probe, probe};
 use timely::dataflow::{Scope, Stream};
 
 use crate::arrange::change::{Change, Verb};
+use crate::arrange::enrich::ReferenceRecord;
 use crate::arrange::keep::keep;
 use crate::arrange::keyed::{Keyed, KeyedSettings, keyed};
 use crate::arrange::project::project;
@@ -47,6 +48,7 @@ pub struct Context<'scope> {
     setup: Setup,
     settings: EngineSettings,
     changes: Stream<'scope, Epoch, Vec<Change>>,
+    references: Stream<'scope, Epoch, Vec<ReferenceRecord>>,
     features: FeatureSet,
     plans: Arc<[Arc<KeyPlan>]>,
     horizons: Horizons,
@@ -65,6 +67,7 @@ pub(crate) struct Parts<'scope> {
     pub setup: Setup,
     pub settings: EngineSettings,
     pub changes: Stream<'scope, Epoch, Vec<Change>>,
+    pub references: Stream<'scope, Epoch, Vec<ReferenceRecord>>,
     pub features: FeatureSet,
     pub plans: Arc<[Arc<KeyPlan>]>,
     pub horizons: Horizons,
@@ -76,14 +79,27 @@ pub(crate) struct Parts<'scope> {
 
 impl<'scope> Context<'scope> {
     pub(crate) fn new(parts: Parts<'scope>) -> Self {
-        let Parts { scope, setup, settings, changes, features, plans, horizons, watermarks, metrics, ports, probe } =
-            parts;
+        let Parts {
+            scope,
+            setup,
+            settings,
+            changes,
+            references,
+            features,
+            plans,
+            horizons,
+            watermarks,
+            metrics,
+            ports,
+            probe,
+        } = parts;
         let (touched, beyond, by_field) = (Vec::new(), Vec::new(), BTreeMap::new());
         Context {
             scope,
             setup,
             settings,
             changes,
+            references,
             features,
             plans,
             horizons,
@@ -170,6 +186,7 @@ impl<'scope> Context<'scope> {
         for (index, family) in (self.plans.len() as u16..).zip(self.features.families()) {
             let outputs = family.build(FamilyInputs {
                 changes: self.changes.clone(),
+                references: self.references.clone(),
                 index,
                 schema: self.setup.schema.clone(),
                 horizons: self.horizons,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use timely::dataflow::Stream;
 
 use crate::arrange::change::Change;
+use crate::arrange::enrich::{Enrich, ReferenceRecord};
 use crate::arrange::request::Block;
 use crate::arrange::upsert::{Horizons, Touched};
 use crate::decode::Reject;
@@ -36,6 +37,8 @@ pub struct FamilyInputs<'scope> {
     pub changes: Stream<'scope, Epoch, Vec<Change>>,
     /// The [`Block::plan`] of the family's slices.
     pub index: u16,
+    /// Records of the reference collections, addressed to the worker they are for; every family gets all of them.
+    pub references: Stream<'scope, Epoch, Vec<ReferenceRecord>>,
     /// The schema.
     pub schema: Arc<Schema>,
     /// How long events are kept and rows revised.
@@ -81,6 +84,11 @@ pub trait Family: fmt::Debug + Send + Sync {
 
     /// Whether it fits the schema. The error names the feature or field and says what to do.
     fn check(&self, schema: &Schema) -> Result<(), String>;
+
+    /// The look-up that it is, if it is one: whose reference the job opens.
+    fn enrich(&self) -> Option<&Enrich> {
+        None
+    }
 
     /// Builds its operators. Called once per worker, after [`Family::check`].
     fn build<'scope>(&self, inputs: FamilyInputs<'scope>) -> Result<FamilyOutputs<'scope>, String>;
