@@ -12,6 +12,7 @@ mod files;
 mod flows;
 mod generator;
 mod handbook;
+mod identity;
 mod invariance;
 mod kafka;
 mod late;

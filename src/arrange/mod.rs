@@ -27,6 +27,7 @@
 
 pub mod backlog;
 pub mod change;
+pub mod identity;
 pub mod keep;
 pub mod keyed;
 pub mod project;

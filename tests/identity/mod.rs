@@ -1,0 +1,3 @@
+//! Identity: connectivity, links, the operator, known data.
+
+mod connect;
