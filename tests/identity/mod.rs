@@ -1,3 +1,5 @@
 //! Identity: connectivity, links, the operator, known data.
 
 mod connect;
+mod links;
+mod scratch;

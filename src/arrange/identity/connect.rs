@@ -13,6 +13,7 @@
 
 use super::slab::{NIL, Slab};
 use super::tour::{Part, Total, Tours};
+use super::wires::{self, Wired, Wires};
 
 /// Vertices of the largest component that is kept by number.
 pub const SMALL_MAX: u32 = 64;
@@ -35,15 +36,23 @@ pub(super) struct Vertex<P: Part> {
     pub(super) part: P,
 }
 
-/// An edge. The pairs belong to its first and second end.
+/// An edge.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Edge {
-    pub(super) ends: [u32; 2],
-    next: [u32; 2],
-    before: [u32; 2],
+    pub(super) wires: Wires,
     /// The arc from the first end on level 0, if the edge is in a tree.
     pub(super) arc: u32,
     pub(super) level: u8,
+}
+
+impl Wired for Edge {
+    fn wires(&self) -> &Wires {
+        &self.wires
+    }
+
+    fn wires_mut(&mut self) -> &mut Wires {
+        &mut self.wires
+    }
 }
 
 /// A component of few vertices, or what is known of a large one.
@@ -109,9 +118,7 @@ impl<P: Part> Connectivity<P> {
             self.tours.climb(node);
             return;
         }
-        let known = self.small[component].total.subtract(&before.total());
-        self.small[component].total.add(&part.total());
-        if !known {
+        if !self.small[component].total.replace(&before.total(), &part.total()) {
             self.recompute(vertex);
         }
     }
@@ -184,7 +191,7 @@ impl<P: Part> Connectivity<P> {
 
     /// Removes an edge. True if that splits its component.
     pub fn unlink(&mut self, edge: u32) -> bool {
-        let [a, b] = self.edges[edge].ends;
+        let [a, b] = self.edges[edge].wires.ends;
         self.detach(edge);
         if self.vertices[a].node == NIL {
             self.small[self.vertices[a].component].links -= 1;
@@ -206,10 +213,10 @@ impl<P: Part> Connectivity<P> {
     pub fn neighbours(&self, vertex: u32) -> impl Iterator<Item = (u32, u32)> {
         let mut edge = self.vertices[vertex].first;
         std::iter::from_fn(move || {
-            let this = (edge != NIL).then(|| (edge, &self.edges[edge]))?;
-            let side = usize::from(this.1.ends[0] != vertex);
-            edge = this.1.next[side];
-            Some((this.0, this.1.ends[1 - side]))
+            let this = (edge != NIL).then_some(edge)?;
+            let (next, end) = self.edges[this].wires.step(vertex);
+            edge = next;
+            Some((this, end))
         })
     }
 
@@ -226,34 +233,23 @@ impl<P: Part> Connectivity<P> {
     }
 
     fn attach(&mut self, edge: u32, a: u32, b: u32) {
-        let mut record = Edge { ends: [a, b], ..Edge::default() };
-        for (side, vertex) in [a, b].into_iter().enumerate() {
-            let first = std::mem::replace(&mut self.vertices[vertex].first, edge);
-            record.next[side] = first;
-            if first != NIL {
-                let first = &mut self.edges[first];
-                let side = usize::from(first.ends[0] != vertex);
-                first.before[side] = edge;
-            }
-        }
-        self.edges[edge] = record;
+        self.edges[edge] = Edge::default();
+        wires::attach(&mut self.edges, edge, [a, b], [a, b].map(|vertex| self.vertices[vertex].first));
+        [a, b].into_iter().for_each(|vertex| self.vertices[vertex].first = edge);
     }
 
     fn detach(&mut self, edge: u32) {
-        let Edge { ends, next, before, .. } = self.edges[edge];
-        for side in [0, 1] {
-            let (vertex, next, before) = (ends[side], next[side], before[side]);
-            if next != NIL {
-                let next = &mut self.edges[next];
-                next.before[usize::from(next.ends[0] != vertex)] = before;
-            }
-            if before == NIL {
-                self.vertices[vertex].first = next;
-            } else {
-                let before = &mut self.edges[before];
-                before.next[usize::from(before.ends[0] != vertex)] = next;
+        let ends = self.edges[edge].wires.ends;
+        for (vertex, first) in ends.into_iter().zip(wires::detach(&mut self.edges, edge)) {
+            if let Some(first) = first {
+                self.vertices[vertex].first = first;
             }
         }
+    }
+
+    /// Whether the vertex is the first end: each edge of a component is counted there.
+    fn owns(&self, vertex: u32, edge: u32) -> bool {
+        self.edges[edge].wires.ends[0] == vertex
     }
 
     /// Two marks that no vertex bears: this and the next.
@@ -276,9 +272,7 @@ impl<P: Part> Connectivity<P> {
     fn expand(&mut self, vertex: u32, mark: u32, other: u32, seen: &mut Vec<u32>) -> bool {
         let mut edge = self.vertices[vertex].first;
         while edge != NIL {
-            let record = &self.edges[edge];
-            let side = usize::from(record.ends[0] != vertex);
-            let (end, next) = (record.ends[1 - side], record.next[side]);
+            let (next, end) = self.edges[edge].wires.step(vertex);
             let neighbour = &mut self.vertices[end];
             if neighbour.mark != mark {
                 if neighbour.mark == other && other != NIL {
@@ -344,7 +338,7 @@ impl<P: Part> Connectivity<P> {
         for &vertex in members {
             self.vertices[vertex].component = number;
             part.total.add(&self.vertices[vertex].part.total());
-            part.links += self.neighbours(vertex).filter(|&(edge, _)| self.edges[edge].ends[0] == vertex).count() as u32;
+            part.links += self.neighbours(vertex).filter(|&(edge, _)| self.owns(vertex, edge)).count() as u32;
         }
         self.small[number] = part;
         let rest = &mut self.small[from];
@@ -398,12 +392,11 @@ impl<P: Part> Connectivity<P> {
         for &member in members {
             let mut edge = self.vertices[member].first;
             while edge != NIL {
-                let Edge { ends, next, .. } = self.edges[edge];
-                let side = usize::from(ends[0] != member);
-                if side == 0 {
+                let (next, _) = self.edges[edge].wires.step(member);
+                if self.owns(member, edge) {
                     visit(self, edge);
                 }
-                edge = next[side];
+                edge = next;
             }
         }
     }

@@ -17,6 +17,7 @@
 use super::connect::{Connectivity, Edge};
 use super::slab::NIL;
 use super::tour::{OWN_LEVEL, Part, SPARE};
+use super::wires::Wires;
 
 /// Edges outside the trees that are looked at per level before edges rise.
 const LOOKS_MAX: u32 = 64;
@@ -32,7 +33,7 @@ fn label(edge: u32) -> u64 {
 impl<P: Part> Connectivity<P> {
     /// Takes an attached edge between two vertices in tours into account.
     pub(super) fn insert(&mut self, edge: u32) {
-        let [a, b] = self.edges[edge].ends;
+        let [a, b] = self.edges[edge].wires.ends;
         let nodes = [self.vertices[a].node, self.vertices[b].node];
         self.tours.get_mut(nodes[0]).owned += 1;
         self.edges[edge].level = 0;
@@ -52,7 +53,7 @@ impl<P: Part> Connectivity<P> {
 
     /// Takes an edge, which is detached already, out of the tours. True if that splits its component.
     pub(super) fn erase(&mut self, edge: u32) -> bool {
-        let Edge { ends: [a, b], level, arc, .. } = self.edges[edge];
+        let Edge { wires: Wires { ends: [a, b], .. }, level, arc } = self.edges[edge];
         let node = self.vertices[a].node;
         self.tours.get_mut(node).owned -= 1;
         self.tours.climb(node);
@@ -164,7 +165,7 @@ impl<P: Part> Connectivity<P> {
 
     /// Counts an edge outside the trees at both ends on its level, or no longer.
     fn count_spare(&mut self, edge: u32, more: bool) {
-        let Edge { ends, level, .. } = self.edges[edge];
+        let Edge { wires: Wires { ends, .. }, level, .. } = self.edges[edge];
         for end in ends {
             let node = self.make_node(end, level);
             let count = &mut self.tours.get_mut(node).count;
@@ -174,7 +175,7 @@ impl<P: Part> Connectivity<P> {
     }
 
     fn toggle_label(&mut self, edge: u32) {
-        for end in self.edges[edge].ends {
+        for end in self.edges[edge].wires.ends {
             let node = self.vertices[end].node;
             self.tours.get_mut(node).label ^= label(edge);
             self.tours.climb(node);
@@ -183,7 +184,7 @@ impl<P: Part> Connectivity<P> {
 
     /// Puts an edge, which is in the tours of all lower levels, into those of a level.
     fn link_level(&mut self, edge: u32, level: u8) {
-        let Edge { ends, level: own, arc, .. } = self.edges[edge];
+        let Edge { wires: Wires { ends, .. }, level: own, arc } = self.edges[edge];
         let [from, to] = ends.map(|end| self.make_node(end, level));
         let there = self.tours.add(edge, NIL, P::default());
         let back = self.tours.add(edge, there, P::default());

@@ -52,6 +52,11 @@ impl<T: Copy + Default> Slab<T> {
         }
     }
 
+    /// Whether there is room for a number.
+    pub fn has(&self, number: u32) -> bool {
+        (number as usize) < self.chunks.len() << CHUNK_BITS
+    }
+
     /// Records taken and not released.
     pub fn len(&self) -> usize {
         self.next as usize - 1 - self.free.len()

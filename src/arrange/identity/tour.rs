@@ -23,6 +23,13 @@ pub trait Total: Copy + Default + std::fmt::Debug {
     /// Takes a total away again; false if the rest is not known without looking at every vertex left (a minimum that
     /// has gone).
     fn subtract(&mut self, other: &Self) -> bool;
+
+    /// Puts a total in the place of another; false as above.
+    fn replace(&mut self, before: &Self, after: &Self) -> bool {
+        let known = self.subtract(before);
+        self.add(after);
+        known
+    }
 }
 
 /// What a node's subtree holds somewhere.

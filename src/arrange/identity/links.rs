@@ -1,0 +1,428 @@
+//! Live links between values, and the clusters they make.
+//!
+//! A link joins an account and one other value (a card, a device). At time t it is *live* if an event that was not
+//! withdrawn has seen it later than t - expiry. It *carries* if it is live and neither of its values has more live links
+//! than the cap of its kind. Clusters are the components of the links that carry: the *wide* ones of all links, the
+//! *strong* ones of the links of strong types alone.
+//!
+//! None of this depends on the order in which links came: a value above its cap stops all of its links at once, and lets
+//! them all carry again when it is back at the cap. That costs at most cap + 1 edges per crossing.
+//!
+//! Time is that of the events, and never goes back: [`Links::advance`] moves it, removing what dies on the way, in slices
+//! if asked for. A link that an event sees too late is dead already and does not come to life.
+
+use crate::event::Key;
+
+use super::calendar::Calendar;
+use super::connect::Connectivity;
+use super::facts::Facts;
+use super::sightings::{Seen, Sightings};
+use super::slab::{NIL, Slab};
+use super::table::Table;
+use super::values::Values;
+use super::wires::{self, Wired, Wires};
+
+/// The kind of the account, which every link has as its first end.
+pub const ACCOUNT: u8 = 0;
+
+/// What holds for the links between accounts and one kind of value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkRule {
+    /// Whether they make strong clusters too.
+    pub strong: bool,
+    /// How long a link lives after it was last seen, milliseconds.
+    pub expiry_ms: i64,
+    /// Live links of a value, above which none of them carries.
+    pub cap: u32,
+}
+
+/// What holds for all links.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkRules {
+    /// By kind of the second value, the first of which is kind 1.
+    pub links: Vec<LinkRule>,
+    /// Live links of an account, above which none of them carries.
+    pub account_cap: u32,
+}
+
+/// A live link.
+#[derive(Clone, Copy, Debug, Default)]
+struct Link {
+    wires: Wires,
+    kind: u8,
+    carries: bool,
+    last_seen_ms: i64,
+    /// The time of its entry in the calendar.
+    due_ms: i64,
+    seen: Seen,
+}
+
+impl Wired for Link {
+    fn wires(&self) -> &Wires {
+        &self.wires
+    }
+
+    fn wires_mut(&mut self) -> &mut Wires {
+        &mut self.wires
+    }
+}
+
+/// Live links and the clusters they make.
+#[derive(Debug)]
+pub struct Links {
+    rules: LinkRules,
+    values: Values,
+    links: Slab<Link>,
+    by_ends: Table,
+    calendars: Vec<Calendar<u32>>,
+    sightings: Sightings,
+    now_ms: i64,
+    wide: Connectivity<Facts>,
+    strong: Option<Connectivity<Facts>>,
+    capped: usize,
+    missed: u64,
+    /// Links that began (true) or ceased to carry, if anyone asks for them.
+    pub(super) changed: Option<Vec<(u32, u32, bool)>>,
+}
+
+fn hash([a, b]: [u32; 2]) -> u64 {
+    let product = u128::from(u64::from(a) << 32 | u64::from(b)) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835_u128;
+    (product >> 64) as u64 ^ product as u64
+}
+
+impl Links {
+    /// No links yet.
+    pub fn new(rules: LinkRules) -> Self {
+        let strong = rules.links.iter().any(|rule| !rule.strong).then(Connectivity::default);
+        Links {
+            calendars: rules.links.iter().map(|rule| Calendar::new(rule.expiry_ms)).collect(),
+            rules,
+            values: Values::default(),
+            links: Slab::default(),
+            by_ends: Table::default(),
+            sightings: Sightings::default(),
+            now_ms: i64::MIN,
+            wide: Connectivity::default(),
+            strong,
+            capped: 0,
+            missed: 0,
+            changed: None,
+        }
+    }
+
+    /// The time that links are live at, milliseconds.
+    pub fn now_ms(&self) -> i64 {
+        self.now_ms
+    }
+
+    /// Moves time on and removes the links that have died by then, at most so many. False if there are more: then time
+    /// stands where it was.
+    pub fn advance(&mut self, to_ms: i64, links_max: &mut usize) -> bool {
+        if to_ms <= self.now_ms {
+            return true;
+        }
+        for kind in 0..self.calendars.len() {
+            let bound_ms = to_ms.saturating_sub(self.rules.links[kind].expiry_ms);
+            while *links_max > 0 {
+                let Some((due_ms, number)) = self.calendars[kind].take(bound_ms) else { break };
+                *links_max -= 1;
+                if !self.links.has(number) {
+                    continue;
+                }
+                let link = &mut self.links[number];
+                if link.due_ms != due_ms || link.kind as usize != kind + 1 || link.wires.ends[0] == NIL {
+                    continue; // of an earlier link with this number
+                }
+                if link.last_seen_ms > due_ms {
+                    link.due_ms = link.last_seen_ms;
+                    let due_ms = link.due_ms;
+                    self.calendars[kind].put(due_ms, number);
+                } else {
+                    self.drop_link(number);
+                }
+            }
+            if *links_max == 0 {
+                return false;
+            }
+        }
+        self.now_ms = to_ms;
+        true
+    }
+
+    /// An event at a time has seen a link. `kind` is that of the second value, from 1.
+    pub fn see(&mut self, account: Key, kind: u8, key: Key, time_ms: i64) {
+        let rule = self.rules.links[kind as usize - 1];
+        if time_ms <= self.now_ms.saturating_sub(rule.expiry_ms) {
+            return;
+        }
+        let ends = [self.value(ACCOUNT, account, time_ms), self.value(kind, key, time_ms)];
+        let number = match self.find(ends) {
+            Some(number) => {
+                let link = &mut self.links[number];
+                link.last_seen_ms = link.last_seen_ms.max(time_ms);
+                number
+            }
+            None => self.add_link(ends, kind, time_ms),
+        };
+        self.sightings.add(&mut self.links[number].seen, number, time_ms);
+    }
+
+    /// An event that had seen a link is withdrawn.
+    pub fn unsee(&mut self, account: Key, kind: u8, key: Key, time_ms: i64) {
+        let dead_ms = self.now_ms.saturating_sub(self.rules.links[kind as usize - 1].expiry_ms);
+        if time_ms <= dead_ms {
+            return; // It supports nothing any more.
+        }
+        let ends = self.values.find(ACCOUNT, account).zip(self.values.find(kind, key));
+        let Some(number) = ends.and_then(|(a, b)| self.find([a, b])) else { return };
+        let link = &mut self.links[number];
+        let Some(last_seen_ms) = self.sightings.withdraw(&mut link.seen, time_ms) else {
+            self.missed += 1;
+            return;
+        };
+        if last_seen_ms <= dead_ms {
+            self.drop_link(number);
+        } else if last_seen_ms < link.last_seen_ms {
+            link.last_seen_ms = last_seen_ms;
+            if last_seen_ms < link.due_ms {
+                link.due_ms = last_seen_ms;
+                self.calendars[kind as usize - 1].put(last_seen_ms, number);
+            }
+        }
+    }
+
+    /// Events before a time cannot be withdrawn any more.
+    pub fn settle(&mut self, before_ms: i64) {
+        let Links { sightings, links, .. } = self;
+        sightings.settle(before_ms, |number, place, time_ms| {
+            // The number of a removed link is beyond the records if all have been removed since.
+            if links.has(number) {
+                links[number].seen.settle(place, time_ms);
+            }
+        });
+    }
+
+    /// The number of a value with live links.
+    pub fn find_value(&self, kind: u8, key: Key) -> Option<u32> {
+        self.values.find(kind, key)
+    }
+
+    /// The values.
+    pub fn values(&self) -> &Values {
+        &self.values
+    }
+
+    /// The clusters that all links make.
+    pub fn wide(&self) -> &Connectivity<Facts> {
+        &self.wide
+    }
+
+    /// The clusters that strong links make.
+    pub fn strong(&self) -> &Connectivity<Facts> {
+        self.strong.as_ref().unwrap_or(&self.wide)
+    }
+
+    /// Every value in the wide cluster of a value. Costs O(values + links).
+    pub fn members(&mut self, value: u32, members: &mut Vec<u32>) {
+        self.wide.members(value, members);
+    }
+
+    /// What is known of a value with live links.
+    pub fn facts(&self, value: u32) -> &Facts {
+        self.wide.part(value)
+    }
+
+    /// Changes what is known of a value.
+    pub fn set_facts(&mut self, value: u32, facts: Facts) {
+        self.wide.set_part(value, facts);
+        if let Some(strong) = &mut self.strong {
+            strong.set_part(value, facts);
+        }
+    }
+
+    /// Live links of a value: the other end, and whether the link carries.
+    pub fn links_of(&self, value: u32) -> impl Iterator<Item = (u32, bool)> {
+        self.each_link(value).map(move |number| {
+            let link = &self.links[number];
+            (link.wires.step(value).1, link.carries)
+        })
+    }
+
+    /// Whether a value has more live links than its cap.
+    pub fn is_capped(&self, value: u32) -> bool {
+        let value = self.values.get(value);
+        value.degree > self.cap(value.kind)
+    }
+
+    /// Live links.
+    pub fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    /// Whether there is no live link.
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty()
+    }
+
+    /// Values above their caps.
+    pub fn capped(&self) -> usize {
+        self.capped
+    }
+
+    /// Withdrawals of links by events that were not known to have seen them.
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
+
+    /// Sightings that may still be withdrawn.
+    pub fn sightings(&self) -> usize {
+        self.sightings.len()
+    }
+
+    /// Bytes held, without the calendars.
+    pub fn bytes(&self) -> usize {
+        let strong = self.strong.as_ref().map_or(0, Connectivity::bytes);
+        let tables = self.values.bytes() + self.links.bytes() + self.by_ends.bytes() + self.sightings.bytes();
+        tables + self.wide.bytes() + strong
+    }
+
+    fn cap(&self, kind: u8) -> u32 {
+        match kind {
+            ACCOUNT => self.rules.account_cap,
+            kind => self.rules.links[kind as usize - 1].cap,
+        }
+    }
+
+    fn find(&self, ends: [u32; 2]) -> Option<u32> {
+        self.by_ends.find(hash(ends), |number| self.links[number].wires.ends == ends)
+    }
+
+    /// The number of a value, added if it is not there.
+    fn value(&mut self, kind: u8, key: Key, time_ms: i64) -> u32 {
+        if let Some(number) = self.values.find(kind, key) {
+            return number;
+        }
+        let number = self.values.add(kind, key);
+        let facts = Facts { kind: kind + 1, first_seen_ms: time_ms, ..Facts::default() };
+        self.wide.add(number, facts);
+        if let Some(strong) = &mut self.strong {
+            strong.add(number, facts);
+        }
+        number
+    }
+
+    fn add_link(&mut self, ends: [u32; 2], kind: u8, time_ms: i64) -> u32 {
+        let number = self.links.take();
+        let seen = self.sightings.start();
+        self.links[number] = Link { kind, last_seen_ms: time_ms, due_ms: time_ms, seen, ..Link::default() };
+        wires::attach(&mut self.links, number, ends, ends.map(|end| self.values.get(end).first));
+        let links = &self.links;
+        self.by_ends.insert(hash(ends), number, |number| hash(links[number].wires.ends));
+        self.calendars[kind as usize - 1].put(time_ms, number);
+        for end in ends {
+            let value = self.values.get_mut(end);
+            value.first = number;
+            value.degree += 1;
+            let (kind, degree) = (value.kind, value.degree);
+            if u64::from(degree) == u64::from(self.cap(kind)) + 1 {
+                self.capped += 1;
+                self.stop_all(end);
+            }
+        }
+        if !ends.iter().any(|&end| self.is_capped(end)) {
+            self.start(number);
+        }
+        number
+    }
+
+    fn drop_link(&mut self, number: u32) {
+        self.stop(number);
+        let ends = self.links[number].wires.ends;
+        let links = &self.links;
+        self.by_ends.remove(hash(ends), number, |number| hash(links[number].wires.ends));
+        for (end, first) in ends.into_iter().zip(wires::detach(&mut self.links, number)) {
+            let value = self.values.get_mut(end);
+            value.first = first.unwrap_or(value.first);
+            value.degree -= 1;
+        }
+        // Ends NIL say that the number is free; its sightings are those of no one.
+        self.links[number] = Link { seen: self.sightings.start(), ..Link::default() };
+        self.links.release(number);
+        for end in ends {
+            let value = self.values.get(end);
+            if value.degree == self.cap(value.kind) {
+                self.capped -= 1;
+                self.start_all(end);
+            }
+            if self.values.get(end).degree == 0 {
+                self.wide.remove(end);
+                if let Some(strong) = &mut self.strong {
+                    strong.remove(end);
+                }
+                self.values.remove(end);
+            }
+        }
+    }
+
+    /// Lets a link carry.
+    fn start(&mut self, number: u32) {
+        let Link { wires: Wires { ends: [a, b], .. }, kind, carries, .. } = self.links[number];
+        if carries {
+            return;
+        }
+        self.links[number].carries = true;
+        self.wide.link(number, a, b);
+        if let Some(strong) = self.strong.as_mut().filter(|_| self.rules.links[kind as usize - 1].strong) {
+            strong.link(number, a, b);
+        }
+        if let Some(changed) = &mut self.changed {
+            changed.push((a, b, true));
+        }
+    }
+
+    /// Stops a link from carrying.
+    fn stop(&mut self, number: u32) {
+        let Link { wires: Wires { ends: [a, b], .. }, kind, carries, .. } = self.links[number];
+        if !carries {
+            return;
+        }
+        self.links[number].carries = false;
+        self.wide.unlink(number);
+        if let Some(strong) = self.strong.as_mut().filter(|_| self.rules.links[kind as usize - 1].strong) {
+            strong.unlink(number);
+        }
+        if let Some(changed) = &mut self.changed {
+            changed.push((a, b, false));
+        }
+    }
+
+    /// A value has come above its cap.
+    fn stop_all(&mut self, value: u32) {
+        let mut number = self.values.get(value).first;
+        while number != NIL {
+            self.stop(number);
+            number = self.links[number].wires.step(value).0;
+        }
+    }
+
+    /// A value is back at its cap.
+    fn start_all(&mut self, value: u32) {
+        let mut number = self.values.get(value).first;
+        while number != NIL {
+            let (next, end) = self.links[number].wires.step(value);
+            if !self.is_capped(end) {
+                self.start(number);
+            }
+            number = next;
+        }
+    }
+
+    fn each_link(&self, value: u32) -> impl Iterator<Item = u32> {
+        let mut number = self.values.get(value).first;
+        std::iter::from_fn(move || {
+            let this = (number != NIL).then_some(number)?;
+            number = self.links[this].wires.step(value).0;
+            Some(this)
+        })
+    }
+}
