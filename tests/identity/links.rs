@@ -14,7 +14,8 @@ fn key(name: u64) -> Key {
 }
 
 fn see(links: &mut Links, event: &Seen) {
-    event.values.iter().for_each(|&(kind, name)| links.see(key(event.account), kind, key(name), event.time_ms));
+    let values: Vec<(u8, Key)> = event.values.iter().map(|&(kind, name)| (kind, key(name))).collect();
+    links.see(key(event.account), &values, event.time_ms);
 }
 
 fn unsee(links: &mut Links, event: &Seen) {
@@ -128,21 +129,21 @@ fn withdrawing_any_part_leaves_the_rest() {
 fn a_link_dies_exactly_when_its_expiry_is_over() {
     let mut links = Links::new(rules(9, 9));
     let advance = |links: &mut Links, to_ms| while !links.advance(to_ms, &mut 1) {};
-    links.see(key(1), 1, key(7), 0);
-    links.see(key(2), 1, key(7), 500);
+    links.see(key(1), &[(1, key(7))], 0);
+    links.see(key(2), &[(1, key(7))], 500);
     advance(&mut links, 999);
     assert_eq!(links.wide().component(links.find_value(1, key(7)).expect("live")).size, 3);
     advance(&mut links, 1_000);
     assert_eq!(links.find_value(0, key(1)), None);
     assert_eq!(links.wide().component(links.find_value(1, key(7)).expect("live")).size, 2);
-    links.see(key(2), 1, key(7), 400);
+    links.see(key(2), &[(1, key(7))], 400);
     advance(&mut links, 1_499);
     assert_eq!(links.len(), 1);
     links.unsee(key(2), 1, key(7), 500);
     assert_eq!(links.len(), 0, "without the later event it would have died at 1,400");
-    links.see(key(3), 1, key(7), 499);
+    links.see(key(3), &[(1, key(7))], 499);
     assert_eq!(links.len(), 0, "it comes too late to live at 1,499");
-    links.see(key(3), 1, key(7), 500);
+    links.see(key(3), &[(1, key(7))], 500);
     assert_eq!(links.len(), 1);
 }
 

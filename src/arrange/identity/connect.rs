@@ -104,6 +104,11 @@ impl<P: Part> Connectivity<P> {
         }
     }
 
+    /// The first edge in a vertex's list, for look-ahead; `NIL` for no vertex.
+    pub(super) fn first_edge(&self, vertex: u32) -> u32 {
+        if vertex == NIL { NIL } else { self.vertices[vertex].first }
+    }
+
     /// What a vertex adds.
     pub fn part(&self, vertex: u32) -> &P {
         &self.vertices[vertex].part

@@ -7,6 +7,15 @@ pub const KINDS_MAX: usize = 8;
 /// Spans of recent time that payments are counted over, milliseconds: 24 hours, 7 and 30 days.
 pub const SPANS_MS: [i64; 3] = [86_400_000, 7 * 86_400_000, 30 * 86_400_000];
 
+/// What a vertex of the link graph carries: [`Facts`], or [`Kind`] where nothing but the number of members is asked for.
+pub trait Member: Part<Total: Into<Cluster>> {
+    /// Keeps of the facts what it has room for.
+    fn of(facts: &Facts) -> Self;
+
+    /// The facts, with defaults for what is not kept.
+    fn facts(&self) -> Facts;
+}
+
 /// Payments and their sum, in minor units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Payments {
@@ -129,5 +138,62 @@ impl Total for Cluster {
         let known = self.subtract(before);
         self.add(after);
         known || (after.first_seen_ms <= before.first_seen_ms && after.fraud_last_ms >= before.fraud_last_ms)
+    }
+}
+
+impl Member for Facts {
+    fn of(facts: &Facts) -> Self {
+        *facts
+    }
+
+    fn facts(&self) -> Facts {
+        *self
+    }
+}
+
+/// The kind of a value, counted from 1, and nothing else: a vertex of a quarter of the size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kind(u8);
+
+/// Members by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kinds(pub [u32; KINDS_MAX]);
+
+impl Part for Kind {
+    type Total = Kinds;
+
+    fn total(&self) -> Kinds {
+        let mut kinds = Kinds::default();
+        if let Some(index) = self.0.checked_sub(1) {
+            kinds.0[index as usize] = 1;
+        }
+        kinds
+    }
+}
+
+impl Total for Kinds {
+    fn add(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(count, more)| *count += more);
+    }
+
+    fn subtract(&mut self, other: &Self) -> bool {
+        self.0.iter_mut().zip(other.0).for_each(|(count, less)| *count -= less);
+        true
+    }
+}
+
+impl Member for Kind {
+    fn of(facts: &Facts) -> Self {
+        Kind(facts.kind)
+    }
+
+    fn facts(&self) -> Facts {
+        Facts { kind: self.0, ..Facts::default() }
+    }
+}
+
+impl From<Kinds> for Cluster {
+    fn from(Kinds(members): Kinds) -> Self {
+        Cluster { members, ..Cluster::default() }
     }
 }

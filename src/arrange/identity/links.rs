@@ -15,7 +15,7 @@ use crate::event::Key;
 
 use super::calendar::Calendar;
 use super::connect::Connectivity;
-use super::facts::Facts;
+use super::facts::{Facts, Member};
 use super::sightings::{Seen, Sightings};
 use super::slab::{NIL, Slab};
 use super::table::Table;
@@ -69,7 +69,7 @@ impl Wired for Link {
 
 /// Live links and the clusters they make.
 #[derive(Debug)]
-pub struct Links {
+pub struct Links<P: Member = Facts> {
     rules: LinkRules,
     values: Values,
     links: Slab<Link>,
@@ -77,8 +77,8 @@ pub struct Links {
     calendars: Vec<Calendar<u32>>,
     sightings: Sightings,
     now_ms: i64,
-    wide: Connectivity<Facts>,
-    strong: Option<Connectivity<Facts>>,
+    wide: Connectivity<P>,
+    strong: Option<Connectivity<P>>,
     capped: usize,
     missed: u64,
     /// Links that began (true) or ceased to carry, if anyone asks for them.
@@ -90,7 +90,7 @@ fn hash([a, b]: [u32; 2]) -> u64 {
     (product >> 64) as u64 ^ product as u64
 }
 
-impl Links {
+impl<P: Member> Links<P> {
     /// No links yet.
     pub fn new(rules: LinkRules) -> Self {
         let strong = rules.links.iter().any(|rule| !rule.strong).then(Connectivity::default);
@@ -149,22 +149,48 @@ impl Links {
         true
     }
 
-    /// An event at a time has seen a link. `kind` is that of the second value, from 1.
-    pub fn see(&mut self, account: Key, kind: u8, key: Key, time_ms: i64) {
-        let rule = self.rules.links[kind as usize - 1];
-        if time_ms <= self.now_ms.saturating_sub(rule.expiry_ms) {
-            return;
-        }
-        let ends = [self.value(ACCOUNT, account, time_ms), self.value(kind, key, time_ms)];
-        let number = match self.find(ends) {
-            Some(number) => {
-                let link = &mut self.links[number];
-                link.last_seen_ms = link.last_seen_ms.max(time_ms);
-                number
+    /// Brings the values and links of events that come soon nearer: their look-ups do not wait for each other here.
+    pub fn look_ahead<'a>(&self, events: impl Iterator<Item = (Key, &'a [(u8, Key)])>) {
+        let mut touched = 0;
+        for (account, values) in events {
+            let account = self.values.find(ACCOUNT, account).unwrap_or(NIL);
+            for &(kind, key) in values {
+                let value = self.values.find(kind, key).unwrap_or(NIL);
+                touched ^= self.find([account, value]).map_or(0, |link| self.links[link].last_seen_ms);
+                touched ^= i64::from(self.wide.first_edge(value));
             }
-            None => self.add_link(ends, kind, time_ms),
-        };
-        self.sightings.add(&mut self.links[number].seen, number, time_ms);
+            touched ^= i64::from(self.wide.first_edge(account));
+        }
+        std::hint::black_box(touched);
+    }
+
+    /// An event at a time has seen links between an account and other values, each with its kind, from 1. Returns the
+    /// account's number, if it has live links.
+    pub fn see(&mut self, account: Key, values: &[(u8, Key)], time_ms: i64) -> Option<u32> {
+        let mut known = self.values.find(ACCOUNT, account);
+        for &(kind, key) in values {
+            let rule = self.rules.links[kind as usize - 1];
+            if time_ms <= self.now_ms.saturating_sub(rule.expiry_ms) {
+                continue;
+            }
+            let account = known.unwrap_or_else(|| self.add_value(ACCOUNT, account, time_ms));
+            known = Some(account);
+            let value = match self.values.find(kind, key) {
+                Some(value) => value,
+                None => self.add_value(kind, key, time_ms),
+            };
+            let ends = [account, value];
+            let number = match self.find(ends) {
+                Some(number) => {
+                    let link = &mut self.links[number];
+                    link.last_seen_ms = link.last_seen_ms.max(time_ms);
+                    number
+                }
+                None => self.add_link(ends, kind, time_ms),
+            };
+            self.sightings.add(&mut self.links[number].seen, number, time_ms);
+        }
+        known
     }
 
     /// An event that had seen a link is withdrawn.
@@ -213,12 +239,12 @@ impl Links {
     }
 
     /// The clusters that all links make.
-    pub fn wide(&self) -> &Connectivity<Facts> {
+    pub fn wide(&self) -> &Connectivity<P> {
         &self.wide
     }
 
     /// The clusters that strong links make.
-    pub fn strong(&self) -> &Connectivity<Facts> {
+    pub fn strong(&self) -> &Connectivity<P> {
         self.strong.as_ref().unwrap_or(&self.wide)
     }
 
@@ -228,15 +254,15 @@ impl Links {
     }
 
     /// What is known of a value with live links.
-    pub fn facts(&self, value: u32) -> &Facts {
-        self.wide.part(value)
+    pub fn facts(&self, value: u32) -> Facts {
+        self.wide.part(value).facts()
     }
 
     /// Changes what is known of a value.
-    pub fn set_facts(&mut self, value: u32, facts: Facts) {
-        self.wide.set_part(value, facts);
+    pub fn set_facts(&mut self, value: u32, facts: &Facts) {
+        self.wide.set_part(value, P::of(facts));
         if let Some(strong) = &mut self.strong {
-            strong.set_part(value, facts);
+            strong.set_part(value, P::of(facts));
         }
     }
 
@@ -297,16 +323,12 @@ impl Links {
         self.by_ends.find(hash(ends), |number| self.links[number].wires.ends == ends)
     }
 
-    /// The number of a value, added if it is not there.
-    fn value(&mut self, kind: u8, key: Key, time_ms: i64) -> u32 {
-        if let Some(number) = self.values.find(kind, key) {
-            return number;
-        }
+    fn add_value(&mut self, kind: u8, key: Key, time_ms: i64) -> u32 {
         let number = self.values.add(kind, key);
-        let facts = Facts { kind: kind + 1, first_seen_ms: time_ms, ..Facts::default() };
-        self.wide.add(number, facts);
+        let part = P::of(&Facts { kind: kind + 1, first_seen_ms: time_ms, ..Facts::default() });
+        self.wide.add(number, part);
         if let Some(strong) = &mut self.strong {
-            strong.add(number, facts);
+            strong.add(number, part);
         }
         number
     }
