@@ -17,7 +17,7 @@ pub trait Member: Part<Total: Into<Cluster>> {
 }
 
 /// Payments and their sum, in minor units.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Payments {
     /// How many.
     pub count: i64,
