@@ -213,7 +213,7 @@ fn a_changed_vertex_changes_its_component_only() {
 /// A path as long as a component may get needs no stack, whichever way it is built and taken apart.
 #[test]
 fn a_long_path_needs_no_stack() {
-    let count: u32 = if std::env::var_os("DELTAWATCH_TEST_FULL").is_some() { 300_000 } else { 30_000 };
+    let count: u32 = if std::env::var_os("DELTAWATCH_FULL").is_some() { 300_000 } else { 30_000 };
     let path = move || {
         let mut graph = graph(count);
         for vertex in (2..=count).step_by(2).chain((3..=count).step_by(2)) {

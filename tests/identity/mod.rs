@@ -1,5 +1,9 @@
 //! Identity: connectivity, links, the operator, known data.
 
 mod connect;
+mod febrl;
 mod links;
+mod normalise;
+mod operator;
 mod scratch;
+mod w3;

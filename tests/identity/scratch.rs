@@ -78,10 +78,4 @@ impl Clusters {
     pub fn all(&self) -> &BTreeMap<Value, Value> {
         &self.of
     }
-
-    /// The members of the cluster of a value.
-    pub fn members(&self, value: Value) -> Vec<Value> {
-        let Some(cluster) = self.of.get(&value) else { return Vec::new() };
-        self.of.iter().filter(|(_, of)| *of == cluster).map(|(member, _)| *member).collect()
-    }
 }
