@@ -12,6 +12,9 @@ use timely::dataflow::operators::{Concatenate, Probe, probe};
 use timely::dataflow::{Scope, Stream};
 
 use crate::arrange::change::{Change, Verb};
+use crate::arrange::identity::facts::Kind;
+use crate::arrange::identity::propagate::Entity;
+use crate::arrange::identity::{Identity, identity};
 use crate::arrange::keep::keep;
 use crate::arrange::keyed::{Keyed, KeyedSettings, keyed};
 use crate::arrange::project::project;
@@ -139,6 +142,25 @@ impl<'scope> Context<'scope> {
         let arranged: EventsBy<'scope> = keyed.arrange_by_key_named(&format!("events by {field}"));
         self.by_field.insert(field.to_owned(), arranged.clone());
         Ok(arranged)
+    }
+
+    /// The links that carry, account first: what clusters are made of, as a collection. It follows events in the order of
+    /// their arrival, takes withdrawn and expired links back, and has an owner of its own beside that of the features.
+    /// [`propagate`](crate::arrange::identity::propagate::propagate) turns it into (entity, cluster).
+    pub fn live_links(&self, spec: &Identity) -> Result<VecCollection<'scope, Epoch, (Entity, Entity)>, BuildError> {
+        let plan = Arc::new(spec.resolve(&self.setup.schema)?);
+        let inputs = FamilyInputs {
+            changes: self.changes.clone(),
+            index: 0,
+            schema: self.setup.schema.clone(),
+            horizons: self.horizons,
+            repair_rows_max: self.settings.repair_rows_max,
+            watermarks: self.watermarks.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let outputs = identity::<Kind>(inputs, plan, true);
+        outputs.slices.probe_with(&self.probe);
+        Ok(outputs.links)
     }
 
     /// Builds the operators of the dataflow's features and returns the assembled rows.

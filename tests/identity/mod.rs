@@ -5,5 +5,6 @@ mod febrl;
 mod links;
 mod normalise;
 mod operator;
+mod propagate;
 mod scratch;
 mod w3;

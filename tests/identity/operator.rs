@@ -121,7 +121,8 @@ fn events(seed: u64, count: usize) -> Vec<Event> {
         builder.set_int(slot("time"), now_ms);
         builder.set_text(slot("kind"), kind);
         if kind == "label" {
-            let target: u64 = payments[random.random_range(0..payments.len())];
+            // One label each: an answer given before a label changed is not what the last label gives.
+            let target: u64 = payments.swap_remove(random.random_range(0..payments.len()));
             builder.set_int(slot("target"), target as i64);
             builder.set_int(slot("fraud"), i64::from(random.random_bool(0.7)));
         } else {

@@ -34,8 +34,10 @@ impl Family for Identity {
 
     fn build<'scope>(&self, inputs: FamilyInputs<'scope>) -> Result<FamilyOutputs<'scope>, String> {
         let plan = Arc::new(self.resolve(&inputs.schema)?);
-        let slices = if plan.is_plain() { identity::<Kind>(inputs, plan) } else { identity::<Facts>(inputs, plan) };
-        Ok(FamilyOutputs { slices, touched: None, beyond: None })
+        let plain = plan.is_plain();
+        let outputs =
+            if plain { identity::<Kind>(inputs, plan, false) } else { identity::<Facts>(inputs, plan, false) };
+        Ok(FamilyOutputs { slices: outputs.slices, touched: None, beyond: None })
     }
 
     fn expected(&self, schema: &Schema, events: &[Labelled]) -> BTreeMap<Id, Vec<f64>> {

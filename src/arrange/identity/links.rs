@@ -16,6 +16,7 @@ use crate::event::Key;
 use super::calendar::Calendar;
 use super::connect::Connectivity;
 use super::facts::{Facts, Member};
+use super::propagate::Entity;
 use super::sightings::{Seen, Sightings};
 use super::slab::{NIL, Slab};
 use super::table::Table;
@@ -67,6 +68,9 @@ impl Wired for Link {
     }
 }
 
+/// A link that has begun (true) or ceased to carry.
+pub type Carried = ((Entity, Entity), bool);
+
 /// Live links and the clusters they make.
 #[derive(Debug)]
 pub struct Links<P: Member = Facts> {
@@ -82,7 +86,7 @@ pub struct Links<P: Member = Facts> {
     capped: usize,
     missed: u64,
     /// Links that began (true) or ceased to carry, if anyone asks for them.
-    pub(super) changed: Option<Vec<(u32, u32, bool)>>,
+    changed: Option<Vec<Carried>>,
 }
 
 fn hash([a, b]: [u32; 2]) -> u64 {
@@ -108,6 +112,16 @@ impl<P: Member> Links<P> {
             missed: 0,
             changed: None,
         }
+    }
+
+    /// Notes from now on which links begin and cease to carry.
+    pub fn note_changes(&mut self) {
+        self.changed = Some(Vec::new());
+    }
+
+    /// What has been noted since the last call.
+    pub fn take_changes(&mut self) -> Vec<Carried> {
+        self.changed.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// The time that links are live at, milliseconds.
@@ -397,9 +411,7 @@ impl<P: Member> Links<P> {
         if let Some(strong) = self.strong.as_mut().filter(|_| self.rules.links[kind as usize - 1].strong) {
             strong.link(number, a, b);
         }
-        if let Some(changed) = &mut self.changed {
-            changed.push((a, b, true));
-        }
+        self.note(a, b, true);
     }
 
     /// Stops a link from carrying.
@@ -413,8 +425,16 @@ impl<P: Member> Links<P> {
         if let Some(strong) = self.strong.as_mut().filter(|_| self.rules.links[kind as usize - 1].strong) {
             strong.unlink(number);
         }
+        self.note(a, b, false);
+    }
+
+    fn note(&mut self, a: u32, b: u32, carries: bool) {
         if let Some(changed) = &mut self.changed {
-            changed.push((a, b, false));
+            let entity = |number| {
+                let value = self.values.get(number);
+                (value.kind, value.key)
+            };
+            changed.push(((entity(a), entity(b)), carries));
         }
     }
 

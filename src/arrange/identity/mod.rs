@@ -18,6 +18,7 @@
 //! | `links`, `values`, `sightings`, `calendar` | live links, caps, withdrawals, expiry |
 //! | `connect`, `levels`, `tour` | fully dynamic connectivity |
 //! | `slab`, `table`, `wires` | records by number, by content, adjacency |
+//! | `propagate` | the same clusters by differential iteration, as a collection to join on |
 //! | `oracle` | the same columns from scratch |
 //!
 //! At every event: two values are in one cluster if and only if a path of links that carry leads from one to the other.
@@ -37,6 +38,7 @@ pub mod normalise;
 mod operator;
 mod oracle;
 pub mod owner;
+pub mod propagate;
 pub mod read;
 pub mod request;
 pub mod sightings;
@@ -47,5 +49,5 @@ pub mod tour;
 pub mod values;
 pub mod wires;
 
-pub use operator::identity;
+pub use operator::{IdentityOutputs, identity};
 pub use spec::{ClusterMeasure, EXPIRY_DEFAULT, EXPIRY_IP, Identity, IdentityPlan, LinkPlan, LinkSpec};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use differential_dataflow::{AsCollection, VecCollection};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
@@ -20,6 +21,7 @@ use crate::runtime::metrics::Metrics;
 
 use super::facts::Member;
 use super::owner::Owner;
+use super::propagate::Entity;
 use super::request::{Request, stride};
 use super::spec::IdentityPlan;
 
@@ -32,11 +34,20 @@ const EPOCHS_PER_REPORT: u64 = 256;
 /// Events are retained a little longer than the horizon says, in whole slices; so are sightings.
 const KEPT_SLACK: i64 = 16;
 
-/// Builds the operators; the slices are addressed to the workers that asked.
+/// What the operators give.
+pub struct IdentityOutputs<'scope> {
+    /// Slices, addressed to the workers that asked.
+    pub slices: Stream<'scope, Epoch, Vec<Block>>,
+    /// The links that carry, if they were asked for: account first.
+    pub links: VecCollection<'scope, Epoch, (Entity, Entity)>,
+}
+
+/// Builds the operators. With `links` they say which links carry, too.
 pub fn identity<'scope, P: Member + 'static>(
     inputs: FamilyInputs<'scope>,
     plan: Arc<IdentityPlan>,
-) -> Stream<'scope, Epoch, Vec<Block>> {
+    links: bool,
+) -> IdentityOutputs<'scope> {
     let FamilyInputs { changes, index, schema, horizons, watermarks, metrics, .. } = inputs;
     let scope = changes.scope();
     let (here, peers) = (scope.worker().index() as u32, scope.worker().peers());
@@ -47,11 +58,17 @@ pub fn identity<'scope, P: Member + 'static>(
     let activator = scope.activator_for(builder.operator_info().address);
     let mut requests = builder.new_input(requests, Exchange::new(|block: &Block| u64::from(block.to)));
     let (slices_out, slices) = builder.new_output();
+    let (links_out, carried) = builder.new_output();
     let mut slices_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Block>>>::from(slices_out);
+    let mut links_out =
+        OutputBuilder::<_, CapacityContainerBuilder<Vec<((Entity, Entity), Epoch, isize)>>>::from(links_out);
     let kept_ms = horizons.by_id_ms.saturating_add(horizons.by_id_ms / KEPT_SLACK).saturating_add(1);
     builder.build(move |_| {
-        let mut epochs: Epochs<Vec<Block>> = Epochs::new(1);
+        let mut epochs: Epochs<Vec<Block>> = Epochs::new(2);
         let mut owner: Owner<P> = Owner::new(plan.clone());
+        if links {
+            owner.links_mut().note_changes();
+        }
         let mut turn: Option<Turn> = None;
         move |frontiers| {
             requests.for_each(|capability, data| {
@@ -78,13 +95,18 @@ pub fn identity<'scope, P: Member + 'static>(
                 if !blocks.is_empty() {
                     slices_out.activate().session(&now.capabilities[0]).give_container(&mut blocks);
                 }
+                if links {
+                    let changes = owner.links_mut().take_changes().into_iter();
+                    let updates = changes.map(|(link, carries)| (link, now.epoch, if carries { 1 } else { -1 }));
+                    links_out.activate().session(&now.capabilities[1]).give_iterator(updates);
+                }
                 if now.epoch % EPOCHS_PER_REPORT == 0 {
                     report(&owner, &metrics);
                 }
             }
         }
     });
-    slices
+    IdentityOutputs { slices, links: carried.as_collection().consolidate() }
 }
 
 fn report<P: Member>(owner: &Owner<P>, metrics: &Metrics) {

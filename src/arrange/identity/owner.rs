@@ -59,6 +59,11 @@ impl<P: Member> Owner<P> {
         &self.links
     }
 
+    /// The same, to change.
+    pub fn links_mut(&mut self) -> &mut Links<P> {
+        &mut self.links
+    }
+
     /// Moves time on, removing at most so many links; false if there are more.
     pub fn advance(&mut self, to_ms: i64, links_max: &mut usize) -> bool {
         if !self.links.advance(to_ms, links_max) {

@@ -15,8 +15,8 @@ pub const DISTANCE_VALUES_MAX: usize = 2_000;
 #[derive(Clone, Debug, Default)]
 pub struct Before {
     size: u32,
-    /// Values of the event whose clusters had accounts.
-    joined: Vec<u32>,
+    /// Values of the event whose clusters had accounts, each with the first of them in the same cluster.
+    joined: Vec<(u32, u32)>,
 }
 
 /// Reads columns, and keeps what that needs for its memory.
@@ -50,9 +50,10 @@ impl Reader {
             let values = request.values().iter().filter_map(|&(kind, key)| links.find_value(kind, key));
             for value in account.into_iter().chain(values) {
                 let cluster: Cluster = links.wide().component(value).total.into();
-                let new = before.joined.iter().all(|&other| !links.wide().connected(value, other));
-                if cluster.members[ACCOUNT as usize] > 0 && new {
-                    before.joined.push(value);
+                if cluster.members[ACCOUNT as usize] > 0 {
+                    let first = before.joined.iter().find(|(other, _)| links.wide().connected(value, *other));
+                    let first = first.map_or(value, |&(_, first)| first);
+                    before.joined.push((value, first));
                 }
             }
         }
@@ -159,10 +160,11 @@ fn cluster<P: Member>(graph: &Connectivity<P>, value: u32) -> Component<Cluster>
     Component { size, links, total: total.into() }
 }
 
-/// Whether clusters that were apart are one with the account now.
-fn merged<P: Member>(links: &Links<P>, account: Option<u32>, joined: &[u32]) -> bool {
+/// Whether values whose clusters were apart are in one with the account now.
+fn merged<P: Member>(links: &Links<P>, account: Option<u32>, joined: &[(u32, u32)]) -> bool {
     let Some(account) = account else { return false };
-    joined.iter().filter(|&&value| links.wide().connected(value, account)).nth(1).is_some()
+    let mut here = joined.iter().filter(|(value, _)| links.wide().connected(*value, account)).map(|(_, first)| *first);
+    here.next().is_some_and(|first| here.any(|other| other != first))
 }
 
 fn recent_or_all(
