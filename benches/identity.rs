@@ -103,22 +103,29 @@ fn ticks(name: &str, count: usize, mut tick: impl FnMut(usize)) {
         times.saturating_record(start.elapsed().as_nanos() as u64);
     }
     let [p50, p99, p999, max] = [0.5, 0.99, 0.999, 1.0].map(|share| times.value_at_quantile(share) as f64 / 1e6);
-    println!("{name:<44} ms per tick: p50 {p50:.3}   p99 {p99:.3}   p99.9 {p999:.3}   max {max:.3}");
+    println!("{name:<54} ms per tick: p50 {p50:.3}   p99 {p99:.3}   p99.9 {p999:.3}   max {max:.3}");
 }
 
 /// Links come and go: a million of them, a giant's bridges, degrees around their cap.
 pub fn links(share: f64) {
-    million(share);
+    million(share, "small clusters", 12);
+    million(share, "one giant", u64::MAX);
     bridges(share, "a tree", 0);
     bridges(share, "cycles in both halves", 1);
     oscillating(share);
 }
 
-fn million(share: f64) {
+/// `near` accounts at most share values with each other.
+fn million(share: f64, name: &str, near: u64) {
     let (count, mut seed) = ((1_000_000.0 * share) as u64, 1);
     let mut links = graph(50);
     let mut live: Vec<(u64, u64)> = Vec::with_capacity(count as usize);
-    let mut link = move || (random(&mut seed, count / 3), random(&mut seed, count / 2));
+    let mut link = move || {
+        let account = random(&mut seed, count / 3);
+        let near = near.min(count / 3);
+        let value = (account / near * near + random(&mut seed, near)) * 3 / 2 + random(&mut seed, 2);
+        (account, value)
+    };
     let start = Instant::now();
     for _ in 0..count {
         let new = link();
@@ -134,7 +141,7 @@ fn million(share: f64) {
         links.wide().components()
     );
     let mut oldest = 0;
-    ticks("100 links added and 100 withdrawn", (20_000.0 * share).max(50.0) as usize, |_| {
+    ticks(&format!("100 links added and 100 withdrawn, {name}"), (20_000.0 * share).max(50.0) as usize, |_| {
         for _ in 0..100 {
             let (new, at) = (link(), oldest % live.len());
             unsee(&mut links, std::mem::replace(&mut live[at], new));

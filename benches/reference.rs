@@ -2,6 +2,8 @@
 //!
 //! Plain, but not slow: a fast hash, per key one buffer of narrow entries that drops what no window reaches any more.
 
+use std::collections::VecDeque;
+
 use hashbrown::HashMap;
 
 const DAY_MS: i64 = 86_400_000;
@@ -162,10 +164,12 @@ struct Link {
 
 /// W3: accounts per cluster, by a walk from each transaction's account. Returns a checksum.
 pub fn w3(rows: &[Sighting]) -> u64 {
-    let (mut numbers, mut by_ends): (HashMap<(u8, i64), u32>, HashMap<[u32; 2], u32>) = Default::default();
-    let (mut nodes, mut links, mut free): (Vec<Node>, Vec<Link>, Vec<u32>) = Default::default();
-    let mut due: std::collections::VecDeque<(i64, u32)> = Default::default();
-    let (mut seen, mut check) = (Vec::new(), 0u64);
+    let mut numbers: HashMap<(u8, i64), u32> = HashMap::new();
+    let mut by_ends: HashMap<[u32; 2], u32> = HashMap::new();
+    let mut nodes: Vec<Node> = Vec::new();
+    let mut links: Vec<Link> = Vec::new();
+    let mut due: VecDeque<(i64, u32)> = VecDeque::new();
+    let (mut free, mut seen, mut check) = (Vec::new(), Vec::new(), 0u64);
     for (walk, row) in (1u32..).zip(rows) {
         while let Some((last_s, link)) = due.front().copied().filter(|(last_s, _)| *last_s <= row.time_s - LIFE_S) {
             due.pop_front();

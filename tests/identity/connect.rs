@@ -140,7 +140,7 @@ fn random_edges(seed: u64, vertices: u32, steps: usize, density: f64) {
         let edge = left.swap_remove(random.random_range(0..left.len()));
         graph.unlink(edge);
         edges.remove(&edge);
-        if left.len() % 211 == 0 {
+        if left.len().is_multiple_of(211) {
             check(&graph, vertices, &edges);
         }
     }

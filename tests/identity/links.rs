@@ -154,12 +154,14 @@ fn a_value_at_its_cap_goes_on_and_off() {
     let mut events = BTreeMap::new();
     links.advance(1, &mut usize::MAX.clone());
     for round in 0..40_usize {
-        let event = Seen { time_ms: 1, account: round as u64 % 5, values: vec![(1, 0), (2, round as u64 % 5)] };
-        if events.contains_key(&(round % 5)) && round % 3 != 0 {
-            unsee(&mut links, &events.remove(&(round % 5)).expect("it is there"));
-        } else if !events.contains_key(&(round % 5)) {
-            see(&mut links, &event);
-            events.insert(round % 5, event);
+        let (place, event) = (round % 5, Seen { time_ms: 1, account: round as u64 % 5, values: vec![(1, 0)] });
+        match events.remove(&place) {
+            Some(held) if round % 3 != 0 => unsee(&mut links, &held),
+            Some(held) => drop(events.insert(place, held)),
+            None => {
+                see(&mut links, &event);
+                events.insert(place, event);
+            }
         }
         check(&links, &rules, &events);
     }

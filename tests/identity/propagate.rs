@@ -83,11 +83,12 @@ fn arrivals(seed: u64) -> (Vec<Event>, Vec<Seen>) {
     let (mut arrivals, mut left, mut now_ms) = (Vec::new(), BTreeMap::new(), 1_000_000);
     for id in 1..400 {
         now_ms += random.random_range(0..30);
-        let values = (1..=2).map(|kind| (kind, random.random_range(0..50))).collect();
-        let seen = Seen { time_ms: now_ms, account: random.random_range(0..80), values };
+        let values = (1..=2).map(|kind| (kind, random.random_range(0..250))).collect();
+        let seen = Seen { time_ms: now_ms, account: random.random_range(0..300), values };
         arrivals.push(event(id, &seen, Op::Insert));
         left.insert(id, seen);
-        if random.random_bool(0.3) {
+        // The last event stays: it says what time it is.
+        if id < 399 && random.random_bool(0.3) {
             let withdrawn = random.random_range(1..=id);
             if let Some(seen) = left.remove(&withdrawn) {
                 arrivals.push(event(withdrawn, &seen, Op::Withdraw));

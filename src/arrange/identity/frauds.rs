@@ -24,11 +24,11 @@ impl Frauds {
     /// Sets what is said of an event: fraud, known from a time on, or nothing (`i64::MAX`). Calls `changed` for accounts
     /// whose known frauds change.
     pub fn set(&mut self, id: Id, account: Key, known_at_ms: i64, now_ms: i64, mut changed: impl FnMut(Key)) {
-        if let Some((before, at)) = self.by_event.remove(&id) {
-            if self.pending.remove(&(at, id)).is_none() {
-                self.forget(at, id, before);
-                changed(before);
-            }
+        if let Some((before, at)) = self.by_event.remove(&id)
+            && self.pending.remove(&(at, id)).is_none()
+        {
+            self.forget(at, id, before);
+            changed(before);
         }
         if known_at_ms == i64::MAX || known_at_ms <= now_ms.saturating_sub(FRAUD_MEMORY_MS) {
             return;

@@ -7,11 +7,13 @@
 //! from its level down, among the edges of the smaller half that are in no tree. Those that do not join the halves rise
 //! one level, which each edge does log n times at most: that pays for looking at them.
 //!
-//! Two additions keep single deletions short where the bound is amortised only:
+//! Three additions keep single deletions short where the bound is amortised only:
 //!
 //! * each edge outside the trees has a 64-bit label. The exclusive or of all labels at the vertices of one half, kept at
 //!   the root of its tour, is 0 if no edge leaves the half (one inside it cancels itself), and by chance once in 2^64. So a
 //!   bridge goes in O(log n), however many edges lie on both sides.
+//! * if one edge alone leaves the half, that value is its label, from which its number follows. So one of two ways between
+//!   large parts goes in O(log² n).
 //! * up to [`LOOKS_MAX`] edges are looked at before anything rises.
 
 use super::connect::{Connectivity, Edge};
@@ -22,12 +24,34 @@ use super::wires::Wires;
 /// Edges outside the trees that are looked at per level before edges rise.
 const LOOKS_MAX: u32 = 64;
 
-/// The label of an edge.
+/// Odd factors that mix labels (the finaliser of SplitMix64), in the order of use.
+const FACTORS: [u64; 3] = [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb];
+
+/// The label of an edge: a bijection, so that a label alone says whose it is.
 fn label(edge: u32) -> u64 {
-    let mut hash = (u64::from(edge)).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    hash = (hash ^ hash >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    hash = (hash ^ hash >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let mut hash = u64::from(edge).wrapping_mul(FACTORS[0]);
+    hash = (hash ^ hash >> 30).wrapping_mul(FACTORS[1]);
+    hash = (hash ^ hash >> 27).wrapping_mul(FACTORS[2]);
     hash ^ hash >> 31
+}
+
+/// The edge that has a label, if there can be one.
+fn labelled(label: u64) -> Option<u32> {
+    const INVERSE: [u64; 3] = [inverse(FACTORS[0]), inverse(FACTORS[1]), inverse(FACTORS[2])];
+    let mut hash = (label ^ label >> 31 ^ label >> 62).wrapping_mul(INVERSE[2]);
+    hash = (hash ^ hash >> 27 ^ hash >> 54).wrapping_mul(INVERSE[1]);
+    hash = (hash ^ hash >> 30 ^ hash >> 60).wrapping_mul(INVERSE[0]);
+    u32::try_from(hash).ok()
+}
+
+/// The inverse of an odd factor modulo 2^64, by Newton's iteration: each step doubles the bits that are right.
+const fn inverse(factor: u64) -> u64 {
+    let (mut inverse, mut bits) = (factor, 3);
+    while bits < 64 {
+        inverse = inverse.wrapping_mul(2u64.wrapping_sub(factor.wrapping_mul(inverse)));
+        bits *= 2;
+    }
+    inverse
 }
 
 impl<P: Part> Connectivity<P> {
@@ -69,15 +93,15 @@ impl<P: Part> Connectivity<P> {
         }
         let root = self.tours.root(node);
         let mut splits = true;
-        if self.tours.get(root).labels != 0 {
-            for level in (0..=level).rev() {
-                if let Some(found) = self.replacement(a, b, level) {
-                    self.count_spare(found, false);
-                    self.toggle_label(found);
-                    (0..=level).for_each(|level| self.link_level(found, level));
-                    splits = false;
-                    break;
-                }
+        let labels = self.tours.get(root).labels;
+        if labels != 0 {
+            let only = labelled(labels).filter(|&edge| self.leaves(edge, root));
+            let found = only.or_else(|| (0..=level).rev().find_map(|level| self.replacement(a, b, level)));
+            if let Some(found) = found {
+                self.count_spare(found, false);
+                self.toggle_label(found);
+                (0..=self.edges[found].level).for_each(|level| self.link_level(found, level));
+                splits = false;
             }
         }
         self.trim(a);
@@ -85,13 +109,22 @@ impl<P: Part> Connectivity<P> {
         splits
     }
 
+    /// Whether a number is that of an edge outside the trees with one end in the tree of a root on level 0.
+    fn leaves(&self, edge: u32, root: u32) -> bool {
+        if edge == NIL || !self.edges.has(edge) {
+            return false;
+        }
+        let Edge { wires: Wires { ends, .. }, arc, .. } = self.edges[edge];
+        let inside = ends.map(|end| end != NIL && self.tours.root(self.vertices[end].node) == root);
+        arc == NIL && self.neighbours(ends[0]).any(|(own, _)| own == edge) && inside[0] != inside[1]
+    }
+
     /// An edge of a level outside the trees that joins the trees of two vertices. Edges that were looked at in vain rise.
     fn replacement(&mut self, a: u32, b: u32, level: u8) -> Option<u32> {
         let [a, b] = [a, b].map(|vertex| self.node_at(vertex, level)).map(|node| self.tours.root(node));
         let root = if self.tours.get(a).size <= self.tours.get(b).size { a } else { b };
-        match self.look(root, level) {
-            Ok(found) => return found,
-            Err(TooMany) => {}
+        if let Ok(found) = self.look(root, level) {
+            return found;
         }
         while let Some(arc) = self.tours.first(root, OWN_LEVEL) {
             let edge = self.tours.get(arc).item;

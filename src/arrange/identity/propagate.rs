@@ -5,6 +5,7 @@
 //! 50 us per link that comes or goes, and seconds where a giant component splits: it must not stand in front of scores.
 //! The tests hold it against [`super::connect`] at every closed epoch.
 
+use differential_dataflow::operators::ThresholdTotal;
 use differential_dataflow::operators::iterate::Variable;
 use differential_dataflow::{AsCollection, VecCollection};
 use timely::dataflow::operators::vec::Filter;
@@ -24,8 +25,8 @@ pub const ROUNDS_MAX: usize = 1_000;
 pub struct Propagated<'scope> {
     /// Each entity with links, and the smallest entity of its cluster.
     pub clusters: VecCollection<'scope, Epoch, (Entity, Entity)>,
-    /// Entities that a label would have reached after the last round: their clusters are larger than shown. Raise the
-    /// number of rounds, or lower the caps.
+    /// Entities to which a label was still on its way after the last round: their clusters may be larger than shown. Raise
+    /// the number of rounds, or lower the caps.
     pub unfinished: VecCollection<'scope, Epoch, Entity>,
 }
 
@@ -46,7 +47,7 @@ pub fn propagate<'scope>(
     let outer = links.scope();
     let both = links.clone().map(|(a, b)| (b, a)).concat(links);
     let own = both.clone().map(|(entity, _)| (entity, entity));
-    let (clusters, unfinished) = outer.scoped::<Product<Epoch, usize>, _, _>("Propagate", |scope| {
+    let (clusters, cut_off) = outer.scoped::<Product<Epoch, usize>, _, _>("Propagate", |scope| {
         let edges = both.enter(scope).arrange_by_key_named("links by end");
         let (bind, proposed) = Variable::new(scope, Product::new(Default::default(), 1));
         let labels = proposed.concat(own.enter(scope)).reduce(|_, labels, smallest| smallest.push((*labels[0].0, 1)));
@@ -54,7 +55,10 @@ pub fn propagate<'scope>(
         let travels = sent.clone().inner.filter(move |(_, time, _)| time.inner < rounds_max).as_collection();
         bind.set(travels);
         let cut_off = sent.inner.filter(move |(_, time, _)| time.inner >= rounds_max).as_collection();
-        (labels.leave(outer), cut_off.map(|(entity, _)| entity).leave(outer))
+        (labels.leave(outer), cut_off.leave(outer))
     });
-    Propagated { clusters: clusters.consolidate(), unfinished: unfinished.consolidate() }
+    // A label that is not sent on takes the place of one that was: the latter counts below zero here.
+    let waiting = cut_off.threshold_total(|_, &count| isize::from(count > 0));
+    let unfinished = waiting.map(|(entity, _)| entity).distinct_total();
+    Propagated { clusters: clusters.consolidate(), unfinished }
 }

@@ -83,9 +83,10 @@ impl Request {
         }
     }
 
-    /// Its place among the requests of an epoch: event time, id; what goes goes before what comes.
-    pub fn place(row: &[u64]) -> (i64, u64, u64, u8) {
-        (row[1] as i64, row[2], row[3], row[0] as u8 & 0x7f)
+    /// Its place among the requests of an epoch: event time, id. Those of one event keep the order they were sent in: it may
+    /// come and go again within the epoch, or go and come back corrected.
+    pub fn place(row: &[u64]) -> (i64, u64, u64) {
+        (row[1] as i64, row[2], row[3])
     }
 
     /// Appends what a change asks for, if it concerns identity.
