@@ -69,9 +69,9 @@ fn events(rows: &[Sighting], schema: &Schema) -> Vec<Event> {
     rows.iter().map(event).collect()
 }
 
-/// Links of one kind with a cap, which never expire here.
+/// Links of one kind with a cap, which do not expire while a bench lasts.
 fn graph(cap: u32) -> Links {
-    let rule = LinkRule { strong: true, expiry_ms: i64::MAX, cap };
+    let rule = LinkRule { strong: true, expiry_ms: 90 * 86_400_000, cap };
     let mut links = Links::new(LinkRules { links: vec![rule], account_cap: u32::MAX });
     links.advance(0, &mut usize::MAX.clone());
     links
@@ -81,12 +81,19 @@ fn key(number: u64) -> Key {
     Key::from_int(number as i64)
 }
 
-fn see(links: &mut Links, (account, value): (u64, u64)) {
-    links.see(key(account), &[(1, key(value))], 0);
+/// A link as an event has seen it: account, value, time.
+type Seen = (u64, u64, i64);
+
+/// Sees a link a little later than the one before.
+fn see(links: &mut Links, (account, value): (u64, u64)) -> Seen {
+    let time_ms = links.now_ms() + 1;
+    links.advance(time_ms, &mut usize::MAX.clone());
+    links.see(key(account), &[(1, key(value))], time_ms);
+    (account, value, time_ms)
 }
 
-fn unsee(links: &mut Links, (account, value): (u64, u64)) {
-    links.unsee(key(account), 1, key(value), 0);
+fn unsee(links: &mut Links, (account, value, time_ms): Seen) {
+    links.unsee(key(account), 1, key(value), time_ms);
 }
 
 fn random(seed: &mut u64, below: u64) -> u64 {
@@ -119,7 +126,7 @@ pub fn links(share: f64) {
 fn million(share: f64, name: &str, near: u64) {
     let (count, mut seed) = ((1_000_000.0 * share) as u64, 1);
     let mut links = graph(50);
-    let mut live: Vec<(u64, u64)> = Vec::with_capacity(count as usize);
+    let mut live: Vec<Seen> = Vec::with_capacity(count as usize);
     let mut link = move || {
         let account = random(&mut seed, count / 3);
         let near = near.min(count / 3);
@@ -129,12 +136,11 @@ fn million(share: f64, name: &str, near: u64) {
     let start = Instant::now();
     for _ in 0..count {
         let new = link();
-        see(&mut links, new);
-        live.push(new);
+        live.push(see(&mut links, new));
     }
     let per_s = count as f64 / start.elapsed().as_secs_f64();
     let bytes = links.bytes() as f64 / links.len() as f64;
-    let largest = live.iter().step_by(997).filter_map(|&(account, _)| links.find_value(0, key(account)));
+    let largest = live.iter().step_by(997).filter_map(|&(account, ..)| links.find_value(0, key(account)));
     let largest = largest.map(|number| links.wide().component(number).size).max().unwrap_or(0);
     println!(
         "{count} links: {per_s:.0} links/s, {bytes:.0} bytes/link, {} clusters, one of {largest}",
@@ -144,8 +150,8 @@ fn million(share: f64, name: &str, near: u64) {
     ticks(&format!("100 links added and 100 withdrawn, {name}"), (20_000.0 * share).max(50.0) as usize, |_| {
         for _ in 0..100 {
             let (new, at) = (link(), oldest % live.len());
-            unsee(&mut links, std::mem::replace(&mut live[at], new));
-            see(&mut links, new);
+            unsee(&mut links, live[at]);
+            live[at] = see(&mut links, new);
             oldest += 1;
         }
     });
@@ -166,20 +172,16 @@ fn bridges(share: f64, name: &str, cycles: u64) {
         }
     }
     let mut place = move || (random(&mut seed, half), half + 1 + random(&mut seed, half - 1));
-    let mut bridge = place();
-    see(&mut links, bridge);
+    let mut bridge = see(&mut links, place());
     let size = links.find_value(0, key(0)).map_or(0, |number| links.wide().component(number).size);
     ticks(&format!("the only bridge in {size}, {name}"), (20_000.0 * share).max(50.0) as usize, |_| {
         unsee(&mut links, bridge);
-        bridge = place();
-        see(&mut links, bridge);
+        bridge = see(&mut links, place());
     });
-    let mut second = place();
-    see(&mut links, second);
+    let mut second = see(&mut links, place());
     ticks(&format!("two bridges in turns, {name}"), (20_000.0 * share).max(50.0) as usize, |_| {
         unsee(&mut links, bridge);
-        (bridge, second) = (second, place());
-        see(&mut links, second);
+        (bridge, second) = (second, see(&mut links, place()));
     });
 }
 
@@ -188,12 +190,14 @@ fn oscillating(share: f64) {
     let hubs = (2_000.0 * share).max(20.0) as u64;
     let (mut links, mut seed) = (graph(50), 3);
     for hub in 0..hubs {
-        (0..50).for_each(|at| see(&mut links, (hub * 45 + at, hub)));
+        for at in 0..50 {
+            see(&mut links, (hub * 45 + at, hub));
+        }
     }
     ticks("a degree goes above its cap of 50 and back", (20_000.0 * share).max(50.0) as usize, |_| {
         let hub = random(&mut seed, hubs);
-        see(&mut links, (u64::MAX >> 1, hub));
-        unsee(&mut links, (u64::MAX >> 1, hub));
+        let more = see(&mut links, (u64::MAX >> 1, hub));
+        unsee(&mut links, more);
     });
     println!("    {} values above their caps, {} links", links.capped(), links.len());
 }

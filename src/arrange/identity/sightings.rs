@@ -40,7 +40,7 @@ impl Seen {
 
 const NOT_QUEUED: u64 = u64::MAX;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Sighting {
     time_ms: i64,
     next: u64,
@@ -48,28 +48,38 @@ struct Sighting {
     link: u32,
 }
 
+/// Sightings per piece of the queue: it grows and shrinks by pieces, so that nothing is ever copied.
+const PIECE: u64 = 4096;
+
 /// Sightings of all links.
 #[derive(Clone, Debug, Default)]
 pub struct Sightings {
-    queue: VecDeque<Sighting>,
-    /// Place of the front of the queue.
+    pieces: VecDeque<Box<[Sighting]>>,
+    /// Places of the front of the queue and behind its end; the first piece begins at the front, rounded down to a piece.
     base: u64,
+    end: u64,
 }
 
 impl Sightings {
     /// The chain of a link that is new.
     pub fn start(&self) -> Seen {
-        Seen { born: self.base + self.queue.len() as u64, ..Seen::default() }
+        Seen { born: self.end, ..Seen::default() }
     }
 
     /// A link was seen.
     pub fn add(&mut self, seen: &mut Seen, link: u32, time_ms: i64) {
-        let place = self.base + self.queue.len() as u64;
         let (mut before, mut next) = (NOT_QUEUED, seen.head);
         while let Some(sighting) = self.at(next).filter(|sighting| sighting.time_ms > time_ms) {
             (before, next) = (next, sighting.next);
         }
-        self.queue.push_back(Sighting { time_ms, next, link });
+        let place = self.end;
+        if place.is_multiple_of(PIECE) {
+            self.pieces.push_back(vec![Sighting::default(); PIECE as usize].into_boxed_slice());
+        }
+        self.end += 1;
+        if let Some(sighting) = self.at_mut(place) {
+            *sighting = Sighting { time_ms, next, link };
+        }
         self.set_next(seen, before, place);
     }
 
@@ -80,9 +90,10 @@ impl Sightings {
         while self.at(place)?.time_ms > time_ms {
             (before, place) = (place, self.at(place)?.next);
         }
-        let sighting = *self.at(place).filter(|sighting| sighting.time_ms == time_ms)?;
-        self.set_next(seen, before, sighting.next);
-        self.queue[(place - self.base) as usize].link = NIL;
+        let sighting = self.at_mut(place).filter(|sighting| sighting.time_ms == time_ms)?;
+        sighting.link = NIL;
+        let next = sighting.next;
+        self.set_next(seen, before, next);
         let latest = self.at(seen.head).map_or(i64::MIN, |sighting| sighting.time_ms);
         Some(latest.max(seen.settled_ms))
     }
@@ -90,44 +101,56 @@ impl Sightings {
     /// Takes out what was seen before a time, as far as it stands at the front. `settled` is told of each sighting: link,
     /// place and time, for [`Seen::settle`].
     pub fn settle(&mut self, before_ms: i64, mut settled: impl FnMut(u32, u64, i64)) {
-        while let Some(sighting) = self.queue.front().filter(|sighting| sighting.time_ms < before_ms).copied() {
+        while let Some(sighting) = self.at(self.base).filter(|sighting| sighting.time_ms < before_ms).copied() {
             let place = self.base;
             self.base += 1;
-            self.queue.pop_front();
+            if self.base.is_multiple_of(PIECE) {
+                self.pieces.pop_front();
+            }
             if sighting.link != NIL {
                 settled(sighting.link, place, sighting.time_ms);
             }
-        }
-        if self.queue.capacity() > 1024 && self.queue.len() * 8 < self.queue.capacity() {
-            self.queue.shrink_to(self.queue.len() * 2);
         }
     }
 
     /// Sightings queued.
     pub fn len(&self) -> usize {
-        self.queue.len()
+        (self.end - self.base) as usize
     }
 
     /// Whether none is queued.
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.end == self.base
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.queue.capacity() * size_of::<Sighting>()
+        self.pieces.len() * PIECE as usize * size_of::<Sighting>()
     }
 
     /// The sighting at a place; none before the front, where chains end.
+    #[inline]
     fn at(&self, place: u64) -> Option<&Sighting> {
-        self.queue.get(place.checked_sub(self.base)? as usize)
+        let (piece, index) = self.split(place)?;
+        self.pieces.get(piece)?.get(index)
+    }
+
+    fn at_mut(&mut self, place: u64) -> Option<&mut Sighting> {
+        let (piece, index) = self.split(place)?;
+        self.pieces.get_mut(piece)?.get_mut(index)
+    }
+
+    /// Piece and index of a place that is in the queue.
+    #[inline]
+    fn split(&self, place: u64) -> Option<(usize, usize)> {
+        let queued = place >= self.base && place < self.end;
+        queued.then(|| ((place / PIECE - self.base / PIECE) as usize, (place % PIECE) as usize))
     }
 
     fn set_next(&mut self, seen: &mut Seen, before: u64, next: u64) {
-        if before == NOT_QUEUED {
-            seen.head = next;
-        } else {
-            self.queue[(before - self.base) as usize].next = next;
+        match self.at_mut(before) {
+            Some(before) => before.next = next,
+            None => seen.head = next,
         }
     }
 }
