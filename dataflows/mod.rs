@@ -9,6 +9,7 @@ use deltawatch::dataflow::Dataflow;
 mod handbook;
 mod handbook_pack;
 mod hello;
+mod identity_clusters;
 mod merchant_risk;
 mod payments;
 mod payments_pack;
@@ -21,6 +22,7 @@ pub fn all() -> Vec<Arc<dyn Dataflow>> {
     vec![
         Arc::new(handbook::Handbook),
         Arc::new(hello::Hello),
+        Arc::new(identity_clusters::IdentityClusters),
         Arc::new(merchant_risk::MerchantRisk),
         Arc::new(payments::Payments),
         Arc::new(spend_profile::SpendProfile),

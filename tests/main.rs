@@ -13,6 +13,7 @@ mod files;
 mod flows;
 mod generator;
 mod handbook;
+mod identity;
 mod invariance;
 mod kafka;
 mod late;

@@ -95,7 +95,7 @@ pub fn keyed<'scope>(
                 if !effects.beyond.is_empty() {
                     beyond_out.activate().session(&capabilities[2]).give_container(&mut effects.beyond);
                 }
-                if !keys.backlog.is_empty() {
+                if keys.owes {
                     epochs.keep_open(epoch + 1, capabilities.iter().map(|hold| hold.delayed(&(epoch + 1))).collect());
                 }
             }
@@ -118,6 +118,8 @@ struct Keys {
     stores: Vec<(Arc<KeyPlan>, Store)>,
     settings: KeyedSettings,
     backlog: Backlog,
+    /// Whether another epoch must come for rows to be read again.
+    owes: bool,
     metrics: Arc<Metrics>,
     here: u32,
     peers: usize,
@@ -149,6 +151,7 @@ impl Keys {
             stores,
             settings,
             backlog: Backlog::default(),
+            owes: false,
             metrics,
             here,
             peers,
@@ -181,7 +184,9 @@ impl Keys {
             let stopped = store.visit_scored(key, stretch.after, stretch.until_ms, limit, &mut visit);
             (effects.touched.len() - before, stopped)
         });
-        self.metrics.backlog.set_own(self.backlog.len() as u64);
+        // Rows that were just touched are read in the next epoch, which must come even if no event does.
+        self.owes = !(self.backlog.is_empty() && effects.touched.is_empty());
+        self.metrics.backlog.set_own(self.backlog.len().max(usize::from(self.owes)) as u64);
         self.expire(watermark, blocks);
         effects
     }

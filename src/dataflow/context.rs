@@ -13,6 +13,9 @@ use timely::dataflow::{Scope, Stream};
 
 use crate::arrange::change::{Change, Verb};
 use crate::arrange::enrich::ReferenceRecord;
+use crate::arrange::identity::facts::Kind;
+use crate::arrange::identity::propagate::Entity;
+use crate::arrange::identity::{Identity, identity};
 use crate::arrange::keep::keep;
 use crate::arrange::keyed::{Keyed, KeyedSettings, keyed};
 use crate::arrange::project::project;
@@ -157,6 +160,16 @@ impl<'scope> Context<'scope> {
         Ok(arranged)
     }
 
+    /// The links that carry, account first: what clusters are made of, as a collection. It follows events in the order of
+    /// their arrival, takes withdrawn and expired links back, and has an owner of its own beside that of the features.
+    /// [`propagate`](crate::arrange::identity::propagate::propagate) turns it into (entity, cluster).
+    pub fn live_links(&self, spec: &Identity) -> Result<VecCollection<'scope, Epoch, (Entity, Entity)>, BuildError> {
+        let plan = Arc::new(spec.resolve(&self.setup.schema)?);
+        let outputs = identity::<Kind>(self.inputs(0), plan, true);
+        outputs.slices.probe_with(&self.probe);
+        Ok(outputs.links)
+    }
+
     /// Builds the operators of the dataflow's features and returns the assembled rows.
     pub fn features(&mut self) -> Result<Features<'scope>, BuildError> {
         let requests = project(self.changes.clone(), self.plans.clone(), self.setup.schema.clone());
@@ -180,20 +193,25 @@ impl<'scope> Context<'scope> {
         Ok(Features { rows, columns })
     }
 
+    /// What an operator beside velocity is built from.
+    fn inputs(&self, index: u16) -> FamilyInputs<'scope> {
+        FamilyInputs {
+            changes: self.changes.clone(),
+            references: self.references.clone(),
+            index,
+            schema: self.setup.schema.clone(),
+            horizons: self.horizons,
+            repair_rows_max: self.settings.repair_rows_max,
+            watermarks: self.watermarks.clone(),
+            metrics: self.metrics.clone(),
+        }
+    }
+
     /// Builds the operators beside velocity.
     fn families(&mut self, slices: &mut Vec<Stream<'scope, Epoch, Vec<Block>>>) -> Result<(), BuildError> {
         let (mut looked_up, mut widths) = (Vec::new(), HashMap::new());
         for (index, family) in (self.plans.len() as u16..).zip(self.features.families()) {
-            let outputs = family.build(FamilyInputs {
-                changes: self.changes.clone(),
-                references: self.references.clone(),
-                index,
-                schema: self.setup.schema.clone(),
-                horizons: self.horizons,
-                repair_rows_max: self.settings.repair_rows_max,
-                watermarks: self.watermarks.clone(),
-                metrics: self.metrics.clone(),
-            })?;
+            let outputs = family.build(self.inputs(index))?;
             self.touched.extend(outputs.touched);
             self.beyond.extend(outputs.beyond);
             match family.timing() {

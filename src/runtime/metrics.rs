@@ -261,6 +261,16 @@ metrics! {
     retained_bytes: Gauge,
     /// Bytes of look-ups kept with their transactions.
     kept_bytes: Gauge,
+    /// Values with live links.
+    identity_values: Gauge,
+    /// Live links between values.
+    identity_links: Gauge,
+    /// Clusters, those of one value included.
+    identity_clusters: Gauge,
+    /// Values with more live links than their cap, which link no one.
+    identity_capped: Gauge,
+    /// Bytes of values, links and clusters.
+    identity_bytes: Gauge,
     /// Records decoded and waiting for an epoch.
     stashed: Gauge,
     /// Records the source has and the engine has not taken.
