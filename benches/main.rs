@@ -13,6 +13,7 @@ mod latency;
 mod memory;
 mod pack;
 mod reference;
+mod scoring;
 mod workloads;
 
 use std::sync::{Arc, LazyLock};
@@ -31,7 +32,7 @@ fn dataflow(name: &str) -> &'static dyn Dataflow {
 /// A benchmark by name. `share` is the part of its input to take.
 type Bench = (&'static str, fn(share: f64));
 
-const BENCHES: [Bench; 10] = [
+const BENCHES: [Bench; 11] = [
     ("w1", workloads::w1),
     ("w2", workloads::w2),
     ("w3", identity::w3),
@@ -40,6 +41,7 @@ const BENCHES: [Bench; 10] = [
     ("pack", pack::pack),
     ("latency", latency::latency),
     ("hot", hot::hot),
+    ("scoring", scoring::scoring),
     ("memory", memory::memory),
     ("kafka", kafka::kafka),
 ];
