@@ -24,6 +24,8 @@ use crate::pack::scorer;
 
 const PER_TICK: usize = 100;
 const TICK: Duration = Duration::from_millis(20);
+/// Ticks that are run at full speed first, to see how much there is to spare.
+const FULL_SPEED_SHARE: f64 = 0.2;
 const PHASE: Duration = Duration::from_secs(20);
 const MERCHANTS: u64 = 2_000;
 
@@ -79,8 +81,9 @@ pub fn scoring(share: f64) {
 /// Runs a scenario; returns the scores' p99, milliseconds.
 fn run(dataflow: &'static Beside, scenario: Scenario, share: f64) -> f64 {
     let (setup, phase) = (setup(dataflow), PHASE.mul_f64(share.max(0.02)));
-    let ticks = (phase.as_secs_f64() / TICK.as_secs_f64()) as usize;
+    let ticks = (phase.as_secs_f64() / TICK.as_secs_f64() / (1.0 - FULL_SPEED_SHARE)) as usize;
     let (events, preloaded) = Script::new(&setup.schema).events(scenario, share, ticks);
+    let events_count = events.len();
     let columns = dataflow.features(&setup).expect("its features are valid").columns();
     let settings = EngineSettings { scorer: Some(scorer("payments@1", &columns)), ..EngineSettings::default() };
     timely::execute_directly(move |worker| {
@@ -101,6 +104,8 @@ fn run(dataflow: &'static Beside, scenario: Scenario, share: f64) -> f64 {
         let engine = pipeline::build(worker, dataflow, &setup, &settings, ports, &metrics).expect("it builds");
         let mut feed = Feed::new(engine, events, start);
         feed.warm_up(worker, preloaded);
+        let full_speed = (FULL_SPEED_SHARE * (events_count - preloaded) as f64) as usize;
+        let max_per_s = feed.warm_up(worker, full_speed);
         *latencies.borrow_mut() = Some(Histogram::new_with_max(60_000_000_000, 3).expect("a valid range"));
         feed.open_loop(worker, 3.0 * PER_TICK as f64 / TICK.as_secs_f64(), phase);
         let histogram = latencies.borrow_mut().take().expect("it was put there");
@@ -113,7 +118,7 @@ fn run(dataflow: &'static Beside, scenario: Scenario, share: f64) -> f64 {
             [0.5, 0.99, 0.999, 1.0].map(|share| histogram.value_at_quantile(share) as f64 / 1e6);
         let (what, links) = (if dataflow.clusters { "with clusters" } else { "without" }, metrics.identity_links.get());
         println!(
-            "    {what:<14} p50 {p50:>6.3}   p99 {p99:>6.3}   p99.9 {p999:>6.3}   max {max:>7.3} ms   {} scores, {links} links",
+            "    {what:<14} p50 {p50:>6.3}   p99 {p99:>6.3}   p99.9 {p999:>6.3}   max {max:>7.3} ms   {} scores, at most {max_per_s:.0} events/s, {links} links",
             histogram.len()
         );
         p99
