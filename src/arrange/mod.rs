@@ -29,6 +29,7 @@ pub mod backlog;
 pub mod change;
 pub mod keep;
 pub mod keyed;
+pub mod pattern;
 pub mod project;
 pub mod request;
 pub mod upsert;

@@ -6,4 +6,4 @@ mod shards;
 
 pub use epochs::Epochs;
 pub use expiring::Expiring;
-pub use shards::ShardedMap;
+pub use shards::{Routed, ShardedMap};

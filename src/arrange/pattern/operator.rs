@@ -1,0 +1,376 @@
+//! The timely operators: changes are cut to requests by key; the owners of the keys answer.
+//!
+//! For each closed epoch the owner's operator
+//!
+//! 1. applies the requests of each group ([`super::owner`]) and answers reads;
+//! 2. announces matches that waited for the watermark;
+//! 3. marks the rows that a change of earlier matches has touched, and sends the ids of as many as the budget allows
+//!    around; the rest is the backlog;
+//! 4. expires, in proportion to what came in.
+
+use std::sync::Arc;
+
+use differential_dataflow::consolidation::consolidate;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::Stream;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::generic::{Operator, OutputBuilder};
+
+use super::condition::{Around, Column, ColumnKind, Whole};
+use super::owner::{Owner, TouchedStretch, before};
+use super::plan::{Group, PatternPlan};
+use super::replies::Replies;
+use super::{Match, keys::KeyStats};
+use crate::arrange::backlog::{Backlog, Stretch};
+use crate::arrange::change::{Change, NO_TICKET, Verb};
+use crate::arrange::request::{Ask, Block, HEAD, Request};
+use crate::arrange::upsert::Touched;
+use crate::decode::{Reject, RejectReason};
+use crate::epoch::{Epoch, Watermarks};
+use crate::event::{Event, Id, IdType, Key, Schema};
+use crate::operators::Epochs;
+use crate::runtime::metrics::Metrics;
+
+/// What the operators are built with.
+#[derive(Clone, Copy, Debug)]
+pub struct PatternSettings {
+    /// Touched rows that are sent around per epoch and worker.
+    pub repair_rows_max: usize,
+    /// Events are kept for the longest reach of a pattern and this, milliseconds: how late an event may be, and how long the
+    /// rows after it are then revised.
+    pub kept_ms: i64,
+}
+
+/// What patterns give.
+pub struct Pattern<'scope> {
+    /// Rows of `[ticket, feature, ...]`, addressed to the worker that asked; block `n` of [`PatternPlan::blocks`] has plan
+    /// `index + n`.
+    pub slices: Stream<'scope, Epoch, Vec<Block>>,
+    /// Matches that come and go: updates of a collection.
+    pub matches: Stream<'scope, Epoch, Vec<(Match, Epoch, isize)>>,
+    /// Transactions to be read again.
+    pub touched: Stream<'scope, Epoch, Vec<Touched>>,
+    /// Changes that touched rows too old to be revised.
+    pub beyond: Stream<'scope, Epoch, Vec<Reject>>,
+}
+
+/// Builds the operators. `index` is the place of the first block in a row's layout.
+pub fn pattern<'scope>(
+    changes: Stream<'scope, Epoch, Vec<Change>>,
+    plan: &PatternPlan,
+    index: u16,
+    schema: Arc<Schema>,
+    settings: PatternSettings,
+    watermarks: Watermarks,
+    metrics: Arc<Metrics>,
+) -> Pattern<'scope> {
+    let ids = schema.id_type();
+    let requests = cut(changes, plan.groups.clone(), schema);
+    let scope = requests.scope();
+    let (here, peers) = (scope.worker().index() as u32, scope.worker().peers());
+    let mut builder = OperatorBuilder::new("Patterns".to_owned(), scope);
+    let mut requests = builder.new_input(requests, Exchange::new(|block: &Block| u64::from(block.to)));
+    let (slices_out, slices) = builder.new_output();
+    let (matches_out, matches) = builder.new_output();
+    let (touched_out, touched) = builder.new_output();
+    let (beyond_out, beyond) = builder.new_output();
+    let mut slices_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Block>>>::from(slices_out);
+    let mut matches_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<(Match, Epoch, isize)>>>::from(matches_out);
+    let mut touched_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Touched>>>::from(touched_out);
+    let mut beyond_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Reject>>>::from(beyond_out);
+    let groups = plan.groups.clone();
+
+    builder.build(move |_| {
+        let mut epochs: Epochs<Vec<Block>> = Epochs::new(4);
+        let mut owners = Owners::new(groups, settings, metrics, Place { index, here, peers, ids });
+        move |frontiers| {
+            requests.for_each(|capability, data| {
+                if let Some(epoch) = epochs.of(&capability) {
+                    epoch.append(data);
+                }
+            });
+            while let Some((epoch, capabilities, mut blocks)) = epochs.next_complete(frontiers) {
+                blocks.sort_by_key(|block| (block.plan, block.from));
+                let mut effects = owners.apply(watermarks.before(epoch), watermarks.at(epoch), &blocks);
+                if !effects.slices.is_empty() {
+                    slices_out.activate().session(&capabilities[0]).give_container(&mut effects.slices);
+                }
+                if !effects.matches.is_empty() {
+                    let updates = effects.matches.into_iter().map(|(one, diff)| (one, epoch, diff));
+                    matches_out.activate().session(&capabilities[1]).give_iterator(updates);
+                }
+                if !effects.touched.is_empty() {
+                    touched_out.activate().session(&capabilities[2]).give_container(&mut effects.touched);
+                }
+                if !effects.beyond.is_empty() {
+                    beyond_out.activate().session(&capabilities[3]).give_container(&mut effects.beyond);
+                }
+                // Once the input has ended the watermark comes no further: what waits for it waits for ever.
+                let waits = owners.wait() && frontiers.iter().any(|frontier| !frontier.is_empty());
+                if waits || !owners.backlog.is_empty() {
+                    epochs.keep_open(epoch + 1, capabilities.iter().map(|hold| hold.delayed(&(epoch + 1))).collect());
+                }
+            }
+        }
+    });
+    Pattern { slices, matches, touched, beyond }
+}
+
+/// Cuts changes to requests, addressed to the owners of their keys.
+fn cut<'scope>(
+    changes: Stream<'scope, Epoch, Vec<Change>>,
+    groups: Vec<Arc<Group>>,
+    schema: Arc<Schema>,
+) -> Stream<'scope, Epoch, Vec<Block>> {
+    let worker = changes.scope().worker().clone();
+    let (here, peers) = (worker.index() as u32, worker.peers() as u64);
+    changes.unary::<CapacityContainerBuilder<Vec<Block>>, _, _, _>(Pipeline, "Cut patterns", move |_, _| {
+        let mut blocks: Vec<Block> = Vec::new();
+        let mut columns = Vec::new();
+        move |input, output| {
+            input.for_each(|capability, changes| {
+                blocks.resize_with(groups.len() * peers as usize, Block::default);
+                for change in changes.iter() {
+                    for (index, group) in groups.iter().enumerate() {
+                        requests(change, group, &schema, &mut columns, |request| {
+                            let to = if peers == 1 { 0 } else { request.key.route() % peers };
+                            let block = &mut blocks[index * peers as usize + to as usize];
+                            (block.to, block.from, block.plan) = (to as u32, here, index as u16);
+                            request.write(&mut block.words);
+                        });
+                    }
+                }
+                changes.clear();
+                output.session(&capability).give_iterator(blocks.drain(..).filter(|block| !block.words.is_empty()));
+            });
+        }
+    })
+}
+
+/// The requests that a change makes of a group: one per key that the event carries.
+#[inline]
+fn requests(
+    change: &Change,
+    group: &Group,
+    schema: &Schema,
+    columns: &mut Vec<u64>,
+    mut send: impl FnMut(Request<'_>),
+) {
+    let event = &*change.event;
+    let ask = match change.verb {
+        Verb::Insert => Ask::Insert,
+        Verb::Remove => Ask::Remove,
+        Verb::Read => Ask::Read,
+        Verb::Label | Verb::Relabel => return,
+    };
+    let scored = schema.is_scored(event.kind);
+    let whole = if ask == Ask::Read { 0 } else { mask_of(group, event, schema) };
+    if whole == 0 && !scored && change.ticket == NO_TICKET {
+        return;
+    }
+    columns.clear();
+    if ask == Ask::Insert {
+        fill(columns, &group.columns, event, schema);
+    } else {
+        columns.resize(1 + group.columns.len(), 0);
+    }
+    let mut first: Option<Key> = None;
+    for (number, side) in group.sides.iter().enumerate() {
+        let mut mask = whole & side.bits;
+        let main = number == 0;
+        if (mask == 0 && !main) || (main && mask == 0 && !scored && change.ticket == NO_TICKET) {
+            continue;
+        }
+        let Some(key) = group.key_of(number, event, schema) else { continue };
+        if main {
+            first = Some(key);
+            // An event that carries one key on both sides is one event of that key.
+            let again = |(other, _): &(usize, _)| group.key_of(*other, event, schema) == Some(key);
+            let others = group.sides.iter().enumerate().skip(1).filter(again);
+            mask |= others.fold(0, |bits, (_, side)| bits | side.bits) & whole;
+        } else if first == Some(key) {
+            continue;
+        }
+        send(Request {
+            ask,
+            scored: main && scored,
+            cause: change.cause,
+            ticket: if main { change.ticket } else { NO_TICKET },
+            key,
+            time: event.time,
+            id: event.id,
+            mask,
+            known_at: i64::MAX,
+            columns,
+        });
+    }
+}
+
+/// The named events that an event is, as far as it can tell alone.
+#[inline]
+fn mask_of(group: &Group, event: &Event, schema: &Schema) -> u64 {
+    let (whole, around) = (Whole(event, schema), Around { time: event.time, ..Around::default() });
+    let holds =
+        |bit: usize| group.events[bit].kinds.contains(&event.kind) && group.events[bit].own.holds(&whole, &around);
+    (0..group.events.len()).fold(0, |mask, bit| mask | u64::from(holds(bit)) << bit)
+}
+
+/// Which columns are there, then the columns.
+fn fill(words: &mut Vec<u64>, columns: &[Column], event: &Event, schema: &Schema) {
+    words.push(0);
+    for (index, column) in columns.iter().enumerate() {
+        let cell = match column.kind {
+            ColumnKind::Text => event.fingerprint(column.slot, schema),
+            _ => event.int(column.slot).map(|cell| cell as u64),
+        };
+        words[0] |= u64::from(cell.is_some()) << index;
+        words.push(cell.unwrap_or(0));
+    }
+}
+
+#[derive(Default)]
+struct Effects {
+    slices: Vec<Block>,
+    matches: Vec<(Match, isize)>,
+    touched: Vec<Touched>,
+    beyond: Vec<Reject>,
+}
+
+/// Where an operator stands.
+#[derive(Clone, Copy)]
+struct Place {
+    index: u16,
+    here: u32,
+    peers: usize,
+    ids: IdType,
+}
+
+/// The groups of one worker.
+struct Owners {
+    owners: Vec<Owner>,
+    settings: PatternSettings,
+    backlog: Backlog,
+    metrics: Arc<Metrics>,
+    place: Place,
+    epochs_since_report: u32,
+}
+
+/// Gauges cost a walk over all keys, so they are not set in every epoch.
+const EPOCHS_PER_REPORT: u32 = 4096;
+
+/// Expiry visits at least this many keys per epoch and group, so that an idle engine goes on expiring.
+const EXPIRE_KEYS_MIN: usize = 16;
+
+/// After every id of a millisecond.
+const LAST: Id = Id { hi: u64::MAX, lo: u64::MAX };
+
+impl Owners {
+    fn new(groups: Vec<Arc<Group>>, settings: PatternSettings, metrics: Arc<Metrics>, place: Place) -> Self {
+        let owners = groups.into_iter().map(Owner::new).collect();
+        Owners { owners, settings, backlog: Backlog::default(), metrics, place, epochs_since_report: 0 }
+    }
+
+    fn wait(&self) -> bool {
+        self.owners.iter().any(Owner::waits)
+    }
+
+    fn apply(&mut self, late_against: i64, watermark: i64, blocks: &[Block]) -> Effects {
+        let mut effects = Effects::default();
+        let mut inserted = 0;
+        for number in 0..self.owners.len() {
+            let owner = &mut self.owners[number];
+            let of_group = blocks.iter().filter(|block| usize::from(block.plan) == number);
+            let stride = owner.stride();
+            let rows =
+                of_group.flat_map(|block| block.words.chunks_exact(stride).map(|row| (Request::read(row), block.from)));
+            let asked: Vec<_> = rows.collect();
+            let rows = asked.len();
+            let Place { index, here, peers, .. } = self.place;
+            let mut replies = Replies::new(index + number as u16, here, peers, 2 * owner.group().programs.len());
+            let mut outcome = owner.apply(watermark, asked, &mut replies);
+            owner.expire(late_against.saturating_sub(self.settings.kept_ms), EXPIRE_KEYS_MIN + 2 * rows);
+            inserted = inserted.max(outcome.inserted);
+            effects.slices.extend(replies.blocks());
+            effects.matches.append(&mut outcome.matches);
+            for touched in outcome.touched {
+                effects.beyond.extend(self.mark(late_against, number as u16, touched));
+            }
+        }
+        consolidate(&mut effects.matches);
+        let budget = self.settings.repair_rows_max.max(inserted);
+        let owners = &self.owners;
+        self.backlog.repair(budget, |plan, key, stretch, limit| {
+            let start = effects.touched.len();
+            let mut visit = |_, id| effects.touched.push(Touched { id, cause: stretch.cause });
+            let owner = &owners[usize::from(plan)];
+            let stopped = owner.visit_scored(key, stretch.after, stretch.until_ms, limit, &mut visit);
+            (effects.touched.len() - start, stopped)
+        });
+        self.metrics.pattern_backlog.set_own(self.backlog.len() as u64);
+        self.epochs_since_report += 1;
+        if self.epochs_since_report >= EPOCHS_PER_REPORT {
+            self.report();
+        }
+        effects
+    }
+
+    /// Marks touched rows, as far as they are still revised. Returns a record if some of them are not.
+    fn mark(&mut self, watermark: i64, plan: u16, touched: TouchedStretch) -> Option<Reject> {
+        let TouchedStretch { key, from, until_ms, cause, .. } = touched;
+        let revised_from = watermark.saturating_sub(self.owners[usize::from(plan)].group().revise_ms);
+        let mut after = before(from);
+        let mut beyond = None;
+        if from.0 < revised_from {
+            beyond = self.beyond(plan, touched, until_ms.min(revised_from - 1));
+            after = (revised_from - 1, LAST);
+        }
+        if after.0 <= until_ms {
+            self.backlog.mark(plan, key, Stretch { after, until_ms, cause });
+        }
+        beyond
+    }
+
+    /// The record of a change that touched rows which are not revised any more; `None` if there is no such row.
+    fn beyond(&self, plan: u16, touched: TouchedStretch, until_ms: i64) -> Option<Reject> {
+        let owner = &self.owners[usize::from(plan)];
+        let mut first = None;
+        owner.visit_scored(touched.key, before(touched.from), until_ms, 1, &mut |time, _| first = Some(time));
+        let from_ms = first?;
+        self.metrics.revisions_beyond.add(1);
+        let message = format!(
+            "{} changes pattern matches of key '{}' in rows from {from_ms} to {until_ms}, which are too old to be revised",
+            touched.cause.name(),
+            owner.group().name
+        );
+        Some(Reject {
+            partition: u32::MAX,
+            offset: 0,
+            timestamp_ms: touched.from.0,
+            reason: RejectReason::BeyondHorizon,
+            message,
+            raw: touched.id.written(self.place.ids).into_bytes(),
+        })
+    }
+
+    fn report(&mut self) {
+        self.epochs_since_report = 0;
+        let stats: Vec<KeyStats> = self.owners.iter().map(Owner::stats).collect();
+        let sum = |of: fn(&KeyStats) -> usize| stats.iter().map(of).sum::<usize>() as u64;
+        self.metrics.pattern_keys.set_own(sum(|stats| stats.keys));
+        self.metrics.pattern_entries.set_own(sum(|stats| stats.entries));
+        self.metrics.pattern_runs.set_own(sum(|stats| stats.runs));
+        self.metrics.pattern_matches.set_own(sum(|stats| stats.matches));
+        self.metrics.pattern_bytes.set_own(sum(|stats| stats.bytes));
+    }
+}
+
+impl Drop for Owners {
+    fn drop(&mut self) {
+        // The last figures are the ones that the summary shows.
+        self.report();
+    }
+}
+
+// A request has room for which columns are there behind its head.
+const _: () = assert!(HEAD == 8);
