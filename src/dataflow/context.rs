@@ -14,6 +14,7 @@ use timely::dataflow::{Scope, Stream};
 use crate::arrange::change::{Change, Verb};
 use crate::arrange::keep::keep;
 use crate::arrange::keyed::{Keyed, KeyedSettings, keyed};
+use crate::arrange::pattern::{Match, Matches};
 use crate::arrange::project::project;
 use crate::arrange::request::Block;
 use crate::arrange::upsert::{Horizons, Touched};
@@ -56,6 +57,7 @@ pub struct Context<'scope> {
     probe: probe::Handle<Epoch>,
     touched: Vec<Stream<'scope, Epoch, Vec<Touched>>>,
     beyond: Vec<Stream<'scope, Epoch, Vec<Reject>>>,
+    matches: Vec<Matches<'scope>>,
     by_field: BTreeMap<String, EventsBy<'scope>>,
 }
 
@@ -78,7 +80,7 @@ impl<'scope> Context<'scope> {
     pub(crate) fn new(parts: Parts<'scope>) -> Self {
         let Parts { scope, setup, settings, changes, features, plans, horizons, watermarks, metrics, ports, probe } =
             parts;
-        let (touched, beyond, by_field) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let (touched, beyond, matches, by_field) = (Vec::new(), Vec::new(), Vec::new(), BTreeMap::new());
         Context {
             scope,
             setup,
@@ -93,6 +95,7 @@ impl<'scope> Context<'scope> {
             probe,
             touched,
             beyond,
+            matches,
             by_field,
         }
     }
@@ -164,11 +167,20 @@ impl<'scope> Context<'scope> {
         Ok(Features { rows, columns })
     }
 
+    /// The matches of the dataflow's event patterns as a collection: a match that a late or withdrawn event undoes leaves it
+    /// again. Call [`Context::features`] first, which builds their operators.
+    pub fn matches(&self) -> VecCollection<'scope, Epoch, Match> {
+        self.scope.concatenate(self.matches.clone()).as_collection()
+    }
+
     /// Builds the operators beside velocity.
     fn families(&mut self, slices: &mut Vec<Stream<'scope, Epoch, Vec<Block>>>) -> Result<(), BuildError> {
         let (mut looked_up, mut widths) = (Vec::new(), HashMap::new());
-        for (index, family) in (self.plans.len() as u16..).zip(self.features.families()) {
-            let outputs = family.build(FamilyInputs {
+        let mut next_index = self.plans.len() as u16;
+        for family in self.features.families() {
+            let index = next_index;
+            next_index += family.slices().len() as u16;
+            let (outputs, matches) = family.build_matching(FamilyInputs {
                 changes: self.changes.clone(),
                 index,
                 schema: self.setup.schema.clone(),
@@ -177,6 +189,7 @@ impl<'scope> Context<'scope> {
                 watermarks: self.watermarks.clone(),
                 metrics: self.metrics.clone(),
             })?;
+            self.matches.extend(matches);
             self.touched.extend(outputs.touched);
             self.beyond.extend(outputs.beyond);
             match family.timing() {

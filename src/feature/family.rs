@@ -11,6 +11,7 @@ use std::sync::Arc;
 use timely::dataflow::Stream;
 
 use crate::arrange::change::Change;
+use crate::arrange::pattern::Matches;
 use crate::arrange::request::Block;
 use crate::arrange::upsert::{Horizons, Touched};
 use crate::decode::Reject;
@@ -66,6 +67,13 @@ pub trait Family: fmt::Debug + Send + Sync {
     /// Names and defaults of its columns, in the order of the slices.
     fn columns(&self) -> Vec<(String, f64)>;
 
+    /// How its columns are dealt to slices, in order: a slice of `n` columns for each `n`. The first has the plan
+    /// [`FamilyInputs::index`], the next the one after it. One slice with all columns unless it says otherwise; a family as
+    /// of arrival has one.
+    fn slices(&self) -> Vec<usize> {
+        vec![self.columns().len()]
+    }
+
     /// When its values are fixed.
     fn timing(&self) -> Timing;
 
@@ -84,6 +92,15 @@ pub trait Family: fmt::Debug + Send + Sync {
 
     /// Builds its operators. Called once per worker, after [`Family::check`].
     fn build<'scope>(&self, inputs: FamilyInputs<'scope>) -> Result<FamilyOutputs<'scope>, String>;
+
+    /// The same as [`Family::build`], which it stands for if it is there; with the collection of matches of a family of event
+    /// patterns.
+    fn build_matching<'scope>(
+        &self,
+        inputs: FamilyInputs<'scope>,
+    ) -> Result<(FamilyOutputs<'scope>, Option<Matches<'scope>>), String> {
+        Ok((self.build(inputs)?, None))
+    }
 
     /// Its columns by definition, for the scored ones among `events`, which are all retained events in (time, id) order: what the test kit compares with. A family as of arrival gives what input in that order,
     /// with no event corrected or withdrawn, leads to. A scored event that is left out has the defaults.

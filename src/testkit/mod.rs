@@ -15,6 +15,7 @@ pub mod expected;
 pub mod invariance;
 pub mod memory;
 pub mod oracle;
+pub mod patterns;
 pub mod random;
 pub mod resolve;
 

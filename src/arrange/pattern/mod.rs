@@ -58,6 +58,7 @@ mod automaton;
 pub mod condition;
 pub mod cycle;
 pub mod expr;
+mod family;
 pub mod history;
 mod keys;
 pub mod log;
@@ -75,6 +76,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Id, Key};
 
+pub use family::Matches;
 pub use operator::{Pattern, PatternSettings, pattern};
 pub use plan::PatternPlan;
 pub use run::MATCH_IDS_MAX;

@@ -176,6 +176,12 @@ impl Patterns {
         of_keys.chain(cycles).flat_map(|pattern| features(&pattern.name)).collect()
     }
 
+    /// Columns of each block of [`PatternPlan::blocks`].
+    pub fn block_lengths(&self) -> Vec<usize> {
+        let cycles = self.patterns.iter().filter(|pattern| pattern.cycle.is_some());
+        self.by_key().iter().map(|(_, patterns)| 2 * patterns.len()).chain(cycles.map(|_| 2)).collect()
+    }
+
     /// Resolves the patterns. The error names the pattern, the place in it and how to mend it.
     pub fn resolve(&self, schema: &Schema) -> Result<PatternPlan, PatternError> {
         let mut plan = PatternPlan::default();
