@@ -17,5 +17,6 @@ mod kafka;
 mod late;
 mod models;
 mod packs;
+mod pattern;
 mod readme;
 mod velocity;

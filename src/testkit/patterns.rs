@@ -60,7 +60,8 @@ pub fn features(patterns: &Patterns, schema: &Schema, events: &[Event]) -> BTree
     let found = matches(patterns, schema, events);
     let columns = patterns.columns();
     let specs = patterns.expanded();
-    let names: Vec<&str> = columns.iter().filter_map(|name| name.strip_prefix("pattern_")?.strip_suffix("_now")).collect();
+    let names: Vec<&str> =
+        columns.iter().filter_map(|name| name.strip_prefix("pattern_")?.strip_suffix("_now")).collect();
     let scored = events.iter().filter(|event| schema.is_scored(event.kind));
     scored
         .map(|event| {
@@ -312,12 +313,16 @@ impl View<'_> {
                     "mean" => Value::Exact(values.iter().map(|value| value.1).sum(), unit * values.len() as i128),
                     "sum" => {
                         let Some(Term::Duration(ms)) = arguments.get(1) else { return None };
-                        Value::Exact(values.iter().filter(|(time, ..)| *time > now - ms).map(|value| value.1).sum(), unit)
+                        Value::Exact(
+                            values.iter().filter(|(time, ..)| *time > now - ms).map(|value| value.1).sum(),
+                            unit,
+                        )
                     }
                     _ => {
                         let day = |time: i64| (now - time) / DAY_MS;
                         let days = values.iter().map(|value| day(value.0)).max().unwrap_or(0);
-                        let of_day = |n: i64| values.iter().filter(|value| day(value.0) == n).map(|value| value.1).sum();
+                        let of_day =
+                            |n: i64| values.iter().filter(|value| day(value.0) == n).map(|value| value.1).sum();
                         let mut sums: Vec<i128> = (1..=days).map(of_day).collect();
                         sums.sort_unstable();
                         Value::Exact(*sums.get(sums.len().checked_sub(1)? / 2)?, unit)

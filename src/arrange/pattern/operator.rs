@@ -14,6 +14,7 @@ use differential_dataflow::consolidation::consolidate;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 
@@ -84,6 +85,7 @@ pub fn pattern<'scope>(
     builder.build(move |_| {
         let mut epochs: Epochs<Vec<Block>> = Epochs::new(4);
         let mut owners = Owners::new(groups, settings, metrics, Place { index, here, peers, ids });
+        let mut waiting = None;
         move |frontiers| {
             requests.for_each(|capability, data| {
                 if let Some(epoch) = epochs.of(&capability) {
@@ -91,6 +93,7 @@ pub fn pattern<'scope>(
                 }
             });
             while let Some((epoch, capabilities, mut blocks)) = epochs.next_complete(frontiers) {
+                announce(&mut waiting, epoch, &mut owners, &watermarks, &mut matches_out);
                 blocks.sort_by_key(|block| (block.plan, block.from));
                 let mut effects = owners.apply(watermarks.before(epoch), watermarks.at(epoch), &blocks);
                 if !effects.slices.is_empty() {
@@ -106,15 +109,47 @@ pub fn pattern<'scope>(
                 if !effects.beyond.is_empty() {
                     beyond_out.activate().session(&capabilities[3]).give_container(&mut effects.beyond);
                 }
-                // Once the input has ended the watermark comes no further: what waits for it waits for ever.
-                let waits = owners.wait() && frontiers.iter().any(|frontier| !frontier.is_empty());
-                if waits || !owners.backlog.is_empty() {
+                waiting = owners.wait().then(|| capabilities[1].delayed(&(epoch + 1)));
+                if !owners.backlog.is_empty() {
                     epochs.keep_open(epoch + 1, capabilities.iter().map(|hold| hold.delayed(&(epoch + 1))).collect());
+                }
+            }
+            match frontiers[0].frontier().first() {
+                Some(&open) => announce(&mut waiting, open, &mut owners, &watermarks, &mut matches_out),
+                // The input has ended. Beyond the last watermark, what waits for one waits for ever.
+                None => {
+                    let end = watermarks.latest().map_or(0, |last| last + 1);
+                    announce(&mut waiting, end, &mut owners, &watermarks, &mut matches_out);
+                    waiting = None;
                 }
             }
         }
     });
     Pattern { slices, matches, touched, beyond }
+}
+
+/// Epochs without requests, up to (not with) this one: announces what waited for their watermarks. Holds the output of
+/// matches alone, as what else comes out goes round, and would keep the input open for ever.
+fn announce(
+    waiting: &mut Option<Capability<Epoch>>,
+    until: Epoch,
+    owners: &mut Owners,
+    watermarks: &Watermarks,
+    output: &mut OutputBuilder<Epoch, CapacityContainerBuilder<Vec<(Match, Epoch, isize)>>>,
+) {
+    while let Some(capability) = waiting.as_mut().filter(|capability| *capability.time() < until) {
+        let epoch = *capability.time();
+        let matches = owners.pass(watermarks.at(epoch));
+        if !matches.is_empty() {
+            let updates = matches.into_iter().map(|(one, diff)| (one, epoch, diff));
+            output.activate().session(&*capability).give_iterator(updates);
+        }
+        if owners.wait() {
+            capability.downgrade(&(epoch + 1));
+        } else {
+            *waiting = None;
+        }
+    }
 }
 
 /// Cuts changes to requests, addressed to the owners of their keys.
@@ -273,6 +308,14 @@ impl Owners {
 
     fn wait(&self) -> bool {
         self.owners.iter().any(Owner::waits)
+    }
+
+    /// Announces the matches that waited for the watermark to come this far.
+    fn pass(&mut self, watermark: i64) -> Vec<(Match, isize)> {
+        let mut matches = Vec::new();
+        self.owners.iter_mut().for_each(|owner| owner.pass(watermark, &mut matches));
+        consolidate(&mut matches);
+        matches
     }
 
     fn apply(&mut self, late_against: i64, watermark: i64, blocks: &[Block]) -> Effects {

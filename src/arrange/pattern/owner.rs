@@ -87,7 +87,7 @@ impl Owner {
         for of_key in asked.chunk_by(|a, b| a.0.key == b.0.key) {
             self.apply_key(of_key, replies, &mut outcome);
         }
-        self.pass(watermark, &mut outcome);
+        self.pass(watermark, &mut outcome.matches);
         outcome
     }
 
@@ -144,7 +144,7 @@ impl Owner {
     }
 
     /// Announces the matches that waited for the watermark to come this far.
-    fn pass(&mut self, watermark: i64, outcome: &mut Outcome) {
+    pub fn pass(&mut self, watermark: i64, announced: &mut Vec<(Match, isize)>) {
         let group = self.group.clone();
         while let Some(&(until_ms, key, number)) = self.deadlines.first() {
             if until_ms > watermark {
@@ -156,7 +156,7 @@ impl Owner {
             automaton.pass(watermark, |_| {});
             for held in automaton.matches.iter_mut().filter(|held| !held.announced && held.at.0 <= watermark) {
                 held.announced = true;
-                outcome.matches.push((Match::of(&group, number, key, held), 1));
+                announced.push((Match::of(&group, number, key, held), 1));
             }
         }
     }

@@ -1,0 +1,5 @@
+//! Event patterns: the engine against the definition, the language's errors, state that returns to zero.
+
+mod flow;
+mod random;
+mod semantics;
