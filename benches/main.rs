@@ -11,6 +11,7 @@ mod kafka;
 mod latency;
 mod memory;
 mod pack;
+mod patterns;
 mod reference;
 mod workloads;
 
@@ -30,7 +31,7 @@ fn dataflow(name: &str) -> &'static dyn Dataflow {
 /// A benchmark by name. `share` is the part of its input to take.
 type Bench = (&'static str, fn(share: f64));
 
-const BENCHES: [Bench; 8] = [
+const BENCHES: [Bench; 9] = [
     ("w1", workloads::w1),
     ("w2", workloads::w2),
     ("ingest", pack::ingest),
@@ -39,6 +40,7 @@ const BENCHES: [Bench; 8] = [
     ("hot", hot::hot),
     ("memory", memory::memory),
     ("kafka", kafka::kafka),
+    ("patterns", patterns::patterns),
 ];
 
 fn main() {

@@ -10,7 +10,7 @@ use deltawatch::testkit::invariance::{Options, check};
 use deltawatch::testkit::random;
 
 #[path = "../dataflows/mod.rs"]
-mod folder;
+pub mod folder;
 
 /// Records that each dataflow is tried on.
 const RECORDS: usize = 600;

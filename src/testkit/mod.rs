@@ -11,6 +11,7 @@
 pub mod arrive;
 pub mod cases;
 pub mod compare;
+pub mod cycles;
 pub mod expected;
 pub mod invariance;
 pub mod memory;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::cycles;
 use crate::arrange::pattern::condition::distance_km;
 use crate::arrange::pattern::expr::{Comparison, Expr, Side, Term, duration_ms, parse};
 use crate::arrange::pattern::history::PAST_EVENTS_MAX;
@@ -33,7 +34,7 @@ pub struct Found {
     pub absence: bool,
 }
 
-/// All matches over the events, which are all retained ones, sorted. Cycles are left out.
+/// All matches over the events, which are all retained ones.
 pub fn matches(patterns: &Patterns, schema: &Schema, events: &[Event]) -> Vec<Found> {
     let mut events: Vec<&Event> = events.iter().collect();
     events.sort_by_key(|event| (event.time, event.id));
@@ -51,23 +52,36 @@ pub fn matches(patterns: &Patterns, schema: &Schema, events: &[Event]) -> Vec<Fo
             found.extend((0..events.len()).filter_map(|start| view.match_from(start)));
         }
     }
+    for spec in patterns.patterns.iter().filter(|spec| spec.cycle.is_some()) {
+        found.extend(cycles::cycles(spec, schema, &events).into_iter().map(|(found, _)| found));
+    }
     found.sort();
     found
 }
 
-/// The features of scored events, in the order of [`Patterns::columns`] for patterns that are no cycles.
+/// The features of scored events, in the order of [`Patterns::columns`].
 pub fn features(patterns: &Patterns, schema: &Schema, events: &[Event]) -> BTreeMap<Id, Vec<f64>> {
     let found = matches(patterns, schema, events);
     let columns = patterns.columns();
     let specs = patterns.expanded();
     let names: Vec<&str> =
         columns.iter().filter_map(|name| name.strip_prefix("pattern_")?.strip_suffix("_now")).collect();
+    let mut sorted: Vec<&Event> = events.iter().collect();
+    sorted.sort_by_key(|event| (event.time, event.id));
+    let circles: Vec<(Found, Vec<Key>)> = specs
+        .iter()
+        .filter(|spec| spec.cycle.is_some())
+        .flat_map(|spec| cycles::cycles(spec, schema, &sorted))
+        .collect();
     let scored = events.iter().filter(|event| schema.is_scored(event.kind));
     scored
         .map(|event| {
             let row = names.iter().flat_map(|name| {
                 let spec = specs.iter().find(|spec| spec.name == *name);
                 let key = spec.and_then(|spec| spec.key.as_ref()).and_then(|key| key_of(key, event, schema));
+                if let Some(spec) = spec.filter(|spec| spec.cycle.is_some()) {
+                    return cycle_features(spec, schema, &circles, event);
+                }
                 let own = |one: &&Found| one.pattern == *name && Some(one.key) == key;
                 let now = found.iter().filter(own).any(|one| one.at == (event.time, event.id));
                 let seen = |one: &&Found| one.at <= (event.time, event.id) && one.at.0 > event.time - DAY_MS;
@@ -76,6 +90,16 @@ pub fn features(patterns: &Patterns, schema: &Schema, events: &[Event]) -> BTree
             (event.id, row.collect())
         })
         .collect()
+}
+
+/// The features of a pattern of cycles: of transfers alone, and of the cycles in which their payer pays.
+fn cycle_features(spec: &PatternSpec, schema: &Schema, circles: &[(Found, Vec<Key>)], event: &Event) -> [f64; 2] {
+    let Some(payer) = cycles::payer(spec, schema, event) else { return [0.0; 2] };
+    let place = (event.time, event.id);
+    let own = circles.iter().filter(|(one, payers)| one.pattern == spec.name && payers.contains(&payer));
+    let counted = own.filter(|(one, _)| one.at <= place && one.at.0 > event.time - DAY_MS).count();
+    let now = circles.iter().any(|(one, _)| one.pattern == spec.name && one.at == place);
+    [f64::from(u8::from(now)), counted as f64]
 }
 
 fn key_of(key: &KeySpec, event: &Event, schema: &Schema) -> Option<Key> {
@@ -88,11 +112,11 @@ fn key_of(key: &KeySpec, event: &Event, schema: &Schema) -> Option<Key> {
 }
 
 /// One pattern, one key.
-struct View<'a> {
-    spec: &'a PatternSpec,
-    schema: &'a Schema,
-    events: &'a [&'a Event],
-    key: Key,
+pub(super) struct View<'a> {
+    pub spec: &'a PatternSpec,
+    pub schema: &'a Schema,
+    pub events: &'a [&'a Event],
+    pub key: Key,
 }
 
 /// The events that each step has taken, by index.
@@ -130,10 +154,16 @@ impl View<'_> {
     /// Whether an event is a named event of this key.
     fn is(&self, name: &str, at: usize) -> bool {
         let (event, named) = (self.events[at], &self.spec.events[name]);
-        let kind = &self.schema.kinds()[event.kind as usize];
         let key = named.key.as_ref().or(self.spec.key.as_ref()).and_then(|key| key_of(key, event, self.schema));
+        key == Some(self.key) && self.is_alone(name, at)
+    }
+
+    /// The same, whatever the key.
+    pub(super) fn is_alone(&self, name: &str, at: usize) -> bool {
+        let (event, named) = (self.events[at], &self.spec.events[name]);
+        let kind = &self.schema.kinds()[event.kind as usize];
         let asked = Asked { at, taken: &Vec::new(), counted: None, named: Some(named) };
-        named.kind.fields().contains(kind) && key == Some(self.key) && self.all_hold(&named.conditions, &asked)
+        named.kind.fields().contains(kind) && self.all_hold(&named.conditions, &asked)
     }
 
     fn takes(&self, step: &StepSpec, at: usize, taken: &Taken) -> bool {
@@ -179,6 +209,9 @@ impl View<'_> {
             let counted = (first..self.events.len()).filter(in_time).find_map(|at| {
                 let counted = self.counted(last_step, first, at + 1, &taken);
                 let complete = counted.last() == Some(&at) && self.enough(last_step, &counted, &taken);
+                let window = |earlier: &usize| self.events[at].time - self.events[*earlier].time < self.within_ms();
+                let whole = (0..start).filter(window).all(|earlier| !self.takes(last_step, earlier, &taken));
+                let complete = complete && (whole || !last_step.whole_window);
                 complete.then_some(counted)
             })?;
             *taken.last_mut()? = counted;
@@ -231,7 +264,7 @@ impl View<'_> {
             }
             Expr::Holds(Term::Call(None, name, arguments)) if name == "first_seen" => {
                 let Some(own) = self.value(&arguments[0], asked) else { return false };
-                !self.past(asked).into_iter().any(|at| {
+                !self.past(asked, arguments.get(1)).into_iter().any(|at| {
                     let earlier = self.value(&arguments[0], &Asked { at, ..*asked });
                     compare(&earlier, Comparison::Equal, &Some(own.clone()))
                 })
@@ -261,13 +294,13 @@ impl View<'_> {
         })
     }
 
-    /// Earlier events of the key, of the kinds of the named event, latest first.
-    fn past(&self, asked: &Asked<'_>) -> Vec<usize> {
-        let all = self.past_without_limit(asked);
+    /// Earlier events of the key that are a named event, or of the kinds of the one that asks, latest first.
+    fn past(&self, asked: &Asked<'_>, of: Option<&Term>) -> Vec<usize> {
+        let all = self.past_without_limit(asked, of);
         all.into_iter().take(PAST_EVENTS_MAX).collect()
     }
 
-    fn past_without_limit(&self, asked: &Asked<'_>) -> Vec<usize> {
+    fn past_without_limit(&self, asked: &Asked<'_>, of: Option<&Term>) -> Vec<usize> {
         let Some(named) = asked.named else { return Vec::new() };
         let length_ms = self.spec.history.as_deref().and_then(|text| duration_ms(text).ok()).unwrap_or(30 * DAY_MS);
         let now = self.events[asked.at].time;
@@ -277,7 +310,10 @@ impl View<'_> {
             key.and_then(|key| key_of(key, self.events[*at], self.schema)) == Some(self.key)
         };
         let of_kind = |at: &usize| named.kind.fields().contains(&self.schema.kinds()[self.events[*at].kind as usize]);
-        earlier.filter(of_key).filter(of_kind).collect()
+        match of {
+            Some(Term::Name(None, name)) => earlier.filter(|&at| self.is(name, at)).collect(),
+            _ => earlier.filter(of_key).filter(of_kind).collect(),
+        }
     }
 
     fn value(&self, term: &Term, asked: &Asked<'_>) -> Option<Value> {
@@ -295,7 +331,15 @@ impl View<'_> {
             Term::Name(Some(of), name) => return self.field(name, asked.taken.get(step(of)?)?[0]),
             Term::Call(Some(of), name, arguments) if of == "history" => {
                 let now = self.events[asked.at].time;
-                let past = self.past(asked);
+                let count = ["count", "since_last", "age"].contains(&name.as_str());
+                let of = arguments.get(if count {
+                    0
+                } else if name == "sum" {
+                    2
+                } else {
+                    1
+                });
+                let past = self.past(asked, of);
                 let of_field = |at: &usize| match self.field(&field_of(arguments.first()?)?, *at) {
                     Some(Value::Exact(top, bottom)) => Some((self.events[*at].time, top, bottom)),
                     _ => None,
@@ -306,7 +350,7 @@ impl View<'_> {
                     "count" => Value::Exact(past.len() as i128, 1),
                     "since_last" => Value::Exact(i128::from(now - self.events[*past.first()?].time), 1),
                     "age" => {
-                        let earliest = *self.past_without_limit(asked).last()?;
+                        let earliest = *self.past_without_limit(asked, of).last()?;
                         Value::Exact(i128::from(now - self.events[earliest].time), 1)
                     }
                     "mean" if values.is_empty() => return None,

@@ -1,5 +1,9 @@
 //! Event patterns: the engine against the definition, the language's errors, state that returns to zero.
 
+mod cycles;
+mod errors;
 mod flow;
 mod random;
 mod semantics;
+mod shipped;
+mod state;

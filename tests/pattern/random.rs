@@ -54,6 +54,8 @@ fn pattern(random: &mut StdRng, number: usize, text: &mut String) {
                     "'history.since_last() >= 3s'",
                     "'history.sum(amount, 10s) >= 12.00'",
                     "'history.age() < 15s'",
+                    "'first_seen(device, alone)'",
+                    "'history.count(alone) < 2 or history.sum(amount, 10s, alone) >= 6.00'",
                 ],
             ));
         }
@@ -62,7 +64,9 @@ fn pattern(random: &mut StdRng, number: usize, text: &mut String) {
             text.push_str("key = \"payee\"\n");
         }
     }
+    let _ = writeln!(text, "[pattern.events.alone]\nkind = [\"p\", \"r\"]\nwhere = [\"flag\"]");
     let steps = random.random_range(1..=4);
+    let whole = steps == 1 && random.random_bool(0.3);
     let mut earlier: Vec<(String, bool)> = Vec::new();
     for step in 0..steps {
         let (event, other) = (one(random, &NAMES), one(random, &NAMES));
@@ -91,9 +95,9 @@ fn pattern(random: &mut StdRng, number: usize, text: &mut String) {
         if step > 0 && random.random_bool(0.3) {
             let _ = writeln!(text, "not = [\"{other}\"]");
         }
-        let counts = random.random_bool(0.4);
+        let counts = whole || random.random_bool(0.4);
         if counts {
-            let _ = writeln!(text, "at_least = {}", random.random_range(1..4));
+            let _ = writeln!(text, "at_least = {}\nwhole_window = {whole}", random.random_range(1..4));
             if random.random_bool(0.5) {
                 let of_earlier = earlier.iter().find(|(_, counts)| *counts).map(|(name, _)| name.clone());
                 let having = match (random.random_range(0..6), of_earlier) {
@@ -109,7 +113,7 @@ fn pattern(random: &mut StdRng, number: usize, text: &mut String) {
         }
         earlier.push((format!("s{step}"), counts));
     }
-    if random.random_bool(0.3) {
+    if !whole && random.random_bool(0.3) {
         let event = one(random, &NAMES);
         let _ = writeln!(text, "[[pattern.step]]\nabsent = \"{event}\"\nwithin = \"{}s\"", random.random_range(1..15));
         if let (Some((name, false)), true) = (earlier.last(), random.random_bool(0.4)) {

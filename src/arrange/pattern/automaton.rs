@@ -9,7 +9,7 @@
 
 use super::condition::{Around, Taken};
 use super::log::{Log, Place};
-use super::plan::{Count, Program};
+use super::plan::{Count, Program, Step};
 use super::run::{Fate, Held, Run, Totals};
 use crate::event::Id;
 
@@ -117,58 +117,81 @@ impl Automaton {
     ) {
         let first = &program.steps[0];
         let next = program.steps.get(1);
-        let (time, end_row) = (log.entry(at).time, at);
-        let Scratch { totals, counted, found } = scratch;
-        totals.clear(count);
-        counted.clear();
+        let time = log.entry(at).time;
+        scratch.totals.clear(count);
+        scratch.counted.clear();
         let mut open_from = log.entry(at).place();
         let mut back = if next.is_some() { at } else { at + 1 };
         while back > 0 {
             back -= 1;
             let entry = *log.entry(back);
-            if time.saturating_sub(entry.time) >= program.within_ms
-                || self.open_from.is_some_and(|open| entry.place() < open)
-            {
+            if time.saturating_sub(entry.time) >= program.within_ms || self.is_closed(count, entry.place()) {
                 break;
             }
             if entry.mask >> first.bit & 1 == 0 {
                 // Between the last counted event and this one: no start can be ended by it.
-                if counted.is_empty() && next.is_some_and(|next| entry.mask & next.not != 0) {
+                if scratch.counted.is_empty() && next.is_some_and(|next| entry.mask & next.not != 0) {
                     return;
                 }
                 continue;
             }
-            totals.add(count, entry.mask, &log.row(back));
-            counted.push(back);
-            if entry.begun >> number & 1 == 1 || !eligible.is_none_or(|eligible| eligible(back)) {
-                continue;
-            }
-            let taken = Taken { time: entry.time, present: 0, cells: Box::default(), totals: Vec::new() };
-            let row = log.row(end_row);
-            let ends = totals.enough(count, &row, &[])
-                && next.is_none_or(|next| {
-                    let taken = [Taken { totals: totals.values.clone(), ..taken }];
-                    next.condition.holds(&row, &Around { taken: &taken, here: &[], past: None, time })
-                });
-            if !ends {
+            scratch.totals.add(count, entry.mask, &log.row(back));
+            scratch.counted.push(back);
+            if !count.whole_window && !self.end_count(program, count, number, log, (back, at), eligible, scratch) {
                 open_from = entry.place();
-                continue;
-            }
-            log.entry_mut(back).begun |= 1 << number;
-            let events: Vec<usize> = counted.iter().rev().copied().collect();
-            let mut run = Run::counted(log, &events, &totals.values);
-            if next.is_some() {
-                run.take(program, 1, log, at);
-            } else {
-                run.totals = totals.clone();
-            }
-            match run.completed(program, log, at) {
-                Fate::Match(place) => found.push(run.held(place)),
-                Fate::Goes => self.runs.push(run),
-                Fate::Over => {}
             }
         }
+        if let (true, Some(&back)) = (count.whole_window, scratch.counted.last()) {
+            self.end_count(program, count, number, log, (back, at), eligible, scratch);
+        }
         self.open_from = Some(open_from);
+    }
+
+    /// Ends the first count of the start at `.0` with the event at `.1`, if that is acceptable. False if the start goes on
+    /// waiting.
+    #[expect(clippy::too_many_arguments, reason = "as above")]
+    fn end_count(
+        &mut self,
+        program: &Program,
+        count: &Count,
+        number: usize,
+        log: &mut Log,
+        (back, at): (usize, usize),
+        eligible: Eligible<'_>,
+        scratch: &mut Scratch,
+    ) -> bool {
+        if log.entry(back).begun >> number & 1 == 1 || !eligible.is_none_or(|eligible| eligible(back)) {
+            return true;
+        }
+        let Scratch { totals, counted, found } = scratch;
+        let row = log.row(at);
+        let next = program.steps.get(1);
+        let accepts = |next: &Step| {
+            let first = Taken { time: log.entry(back).time, totals: totals.values.clone(), ..Taken::default() };
+            next.condition.holds(&row, &Around { taken: &[first], here: &[], past: None, time: row.time })
+        };
+        if !totals.enough(count, &row, &[]) || !next.is_none_or(accepts) {
+            return false;
+        }
+        log.entry_mut(back).begun |= 1 << number;
+        let events: Vec<usize> = counted.iter().rev().copied().collect();
+        let mut run = Run::counted(log, &events, &totals.values);
+        if next.is_some() {
+            run.take(program, 1, log, at);
+        } else {
+            run.totals.values.clone_from(&totals.values);
+        }
+        match run.completed(program, log, at) {
+            Fate::Match(place) => found.push(run.held(place)),
+            Fate::Goes => self.runs.push(run),
+            Fate::Over => {}
+        }
+        true
+    }
+
+    /// Whether no start before a position waits to end its first count.
+    fn is_closed(&self, count: &Count, place: Place) -> bool {
+        !count.whole_window && self.open_from.is_some_and(|open| place < open)
     }
 
     /// The log has changed at these positions (sorted). Takes it again from the first start that they touch; `changed` is
@@ -184,7 +207,11 @@ impl Automaton {
     ) {
         let (Some(&first), Some(&last)) = (places.first(), places.last()) else { return };
         let touched_by = |start: Place| -> Option<Place> {
-            let next = places.get(places.partition_point(|place| *place < start))?;
+            let from = match program.ahead_ms {
+                0 => start,
+                ahead_ms => (start.0.saturating_sub(ahead_ms).saturating_add(1), Id::default()),
+            };
+            let next = places.get(places.partition_point(|place| *place < from))?;
             (next.0.saturating_sub(start.0) < program.reach_ms).then_some(*next)
         };
         self.runs.retain(|run| touched_by(run.start).is_none());
@@ -213,7 +240,8 @@ impl Automaton {
         let mut again = Automaton::default();
         let is_eligible = |at: usize| at >= from && eligible[at - from];
         for at in from..log.len() {
-            let over = log.entry(at).time.saturating_sub(last.0) >= program.reach_ms && log.entry(at).place() > last;
+            let beyond_ms = program.reach_ms.saturating_add(program.ahead_ms);
+            let over = log.entry(at).time.saturating_sub(last.0) >= beyond_ms && log.entry(at).place() > last;
             if over && again.runs.is_empty() {
                 break;
             }

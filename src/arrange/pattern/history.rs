@@ -2,7 +2,8 @@
 //!
 //! The past of an event, for a condition of a named event of kinds K, is the events of the same key and of the kinds K that
 //! come before it in (time, id) order and whose time is in `(t - H, t]`, H being the pattern's `history`. All but the age
-//! look at the last [`PAST_EVENTS_MAX`] of them.
+//! look at the last [`PAST_EVENTS_MAX`] of them. With another named event as last argument (`first_seen(device, activity)`)
+//! the past is of the events that are that one, which itself does not look at the past.
 
 use super::condition::{Cells, Column, ColumnKind, Value};
 use super::log::Log;

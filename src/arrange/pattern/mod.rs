@@ -24,6 +24,8 @@
 //!    Next to it, only those events are acceptable to the next step before which the count is enough: `at_least` and
 //!    `having` hold over what has been counted before them. An event that the next step can take is not counted. A counting
 //!    step that is the last is complete with the first counted event at which the count is enough.
+//!    With `whole_window` (a pattern of this one step) a start is complete only with an event before which it is the earliest
+//!    within `within`: the count is over everything in `(t - within, t]`.
 //! 3. **Absence**: with a last step `absent`, the match is complete once its event has stayed away for the step's `within`:
 //!    no event that is it, and for which its conditions hold, has a time in `[t, t + within)` and comes after the last event
 //!    taken, whose time is `t`. It is complete at `t + within`, before all events of that time. A row sees it as of its own
@@ -57,6 +59,7 @@
 mod automaton;
 pub mod condition;
 pub mod cycle;
+mod cycles;
 pub mod expr;
 mod family;
 pub mod history;
@@ -65,6 +68,7 @@ pub mod log;
 mod operator;
 mod owner;
 pub mod plan;
+mod repairs;
 mod replies;
 mod resolve;
 mod run;

@@ -14,20 +14,21 @@ use differential_dataflow::consolidation::consolidate;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::{Operator, OutputBuilder};
+use timely::dataflow::operators::{Capability, Concat};
 
 use super::condition::{Around, Column, ColumnKind, Whole};
-use super::owner::{Owner, TouchedStretch, before};
+use super::cycles::{CycleInputs, cycle_operator};
+use super::owner::Owner;
 use super::plan::{Group, PatternPlan};
+use super::repairs::{Effects, Repairs, beyond_record};
 use super::replies::Replies;
 use super::{Match, keys::KeyStats};
-use crate::arrange::backlog::{Backlog, Stretch};
 use crate::arrange::change::{Change, NO_TICKET, Verb};
 use crate::arrange::request::{Ask, Block, HEAD, Request};
 use crate::arrange::upsert::Touched;
-use crate::decode::{Reject, RejectReason};
+use crate::decode::Reject;
 use crate::epoch::{Epoch, Watermarks};
 use crate::event::{Event, Id, IdType, Key, Schema};
 use crate::operators::Epochs;
@@ -67,9 +68,10 @@ pub fn pattern<'scope>(
     metrics: Arc<Metrics>,
 ) -> Pattern<'scope> {
     let ids = schema.id_type();
-    let requests = cut(changes, plan.groups.clone(), schema);
+    let requests = cut(changes.clone(), plan.groups.clone(), schema.clone());
     let scope = requests.scope();
     let (here, peers) = (scope.worker().index() as u32, scope.worker().peers());
+    let (closing, announced) = (watermarks.clone(), metrics.clone());
     let mut builder = OperatorBuilder::new("Patterns".to_owned(), scope);
     let mut requests = builder.new_input(requests, Exchange::new(|block: &Block| u64::from(block.to)));
     let (slices_out, slices) = builder.new_output();
@@ -84,7 +86,7 @@ pub fn pattern<'scope>(
 
     builder.build(move |_| {
         let mut epochs: Epochs<Vec<Block>> = Epochs::new(4);
-        let mut owners = Owners::new(groups, settings, metrics, Place { index, here, peers, ids });
+        let mut owners = Owners::new(groups, settings, announced, Place { index, here, peers, ids });
         let mut waiting = None;
         move |frontiers| {
             requests.for_each(|capability, data| {
@@ -93,9 +95,9 @@ pub fn pattern<'scope>(
                 }
             });
             while let Some((epoch, capabilities, mut blocks)) = epochs.next_complete(frontiers) {
-                announce(&mut waiting, epoch, &mut owners, &watermarks, &mut matches_out);
+                announce(&mut waiting, epoch, &mut owners, &closing, &mut matches_out);
                 blocks.sort_by_key(|block| (block.plan, block.from));
-                let mut effects = owners.apply(watermarks.before(epoch), watermarks.at(epoch), &blocks);
+                let mut effects = owners.apply(closing.before(epoch), closing.at(epoch), &blocks);
                 if !effects.slices.is_empty() {
                     slices_out.activate().session(&capabilities[0]).give_container(&mut effects.slices);
                 }
@@ -110,22 +112,33 @@ pub fn pattern<'scope>(
                     beyond_out.activate().session(&capabilities[3]).give_container(&mut effects.beyond);
                 }
                 waiting = owners.wait().then(|| capabilities[1].delayed(&(epoch + 1)));
-                if !owners.backlog.is_empty() {
+                if owners.repairs.len() > 0 {
                     epochs.keep_open(epoch + 1, capabilities.iter().map(|hold| hold.delayed(&(epoch + 1))).collect());
                 }
             }
             match frontiers[0].frontier().first() {
-                Some(&open) => announce(&mut waiting, open, &mut owners, &watermarks, &mut matches_out),
+                Some(&open) => announce(&mut waiting, open, &mut owners, &closing, &mut matches_out),
                 // The input has ended. Beyond the last watermark, what waits for one waits for ever.
                 None => {
-                    let end = watermarks.latest().map_or(0, |last| last + 1);
-                    announce(&mut waiting, end, &mut owners, &watermarks, &mut matches_out);
+                    let end = closing.latest().map_or(0, |last| last + 1);
+                    announce(&mut waiting, end, &mut owners, &closing, &mut matches_out);
                     waiting = None;
                 }
             }
         }
     });
-    Pattern { slices, matches, touched, beyond }
+    let mut outputs = Pattern { slices, matches, touched, beyond };
+    for (number, cycle) in plan.cycles.iter().enumerate() {
+        let index = index + (plan.groups.len() + number) as u16;
+        let cycles = CycleInputs { changes: changes.clone(), plan: cycle.clone(), index, settings };
+        let Pattern { slices, matches, touched, beyond } =
+            cycle_operator(cycles, schema.clone(), watermarks.clone(), metrics.clone());
+        outputs.slices = outputs.slices.concat(slices);
+        outputs.matches = outputs.matches.concat(matches);
+        outputs.touched = outputs.touched.concat(touched);
+        outputs.beyond = outputs.beyond.concat(beyond);
+    }
+    outputs
 }
 
 /// Epochs without requests, up to (not with) this one: announces what waited for their watermarks. Holds the output of
@@ -264,28 +277,20 @@ fn fill(words: &mut Vec<u64>, columns: &[Column], event: &Event, schema: &Schema
     }
 }
 
-#[derive(Default)]
-struct Effects {
-    slices: Vec<Block>,
-    matches: Vec<(Match, isize)>,
-    touched: Vec<Touched>,
-    beyond: Vec<Reject>,
-}
-
 /// Where an operator stands.
 #[derive(Clone, Copy)]
-struct Place {
-    index: u16,
-    here: u32,
-    peers: usize,
-    ids: IdType,
+pub(super) struct Place {
+    pub index: u16,
+    pub here: u32,
+    pub peers: usize,
+    pub ids: IdType,
 }
 
 /// The groups of one worker.
 struct Owners {
     owners: Vec<Owner>,
     settings: PatternSettings,
-    backlog: Backlog,
+    repairs: Repairs,
     metrics: Arc<Metrics>,
     place: Place,
     epochs_since_report: u32,
@@ -297,13 +302,10 @@ const EPOCHS_PER_REPORT: u32 = 4096;
 /// Expiry visits at least this many keys per epoch and group, so that an idle engine goes on expiring.
 const EXPIRE_KEYS_MIN: usize = 16;
 
-/// After every id of a millisecond.
-const LAST: Id = Id { hi: u64::MAX, lo: u64::MAX };
-
 impl Owners {
     fn new(groups: Vec<Arc<Group>>, settings: PatternSettings, metrics: Arc<Metrics>, place: Place) -> Self {
         let owners = groups.into_iter().map(Owner::new).collect();
-        Owners { owners, settings, backlog: Backlog::default(), metrics, place, epochs_since_report: 0 }
+        Owners { owners, settings, repairs: Repairs::default(), metrics, place, epochs_since_report: 0 }
     }
 
     fn wait(&self) -> bool {
@@ -336,64 +338,30 @@ impl Owners {
             inserted = inserted.max(outcome.inserted);
             effects.slices.extend(replies.blocks());
             effects.matches.append(&mut outcome.matches);
+            let (owner, revise_ms) = (&self.owners[number], self.owners[number].group().revise_ms);
+            let visit = |key, after, until_ms, limit, visit: &mut dyn FnMut(i64, Id)| {
+                owner.visit_scored(key, after, until_ms, limit, visit)
+            };
             for touched in outcome.touched {
-                effects.beyond.extend(self.mark(late_against, number as u16, touched));
+                let beyond = self.repairs.mark(late_against.saturating_sub(revise_ms), number as u16, &touched, &visit);
+                effects
+                    .beyond
+                    .extend(beyond.map(|range| beyond_record(&owner.group().name, &touched, range, self.place.ids)));
             }
         }
         consolidate(&mut effects.matches);
         let budget = self.settings.repair_rows_max.max(inserted);
         let owners = &self.owners;
-        self.backlog.repair(budget, |plan, key, stretch, limit| {
-            let start = effects.touched.len();
-            let mut visit = |_, id| effects.touched.push(Touched { id, cause: stretch.cause });
-            let owner = &owners[usize::from(plan)];
-            let stopped = owner.visit_scored(key, stretch.after, stretch.until_ms, limit, &mut visit);
-            (effects.touched.len() - start, stopped)
+        effects.touched = self.repairs.repair(budget, &|plan, key, after, until_ms, limit, visit| {
+            owners[usize::from(plan)].visit_scored(key, after, until_ms, limit, visit)
         });
-        self.metrics.pattern_backlog.set_own(self.backlog.len() as u64);
+        self.metrics.revisions_beyond.add(effects.beyond.len() as u64);
+        self.metrics.pattern_backlog.set_own(self.repairs.len() as u64);
         self.epochs_since_report += 1;
         if self.epochs_since_report >= EPOCHS_PER_REPORT {
             self.report();
         }
         effects
-    }
-
-    /// Marks touched rows, as far as they are still revised. Returns a record if some of them are not.
-    fn mark(&mut self, watermark: i64, plan: u16, touched: TouchedStretch) -> Option<Reject> {
-        let TouchedStretch { key, from, until_ms, cause, .. } = touched;
-        let revised_from = watermark.saturating_sub(self.owners[usize::from(plan)].group().revise_ms);
-        let mut after = before(from);
-        let mut beyond = None;
-        if from.0 < revised_from {
-            beyond = self.beyond(plan, touched, until_ms.min(revised_from - 1));
-            after = (revised_from - 1, LAST);
-        }
-        if after.0 <= until_ms {
-            self.backlog.mark(plan, key, Stretch { after, until_ms, cause });
-        }
-        beyond
-    }
-
-    /// The record of a change that touched rows which are not revised any more; `None` if there is no such row.
-    fn beyond(&self, plan: u16, touched: TouchedStretch, until_ms: i64) -> Option<Reject> {
-        let owner = &self.owners[usize::from(plan)];
-        let mut first = None;
-        owner.visit_scored(touched.key, before(touched.from), until_ms, 1, &mut |time, _| first = Some(time));
-        let from_ms = first?;
-        self.metrics.revisions_beyond.add(1);
-        let message = format!(
-            "{} changes pattern matches of key '{}' in rows from {from_ms} to {until_ms}, which are too old to be revised",
-            touched.cause.name(),
-            owner.group().name
-        );
-        Some(Reject {
-            partition: u32::MAX,
-            offset: 0,
-            timestamp_ms: touched.from.0,
-            reason: RejectReason::BeyondHorizon,
-            message,
-            raw: touched.id.written(self.place.ids).into_bytes(),
-        })
     }
 
     fn report(&mut self) {

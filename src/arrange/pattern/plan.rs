@@ -95,6 +95,8 @@ pub struct Program {
     pub uses: u64,
     /// An event changes no match that began this long before it, milliseconds.
     pub reach_ms: i64,
+    /// An event changes no match that begins this long after it, milliseconds: 0 unless a count is over the whole window.
+    pub ahead_ms: i64,
 }
 
 /// One step.
@@ -121,6 +123,8 @@ pub struct Count {
     pub aggregates: Vec<Aggregate>,
     /// Conditions over these.
     pub having: Option<Condition>,
+    /// Only the earliest start within `within` before the last event counts.
+    pub whole_window: bool,
 }
 
 /// One thing that is added up over counted events.
@@ -243,12 +247,20 @@ impl Group {
         let location = spec.location.clone().unwrap_or_else(|| ["lat".to_owned(), "lon".to_owned()]);
         let mut names =
             Names { schema, group: self, bits: BTreeMap::new(), steps: Vec::new(), location, base: None, here: None };
-        for (name, event) in &spec.events {
+        // Events that look at the key's history may name those that do not, so those come first.
+        let (looking, alone): (Vec<_>, Vec<_>) = spec.events.iter().partition(|(_, event)| event.looks_back());
+        let mut later = Vec::new();
+        for (name, event) in alone.into_iter().chain(looking) {
             let place = format!("event '{name}'");
             let in_event = |reason: String| PatternError::invalid(&spec.name, &place, reason);
             let bit = names.event(event, main, history_ms).map_err(in_event)?;
-            names.bits.insert(name.clone(), bit);
+            if event.looks_back() {
+                later.push((name.clone(), bit));
+            } else {
+                names.bits.insert(name.clone(), bit);
+            }
         }
+        names.bits.extend(later);
         let (absent, steps) = match spec.steps.split_last() {
             Some((last, before)) if last.absent.is_some() => (Some(last), before),
             _ => (None, &spec.steps[..]),
@@ -261,6 +273,12 @@ impl Group {
             let place = format!("step {}", number + 1);
             let one = names.step(step, number).map_err(|reason| invalid(&place, reason))?;
             resolved.push(one);
+        }
+        if spec.steps.len() > 1 && spec.steps.iter().any(|step| step.whole_window) {
+            return Err(invalid(
+                "step",
+                "with 'whole_window' is the only one of its pattern; remove the others".into(),
+            ));
         }
         let absent = match absent {
             None => None,
@@ -288,7 +306,9 @@ impl Group {
             resolved.iter().map(of_steps).chain(absent.iter().map(|absent| 1 << absent.bit)).fold(0, |a, b| a | b);
         let reach_ms = within_ms.saturating_add(absent.as_ref().map_or(0, |absent| absent.within_ms));
         let (name, steps) = (spec.name.as_str().into(), resolved);
-        self.programs.push(Program { name, within_ms, steps, absent, uses, reach_ms });
+        let whole = steps[0].count.as_ref().is_some_and(|count| count.whole_window);
+        let ahead_ms = if whole { within_ms } else { 0 };
+        self.programs.push(Program { name, within_ms, steps, absent, uses, reach_ms, ahead_ms });
         let limits = [
             ("patterns", self.programs.len(), PATTERNS_MAX),
             ("different events", self.events.len(), EVENTS_MAX),
@@ -359,6 +379,9 @@ impl Names<'_> {
         if step.absent.is_some() {
             return Err("'absent' may stand in the last step only; move it there".into());
         }
+        if step.whole_window && !step.counts() {
+            return Err("'whole_window' belongs to a step that counts; add at_least or having".into());
+        }
         if step.within.is_some() {
             return Err("'within' belongs to the pattern, or to a step with 'absent'".into());
         }
@@ -381,7 +404,10 @@ impl Names<'_> {
             let having = resolve_all(&step.having, self);
             let aggregates = self.here.take().unwrap_or_default();
             let having = having.map(|having| Some(having).filter(|having| !having.is_always()));
-            having.map(|having| Count { at_least: i128::from(step.at_least.unwrap_or(1).max(1)), aggregates, having })
+            having.map(|having| {
+                let at_least = i128::from(step.at_least.unwrap_or(1).max(1));
+                Count { at_least, aggregates, having, whole_window: step.whole_window }
+            })
         });
         let count = count.transpose()?;
         let aggregates = count.as_ref().map(|count| count.aggregates.clone());

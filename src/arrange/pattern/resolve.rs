@@ -289,8 +289,27 @@ impl Names<'_> {
         }
     }
 
+    /// Arguments of which there are `own`, and perhaps one more: the named event whose earlier ones are looked at.
+    fn based<'t>(&self, arguments: &'t [Term], own: usize, base: u8) -> Result<(&'t [Term], u8), String> {
+        match arguments.split_last() {
+            Some((Term::Name(None, event), before)) if before.len() == own => Ok((before, self.named_alone(event)?)),
+            _ => Ok((arguments, base)),
+        }
+    }
+
+    /// The bit of a named event that does not look at the key's history.
+    fn named_alone(&self, name: &str) -> Result<u8, String> {
+        self.named(name).map_err(|reason| format!("{reason} (events that look at the history cannot be named here)"))
+    }
+
     fn past(&mut self, name: &str, arguments: &[Term]) -> Result<PastTerm, String> {
-        let base = self.base.ok_or("'history' may stand in an event's own conditions only; move it there")?;
+        let own = self.base.ok_or("'history' may stand in an event's own conditions only; move it there")?;
+        let fields = match name {
+            "sum" => 2,
+            "mean" | "median_day" => 1,
+            _ => 0,
+        };
+        let (arguments, base) = self.based(arguments, fields, own)?;
         let measure = match (name, arguments) {
             ("count", []) => PastMeasure::Count,
             ("since_last", []) => PastMeasure::SinceLast,
@@ -301,7 +320,7 @@ impl Names<'_> {
             _ => {
                 return Err(format!(
                     "there is no history.{name} with these; use history.count(), since_last(), age(), mean(FIELD), \
-                     median_day(FIELD) or sum(FIELD, 24h)"
+                     median_day(FIELD) or sum(FIELD, 24h), each perhaps with an event as last argument"
                 ));
             }
         };
@@ -341,6 +360,13 @@ impl Names<'_> {
         // Conditions over the event alone are evaluated before it is cut to columns.
         let alone = self.steps.is_empty() && self.base.is_none() && self.here.is_none();
         Ok(if alone { column } else { self.group.column(column) })
+    }
+}
+
+impl EventSpec {
+    /// Whether its conditions look at the key's history; not if they cannot be read.
+    pub(super) fn looks_back(&self) -> bool {
+        self.conditions.iter().any(|text| parse(text).is_ok_and(|expr| looks_back(&expr)))
     }
 }
 

@@ -104,6 +104,10 @@ pub struct StepSpec {
     /// The step counts events: conditions over all it has counted.
     #[serde(default)]
     pub having: Vec<String>,
+    /// The pattern is this one counting step, and it counts over everything within `within` before the last event, not from
+    /// any later start: for shares and ratios, which part of the events may always fulfil.
+    #[serde(default)]
+    pub whole_window: bool,
     /// Instead of `event`, as the last step: this event does not come for `within` after the step before.
     #[serde(default)]
     pub absent: Option<String>,
