@@ -44,7 +44,7 @@ fn the_seed_alone_decides() {
     assert_eq!(first, lines(&records(small(), 10_000)));
     assert_ne!(first, lines(&records(GeneratorConfig { seed: 2, ..small() }, 10_000)));
     // Pinned: a change here changes every generated data set and needs a word in the commit.
-    assert_eq!(format!("{:016x}", xxh3_64(&first)), "20f04fafceccece9");
+    assert_eq!(format!("{:016x}", xxh3_64(&first)), "5652af1423056f7f");
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn every_pattern_and_every_hard_negative_occurs() {
         }
     }
     assert_eq!(patterns.len(), 5, "{patterns:?}");
-    assert_eq!(honest.len(), 7, "{honest:?}");
+    assert_eq!(honest.len(), 9, "{honest:?}");
     assert!(honest.values().all(|&count| count >= 20), "{honest:?}");
     // Accounts of a ring share devices: more accounts than devices in a ring seen whole.
     let (account, device) = ["account", "device"].map(|name| schema.slot(name).expect("a field")).into();

@@ -18,5 +18,6 @@ mod late;
 mod models;
 mod packs;
 mod pattern;
+mod planted;
 mod readme;
 mod velocity;

@@ -29,15 +29,27 @@ struct Dirty {
 }
 
 /// Touched stretches by (key kind, key); keys take turns.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Backlog {
     dirty: BTreeMap<(u16, Key), Dirty>,
     turns: VecDeque<(u16, Key)>,
+    /// No stretch begins before this event time, milliseconds.
+    oldest_ms: i64,
 }
+
+impl Default for Backlog {
+    fn default() -> Self {
+        Backlog { dirty: BTreeMap::new(), turns: VecDeque::new(), oldest_ms: i64::MAX }
+    }
+}
+
+/// After every id of a millisecond.
+pub const LAST: Id = Id { hi: u64::MAX, lo: u64::MAX };
 
 impl Backlog {
     /// Marks a stretch of a key as touched.
     pub fn mark(&mut self, plan: u16, key: Key, stretch: Stretch) {
+        self.oldest_ms = self.oldest_ms.min(stretch.after.0);
         match self.dirty.get_mut(&(plan, key)) {
             None => {
                 self.dirty.insert((plan, key), Dirty { now: stretch, next: None });
@@ -78,6 +90,24 @@ impl Backlog {
                     self.turns.push_back((plan, key));
                 }
                 (None, None) => drop(self.dirty.remove(&(plan, key))),
+            }
+        }
+    }
+
+    /// Walks every row before `bound_ms`, however many: rows that could not be read any more if they waited longer. Costs
+    /// nothing as long as no stretch begins before it, else a look at every stretch.
+    pub fn hasten(&mut self, bound_ms: i64, mut walk: impl FnMut(u16, Key, Stretch)) {
+        if self.oldest_ms >= bound_ms {
+            return;
+        }
+        self.oldest_ms = i64::MAX;
+        for (&(plan, key), dirty) in &mut self.dirty {
+            for stretch in [Some(&mut dirty.now), dirty.next.as_mut()].into_iter().flatten() {
+                if stretch.after.0 < bound_ms {
+                    walk(plan, key, Stretch { until_ms: stretch.until_ms.min(bound_ms - 1), ..*stretch });
+                    stretch.after = stretch.after.max((bound_ms - 1, LAST));
+                }
+                self.oldest_ms = self.oldest_ms.min(stretch.after.0.max(bound_ms));
             }
         }
     }

@@ -8,7 +8,8 @@
 //! 3. else read what is to be read afterwards: a read is as of the event's place in the log, so it does not matter what
 //!    has been added behind it;
 //! 4. mark what every entry that is not the last of its key has touched, walk the marks as far as the budget allows and
-//!    send the ids of the touched transactions around; the rest stays for the next epoch;
+//!    send the ids of the touched transactions around; the rest stays for the next epoch, unless it would then be too old
+//!    to be read;
 //! 5. expire, in proportion to what came in.
 
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use crate::feature::KeyPlan;
 use crate::operators::Epochs;
 use crate::runtime::metrics::Metrics;
 
-use super::backlog::{Backlog, Stretch};
+use super::backlog::{Backlog, LAST, Stretch};
 use super::change::{Cause, NO_TICKET};
 use super::request::{Ask, Block, HEAD, Request};
 use super::upsert::Touched;
@@ -84,7 +85,7 @@ pub fn keyed<'scope>(
             });
             while let Some((epoch, capabilities, mut blocks)) = epochs.next_complete(frontiers) {
                 blocks.sort_by_key(|block| (block.plan, block.from));
-                let mut effects = keys.apply(watermarks.before(epoch), &blocks);
+                let mut effects = keys.apply(watermarks.before(epoch), watermarks.at(epoch), &blocks);
                 if !effects.slices.is_empty() {
                     slices_out.activate().session(&capabilities[0]).give_container(&mut effects.slices);
                 }
@@ -126,9 +127,6 @@ struct Keys {
     epochs_since_report: u32,
 }
 
-/// After every id of a millisecond.
-const LAST: Id = Id { hi: u64::MAX, lo: u64::MAX };
-
 /// Gauges cost a walk over the stores' shards, so they are not set in every epoch.
 const EPOCHS_PER_REPORT: u32 = 256;
 
@@ -160,15 +158,22 @@ impl Keys {
         }
     }
 
-    fn apply(&mut self, watermark: i64, blocks: &[Block]) -> Effects {
+    /// `watermark` is the one before the epoch, `reached` the one at its end.
+    fn apply(&mut self, watermark: i64, reached: i64, blocks: &[Block]) -> Effects {
         let mut effects = Effects::default();
         for of_plan in blocks.chunk_by(|a, b| a.plan == b.plan) {
             self.apply_plan(watermark, of_plan[0].plan, of_plan, &mut effects);
         }
         let stores = &self.stores;
-        // An epoch that takes in much may repair as much, or what is touched would expire before its turn. Only what is new
-        // counts: if rows read again did, repairs would make room for more repairs, and fresh rows would wait for them.
-        let budget = self.settings.repair_rows_max.max(effects.inserted);
+        // What is sent in the next epoch must not lie before `reached` less what is kept: it goes now, whatever the budget is.
+        let readable_from = reached.saturating_sub(self.settings.kept_ms);
+        self.backlog.hasten(readable_from, |plan, key, Stretch { after, until_ms, cause }| {
+            let mut visit = |_, id| effects.touched.push(Touched { id, cause });
+            stores[plan as usize].1.visit_scored(key, after, until_ms, usize::MAX, &mut visit);
+        });
+        // An epoch that takes in much may repair as much, or the backlog would grow for ever. Only what is new counts: if
+        // rows read again did, repairs would make room for more repairs, and fresh rows would wait for them.
+        let budget = self.settings.repair_rows_max.max(effects.inserted).saturating_sub(effects.touched.len());
         self.backlog.repair(budget, |plan, key, stretch, limit| {
             let before = effects.touched.len();
             let mut visit = |_, id| effects.touched.push(Touched { id, cause: stretch.cause });

@@ -241,7 +241,7 @@ impl EventsById {
         watermark: i64,
         expired_to: i64,
         mut arrivals: Vec<Arrival>,
-        touched: Vec<Touched>,
+        mut touched: Vec<Touched>,
     ) -> Effects {
         let place = |arrival: &Arrival| (arrival.partition, arrival.offset);
         if !arrivals.is_sorted_by_key(place) {
@@ -258,6 +258,9 @@ impl EventsById {
                 self.upsert(epoch, watermark, arrival, &mut effects);
             }
         }
+        // They come from several workers, in an order that is left to chance; of several causes the smallest is given.
+        touched.sort_unstable();
+        touched.dedup_by_key(|touched| touched.id);
         for Touched { id, cause } in touched {
             self.touch(epoch, expired_to, id, cause, &mut effects);
         }

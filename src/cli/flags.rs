@@ -182,6 +182,9 @@ pub struct GeneratorFlags {
     /// Share of fraud among payments
     #[arg(long, value_name = "SHARE", default_value = "0.01", env = "DELTAWATCH_FRAUD_SHARE", value_parser = share)]
     pub fraud_share: f64,
+    /// Share of events planted as event patterns, or as what narrowly misses them
+    #[arg(long, value_name = "SHARE", default_value = "0.002", env = "DELTAWATCH_PATTERN_SHARE", value_parser = share)]
+    pub pattern_share: f64,
     /// Share of honest payments that get a label
     #[arg(long, value_name = "SHARE", default_value = "0.05", env = "DELTAWATCH_LABEL_SHARE", value_parser = share)]
     pub label_share: f64,
@@ -212,6 +215,7 @@ impl GeneratorFlags {
             customers: self.customers,
             merchants: self.merchants,
             fraud_share: self.fraud_share,
+            pattern_share: self.pattern_share,
             label_share: self.label_share,
             late_share: self.late_share,
             late_ms_max: self.late_max,

@@ -13,8 +13,21 @@ use super::oracle::{self, Labelled};
 /// The rows of scored events, by id: own features, then those of each key and family. Of all scored events in their order, every
 /// `nth` is computed (1: all of them).
 pub fn rows(features: &FeatureSet, schema: &Schema, events: &[Labelled], nth: usize) -> BTreeMap<Id, Vec<f64>> {
+    sample(features, schema, events, nth, 0)
+}
+
+/// As [`rows`], of the scored events whose place leaves the remainder `from` when divided by `nth`: runs that differ in
+/// `from` compare different rows.
+pub fn sample(
+    features: &FeatureSet,
+    schema: &Schema,
+    events: &[Labelled],
+    nth: usize,
+    from: usize,
+) -> BTreeMap<Id, Vec<f64>> {
+    let nth = nth.max(1);
     let scored = events.iter().enumerate().filter(|(_, (event, _))| schema.is_scored(event.kind));
-    let wanted: Vec<usize> = scored.map(|(at, _)| at).step_by(nth.max(1)).collect();
+    let wanted: Vec<usize> = scored.map(|(at, _)| at).skip(from % nth).step_by(nth).collect();
     let mut rows: Vec<Vec<f64>> =
         wanted.iter().map(|&at| features.own_features().map(|(_, own)| own(&events[at].0)).collect()).collect();
     for velocity in features.keys() {

@@ -3,10 +3,15 @@
 //! A session is planned whole when it begins and its events wait in a schedule, among those of fraud campaigns. The pace
 //! follows the rate asked for: the gap between sessions is stretched by the events that a session has had on average.
 
+use std::collections::BTreeMap;
+
 use super::GeneratorConfig;
 use super::campaigns::Campaigns;
 use super::draft::{Actor, CHANGES, Channel, Draft, HardNegative, Kind, Outcome};
-use super::population::{CATEGORIES, COUNTRIES, Customer, PER_IDENTITY, Population, any_country, octet, place_in};
+use super::plants::Plants;
+use super::population::{
+    CATEGORIES, COUNTRIES, Customer, PER_IDENTITY, Population, any_country, branch, hosting_ip, mobile_ip, place_in,
+};
 use super::random::Random;
 use super::schedule::Schedule;
 
@@ -19,12 +24,13 @@ const BY_HOUR: [u64; 24] = [
     120, 70, 50, 40, 50, 90, 180, 340, 520, 650, 740, 820, 900, 860, 780, 760, 800, 900, 1000, 980, 860, 660, 420, 230,
 ];
 
-/// The most trips that go on at once; customers abroad are looked up in a short list.
-const TRIPS_MAX: usize = 64;
+/// The most trips that go on at once; more customers than that stay at home.
+const TRIPS_MAX: usize = 16_384;
+/// This share of sessions goes through a proxy.
+const PROXY_SHARE: f64 = 0.03;
 
 #[derive(Debug)]
 struct Trip {
-    customer: u32,
     country: u8,
     place: (i32, i32),
     until_ms: i64,
@@ -35,8 +41,10 @@ pub(super) struct World {
     random: Random,
     population: Population,
     campaigns: Campaigns,
+    plants: Plants,
     schedule: Schedule,
-    trips: Vec<Trip>,
+    /// By customer.
+    trips: BTreeMap<u32, Trip>,
     start_ms: i64,
     /// When the next session begins, nanoseconds after `start_ms`.
     next_session_ns: u64,
@@ -47,6 +55,9 @@ pub(super) struct World {
     /// Fraudulent payments owed: grows with every honest payment, a campaign pays off its own.
     owed: f64,
     fraud_share: f64,
+    /// Planted events owed: grows with every other event, an instance pays off its own.
+    planted_owed: f64,
+    pattern_share: f64,
     /// Length of a day for what takes days.
     day_ms: i64,
 }
@@ -59,9 +70,10 @@ impl World {
         World {
             random: Random::new(config.seed, 1),
             campaigns: Campaigns::new(Random::new(config.seed, 2), &population, day_ms),
+            plants: Plants::new(Random::new(config.seed, 4), config.seed, config.fraud_share > 0.0),
             population,
             schedule: Schedule::default(),
-            trips: Vec::new(),
+            trips: BTreeMap::new(),
             start_ms: config.start_ms,
             next_session_ns: 0,
             event_ns: 1e9 / config.rate_per_s * (1.0 + extra),
@@ -69,6 +81,8 @@ impl World {
             events: 0,
             owed: 0.0,
             fraud_share: config.fraud_share,
+            planted_owed: 0.0,
+            pattern_share: config.pattern_share,
             day_ms,
         }
     }
@@ -93,7 +107,18 @@ impl World {
 
     fn number(&mut self, mut draft: Draft) -> Draft {
         self.events += 1;
+        if let Some(planted) = &draft.truth.planted {
+            self.plants.passed(planted);
+            return draft;
+        }
         draft.number = self.events;
+        self.planted_owed += self.pattern_share / (1.0 - self.pattern_share);
+        if self.planted_owed >= 1.0 {
+            let (campaigns, schedule) = (&mut self.campaigns, &mut self.schedule);
+            let (events, frauds) = self.plants.start(draft.time_ms, campaigns, &self.population, schedule);
+            self.planted_owed -= events as f64;
+            self.owed -= frauds as f64;
+        }
         let honest = draft.kind == Kind::Payment && !draft.truth.fraud;
         if honest {
             self.owed += self.fraud_share / (1.0 - self.fraud_share);
@@ -130,11 +155,13 @@ impl World {
     fn session(&mut self, at_ms: i64) {
         let number = self.someone(at_ms);
         let mut actor = self.population.actor(&mut self.random, number);
-        let abroad = self.trips.iter().find(|trip| trip.customer == number && at_ms < trip.until_ms);
+        let abroad = self.trips.get(&number).filter(|trip| at_ms < trip.until_ms);
         let abroad = abroad.map(|trip| (trip.country, trip.place));
         if let Some((country, place)) = abroad {
             actor.place = place;
-            actor.ip = octet(country) | 0xf0_00_00 | self.random.below(64) as u32;
+            actor.ip = mobile_ip(&mut self.random, country);
+        } else if self.random.chance(PROXY_SHARE) {
+            actor.ip = hosting_ip(&mut self.random);
         }
         match self.random.below(100_000) {
             0..56_000 => {
@@ -156,8 +183,10 @@ impl World {
                 let change = self.random.below(CHANGES.len() as u64) as u8;
                 self.put(Draft { change, ..Draft::new(Kind::AccountChange, changed_ms, actor) });
             }
-            86_000..99_700 => self.transfer(at_ms, number, actor),
-            99_700..99_850 => self.new_phone(at_ms, number, actor),
+            86_000..98_750 => self.transfer(at_ms, number, actor),
+            98_750..99_250 => self.new_phone(at_ms, number, actor),
+            99_250..99_650 => self.guest_device(at_ms, number, actor),
+            99_650..99_850 => self.small_payments(at_ms, number, actor),
             99_850..99_980 => self.depart(at_ms, number, actor),
             99_980..99_990 => self.payroll(at_ms, number, actor),
             _ => self.flash_sale(at_ms),
@@ -202,7 +231,7 @@ impl World {
     /// A payment; a declined one is tried again up to three times.
     fn buy(&mut self, at_ms: i64, number: u32, actor: Actor, merchant: u32, channel: Channel) {
         let shop = &self.population.merchants[merchant as usize];
-        let (category, country, place) = (shop.category, shop.country, shop.place);
+        let (category, country) = (shop.category, shop.country);
         let away = country != actor.country && channel != Channel::Online;
         let mut draft = Draft {
             merchant: Some(merchant.into()),
@@ -210,7 +239,7 @@ impl World {
             category,
             country,
             channel,
-            place: if channel == Channel::Store { place } else { actor.place },
+            place: if channel == Channel::Store { branch(merchant, actor.place) } else { actor.place },
             recurring: category == 8 && self.random.chance(0.7),
             ..Draft::new(Kind::Payment, at_ms, actor)
         };
@@ -250,7 +279,18 @@ impl World {
         });
     }
 
-    /// A new device, a login, a change of the phone number, a payment: honest.
+    /// What someone buys who seldom does: up to six times the usual, at some merchant that sells online.
+    fn large(&mut self, at_ms: i64, number: u32, actor: Actor) -> Draft {
+        let merchant = self.population.any_online(&mut self.random);
+        let shop = &self.population.merchants[merchant as usize];
+        let (category, country) = (shop.category, shop.country);
+        let times = if self.random.chance(0.5) { self.random.between(2, 6) } else { 1 };
+        let amount_cents = (self.cents(number, category) * times).min(2_000_000);
+        let merchant = Some(merchant.into());
+        Draft { merchant, amount_cents, category, country, ..Draft::new(Kind::Payment, at_ms, actor) }
+    }
+
+    /// A new device, a login, a change of the phone number, a payment, often a large one: honest.
     fn new_phone(&mut self, at_ms: i64, number: u32, mut actor: Actor) {
         actor.device = self.campaigns.identity() * PER_IDENTITY;
         let why = HardNegative::NewPhone;
@@ -258,40 +298,66 @@ impl World {
         let changed_ms = at_ms + self.random.between(MINUTE_MS, 10 * MINUTE_MS);
         self.put(Draft { change: 2, ..Draft::new(Kind::AccountChange, changed_ms, actor) }.honest(why));
         let paid_ms = changed_ms + self.random.between(MINUTE_MS, 2 * HOUR_MS);
-        let merchant = self.population.any_online(&mut self.random);
-        let (category, country) = {
-            let shop = &self.population.merchants[merchant as usize];
-            (shop.category, shop.country)
-        };
-        let amount_cents = self.cents(number, category);
-        let paid = Draft {
-            merchant: Some(merchant.into()),
-            amount_cents,
-            category,
-            country,
-            ..Draft::new(Kind::Payment, paid_ms, actor)
-        };
+        let paid = self.large(paid_ms, number, actor);
         self.put(paid.honest(why));
     }
 
-    /// A trip abroad begins with a payment there; the customer's sessions take place there until it ends.
-    fn depart(&mut self, at_ms: i64, number: u32, mut actor: Actor) {
-        self.trips.retain(|trip| at_ms < trip.until_ms);
-        let country = any_country(&mut self.random);
-        let place = place_in(&mut self.random, country);
-        let days = 1 + self.random.below(7) as i64;
-        actor.place = place;
-        actor.ip = octet(country) | 0xf0_00_00 | self.random.below(64) as u32;
-        let payments = 1 + self.random.below(5);
+    /// One to three payments from a device of someone else, perhaps large ones.
+    fn guest_device(&mut self, at_ms: i64, number: u32, mut actor: Actor) {
+        actor.device = self.campaigns.identity() * PER_IDENTITY;
         let mut paid_ms = at_ms;
-        for _ in 0..payments {
-            let merchant = self.population.merchant_in(&mut self.random, country);
-            self.buy(paid_ms, number, actor, merchant, Channel::Store);
+        for _ in 0..1 + self.random.below(3) {
+            let paid = self.large(paid_ms, number, actor);
+            let outcome = if self.random.chance(0.1) { Outcome::Declined } else { Outcome::Approved };
+            self.put(paid.ended(outcome).honest(HardNegative::GuestDevice));
+            paid_ms += self.random.between(MINUTE_MS, 30 * MINUTE_MS);
+        }
+    }
+
+    /// Five to fourteen payments of at most 5.00 within minutes, as games and tickets bring; sometimes a larger one after.
+    fn small_payments(&mut self, at_ms: i64, number: u32, actor: Actor) {
+        let mut paid_ms = at_ms;
+        for _ in 0..5 + self.random.below(10) {
+            let outcome = if self.random.chance(0.08) { Outcome::Declined } else { Outcome::Approved };
+            let amount_cents = self.random.between(50, 500);
+            let paid = Draft { amount_cents, ..self.large(paid_ms, number, actor) };
+            self.put(paid.ended(outcome).honest(HardNegative::SmallPayments));
+            paid_ms += self.random.between(5_000, 90_000);
+        }
+        if self.random.chance(0.4) {
+            let paid = self.large(paid_ms, number, actor);
+            self.put(paid.honest(HardNegative::SmallPayments));
+        }
+    }
+
+    /// A trip abroad begins with a notice to the issuers of all cards and a payment there; the customer's sessions take
+    /// place there until it ends, which is noticed too.
+    fn depart(&mut self, at_ms: i64, number: u32, mut actor: Actor) {
+        self.trips.retain(|_, trip| at_ms < trip.until_ms);
+        if self.trips.len() >= TRIPS_MAX || self.trips.contains_key(&number) {
+            return self.transfer(at_ms, number, actor);
+        }
+        let (home, country) = (actor.country, any_country(&mut self.random));
+        let place = place_in(&mut self.random, country);
+        let until_ms = at_ms + (1 + self.random.below(7) as i64) * self.day_ms;
+        actor.place = place;
+        actor.ip = mobile_ip(&mut self.random, country);
+        for (noticed_ms, to) in [(at_ms, country), (until_ms, home)] {
+            for card in 0..u64::from(self.population.customers[number as usize].cards) {
+                let holder = Actor { card: u64::from(number) * PER_IDENTITY + card, ..actor };
+                let notice = Draft { country: to, ..Draft::new(Kind::TravelNotice, noticed_ms, holder) };
+                self.put(notice.honest(HardNegative::Traveller));
+            }
+        }
+        let mut paid_ms = at_ms + self.random.between(1, MINUTE_MS);
+        for _ in 0..1 + self.random.below(5) {
+            if paid_ms < until_ms {
+                let merchant = self.population.merchant_in(&mut self.random, country);
+                self.buy(paid_ms, number, actor, merchant, Channel::Store);
+            }
             paid_ms += self.random.between(20 * MINUTE_MS, 5 * HOUR_MS);
         }
-        if self.trips.len() < TRIPS_MAX {
-            self.trips.push(Trip { customer: number, country, place, until_ms: at_ms + days * self.day_ms });
-        }
+        self.trips.insert(number, Trip { country, place, until_ms });
     }
 
     /// 20 to 60 transfers of like amounts within minutes.

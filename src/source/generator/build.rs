@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::draft::{CHANGES, Channel, Draft, Kind, Outcome};
+use super::draft::{Actor, CHANGES, Channel, Draft, Kind, Outcome};
 use super::population::{CATEGORIES, COUNTRIES, bin_of};
 use crate::event::{Event, EventBuilder, FieldType, Id, IdType, Schema, Slot};
 use crate::source::SourceError;
@@ -34,6 +34,9 @@ struct Slots {
     recurring: Option<Slot>,
     change: Option<Slot>,
     refund_of: Option<Slot>,
+    refund_to: Option<Slot>,
+    order: Option<Slot>,
+    cash_on_delivery: Option<Slot>,
     target: Option<Slot>,
     fraud: Option<Slot>,
     available_at: Option<Slot>,
@@ -79,6 +82,9 @@ impl Slots {
             recurring: find("recurring", Bool)?,
             change: find("change", Text)?,
             refund_of: find("refund_of", Text)?,
+            refund_to: find("refund_to", Text)?,
+            order: find("order", Text)?,
+            cash_on_delivery: find("cash_on_delivery", Bool)?,
             target: find("target", Text)?,
             fraud: find("fraud", Bool)?,
             available_at: find("available_at", Time)?,
@@ -128,61 +134,113 @@ impl Build {
         self.builder.set_text(self.schema.id_slot(), &self.scratch);
         self.builder.set_int(self.schema.time_slot(), draft.time_ms);
         let kind = self.kinds[draft.kind as usize];
-        if draft.kind == Kind::Label {
-            if let Some(target) = draft.target {
-                self.number(self.slots.target, "t-", target, 9);
+        match draft.kind {
+            Kind::Label => self.label(draft),
+            Kind::MerchantCreated => {
+                self.shop(draft);
+                self.text(self.slots.country, COUNTRIES[draft.country as usize].code);
             }
-            if let Some(label) = draft.label {
-                self.int(self.slots.fraud, label.fraud as i64);
-                self.int(self.slots.available_at, label.available_at_ms);
+            _ => {
+                self.who(actor);
+                self.text(self.slots.country, COUNTRIES[draft.country as usize].code);
+                self.what(draft);
             }
-            return self.builder.finish(id, draft.time_ms, kind, draft.op, &self.schema);
         }
+        self.builder.finish(id, draft.time_ms, kind, draft.op, &self.schema)
+    }
+
+    fn label(&mut self, draft: &Draft) {
+        if let Some(target) = draft.target {
+            self.number(self.slots.target, "t-", target, 9);
+        }
+        if let Some(label) = draft.label {
+            self.int(self.slots.fraud, label.fraud as i64);
+            self.int(self.slots.available_at, label.available_at_ms);
+        }
+    }
+
+    /// Whoever acts, and from where.
+    fn who(&mut self, actor: &Actor) {
         self.number(self.slots.account, "a-", actor.account, 8);
         self.number(self.slots.device, "d-", actor.device, 8);
         self.address(actor.ip);
         self.email(actor.email);
         self.number(self.slots.phone, "+", 10_000_000_000 + actor.phone, 0);
-        self.float(self.slots.lat, draft.place.0);
-        self.float(self.slots.lon, draft.place.1);
-        self.text(self.slots.country, COUNTRIES[draft.country as usize].code);
+    }
+
+    /// What the kinds of events have beyond that.
+    fn what(&mut self, draft: &Draft) {
+        let actor = &draft.actor;
         match draft.kind {
+            Kind::Payment => {
+                self.located(draft);
+                self.paid(draft);
+                if draft.channel == Channel::Wallet {
+                    self.number(self.slots.payment_handle, "pay.", actor.account, 0);
+                }
+                self.text(self.slots.channel, draft.channel.name());
+                self.text(self.slots.outcome, draft.outcome.name());
+                self.int(self.slots.recurring, draft.recurring as i64);
+                self.int(self.slots.cross_border, (draft.country != actor.country) as i64);
+            }
+            Kind::Refund => {
+                self.paid(draft);
+                self.number(self.slots.refund_to, "c-", draft.refund_to, 8);
+            }
+            Kind::Dispute => self.paid(draft),
             Kind::Login => {
+                self.located(draft);
                 self.text(self.slots.outcome, draft.outcome.name());
                 self.int(self.slots.login_ok, (draft.outcome == Outcome::Approved) as i64);
             }
             Kind::AccountChange => self.text(self.slots.change, CHANGES[draft.change as usize]),
-            _ => self.paid(draft),
+            Kind::AccountCreated => self.number(self.slots.address, "h-", actor.address, 8),
+            Kind::CardAdded | Kind::TravelNotice => self.card(actor),
+            Kind::OrderCreated | Kind::OrderDelivered | Kind::OrderReturned => {
+                self.number(self.slots.address, "h-", actor.address, 8);
+                self.int(self.slots.amount, draft.amount_cents);
+                self.int(self.slots.cash_on_delivery, draft.cash_on_delivery as i64);
+                self.shop(draft);
+            }
+            Kind::Label | Kind::MerchantCreated => {}
         }
-        self.builder.finish(id, draft.time_ms, kind, draft.op, &self.schema)
+        if let Some(order) = draft.order {
+            self.number(self.slots.order, "o-", order, 8);
+        }
     }
 
-    /// What payments and refunds have beyond logins.
-    fn paid(&mut self, draft: &Draft) {
-        let actor = &draft.actor;
+    fn located(&mut self, draft: &Draft) {
+        self.float(self.slots.lat, draft.place.0);
+        self.float(self.slots.lon, draft.place.1);
+    }
+
+    fn card(&mut self, actor: &Actor) {
         self.number(self.slots.card, "c-", actor.card, 8);
-        self.number(self.slots.address, "h-", actor.address, 8);
+        self.number(self.slots.bin, "", bin_of(actor.card, actor.country), 6);
+        self.text(self.slots.card_country, COUNTRIES[actor.country as usize].code);
+    }
+
+    fn shop(&mut self, draft: &Draft) {
         if let Some(merchant) = draft.merchant {
             self.number(self.slots.merchant, "m-", merchant, 6);
         }
-        self.number(self.slots.bin, "", bin_of(actor.card, actor.country), 6);
+        self.text(self.slots.currency, COUNTRIES[draft.country as usize].currency);
+        self.text(self.slots.merchant_category, CATEGORIES[draft.category as usize].0);
+    }
+
+    /// What payments, refunds and disputes have.
+    fn paid(&mut self, draft: &Draft) {
+        let actor = &draft.actor;
+        self.card(actor);
+        self.shop(draft);
+        self.number(self.slots.address, "h-", actor.address, 8);
         if let Some(payee) = draft.payee {
             self.number(self.slots.payee, "a-", payee, 8);
         }
-        if draft.channel == Channel::Wallet {
-            self.number(self.slots.payment_handle, "pay.", actor.account, 0);
-        }
         self.int(self.slots.amount, draft.amount_cents);
-        self.text(self.slots.currency, COUNTRIES[draft.country as usize].currency);
-        self.text(self.slots.card_country, COUNTRIES[actor.country as usize].code);
-        self.text(self.slots.merchant_category, CATEGORIES[draft.category as usize].0);
-        self.text(self.slots.channel, draft.channel.name());
-        self.text(self.slots.outcome, draft.outcome.name());
-        self.int(self.slots.recurring, draft.recurring as i64);
         if let Some(target) = draft.target {
             self.number(self.slots.refund_of, "t-", target, 9);
         }
-        self.int(self.slots.cross_border, (draft.country != actor.country) as i64);
     }
 
     fn text(&mut self, slot: Option<Slot>, text: &str) {

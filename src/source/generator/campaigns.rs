@@ -2,7 +2,7 @@
 
 use super::behaviour::{HOUR_MS, MINUTE_MS};
 use super::draft::{Actor, Channel, Draft, Kind, Outcome, Pattern};
-use super::population::{COUNTRIES, PER_IDENTITY, Population, any_country, hosting_ip, place_in};
+use super::population::{COUNTRIES, PER_IDENTITY, Population, any_country, branch, hosting_ip, mobile_ip, place_in};
 use super::random::Random;
 use super::schedule::Schedule;
 
@@ -30,6 +30,12 @@ impl Campaigns {
         self.next_identity - 1
     }
 
+    /// A number for a merchant that did not exist.
+    pub fn merchant(&mut self) -> u64 {
+        self.next_merchant += 1;
+        self.next_merchant - 1
+    }
+
     /// Starts one campaign; returns the number of fraudulent payments in it.
     pub fn start(&mut self, now_ms: i64, population: &Population, schedule: &mut Schedule) -> u64 {
         self.number += 1;
@@ -47,11 +53,18 @@ impl Campaigns {
         population.actor(&mut self.random, number)
     }
 
-    /// Someone else at the victim's card or account: new device, an address in a data centre.
+    /// Someone else at the victim's card or account: mostly on a new device, often through a data centre, somewhere else.
+    /// Some use the victim's own device or line, from far or in the same household.
     fn thief(&mut self, victim: Actor) -> Actor {
-        let device = self.identity() * PER_IDENTITY;
+        let device = if self.random.chance(0.3) { victim.device } else { self.identity() * PER_IDENTITY };
         let country = any_country(&mut self.random);
-        Actor { device, ip: hosting_ip(&mut self.random), place: place_in(&mut self.random, country), ..victim }
+        let ip = match self.random.below(10) {
+            0..4 => hosting_ip(&mut self.random),
+            4..8 => mobile_ip(&mut self.random, victim.country),
+            _ => victim.ip,
+        };
+        let place = if self.random.chance(0.5) { victim.place } else { place_in(&mut self.random, country) };
+        Actor { device, ip, place, ..victim }
     }
 
     fn pays(&self, pattern: Pattern, at_ms: i64, who: Actor, merchant: u32, cents: i64, of: &Population) -> Draft {
@@ -86,14 +99,17 @@ impl Campaigns {
         tries + 1
     }
 
-    /// 3 to 8 payments of rising amounts within two hours, in another country or online.
+    /// 1 to 8 payments in another country or online: of rising amounts within two hours, or, by the patient, of such amounts
+    /// as the victim spends, over a day.
     fn stolen_card(&mut self, now_ms: i64, population: &Population, schedule: &mut Schedule) -> u64 {
         let victim = self.victim(population);
         let mut thief = self.thief(victim);
         let abroad = any_country(&mut self.random);
         thief.place = place_in(&mut self.random, abroad);
         let in_store = self.random.chance(0.4);
-        let payments = 3 + self.random.below(6);
+        let patient = self.random.chance(0.5);
+        let payments = 1 + self.random.below(8);
+        let usual = population.customers[victim.account as usize].typical_cents;
         let mut cents = self.random.between(2_000, 9_000);
         let mut at_ms = now_ms;
         for _ in 0..payments {
@@ -102,15 +118,19 @@ impl Campaigns {
             } else {
                 population.any_online(&mut self.random)
             };
-            let outcome = if self.random.chance(0.2) { Outcome::Declined } else { Outcome::Approved };
+            let declined = if patient { 0.05 } else { 0.2 };
+            let outcome = if self.random.chance(declined) { Outcome::Declined } else { Outcome::Approved };
+            if patient {
+                cents = (usual * self.random.log_normal(0.7)) as i64;
+            }
             let mut draft = self.pays(Pattern::StolenCard, at_ms, thief, merchant, cents, population).ended(outcome);
             if in_store {
                 draft.channel = Channel::Store;
-                draft.place = population.merchants[merchant as usize].place;
+                draft.place = branch(merchant, thief.place);
             }
             schedule.put(at_ms, draft);
-            at_ms += self.random.between(MINUTE_MS, 15 * MINUTE_MS);
-            cents += self.random.between(1_000, cents);
+            at_ms += self.random.between(MINUTE_MS, if patient { 5 * HOUR_MS } else { 15 * MINUTE_MS });
+            cents += if patient { 0 } else { self.random.between(1_000, cents) };
         }
         payments
     }
@@ -149,19 +169,23 @@ impl Campaigns {
         payments
     }
 
-    /// 4 to 8 invented accounts with two devices, one address and one line between them; they pay modestly for days,
-    /// then all at once.
+    /// 4 to 8 invented accounts with two devices, one address and one line between them, some with one card; they pay
+    /// modestly for days, then all at once.
     fn ring(&mut self, now_ms: i64, population: &Population, schedule: &mut Schedule) -> u64 {
         let country = any_country(&mut self.random);
         let members = 4 + self.random.below(5);
         let (devices, address) = ([self.identity(), self.identity()], self.identity());
         let ip = hosting_ip(&mut self.random);
         let days = 1 + self.random.below(4) as i64;
-        let mut payments = 0;
+        let (mut payments, mut card) = (0, None);
         for _ in 0..members {
             let number = self.identity();
             let mut actor = population.invented(&mut self.random, number, country);
             (actor.address, actor.ip) = (address, ip);
+            if self.random.chance(0.3) {
+                actor.card = card.unwrap_or(actor.card);
+            }
+            card = Some(actor.card);
             let modest = 2 + self.random.below(3);
             for i in 0..modest + 2 {
                 actor.device = devices[self.random.below(2) as usize] * PER_IDENTITY;
@@ -180,8 +204,7 @@ impl Campaigns {
 
     /// A new merchant: small payments by a few helpers, then one hour in which 15 to 40 cards are charged.
     fn bust_out(&mut self, now_ms: i64, population: &Population, schedule: &mut Schedule) -> u64 {
-        self.next_merchant += 1;
-        let merchant = self.next_merchant - 1;
+        let merchant = self.merchant();
         let country = self.random.below(COUNTRIES.len() as u64) as u8;
         let helpers: [Actor; 3] = std::array::from_fn(|_| {
             let number = self.identity();

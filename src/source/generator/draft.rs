@@ -1,5 +1,6 @@
 //! An event before it is written out: numbers only, cheap to copy, to repeat and to drop.
 
+use super::planted::Planted;
 use crate::event::Op;
 
 /// Kinds of events; the names stand in the schema's `kinds`.
@@ -10,18 +11,56 @@ pub(super) enum Kind {
     Login,
     AccountChange,
     Label,
+    AccountCreated,
+    CardAdded,
+    TravelNotice,
+    OrderCreated,
+    OrderDelivered,
+    OrderReturned,
+    Dispute,
+    MerchantCreated,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 5] = [Kind::Payment, Kind::Refund, Kind::Login, Kind::AccountChange, Kind::Label];
+    pub const ALL: [Kind; 13] = [
+        Kind::Payment,
+        Kind::Refund,
+        Kind::Login,
+        Kind::AccountChange,
+        Kind::Label,
+        Kind::AccountCreated,
+        Kind::CardAdded,
+        Kind::TravelNotice,
+        Kind::OrderCreated,
+        Kind::OrderDelivered,
+        Kind::OrderReturned,
+        Kind::Dispute,
+        Kind::MerchantCreated,
+    ];
+
+    /// The name, and what starts the ids of its events; a label shares the number of its target.
+    const NAMES: [(&str, &str); Kind::ALL.len()] = [
+        ("payment", "t-"),
+        ("refund", "r-"),
+        ("login", "s-"),
+        ("account_change", "u-"),
+        ("label", "l-"),
+        ("account_created", "n-"),
+        ("card_added", "k-"),
+        ("travel_notice", "v-"),
+        ("order_created", "oc-"),
+        ("order_delivered", "od-"),
+        ("order_returned", "or-"),
+        ("dispute", "x-"),
+        ("merchant_created", "w-"),
+    ];
 
     pub fn name(self) -> &'static str {
-        ["payment", "refund", "login", "account_change", "label"][self as usize]
+        Kind::NAMES[self as usize].0
     }
 
-    /// Starts the ids of its events; a label shares the number of its target.
     pub fn prefix(self) -> &'static str {
-        ["t-", "r-", "s-", "u-", "l-"][self as usize]
+        Kind::NAMES[self as usize].1
     }
 }
 
@@ -96,12 +135,21 @@ pub enum HardNegative {
     Payroll,
     /// A merchant with ten times its volume for an hour (bust-out).
     FlashSale,
+    /// Payments from someone else's device, perhaps large (stolen card).
+    GuestDevice,
+    /// A burst of small payments (card testing).
+    SmallPayments,
 }
 
 impl HardNegative {
     /// The name in the truth.
     pub fn name(self) -> &'static str {
-        ["family", "shared_address", "traveller", "retry", "new_phone", "payroll", "flash_sale"][self as usize]
+        #[rustfmt::skip]
+        const NAMES: [&str; 9] = [
+            "family", "shared_address", "traveller", "retry", "new_phone", "payroll", "flash_sale", "guest_device",
+            "small_payments",
+        ];
+        NAMES[self as usize]
     }
 }
 
@@ -116,6 +164,8 @@ pub struct Truth {
     pub household: Option<u64>,
     /// What makes it look like fraud though it is none.
     pub hard_negative: Option<HardNegative>,
+    /// The planted event pattern, or hard negative of one, that it belongs to.
+    pub planted: Option<Planted>,
 }
 
 /// What is going to be known of a payment, and when.
@@ -163,8 +213,12 @@ pub(super) struct Draft {
     pub recurring: bool,
     /// Index into [`CHANGES`].
     pub change: u8,
-    /// Number of the payment that a refund gives back or a label is about.
+    /// Number of the payment that a refund gives back, a dispute or a label is about.
     pub target: Option<u64>,
+    /// The card that a refund goes to.
+    pub refund_to: u64,
+    pub order: Option<u64>,
+    pub cash_on_delivery: bool,
     pub truth: Truth,
     /// The label that the event is going to get; of a label event, what it says.
     pub label: Option<Label>,
@@ -192,6 +246,9 @@ impl Draft {
             recurring: false,
             change: 0,
             target: None,
+            refund_to: actor.card,
+            order: None,
+            cash_on_delivery: false,
             truth: Truth::default(),
             label: None,
             first: true,

@@ -197,7 +197,8 @@ fn write_text(text: &str, into: &mut Vec<u8>) {
 }
 
 /// Appends the truth of an event as a JSON line: id, fraud, and where they apply pattern, campaign, cluster (accounts that
-/// belong together: a ring or a household) and hard negative.
+/// belong together: a ring or a household) and hard negative. Of a planted event also which instance of which event pattern
+/// it belongs to: number and name, key, `outcome` positive or hard_negative, how, and how many events the instance has.
 pub fn truth_line(generated: &Generated, schema: &Schema, into: &mut Vec<u8>) {
     let truth = &generated.truth;
     into.extend_from_slice(b"{\"id\":");
@@ -211,6 +212,14 @@ pub fn truth_line(generated: &Generated, schema: &Schema, into: &mut Vec<u8>) {
     }
     if let Some(why) = truth.hard_negative {
         put(into, format_args!(",\"hard_negative\":\"{}\"", why.name()));
+    }
+    if let Some(planted) = &truth.planted {
+        let (number, name, instance, events) = (planted.pattern(), planted.name(), planted.instance, planted.events);
+        let outcome = if planted.positive() { "positive" } else { "hard_negative" };
+        put(into, format_args!(",\"planted\":{{\"instance\":{instance},\"events\":{events},\"number\":{number}"));
+        put(into, format_args!(",\"name\":\"{name}\",\"key_kind\":\"{}\"", planted.key_kind()));
+        put(into, format_args!(",\"key\":\"{}\",\"outcome\":\"{outcome}\"", planted.key_value()));
+        put(into, format_args!(",\"variant\":\"{}\"}}", planted.variant()));
     }
     into.extend_from_slice(b"}\n");
 }

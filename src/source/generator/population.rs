@@ -65,14 +65,13 @@ pub(super) struct Merchant {
     pub category: u8,
     pub country: u8,
     pub online: bool,
-    pub place: (i32, i32),
 }
 
 #[derive(Debug)]
 pub(super) struct Customer {
     pub country: u8,
     pub place: (i32, i32),
-    cards: u8,
+    pub cards: u8,
     devices: u8,
     /// The first member of the household; its first device, its address and its line are shared.
     pub household: u32,
@@ -104,7 +103,7 @@ impl Population {
                 let country = if (i as usize) < COUNTRIES.len() { i as u8 } else { any_country(random) };
                 let category = random.below(CATEGORIES.len() as u64) as u8;
                 let online = i % 3 == 0 || matches!(category, 7 | 8);
-                Merchant { category, country, online, place: place_in(random, country) }
+                Merchant { category, country, online }
             })
             .collect();
         let online = (0..merchants.len() as u32).filter(|&m| merchants[m as usize].online).collect();
@@ -184,7 +183,7 @@ impl Population {
         };
         let first = octet(customer.country);
         let ip = match random.below(10) {
-            0..3 => first | 0xf0_00_00 | random.below(64) as u32,
+            0..3 => mobile_ip(random, customer.country),
             3..5 if customer.office_ip != 0 => customer.office_ip,
             _ => first | customer.household.wrapping_mul(0x9e37_79b1) >> 9,
         };
@@ -252,6 +251,17 @@ pub(super) fn place_in(random: &mut Random, country: u8) -> (i32, i32) {
     let country = &COUNTRIES[country as usize];
     let mut within = |(from, to): (i32, i32)| random.between(i64::from(from) * 10_000, i64::from(to) * 10_000) as i32;
     (within(country.latitude), within(country.longitude))
+}
+
+/// The branch of a merchant that is next to a place: within 6 km.
+pub(super) fn branch(merchant: u32, place: (i32, i32)) -> (i32, i32) {
+    let hash = merchant.wrapping_mul(0x9e37_79b1) >> 12;
+    (place.0 + (hash & 0x3ff) as i32 - 512, place.1 + (hash >> 10 & 0x3ff) as i32 - 512)
+}
+
+/// A line of a country's mobile network.
+pub(super) fn mobile_ip(random: &mut Random, country: u8) -> u32 {
+    octet(country) | 0xf0_00_00 | random.below(64) as u32
 }
 
 /// An address in a data centre, as proxies have.

@@ -64,6 +64,8 @@ impl Stream {
     /// Decides what becomes of an event; `None` if it arrives later.
     fn send(&mut self, mut draft: Draft) -> Option<Draft> {
         let payment = draft.kind == Kind::Payment;
+        // What was planted must stay as it was planted.
+        let mendable = payment && draft.truth.planted.is_none();
         let (mut arrives_ms, mut withdrawn) = (draft.time_ms, false);
         let fate = self.random.unit();
         let late = self.config.late_share;
@@ -75,11 +77,11 @@ impl Stream {
         } else if fate < repeated {
             let again_ms = draft.time_ms + self.random.between(0, REPEAT_MS_MAX);
             self.delayed.put(again_ms, Draft { first: false, ..draft });
-        } else if payment && fate < corrected {
+        } else if mendable && fate < corrected {
             let mended_ms = draft.time_ms + self.random.between(1_000, MEND_MS_MAX);
             let amount_cents = draft.amount_cents + 1 + self.random.below(draft.amount_cents as u64) as i64;
             self.delayed.put(mended_ms, Draft { first: false, op: Op::Correct, amount_cents, ..draft });
-        } else if payment && !draft.truth.fraud && fate < corrected + self.config.withdrawal_share {
+        } else if mendable && !draft.truth.fraud && fate < corrected + self.config.withdrawal_share {
             let mended_ms = draft.time_ms + self.random.between(1_000, MEND_MS_MAX);
             self.delayed.put(mended_ms, Draft { first: false, op: Op::Withdraw, ..draft });
             withdrawn = true;
