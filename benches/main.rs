@@ -44,6 +44,7 @@ const BENCHES: [Bench; 9] = [
 ];
 
 fn main() {
+    deltawatch::runtime::memory::keep_freed();
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let quick = arguments.iter().any(|argument| argument == "--quick");
     let chosen: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();

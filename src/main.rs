@@ -10,5 +10,6 @@ mod dataflows;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    deltawatch::runtime::memory::keep_freed();
     deltawatch::cli::main(&dataflows::all())
 }

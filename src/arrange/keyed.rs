@@ -195,9 +195,8 @@ impl Keys {
         if !rows.is_sorted_by_key(place) {
             rows.sort_by_key(place);
         }
-        let only_adds = rows.iter().all(|(row, _)| matches!(Request::read(row).ask, Ask::Insert | Ask::Read));
+        // In this order a row is read as soon as its turn comes: what comes after it does not count in it.
         let mut replies = Replies::new(plan, self.here, self.peers, key_plan.features.len(), rows.len());
-        let mut read_later = Vec::new();
         let mut marks = Vec::new();
         let mut inserted = 0;
         let amounts = key_plan.amounts.len();
@@ -224,7 +223,7 @@ impl Keys {
                     };
                     self.time_max = self.time_max.max(time);
                     inserted += 1;
-                    let last = if only_adds && request.ticket != NO_TICKET {
+                    let last = if request.ticket != NO_TICKET {
                         store.insert_and_read(&entry, replies.row(from, request.ticket))
                     } else {
                         store.insert(&entry)
@@ -232,9 +231,6 @@ impl Keys {
                     if !last {
                         let cause = if request.cause == Cause::Arrival { Cause::LateEvent } else { request.cause };
                         marks.push((request, cause));
-                    }
-                    if !only_adds && request.ticket != NO_TICKET {
-                        read_later.push((request, from));
                     }
                 }
                 Ask::Remove => {
@@ -247,13 +243,10 @@ impl Keys {
                         marks.push((request, request.cause));
                     }
                 }
-                Ask::Read => read_later.push((request, from)),
+                Ask::Read => store.read(key, time, id, replies.row(from, request.ticket)),
             }
         }
         effects.inserted = effects.inserted.max(inserted);
-        for (request, from) in read_later {
-            store.read(request.key, request.time, request.id, replies.row(from, request.ticket));
-        }
         effects.slices.extend(replies.blocks());
         for (request, cause) in marks {
             effects.beyond.extend(self.mark(watermark, plan, request, cause));

@@ -2,8 +2,10 @@
 
 mod epochs;
 mod expiring;
+mod prefetch;
 mod shards;
 
 pub use epochs::Epochs;
 pub use expiring::Expiring;
+pub use prefetch::prefetch;
 pub use shards::{Routed, ShardedMap};

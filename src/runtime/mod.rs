@@ -4,6 +4,7 @@ pub mod clock;
 pub mod coordinate;
 pub mod job;
 pub mod logging;
+pub mod memory;
 pub mod metrics;
 pub mod outlet;
 pub mod page;

@@ -7,9 +7,10 @@
 //!
 //! The capacity doubles, so that a key with one entry holds one row and nothing else. Bitmaps say once more which rows
 //! have a condition's bit in their mask, so that counting reads one word and not a column. Hints are rows where a search
-//! begins (see [`Chunk::after_time_near`]): any value gives the same result.
+//! begins (see [`Chunk::after_time_hinted`]): any value gives the same result.
 
 use crate::event::Id;
+use crate::operators::prefetch;
 
 /// Rows of a full chunk of a long log: a chunk's marks fit one word.
 pub(super) const ROWS_MAX: usize = 64;
@@ -176,12 +177,18 @@ impl Chunk {
 
     /// The same, looked for around hint number `hint`: windows of a key move by a few rows per entry.
     #[inline]
-    pub fn after_time_near(&self, time: i64, hint: usize) -> usize {
+    pub fn after_time_hinted(&self, time: i64, hint: usize) -> usize {
         if hint >= self.hints as usize * 8 {
             return self.after_time(time);
         }
+        self.after_time_near(time, (self.words[hint / 8] >> (hint % 8 * 8)) as u8 as usize)
+    }
+
+    /// The same, looked for around a row.
+    #[inline]
+    pub fn after_time_near(&self, time: i64, row: usize) -> usize {
         let times = self.column(TIME);
-        let mut row = ((self.words[hint / 8] >> (hint % 8 * 8)) as u8 as usize).min(times.len());
+        let mut row = row.min(times.len());
         for _ in 0..NEAR_ROWS {
             if row > 0 && times[row - 1] as i64 > time {
                 row -= 1;
@@ -194,20 +201,30 @@ impl Chunk {
         self.after_time(time)
     }
 
-    /// Touches the cache lines around the hints and behind the last row of each column.
+    /// Asks for the cache lines behind the last row of each column.
     #[inline]
-    pub fn look_ahead(&self) -> u64 {
-        let (rows, head) = (self.len(), self.head as usize);
-        let (mut seen, mut tail) = (0, head + rows);
-        while let Some(word) = self.words.get(tail) {
-            seen ^= word;
+    pub fn look_ahead(&self) {
+        let mut tail = self.head as usize + self.len();
+        prefetch(&self.words, 0);
+        while tail < self.words.len() {
+            prefetch(&self.words, tail);
             tail += self.capacity as usize;
         }
+    }
+
+    /// Asks for the times around the hints.
+    #[inline]
+    pub fn look_ahead_at_hints(&self) {
         for hint in 0..self.hints as usize * 8 {
             let row = (self.words[hint / 8] >> (hint % 8 * 8)) as u8 as usize;
-            seen ^= self.words.get(head + row).copied().unwrap_or(0);
+            prefetch(&self.words, self.head as usize + row);
         }
-        seen
+    }
+
+    /// Asks for the times around a row.
+    #[inline]
+    pub fn look_ahead_at(&self, row: usize) {
+        prefetch(&self.words, self.head as usize + row);
     }
 
     /// Notes where the searches of this read have ended.
@@ -274,6 +291,12 @@ impl Chunk {
             self.set_bitmap(index, after & !before | marked & before);
         }
         self.rows -= count as u16;
+        if from == 0 {
+            // Every row has moved to the front, so the hints do too.
+            for hint in &mut self.words[..self.hints as usize] {
+                *hint = u64::from_le_bytes(hint.to_le_bytes().map(|row| row.saturating_sub(count as u8)));
+            }
+        }
     }
 
     /// The rows from `at` on, as a chunk of its own.

@@ -7,7 +7,7 @@
 use super::{ALL_TIME_IDLE_MS, Store};
 
 /// Sweeps while the bound moves by the length of the longest window.
-const SWEEPS_PER_WINDOW: i64 = 16;
+const SWEEPS_PER_WINDOW: i64 = 8;
 
 /// Where the sweep stands.
 #[derive(Debug, Default)]

@@ -80,28 +80,13 @@ impl Log {
         self.chunks().last().and_then(Chunk::last_time)
     }
 
-    /// The first place with a later time, at or before `latest`. In a short log the search begins at hint number `hint`, in
-    /// a long one it goes back from `latest`.
+    /// The first place with a later time, at or before `latest`. The search begins at hint number `hint`.
     #[inline]
     pub fn after_time(&self, time: i64, latest: Place, hint: usize) -> Place {
-        let long = match &self.body {
-            Body::Short(chunk) => return Place { chunk: 0, row: chunk.after_time_near(time, hint).min(latest.row) },
-            Body::Long(long) => long,
-        };
-        let mut chunk = latest.chunk;
-        let firsts = &long.firsts[..=latest.chunk];
-        if firsts[chunk] > time {
-            // Gallop: most windows start near where the search begins.
-            let mut step = 1;
-            while step < chunk && firsts[chunk - step] > time {
-                step *= 2;
-            }
-            let from = chunk.saturating_sub(step);
-            let to = chunk - step / 2;
-            chunk = (from + firsts[from..=to].partition_point(|&first| first <= time)).saturating_sub(1);
+        match &self.body {
+            Body::Short(chunk) => Place { chunk: 0, row: chunk.after_time_hinted(time, hint).min(latest.row) },
+            Body::Long(long) => long.after_time(time, latest, hint),
         }
-        let row = long.chunks[chunk].after_time(time);
-        Place { chunk, row }.min(latest)
     }
 
     /// The first place at or after (time, id).
@@ -191,17 +176,29 @@ impl Log {
         }
     }
 
-    /// Looks at what an insertion behind the last entry and its read will look at (see [`super::Store::look_ahead`]).
+    /// Asks for the cache lines that an insertion behind the last entry needs (see [`super::Store::look_ahead`]).
     #[inline]
-    pub fn look_ahead(&self) -> u64 {
-        self.chunks().last().map_or(0, Chunk::look_ahead)
+    pub fn look_ahead(&self) {
+        if let Some(last) = self.chunks().last() {
+            last.look_ahead();
+        }
     }
 
-    /// Notes where the searches of a read have ended, one row per end and range.
+    /// Asks for those that its read needs; call it a little later.
     #[inline]
-    pub fn set_hints(&mut self, rows: impl Iterator<Item = usize>) {
-        if let Body::Short(chunk) = &mut self.body {
-            chunk.set_hints(rows);
+    pub fn look_ahead_at_hints(&self) {
+        match &self.body {
+            Body::Short(chunk) => chunk.look_ahead_at_hints(),
+            Body::Long(long) => long.look_ahead_at_hints(),
+        }
+    }
+
+    /// Notes where the searches of a read have ended, one place per end and range.
+    #[inline]
+    pub fn set_hints(&mut self, places: impl Iterator<Item = Place>) {
+        match &mut self.body {
+            Body::Short(chunk) => chunk.set_hints(places.map(|place| place.row)),
+            Body::Long(long) => long.set_hints(places),
         }
     }
 

@@ -36,6 +36,8 @@ pub(super) struct Long {
     pub marked: Vec<u32>,
     pub occurrences: Vec<Occurrences>,
     pub entries: usize,
+    /// Where the searches of the last read have ended: where the next ones begin. Any place gives the same result.
+    hints: Vec<Place>,
     words: usize,
 }
 
@@ -54,6 +56,7 @@ impl Long {
             marked: Vec::new(),
             occurrences: program.pairs.iter().map(|_| Occurrences::default()).collect(),
             entries: 0,
+            hints: Vec::new(),
             words: 0,
         };
         let mut row = vec![0; program.columns];
@@ -70,11 +73,47 @@ impl Long {
         size_of::<Long>()
             + self.words * 8
             + self.chunks.capacity() * size_of::<Chunk>()
+            + self.hints.capacity() * size_of::<Place>()
             + (self.firsts.capacity() + self.marks.capacity()) * 8
             + self.sums.capacity() * size_of::<Sums>()
             + (self.extremes.capacity() + self.upper.capacity()) * 16
             + self.marked.capacity() * 4
             + self.occurrences.iter().map(Occurrences::bytes).sum::<usize>()
+    }
+
+    /// The first place with a later time, at or before `latest`, looked for around hint number `hint`.
+    #[inline]
+    pub fn after_time(&self, time: i64, latest: Place, hint: usize) -> Place {
+        let hint = self.hints.get(hint).copied().unwrap_or(latest);
+        // The last chunk that begins at or before the time, or the first: mostly the hint's, or the one behind it.
+        let firsts = &self.firsts[..=latest.chunk];
+        let mut chunk = hint.chunk.min(latest.chunk);
+        if chunk + 1 < firsts.len() && firsts[chunk + 1] <= time {
+            chunk += 1;
+        }
+        if firsts[chunk] > time || firsts.get(chunk + 1).is_some_and(|&next| next <= time) {
+            chunk = firsts.partition_point(|&first| first <= time).saturating_sub(1);
+        }
+        let near = if chunk == hint.chunk { hint.row } else { 0 };
+        let row = self.chunks[chunk].after_time_near(time, near);
+        Place { chunk, row }.min(latest)
+    }
+
+    /// Notes where the searches of a read have ended.
+    #[inline]
+    pub fn set_hints(&mut self, places: impl Iterator<Item = Place>) {
+        self.hints.clear();
+        self.hints.extend(places);
+    }
+
+    /// Asks for the times around the hints.
+    #[inline]
+    pub fn look_ahead_at_hints(&self) {
+        for hint in &self.hints {
+            if let Some(chunk) = self.chunks.get(hint.chunk) {
+                chunk.look_ahead_at(hint.row);
+            }
+        }
     }
 
     /// Adds an entry behind the last one.
@@ -175,6 +214,7 @@ impl Long {
     /// Drops the first chunks; returns the number of entries dropped.
     pub fn drop_front(&mut self, program: &Program, count: usize) -> usize {
         let dropped = self.chunks[..count].iter().map(Chunk::len).sum();
+        self.hints.iter_mut().for_each(|hint| hint.chunk = hint.chunk.saturating_sub(count));
         self.forget(program, count);
         self.cut(program, 0..count);
         if self.chunks.is_empty() {

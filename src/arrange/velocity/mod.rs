@@ -171,13 +171,14 @@ impl Store {
         if let Some(out) = out {
             let scratch = self.scratch.get_mut();
             read::read(program, log, place, out, scratch);
-            log.set_hints(scratch.rows());
+            log.set_hints(scratch.places());
         }
         last
     }
 
     /// Brings into the cache what the next insertions with these keys will touch. A key's log is somewhere in memory, and
-    /// insertions wait for it one after the other; here the waits overlap. Changes nothing.
+    /// insertions wait for it one after the other; here the waits overlap. Changes
+    /// nothing that can be seen.
     #[inline]
     pub fn look_ahead(&mut self, keys: impl Iterator<Item = Key>) {
         self.ahead.clear();
@@ -185,11 +186,9 @@ impl Store {
             let bucket = shard::of_ref(&self.shards, key).find(key)?;
             Some((key, bucket))
         }));
-        let mut seen = 0;
-        for &(key, bucket) in &self.ahead {
-            seen ^= shard::of_ref(&self.shards, key).peek(bucket).map_or(0, log::Log::look_ahead);
-        }
-        std::hint::black_box(seen);
+        let logs = || self.ahead.iter().filter_map(|&(key, bucket)| shard::of_ref(&self.shards, key).peek(bucket));
+        logs().for_each(log::Log::look_ahead);
+        logs().for_each(log::Log::look_ahead_at_hints);
     }
 
     /// Takes an entry out; false if it is not there (never was, or has expired).

@@ -29,10 +29,10 @@ pub(super) struct Span {
 }
 
 impl Scratch {
-    /// The rows where the ends and ranges of the last read stand, for the next one's searches.
+    /// Where the ends and ranges of the last read stand, for the next one's searches.
     #[inline]
-    pub fn rows(&self) -> impl Iterator<Item = usize> + '_ {
-        self.ends.iter().chain(&self.starts).map(|place| place.row)
+    pub fn places(&self) -> impl Iterator<Item = Place> + '_ {
+        self.ends.iter().chain(&self.starts).copied()
     }
 }
 
