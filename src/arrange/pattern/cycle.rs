@@ -112,7 +112,8 @@ impl CyclePlan {
         let main = group.side(&key, schema).map_err(|reason| invalid("cycle", reason))?;
         let location = ["lat".to_owned(), "lon".to_owned()];
         let (bits, steps) = (BTreeMap::new(), Vec::new());
-        let mut names = Names { schema, group: &mut group, bits, steps, location, base: None, here: None };
+        let mut names =
+            Names { schema, group: &mut group, bits, steps, location, base: None, alone: false, here: None };
         let in_event = |reason: String| invalid(&format!("event '{}'", cycle.event), reason);
         if event.looks_back() || event.key.is_some() {
             return Err(in_event("a cycle's event has conditions over itself only, and no key".into()));

@@ -243,10 +243,19 @@ impl Group {
         self.name = key.fields().join("_");
         let main = self.side(key, schema).map_err(|reason| invalid("key", reason))?;
         let length = |place: &str, text: &str| duration_ms(text).map_err(|reason| invalid(place, reason));
+        let written_ms = spec.within.as_deref().map(|text| length("within", text)).transpose()?;
         let history_ms = spec.history.as_deref().map_or(Ok(HISTORY_MS), |text| length("history", text))?;
         let location = spec.location.clone().unwrap_or_else(|| ["lat".to_owned(), "lon".to_owned()]);
-        let mut names =
-            Names { schema, group: self, bits: BTreeMap::new(), steps: Vec::new(), location, base: None, here: None };
+        let mut names = Names {
+            schema,
+            group: self,
+            bits: BTreeMap::new(),
+            steps: Vec::new(),
+            location,
+            base: None,
+            alone: false,
+            here: None,
+        };
         // Events that look at the key's history may name those that do not, so those come first.
         let (looking, alone): (Vec<_>, Vec<_>) = spec.events.iter().partition(|(_, event)| event.looks_back());
         let mut later = Vec::new();
@@ -291,8 +300,8 @@ impl Group {
             }
         }
         let single = resolved.len() == 1 && resolved[0].count.is_none();
-        let within_ms = match &spec.within {
-            Some(text) => length("within", text)?,
+        let within_ms = match written_ms {
+            Some(within_ms) => within_ms,
             None if single => 1,
             None => {
                 return Err(invalid("within", "is missing; say how long the pattern may take, like \"24h\"".into()));

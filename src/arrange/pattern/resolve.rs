@@ -25,6 +25,8 @@ pub struct Names<'a> {
     pub location: [String; 2],
     /// In a named event's condition: the bit of its kinds, for what looks at the key's history.
     pub base: Option<u8>,
+    /// In a named event's condition over the event alone, which is evaluated before the event is cut to columns.
+    pub alone: bool,
     /// In a counting step's `having`: what it adds up.
     pub here: Option<Vec<Aggregate>>,
 }
@@ -87,7 +89,10 @@ impl Names<'_> {
                 historic.push(self.condition(&expr).map_err(in_condition)?);
                 self.base = None;
             } else {
-                own.push(self.condition(&expr).map_err(in_condition)?);
+                self.alone = true;
+                let condition = self.condition(&expr).map_err(in_condition);
+                self.alone = false;
+                own.push(condition?);
             }
         }
         let history_ms = if historic.is_empty() { 0 } else { history_ms };
@@ -121,8 +126,8 @@ impl Names<'_> {
             }
             Expr::Compare(left, comparison, right) => self.compare(left, *comparison, right)?,
             Expr::Holds(Term::Call(None, name, arguments)) if name == "first_seen" => {
-                let base =
-                    self.base.ok_or("'first_seen' may stand in an event's own conditions only; move it there")?;
+                let own = self.base.ok_or("'first_seen' may stand in an event's own conditions only; move it there")?;
+                let (arguments, base) = self.based(arguments, 1, own)?;
                 Condition::FirstSeen(self.field_argument(name, arguments)?, base)
             }
             Expr::Holds(Term::Call(None, name, arguments)) if name == "has" => {
@@ -357,9 +362,7 @@ impl Names<'_> {
             || format!("the schema '{}' has no field '{name}'; add it there or use another", self.schema.name());
         let slot = self.schema.slot(name).ok_or_else(unknown)?;
         let column = Column { slot, index: u16::MAX, kind: ColumnKind::of(self.schema, slot) };
-        // Conditions over the event alone are evaluated before it is cut to columns.
-        let alone = self.steps.is_empty() && self.base.is_none() && self.here.is_none();
-        Ok(if alone { column } else { self.group.column(column) })
+        Ok(if self.alone { column } else { self.group.column(column) })
     }
 }
 
