@@ -3,7 +3,8 @@
 //! For every event that may begin a match the oracle looks for the first acceptable event of each step by trying all later
 //! ones in turn, and counts from scratch for each. It evaluates the written conditions on the events themselves.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::cycles;
 use crate::arrange::pattern::condition::distance_km;
@@ -40,15 +41,14 @@ pub fn matches(patterns: &Patterns, schema: &Schema, events: &[Event]) -> Vec<Fo
     events.sort_by_key(|event| (event.time, event.id));
     let mut found = Vec::new();
     for spec in patterns.expanded().iter().filter(|spec| spec.cycle.is_none()) {
-        let mut keys: Vec<Key> = Vec::new();
-        let sides = spec.events.values().map(|event| event.key.as_ref().or(spec.key.as_ref()));
-        for side in sides.flatten() {
-            keys.extend(events.iter().filter_map(|event| key_of(side, event, schema)));
+        let mut by_key: BTreeMap<Key, Vec<&Event>> = BTreeMap::new();
+        let sides = || spec.events.values().filter_map(|event| event.key.as_ref().or(spec.key.as_ref()));
+        for event in &events {
+            let keys: BTreeSet<Key> = sides().filter_map(|side| key_of(side, event, schema)).collect();
+            keys.into_iter().for_each(|key| by_key.entry(key).or_default().push(event));
         }
-        keys.sort_unstable();
-        keys.dedup();
-        for key in keys {
-            let view = View { spec, schema, events: &events, key };
+        for (key, events) in &by_key {
+            let view = View { spec, schema, events, key: *key, known: RefCell::default() };
             found.extend((0..events.len()).filter_map(|start| view.match_from(start)));
         }
     }
@@ -73,6 +73,8 @@ pub fn features(patterns: &Patterns, schema: &Schema, events: &[Event]) -> BTree
         .filter(|spec| spec.cycle.is_some())
         .flat_map(|spec| cycles::cycles(spec, schema, &sorted))
         .collect();
+    let mut by_key: HashMap<(&str, Key), Vec<&Found>> = HashMap::new();
+    found.iter().for_each(|one| by_key.entry((&one.pattern, one.key)).or_default().push(one));
     let scored = events.iter().filter(|event| schema.is_scored(event.kind));
     scored
         .map(|event| {
@@ -82,10 +84,10 @@ pub fn features(patterns: &Patterns, schema: &Schema, events: &[Event]) -> BTree
                 if let Some(spec) = spec.filter(|spec| spec.cycle.is_some()) {
                     return cycle_features(spec, schema, &circles, event);
                 }
-                let own = |one: &&Found| one.pattern == *name && Some(one.key) == key;
-                let now = found.iter().filter(own).any(|one| one.at == (event.time, event.id));
-                let seen = |one: &&Found| one.at <= (event.time, event.id) && one.at.0 > event.time - DAY_MS;
-                [f64::from(u8::from(now)), found.iter().filter(own).filter(seen).count() as f64]
+                let own = key.and_then(|key| by_key.get(&(*name, key))).map_or(&[][..], |own| own);
+                let now = own.iter().any(|one| one.at == (event.time, event.id));
+                let seen = |one: &&&Found| one.at <= (event.time, event.id) && one.at.0 > event.time - DAY_MS;
+                [f64::from(u8::from(now)), own.iter().filter(seen).count() as f64]
             });
             (event.id, row.collect())
         })
@@ -117,6 +119,8 @@ pub(super) struct View<'a> {
     pub schema: &'a Schema,
     pub events: &'a [&'a Event],
     pub key: Key,
+    /// What [`View::is`] has said before.
+    pub known: RefCell<HashMap<(String, usize), bool>>,
 }
 
 /// The events that each step has taken, by index.
@@ -153,9 +157,15 @@ impl View<'_> {
 
     /// Whether an event is a named event of this key.
     fn is(&self, name: &str, at: usize) -> bool {
+        let asked = (name.to_owned(), at);
+        if let Some(known) = self.known.borrow().get(&asked) {
+            return *known;
+        }
         let (event, named) = (self.events[at], &self.spec.events[name]);
         let key = named.key.as_ref().or(self.spec.key.as_ref()).and_then(|key| key_of(key, event, self.schema));
-        key == Some(self.key) && self.is_alone(name, at)
+        let is = key == Some(self.key) && self.is_alone(name, at);
+        self.known.borrow_mut().insert(asked, is);
+        is
     }
 
     /// The same, whatever the key.
