@@ -143,8 +143,7 @@ pub fn travel(s: &mut Scene<'_>, trip: Trip) -> Owner {
     Owner::Card(who.card as u32)
 }
 
-/// Another card of a person.
+/// Another card of a person, who pays with his first.
 pub fn second_card(who: Actor) -> u64 {
-    debug_assert!(who.card % PER_IDENTITY == 0, "the first card of an identity");
-    who.card + 1
+    who.account * PER_IDENTITY + 1
 }
