@@ -3,6 +3,7 @@
 mod cycles;
 mod errors;
 mod flow;
+mod planted;
 mod random;
 mod semantics;
 mod shipped;

@@ -141,6 +141,9 @@ pub fn pattern<'scope>(
     outputs
 }
 
+/// Where matches leave.
+type MatchesOut = OutputBuilder<Epoch, CapacityContainerBuilder<Vec<(Match, Epoch, isize)>>>;
+
 /// Epochs without requests, up to (not with) this one: announces what waited for their watermarks. Holds the output of
 /// matches alone, as what else comes out goes round, and would keep the input open for ever.
 fn announce(
@@ -148,7 +151,7 @@ fn announce(
     until: Epoch,
     owners: &mut Owners,
     watermarks: &Watermarks,
-    output: &mut OutputBuilder<Epoch, CapacityContainerBuilder<Vec<(Match, Epoch, isize)>>>,
+    output: &mut MatchesOut,
 ) {
     while let Some(capability) = waiting.as_mut().filter(|capability| *capability.time() < until) {
         let epoch = *capability.time();
@@ -227,7 +230,8 @@ fn requests(
     for (number, side) in group.sides.iter().enumerate() {
         let mut mask = whole & side.bits;
         let main = number == 0;
-        if (mask == 0 && !main) || (main && mask == 0 && !scored && change.ticket == NO_TICKET) {
+        let read = main && (scored || change.ticket != NO_TICKET);
+        if mask == 0 && !read {
             continue;
         }
         let Some(key) = group.key_of(number, event, schema) else { continue };
