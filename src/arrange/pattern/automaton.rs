@@ -8,8 +8,9 @@
 //! away, and the log is taken again from there, by the same steps.
 
 use super::condition::{Around, Taken};
+use super::history::Past;
 use super::log::{Log, Place};
-use super::plan::{Count, Program, Step};
+use super::plan::{Count, Group, Program, Step};
 use super::run::{Fate, Held, Run, Totals};
 use crate::event::Id;
 
@@ -39,14 +40,14 @@ impl Automaton {
     /// Takes the last event of the log. Calls `changed` with each new match.
     pub fn push(
         &mut self,
-        program: &Program,
+        group: &Group,
         number: usize,
         log: &mut Log,
         scratch: &mut Scratch,
         mut changed: impl FnMut(&mut Held),
     ) {
         let at = log.len() - 1;
-        self.step(program, number, log, at, None, scratch);
+        self.step(group, number, log, at, None, scratch);
         for mut held in scratch.found.drain(..) {
             changed(&mut held);
             insert(&mut self.matches, held);
@@ -56,15 +57,22 @@ impl Automaton {
     /// Takes the event at `at`; matches go to the scratch.
     fn step(
         &mut self,
-        program: &Program,
+        group: &Group,
         number: usize,
         log: &mut Log,
         at: usize,
         eligible: Eligible<'_>,
         scratch: &mut Scratch,
     ) {
+        let program = &group.programs[number];
+        let raw = log.entry(at).raw;
+        let concerns = raw & program.uses != 0;
+        // Conditions over the key's history cost a walk over it: only those are asked that matter.
+        let asked = if self.runs.is_empty() { program.begins } else { program.uses };
+        if raw & asked & group.historic != 0 {
+            settle(group, log, at, asked);
+        }
         let mask = log.entry(at).mask;
-        let concerns = mask & program.uses != 0;
         if !self.runs.is_empty() && (concerns || program.absent.is_some()) {
             self.advance(program, log, at, &mut scratch.found);
         }
@@ -198,13 +206,14 @@ impl Automaton {
     /// told the matches that are gone (false) and new (true).
     pub fn replay(
         &mut self,
-        program: &Program,
+        group: &Group,
         number: usize,
         log: &mut Log,
         places: &[Place],
         scratch: &mut Scratch,
         mut changed: impl FnMut(&mut Held, bool),
     ) {
+        let program = &group.programs[number];
         let (Some(&first), Some(&last)) = (places.first(), places.last()) else { return };
         let touched_by = |start: Place| -> Option<Place> {
             let from = match program.ahead_ms {
@@ -245,7 +254,7 @@ impl Automaton {
             if over && again.runs.is_empty() {
                 break;
             }
-            again.step(program, number, log, at, Some(&is_eligible), scratch);
+            again.step(group, number, log, at, Some(&is_eligible), scratch);
         }
         self.runs.append(&mut again.runs);
         self.open_from = None;
@@ -290,6 +299,23 @@ impl Automaton {
         let from = self.matches.partition_point(|held| held.at.0 <= place.0.saturating_sub(counted_ms));
         let now = until > 0 && self.matches[until - 1].at == place;
         (now, until.saturating_sub(from))
+    }
+}
+
+/// Finds out which of these named events, whose conditions look at the key's history, an event is; unless it is known.
+pub fn settle(group: &Group, log: &mut Log, at: usize, asked: u64) {
+    let entry = *log.entry(at);
+    let mut open = entry.raw & asked & group.historic & !entry.known;
+    while open != 0 {
+        let bit = open.trailing_zeros();
+        open &= open - 1;
+        let event = &group.events[bit as usize];
+        let past = Some(Past { log, at, length_ms: event.history_ms });
+        let around = Around { taken: &[], here: &[], past, time: entry.time };
+        let holds = event.historic.holds(&log.row(at), &around);
+        let entry = log.entry_mut(at);
+        entry.known |= 1 << bit;
+        entry.mask = entry.mask & !(1 << bit) | u64::from(holds) << bit;
     }
 }
 

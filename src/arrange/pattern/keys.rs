@@ -15,16 +15,23 @@ pub struct KeyState {
     pub log: Log,
     /// One per program.
     pub automata: Box<[Automaton]>,
+    /// Nothing of it is looked through for expiry before the bound has come this far, milliseconds.
+    expire_at_ms: i64,
 }
 
 impl KeyState {
-    fn is_empty(&self) -> bool {
+    /// Whether nothing is kept.
+    pub fn is_empty(&self) -> bool {
         self.log.is_empty() && self.automata.iter().all(|one| one.runs.is_empty() && one.matches.is_empty())
     }
 }
 
 /// Places are handed out in chunks, so that growth moves nothing.
 const CHUNK: usize = 1024;
+
+/// A key is looked through for expiry so often while its events are kept: visits in between cost one look at its place,
+/// and what has expired stays a little longer.
+const EXPIRE_PER_REACH: i64 = 16;
 
 /// All keys of a group.
 #[derive(Debug, Default)]
@@ -72,7 +79,7 @@ impl Keys {
         let known = self.index.get(&as_id(key)).copied();
         let slot = known.unwrap_or_else(|| {
             let automata = group.programs.iter().map(|_| Automaton::default()).collect();
-            let state = KeyState { key, log: Log::new(group.columns.len()), automata };
+            let state = KeyState { key, log: Log::new(group.columns.len()), automata, expire_at_ms: i64::MIN };
             let slot = self.place(state);
             self.index.insert(as_id(key), slot);
             slot
@@ -116,12 +123,16 @@ impl Keys {
         for _ in 0..visits.min(slots) {
             self.turn = (self.turn + 1) % slots;
             let state = &mut self.chunks[self.turn / CHUNK][self.turn % CHUNK];
-            if state.automata.is_empty() {
+            if state.automata.is_empty() || bound_ms < state.expire_at_ms {
                 continue;
             }
+            state.expire_at_ms = bound_ms.saturating_add(group.reach_ms / EXPIRE_PER_REACH);
             state.log.expire(bound_ms.saturating_sub(group.reach_ms));
             for (program, automaton) in group.programs.iter().zip(&mut state.automata) {
                 automaton.expire(bound_ms.saturating_sub(program.reach_ms), bound_ms.saturating_sub(COUNTED_MS));
+            }
+            if !state.is_empty() {
+                continue;
             }
             let key = state.key;
             self.close(key);

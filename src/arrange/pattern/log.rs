@@ -16,8 +16,10 @@ pub struct Entry {
     pub id: Id,
     /// Named events whose own conditions it fulfils, bit by bit.
     pub raw: u64,
-    /// The same less those whose conditions over the key's history it does not fulfil.
+    /// The same less those whose conditions over the key's history it does not fulfil, or of which that is not known yet.
     pub mask: u64,
+    /// Named events of which it is known whether their conditions over the key's history are fulfilled, bit by bit.
+    pub known: u64,
     /// Patterns that have a run which starts here and has gone beyond its first count, bit by bit.
     pub begun: u64,
     /// Which columns are there, bit by bit.
@@ -32,6 +34,9 @@ impl Entry {
         (self.time, self.id)
     }
 }
+
+/// Logs of fewer entries have no room to spare.
+const SMALL: usize = 4;
 
 /// Entries with their columns.
 #[derive(Clone, Debug, Default)]
@@ -104,6 +109,11 @@ impl Log {
             self.entries[at] = entry;
             self.cells[columns].copy_from_slice(cells);
         } else if at == self.entries.len() {
+            // Most keys have few events: room for one more each time, before growth doubles it.
+            if at < SMALL && at == self.entries.capacity() {
+                self.entries.reserve_exact(1);
+                self.cells.reserve_exact(self.width);
+            }
             self.entries.push(entry);
             self.cells.extend_from_slice(cells);
         } else {

@@ -53,8 +53,11 @@
 //!
 //! Patterns of one key share a log, an exchange and a look-up. An event costs a test of each named event's condition where
 //! it was taken in, one request per key, a step per pattern whose events it is, and, where it could end a first count, a
-//! walk back over the events within `within`. A key costs about 72 bytes per event, and 8 per field that conditions across
-//! events look at.
+//! walk back over the events within `within`. Conditions over the key's history walk back too, but only where their answer
+//! matters. A late event of a busy key costs such walks for each event that it reaches.
+//!
+//! A key keeps 80 bytes per event, and 8 per field that conditions across events look at, for the longest reach of its
+//! patterns and the history they look at: `dormant_awakening` keeps 200 days of logins and payments.
 
 mod automaton;
 pub mod condition;

@@ -4,11 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Match;
-use super::automaton::Scratch;
-use super::condition::Around;
-use super::history::Past;
+use super::automaton::{Scratch, settle};
 use super::keys::{KeyState, KeyStats, Keys};
-use super::log::{Entry, Log, Place};
+use super::log::{Entry, Place};
 use super::plan::{COUNTED_MS, Group};
 use super::replies::Replies;
 use super::run::Held;
@@ -127,6 +125,7 @@ impl Owner {
             let silent = automaton.matches.iter().filter(|held| !held.announced).map(|held| held.at.0);
             self.deadlines.extend(waiting.chain(silent).map(|until_ms| (until_ms, key, number)));
         }
+        let empty = state.is_empty();
         for (number, held, diff) in diffs {
             let announced = held.announced;
             let silent = group.programs[number].absent.is_some();
@@ -140,7 +139,9 @@ impl Owner {
                 outcome.touched.push(TouchedStretch { key, from: held.at, until_ms, cause, id: first.1 });
             }
         }
-        self.keys.close(key);
+        if empty {
+            self.keys.close(key);
+        }
     }
 
     /// Announces the matches that waited for the watermark to come this far.
@@ -212,35 +213,16 @@ pub(super) fn before((time, id): Place) -> Place {
 
 type Diffs = Vec<(usize, Held, isize)>;
 
-fn entry_of(request: &Request<'_>) -> Entry {
+fn entry_of(group: &Group, request: &Request<'_>) -> Entry {
     let Request { time, id, mask, scored, columns, .. } = *request;
-    Entry { time, id, raw: mask, mask, begun: 0, present: columns[0], scored }
-}
-
-/// The mask of an event, with the conditions that look at the key's history.
-fn mask_of(group: &Group, log: &Log, at: usize) -> u64 {
-    let entry = log.entry(at);
-    let mut mask = entry.raw;
-    let mut open = entry.raw & group.historic;
-    while open != 0 {
-        let bit = open.trailing_zeros();
-        open &= open - 1;
-        let event = &group.events[bit as usize];
-        let past = Some(Past { log, at, length_ms: event.history_ms });
-        let around = Around { taken: &[], here: &[], past, time: entry.time };
-        if !event.historic.holds(&log.row(at), &around) {
-            mask &= !(1 << bit);
-        }
-    }
-    mask
+    Entry { time, id, raw: mask, mask: mask & !group.historic, known: 0, begun: 0, present: columns[0], scored }
 }
 
 /// Takes an event that comes after all others of its key.
 fn push(group: &Group, state: &mut KeyState, request: &Request<'_>, scratch: &mut Scratch, diffs: &mut Diffs) {
-    let at = state.log.insert(entry_of(request), &request.columns[1..]);
-    state.log.entry_mut(at).mask = mask_of(group, &state.log, at);
+    state.log.insert(entry_of(group, request), &request.columns[1..]);
     for (number, (program, automaton)) in group.programs.iter().zip(&mut state.automata).enumerate() {
-        automaton.push(program, number, &mut state.log, scratch, |held| {
+        automaton.push(group, number, &mut state.log, scratch, |held| {
             held.announced = program.absent.is_none();
             diffs.push((number, held.clone(), 1));
         });
@@ -261,7 +243,7 @@ fn replay<'a>(
         let held = state.log.find(place).map_or(0, |at| state.log.entry(at).raw);
         match request.ask {
             Ask::Insert => {
-                state.log.insert(entry_of(request), &request.columns[1..]);
+                state.log.insert(entry_of(group, request), &request.columns[1..]);
                 changed.push((place, held | request.mask));
             }
             Ask::Remove => {
@@ -278,11 +260,15 @@ fn replay<'a>(
             if entry.time.saturating_sub(last.0) >= group.history_ms && entry.place() > last {
                 break;
             }
-            let (held, mask) = (entry.mask, mask_of(group, &state.log, at));
-            if held != mask {
+            let Entry { mask: held, known, .. } = *entry;
+            if known != 0 {
                 let place = entry.place();
-                state.log.entry_mut(at).mask = mask;
-                changed.push((place, held ^ mask));
+                state.log.entry_mut(at).known = 0;
+                settle(group, &mut state.log, at, known);
+                let mask = state.log.entry(at).mask;
+                if held != mask {
+                    changed.push((place, held ^ mask));
+                }
             }
         }
         changed.sort_unstable();
@@ -292,7 +278,7 @@ fn replay<'a>(
         let concerns = changed.iter().filter(|(_, mask)| mask & program.uses != 0);
         let mut places: Vec<Place> = concerns.map(|(place, _)| *place).collect();
         places.dedup();
-        automaton.replay(program, number, &mut state.log, &places, scratch, |held, here| {
+        automaton.replay(group, number, &mut state.log, &places, scratch, |held, here| {
             if here {
                 held.announced = program.absent.is_none();
             }

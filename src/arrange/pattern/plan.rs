@@ -50,6 +50,8 @@ pub struct Group {
     pub historic: u64,
     /// A change of one event reaches events this much later, by the history they look at, milliseconds.
     pub history_ms: i64,
+    /// The longest reach of a pattern, and how long its matches count, milliseconds.
+    longest_ms: i64,
     /// Events are kept this long at least, milliseconds.
     pub reach_ms: i64,
     /// How long a row is revised after its event time, milliseconds.
@@ -93,6 +95,8 @@ pub struct Program {
     pub absent: Option<Absent>,
     /// All named events that matter to it.
     pub uses: u64,
+    /// Those that matter as long as nothing has begun.
+    pub begins: u64,
     /// An event changes no match that began this long before it, milliseconds.
     pub reach_ms: i64,
     /// An event changes no match that begins this long after it, milliseconds: 0 unless a count is over the whole window.
@@ -314,10 +318,13 @@ impl Group {
         let uses =
             resolved.iter().map(of_steps).chain(absent.iter().map(|absent| 1 << absent.bit)).fold(0, |a, b| a | b);
         let reach_ms = within_ms.saturating_add(absent.as_ref().map_or(0, |absent| absent.within_ms));
+        // To end a first count is to begin; a step of one event begins alone.
+        let ends = if resolved[0].count.is_some() { 2 } else { 1 };
+        let begins = resolved.iter().take(ends).map(of_steps).fold(0, |a, b| a | b);
         let (name, steps) = (spec.name.as_str().into(), resolved);
         let whole = steps[0].count.as_ref().is_some_and(|count| count.whole_window);
         let ahead_ms = if whole { within_ms } else { 0 };
-        self.programs.push(Program { name, within_ms, steps, absent, uses, reach_ms, ahead_ms });
+        self.programs.push(Program { name, within_ms, steps, absent, uses, begins, reach_ms, ahead_ms });
         let limits = [
             ("patterns", self.programs.len(), PATTERNS_MAX),
             ("different events", self.events.len(), EVENTS_MAX),
@@ -331,7 +338,9 @@ impl Group {
         self.historic = (0..self.events.len())
             .filter(|&bit| !self.events[bit].historic.is_always())
             .fold(0, |bits, bit| bits | 1 << bit);
-        self.reach_ms = self.reach_ms.max(reach_ms.saturating_add(COUNTED_MS)).max(self.history_ms);
+        // What begins that long ago may be looked at again, and then what its events look back to.
+        self.longest_ms = self.longest_ms.max(reach_ms.saturating_add(COUNTED_MS));
+        self.reach_ms = self.longest_ms.saturating_add(self.history_ms);
         Ok(())
     }
 
