@@ -1,7 +1,7 @@
 //! The keys of one group on one worker, found by key and visited in turns.
 
 use super::automaton::Automaton;
-use super::log::Log;
+use super::log::{Log, Place};
 use super::plan::{COUNTED_MS, Group};
 use crate::event::{Id, Key};
 use crate::operators::ShardedMap;
@@ -20,6 +20,11 @@ pub struct KeyState {
 }
 
 impl KeyState {
+    /// When its last match was complete.
+    pub fn last_match(&self) -> Option<Place> {
+        self.automata.iter().filter_map(|one| one.matches.last()).map(|held| held.at).max()
+    }
+
     /// Whether nothing is kept.
     pub fn is_empty(&self) -> bool {
         self.log.is_empty() && self.automata.iter().all(|one| one.runs.is_empty() && one.matches.is_empty())

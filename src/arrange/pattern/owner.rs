@@ -100,7 +100,8 @@ impl Owner {
         let state = if inserted > 0 { Some(self.keys.open(key, &group)) } else { self.keys.get_mut(key) };
         let Some(state) = state else { return replies.nothing(asked) };
         let before = state.log.last();
-        let mut last = before;
+        // What has stayed away by the watermark alone has made a match ahead of the key's last event.
+        let mut last = before.max(state.last_match());
         let in_order = changes().all(|request| {
             let place = (request.time, request.id);
             request.ask == Ask::Insert && last.replace(place).is_none_or(|last| last < place)
