@@ -13,7 +13,7 @@ use super::flow::{Letters, SCHEMA, compare, emitted, flow};
 const START_MS: i64 = 1_700_000_000_000;
 
 /// Events of one account: `p1@3` is an event of kind p at second 3; `p1@3:2.50` has an amount; `-p1@3` withdraws it,
-/// `=p1@3:4.00` corrects it. Ids go by the order of first mention.
+/// `=p1@3:4.00` corrects it. `!p1@3` is an event of another account. Ids go by the order of first mention.
 fn events(letters: &mut Letters, text: &str) -> (Vec<Event>, Vec<String>) {
     let mut names: Vec<String> = Vec::new();
     let events = text.split_whitespace().map(|word| {
@@ -22,13 +22,14 @@ fn events(letters: &mut Letters, text: &str) -> (Vec<Event>, Vec<String>) {
             b'=' => (Op::Correct, &word[1..]),
             _ => (Op::Insert, word),
         };
+        let (account, word) = word.strip_prefix('!').map_or(("a", word), |word| ("b", word));
         let (word, amount) = word.split_once(':').map_or((word, None), |(word, amount)| (word, Some(amount)));
         let (name, second) = word.split_once('@').expect("name@second");
         let id = names.iter().position(|known| known == name).unwrap_or_else(|| {
             names.push(name.to_owned());
             names.len() - 1
         });
-        letters.text("account", "a").text("device", "d");
+        letters.text("account", account).text("device", "d");
         if let Some(amount) = amount {
             let cents: f64 = amount.parse().expect("an amount");
             letters.int("amount", (cents * 100.0).round() as i64);
@@ -158,6 +159,14 @@ fn a_late_and_a_withdrawn_event_move_a_match() {
 }
 
 #[test]
+fn what_a_withdrawn_event_ended_goes_on() {
+    let body = sequence("10s", &["event = 'p'", "event = 'q'"]);
+    assert_eq!(matches(&body, "p1@1 p2@30 -p2@30 q1@5"), ["p1 q1"]);
+    let silence = sequence("10s", &["event = 'p'", "event = 'q'", "absent = 's'\nwithin = '2s'"]);
+    assert_eq!(matches(&silence, "p1@1 r1@12 -r1@12 q1@5"), ["p1 q1"]);
+}
+
+#[test]
 fn absence_completes_when_the_watermark_passes() {
     let body = sequence("1h", &["event = 'p'", "absent = 'q'\nwithin = '10s'"]);
     assert_eq!(matches(&body, "p1@1 r1@10.999"), Vec::<String>::new());
@@ -168,6 +177,8 @@ fn absence_completes_when_the_watermark_passes() {
     // It comes late, and is withdrawn again.
     assert_eq!(matches(&body, "p1@1 r1@30 q1@5"), Vec::<String>::new());
     assert_eq!(matches(&body, "p1@1 r1@30 q1@5 -q1@5"), ["p1"]);
+    // The watermark of others completes it; then it comes late, the account's last event all the same.
+    assert_eq!(matches(&body, "p1@1 !r1@30 q1@5"), Vec::<String>::new());
 }
 
 #[test]

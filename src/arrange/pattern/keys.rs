@@ -15,16 +15,14 @@ pub struct KeyState {
     pub log: Log,
     /// One per program.
     pub automata: Box<[Automaton]>,
+    /// How far its runs have come: the last event they have seen, though it be withdrawn since, or the moment at which the
+    /// watermark completed an absence. What comes before is late.
+    pub reached: Place,
     /// Nothing of it is looked through for expiry before the bound has come this far, milliseconds.
     expire_at_ms: i64,
 }
 
 impl KeyState {
-    /// When its last match was complete.
-    pub fn last_match(&self) -> Option<Place> {
-        self.automata.iter().filter_map(|one| one.matches.last()).map(|held| held.at).max()
-    }
-
     /// Whether nothing is kept.
     pub fn is_empty(&self) -> bool {
         self.log.is_empty() && self.automata.iter().all(|one| one.runs.is_empty() && one.matches.is_empty())
@@ -84,7 +82,7 @@ impl Keys {
         let known = self.index.get(&as_id(key)).copied();
         let slot = known.unwrap_or_else(|| {
             let automata = group.programs.iter().map(|_| Automaton::default()).collect();
-            let state = KeyState { key, log: Log::new(group.columns.len()), automata, expire_at_ms: i64::MIN };
+            let state = KeyState { key, log: Log::new(group.columns.len()), automata, reached: (i64::MIN, Id::default()), expire_at_ms: i64::MIN };
             let slot = self.place(state);
             self.index.insert(as_id(key), slot);
             slot

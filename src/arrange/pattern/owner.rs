@@ -75,8 +75,8 @@ impl Owner {
 
     /// Applies the requests of an epoch, whose watermark is `watermark`, and fills in the features that they ask for.
     ///
-    /// Requests are taken in (key, time, id) order, and of one event in the order given. Events that nothing of their key
-    /// comes after take one step of each program; of a key with any other change, what the changes reach is taken again.
+    /// Requests are taken in (key, time, id) order, and of one event in the order given. Events beyond what their key has
+    /// reached take one step of each program; of a key with any other change, what the changes reach is taken again.
     /// Features are read afterwards: they are as of the event's place, so it does not matter what has been added behind it.
     pub fn apply(&mut self, watermark: i64, mut asked: Vec<Asked<'_>>, replies: &mut Replies) -> Outcome {
         let mut outcome = Outcome::default();
@@ -100,11 +100,10 @@ impl Owner {
         let state = if inserted > 0 { Some(self.keys.open(key, &group)) } else { self.keys.get_mut(key) };
         let Some(state) = state else { return replies.nothing(asked) };
         let before = state.log.last();
-        // What has stayed away by the watermark alone has made a match ahead of the key's last event.
-        let mut last = before.max(state.last_match());
+        let mut reached = state.reached;
         let in_order = changes().all(|request| {
             let place = (request.time, request.id);
-            request.ask == Ask::Insert && last.replace(place).is_none_or(|last| last < place)
+            request.ask == Ask::Insert && std::mem::replace(&mut reached, place) < place
         });
         if in_order {
             for request in changes() {
@@ -114,6 +113,7 @@ impl Owner {
             replay(&group, state, changes(), &mut self.scratch, &mut diffs);
             diffs = consolidated(diffs);
         }
+        state.reached = state.log.last().map_or(state.reached, |last| state.reached.max(last));
         for (request, from) in asked {
             if request.ticket != NO_TICKET {
                 let row = replies.row(*from, request.ticket);
@@ -155,7 +155,7 @@ impl Owner {
             self.deadlines.pop_first();
             let Some(state) = self.keys.get_mut(key) else { continue };
             let automaton = &mut state.automata[number];
-            automaton.pass(watermark, |_| {});
+            automaton.pass(watermark, |held| state.reached = state.reached.max(held.at));
             for held in automaton.matches.iter_mut().filter(|held| !held.announced && held.at.0 <= watermark) {
                 held.announced = true;
                 announced.push((Match::of(&group, number, key, held), 1));
