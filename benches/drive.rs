@@ -99,8 +99,7 @@ pub fn run(dataflow: &'static dyn Dataflow, settings: EngineSettings, events: Ve
             }
             epoch += 1;
         }
-        let pipeline::Engine { arrivals, rejects, probe, .. } = engine;
-        drop((arrivals, rejects));
+        let probe = engine.finish();
         while !probe.done() {
             worker.step();
         }

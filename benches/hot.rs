@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use deltawatch::arrange::change::Cause;
 use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
 use deltawatch::feature::assemble::Rows;
-use deltawatch::pipeline::{Engine, EngineSettings};
+use deltawatch::pipeline::EngineSettings;
 use deltawatch::runtime::metrics::Metrics;
 use hdrhistogram::Histogram;
 
@@ -100,8 +100,7 @@ fn run(events: Vec<Event>, phase: Duration, report: bool) -> LastRows {
         }
         let epochs = feed.epochs();
         let Feed { engine, .. } = feed;
-        let Engine { arrivals, rejects, probe, .. } = engine;
-        drop((arrivals, rejects));
+        let probe = engine.finish();
         while !probe.done() {
             worker.step();
         }

@@ -168,8 +168,7 @@ fn workload(name: &'static str, dataflow: &'static dyn Dataflow, share: f64, tar
             }
         }
         let Feed { engine, .. } = feed;
-        let Engine { arrivals, rejects, probe, .. } = engine;
-        drop((arrivals, rejects));
+        let probe = engine.finish();
         while !probe.done() {
             worker.step();
         }

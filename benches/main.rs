@@ -7,6 +7,7 @@
 mod dataflows;
 mod drive;
 mod hot;
+mod identity;
 mod kafka;
 mod latency;
 mod memory;
@@ -31,9 +32,11 @@ fn dataflow(name: &str) -> &'static dyn Dataflow {
 /// A benchmark by name. `share` is the part of its input to take.
 type Bench = (&'static str, fn(share: f64));
 
-const BENCHES: [Bench; 9] = [
+const BENCHES: [Bench; 11] = [
     ("w1", workloads::w1),
     ("w2", workloads::w2),
+    ("w3", identity::w3),
+    ("links", identity::links),
     ("ingest", pack::ingest),
     ("pack", pack::pack),
     ("latency", latency::latency),

@@ -1,6 +1,8 @@
-//! Hand-written single-threaded loops for W1 and W2: the same numbers, in-order input only, no engine around them.
+//! Hand-written single-threaded loops for W1, W2 and W3: the same numbers, in-order input only, no engine around them.
 //!
 //! Plain, but not slow: a fast hash, per key one buffer of narrow entries that drops what no window reaches any more.
+
+use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 
@@ -129,6 +131,102 @@ pub fn w2(payments: &[Payment]) -> f64 {
         check += customers.entry(payment.customer).or_default().add(payment.time, payment.cents);
         check += terminals.entry(payment.terminal).or_default().add(payment.time, payment.cents);
         check += pairs.entry((payment.customer, payment.terminal)).or_default().add(payment.time, payment.cents);
+    }
+    check
+}
+
+/// A transaction of W3: device, ip and card of an account.
+#[derive(Clone, Copy)]
+pub struct Sighting {
+    pub id: i64,
+    pub time_s: i64,
+    pub account: i64,
+    pub values: [i64; 3],
+}
+
+/// How long a link lives, and how many accounts a value may link.
+const LIFE_S: i64 = 30 * DAY_MS / 1000;
+const CAP: usize = 50;
+
+/// An account (kind 0) or another value, with its live links.
+#[derive(Default)]
+struct Node {
+    kind: u8,
+    links: Vec<u32>,
+    /// The transaction whose walk has seen it last.
+    walk: u32,
+}
+
+struct Link {
+    last_s: i64,
+    ends: [u32; 2],
+}
+
+/// W3: accounts per cluster, by a walk from each transaction's account. Returns a checksum.
+pub fn w3(rows: &[Sighting]) -> u64 {
+    let mut numbers: HashMap<(u8, i64), u32> = HashMap::new();
+    let mut by_ends: HashMap<[u32; 2], u32> = HashMap::new();
+    let mut nodes: Vec<Node> = Vec::new();
+    let mut links: Vec<Link> = Vec::new();
+    let mut due: VecDeque<(i64, u32)> = VecDeque::new();
+    let (mut free, mut seen, mut check) = (Vec::new(), Vec::new(), 0u64);
+    for (walk, row) in (1u32..).zip(rows) {
+        while let Some((last_s, link)) = due.front().copied().filter(|(last_s, _)| *last_s <= row.time_s - LIFE_S) {
+            due.pop_front();
+            let Link { last_s: latest_s, ends } = links[link as usize];
+            if last_s == latest_s {
+                by_ends.remove(&ends);
+                for end in ends {
+                    let of_end = &mut nodes[end as usize].links;
+                    of_end.iter().position(|other| *other == link).map(|at| of_end.swap_remove(at));
+                }
+                links[link as usize].last_s = i64::MIN;
+                free.push(link);
+            }
+        }
+        let mut node = |kind: u8, value: i64| {
+            *numbers.entry((kind, value)).or_insert_with(|| {
+                nodes.push(Node { kind, ..Node::default() });
+                nodes.len() as u32 - 1
+            })
+        };
+        let account = node(0, row.account);
+        let values = [node(1, row.values[0]), node(2, row.values[1]), node(3, row.values[2])];
+        for value in values {
+            let ends = [account, value];
+            let link = *by_ends.entry(ends).or_insert_with(|| {
+                let link = free.pop().unwrap_or(links.len() as u32);
+                if link as usize == links.len() {
+                    links.push(Link { last_s: row.time_s, ends });
+                }
+                links[link as usize].ends = ends;
+                ends.into_iter().for_each(|end| nodes[end as usize].links.push(link));
+                link
+            });
+            links[link as usize].last_s = row.time_s;
+            due.push_back((row.time_s, link));
+        }
+        seen.clear();
+        seen.push(account);
+        nodes[account as usize].walk = walk;
+        let (mut next, mut accounts) = (0, 0);
+        while let Some(&at) = seen.get(next) {
+            next += 1;
+            let is_account = nodes[at as usize].kind == 0;
+            accounts += u64::from(is_account);
+            if !is_account && nodes[at as usize].links.len() > CAP {
+                continue;
+            }
+            for index in 0..nodes[at as usize].links.len() {
+                let end = links[nodes[at as usize].links[index] as usize].ends[usize::from(is_account)];
+                let end_node = &mut nodes[end as usize];
+                if end_node.walk != walk {
+                    end_node.walk = walk;
+                    seen.push(end);
+                }
+            }
+        }
+        check = check.wrapping_mul(31).wrapping_add(accounts);
     }
     check
 }

@@ -10,6 +10,8 @@ mod card_testing;
 mod handbook;
 mod handbook_pack;
 mod hello;
+mod identity_clusters;
+mod merchant_risk;
 mod payments;
 mod payments_pack;
 mod spend_profile;
@@ -22,6 +24,8 @@ pub fn all() -> Vec<Arc<dyn Dataflow>> {
         Arc::new(card_testing::CardTesting),
         Arc::new(handbook::Handbook),
         Arc::new(hello::Hello),
+        Arc::new(identity_clusters::IdentityClusters),
+        Arc::new(merchant_risk::MerchantRisk),
         Arc::new(payments::Payments),
         Arc::new(spend_profile::SpendProfile),
     ]

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The boxes: [`crate::arrange::upsert`], [`crate::arrange::project`], [`crate::arrange::keyed`],
-//! [`crate::feature::assemble`], [`crate::score::revise`], [`crate::sink::port`]. Beside [keyed] stand the families of
+//! [`crate::feature::assemble`], [`crate::score::revise`], [`crate::sink::port`]. Beside `keyed` stand the families of
 //! features that have an operator of their own ([`crate::feature::Family`]). What a dataflow adds is its own `build` (see
 //! [`crate::dataflow`]).
 
@@ -23,6 +23,7 @@ use timely::dataflow::operators::core::input::Handle;
 use timely::dataflow::operators::{Concat, ConnectLoop, Feedback, Input, Probe, probe};
 use timely::worker::Worker;
 
+use crate::arrange::enrich::ReferenceRecord;
 use crate::arrange::upsert::{Arrival, Horizons, Upserted, upsert};
 use crate::dataflow::{BuildError, Context, Dataflow, Leftover, Setup};
 use crate::decode::Reject;
@@ -70,6 +71,8 @@ pub struct Engine {
     pub arrivals: Handle<Epoch, CapacityContainerBuilder<Vec<Arrival>>>,
     /// Rejects of the decoder go in here.
     pub rejects: Handle<Epoch, CapacityContainerBuilder<Vec<Reject>>>,
+    /// Reference records go in here, addressed to workers.
+    pub references: Handle<Epoch, CapacityContainerBuilder<Vec<ReferenceRecord>>>,
     /// Watermarks are set here before an epoch is closed.
     pub watermarks: Watermarks,
     /// Epochs behind this frontier have left the engine.
@@ -82,6 +85,12 @@ impl Engine {
         self.watermarks.set(epoch, watermark_ms);
         self.arrivals.advance_to(epoch + 1);
         self.rejects.advance_to(epoch + 1);
+        self.references.advance_to(epoch + 1);
+    }
+
+    /// Closes the inputs for good: what is on its way leaves, then the probe is done.
+    pub fn finish(self) -> probe::Handle<Epoch> {
+        self.probe
     }
 }
 
@@ -108,6 +117,7 @@ pub fn build(
     worker.dataflow_named::<Epoch, _, _>(dataflow.name(), |scope| {
         let (arrivals, arriving) = scope.new_input();
         let (rejects, rejected) = scope.new_input();
+        let (references, of_references) = scope.new_input();
         let (touched, again) = scope.feedback(1);
         let Upserted { changes, rejects: too_late } =
             upsert(arriving, again, setup.schema.clone(), horizons, watermarks.clone(), metrics.clone());
@@ -117,6 +127,7 @@ pub fn build(
             setup: setup.clone(),
             settings: settings.clone(),
             changes,
+            references: of_references,
             features,
             plans,
             horizons,
@@ -133,6 +144,6 @@ pub fn build(
         if let Some(port) = side_output {
             deliver(rejected.concat(too_late).concat(beyond), "Rejects", port).probe_with(&probe);
         }
-        Ok(Engine { arrivals, rejects, watermarks, probe })
+        Ok(Engine { arrivals, rejects, references, watermarks, probe })
     })
 }

@@ -119,6 +119,8 @@ impl Trial {
         let log = FeatureLog::new(out, "rows", FeatureFormat::Csv, columns.clone(), &setup.schema, true);
         let metrics = Arc::new(Metrics::default());
         let job = Job {
+            references: Default::default(),
+            services: Default::default(),
             dataflow,
             setup,
             settings: EngineSettings { scorer: Some(TestModel::scorer(columns)), ..EngineSettings::default() },

@@ -266,7 +266,7 @@ fn rejects_say_why() {
     let mut decoder = Decoder::new(schema.clone(), Limits { record_bytes_max: 100 }).unwrap();
     let long = decoder.decode(&record(Payload::Json(with(&"\"x\":1,".repeat(20)).into_bytes()))).unwrap_err();
     assert_eq!((long.reason, long.message.as_str()), (Oversized, "longer than the limit of 100 bytes"));
-    let gone = decoder.decode(&record(Payload::Tombstone)).unwrap_err();
+    let gone = decoder.decode(&record(Payload::Tombstone { key: Vec::new() })).unwrap_err();
     assert_eq!(gone.reason, Empty);
     assert!(gone.message.contains("tombstone"));
     assert_eq!(decoder.counters().rejects, 2);

@@ -95,7 +95,7 @@ pub fn keyed<'scope>(
                 if !effects.beyond.is_empty() {
                     beyond_out.activate().session(&capabilities[2]).give_container(&mut effects.beyond);
                 }
-                if !keys.backlog.is_empty() {
+                if keys.owes {
                     epochs.keep_open(epoch + 1, capabilities.iter().map(|hold| hold.delayed(&(epoch + 1))).collect());
                 }
             }
@@ -118,6 +118,8 @@ struct Keys {
     stores: Vec<(Arc<KeyPlan>, Store)>,
     settings: KeyedSettings,
     backlog: Backlog,
+    /// Whether another epoch must come for rows to be read again.
+    owes: bool,
     metrics: Arc<Metrics>,
     here: u32,
     peers: usize,
@@ -149,6 +151,7 @@ impl Keys {
             stores,
             settings,
             backlog: Backlog::default(),
+            owes: false,
             metrics,
             here,
             peers,
@@ -181,7 +184,9 @@ impl Keys {
             let stopped = store.visit_scored(key, stretch.after, stretch.until_ms, limit, &mut visit);
             (effects.touched.len() - before, stopped)
         });
-        self.metrics.backlog.set_own(self.backlog.len() as u64);
+        // Rows that were just touched are read in the next epoch, which must come even if no event does.
+        self.owes = !(self.backlog.is_empty() && effects.touched.is_empty());
+        self.metrics.backlog.set_own(self.backlog.len().max(usize::from(self.owes)) as u64);
         self.expire(watermark, blocks);
         effects
     }
@@ -349,21 +354,21 @@ impl Drop for Keys {
 }
 
 /// Feature slices on their way back, per worker.
-struct Replies {
+pub(super) struct Replies {
     blocks: Vec<Block>,
     features: usize,
 }
 
 impl Replies {
     /// Room for about so many rows.
-    fn new(plan: u16, here: u32, peers: usize, features: usize, rows: usize) -> Self {
+    pub fn new(plan: u16, here: u32, peers: usize, features: usize, rows: usize) -> Self {
         let words = || Vec::with_capacity(rows.div_ceil(peers) * (1 + features));
         let block = |to| Block { to: to as u32, from: here, plan, words: words() };
         Replies { blocks: (0..peers).map(block).collect(), features }
     }
 
     /// Room for the features of a ticket.
-    fn row(&mut self, to: u32, ticket: u32) -> &mut [f64] {
+    pub fn row(&mut self, to: u32, ticket: u32) -> &mut [f64] {
         let words = &mut self.blocks[to as usize].words;
         words.push(u64::from(ticket));
         let start = words.len();
@@ -371,7 +376,7 @@ impl Replies {
         as_floats(&mut words[start..])
     }
 
-    fn blocks(self) -> impl Iterator<Item = Block> {
+    pub fn blocks(self) -> impl Iterator<Item = Block> {
         self.blocks.into_iter().filter(|block| !block.words.is_empty())
     }
 }

@@ -27,6 +27,8 @@
 
 pub mod backlog;
 pub mod change;
+pub mod enrich;
+pub mod identity;
 pub mod keep;
 pub mod keyed;
 pub mod pattern;

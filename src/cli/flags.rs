@@ -39,6 +39,15 @@ pub struct JobFlags {
         help_heading = "Input and output"
     )]
     pub input: Vec<String>,
+    /// Where a reference collection comes from: a file (.csv, .jsonl, .mmdb), a compacted topic, or a service's address; repeatable
+    #[arg(
+        long,
+        value_name = "NAME=PATH|kafka:TOPIC",
+        env = "DELTAWATCH_REFERENCE",
+        value_delimiter = ',',
+        help_heading = "Input and output"
+    )]
+    pub reference: Vec<String>,
     /// Scored diffs and emitted collections: a path, `-` or `kafka:TOPIC`
     #[arg(long, short, value_name = "OUT", default_value = "-", env = "DELTAWATCH_OUTPUT", value_parser = Out::parse, help_heading = "Input and output")]
     pub output: Out,

@@ -2,16 +2,19 @@
 //!
 //! Inputs are checked before outputs are opened, so that a typing error empties no file.
 
+use std::collections::BTreeMap;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use crate::arrange::enrich::{Enrich, Kind};
 use crate::dataflow::{Dataflow, Parameters, Setup};
 use crate::decode::Limits;
 use crate::epoch::Pace;
 use crate::event::Schema;
+use crate::feature::FeatureSet;
 use crate::pipeline::EngineSettings;
 use crate::runtime::clock::now_ns;
 use crate::runtime::job::{Job, Outputs};
@@ -23,6 +26,7 @@ use crate::sink::kafka::KafkaWriter;
 use crate::sink::{FileWriter, OnAcknowledged, Writer, file};
 use crate::source::generator::GeneratorSource;
 use crate::source::kafka::{KafkaConfig, KafkaSource, Position};
+use crate::source::reference::{Place, ReferenceSource, Wanted};
 use crate::source::{FileSource, Source};
 
 use super::dataflow::{find, graph};
@@ -63,6 +67,7 @@ impl JobFlags {
         let features = dataflow.features(&setup)?;
         features.plans(&setup.schema).map_err(Failure::Usage)?;
         graph::check(dataflow.clone(), setup.clone())?;
+        let (references, services) = self.references(&features, limits, mode)?;
         let columns = features.columns();
         let repair_rows_max = match (self.repair_rows, mode.pace) {
             (Some(rows), _) => rows as usize,
@@ -77,6 +82,8 @@ impl JobFlags {
             setup,
             settings,
             source,
+            references,
+            services,
             limits,
             pace: mode.pace,
             epoch_records_max: self.epoch_records as usize,
@@ -137,6 +144,77 @@ impl JobFlags {
                 Arc::new(KafkaSource::new(self.kafka.resolve()?, &topic, from, to))
             }
         })
+    }
+
+    /// The reference collections of the look-ups, and the addresses of services: what the command line says instead of the
+    /// declarations.
+    fn references(
+        &self,
+        features: &FeatureSet,
+        limits: Limits,
+        mode: &Mode,
+    ) -> Result<(ReferenceSource, BTreeMap<String, String>), Failure> {
+        let mut wanted: Vec<Wanted> = Vec::new();
+        let mut named = BTreeMap::new();
+        for text in &self.reference {
+            let parsed = text.split_once('=').filter(|(name, place)| !name.is_empty() && !place.is_empty());
+            let (name, place) =
+                parsed.ok_or_else(|| usage("--reference", text, "write it as NAME=PATH or NAME=kafka:TOPIC"))?;
+            if named.insert(name, place).is_some() {
+                return Err(usage("--reference", text, format!("'{name}' is given twice; keep one")));
+            }
+        }
+        let look_ups: Vec<&Enrich> = features.families().iter().filter_map(|family| family.enrich()).collect();
+        let (mut services, mut empty) = (BTreeMap::new(), Vec::new());
+        for look_up in &look_ups {
+            let reference = look_up.reference();
+            if let Kind::Service(_) = reference.kind() {
+                let name = reference.name();
+                services.extend(named.remove(name).map(|address| (name.to_owned(), address.to_owned())));
+                continue;
+            }
+            if let Some(other) = wanted.iter().find(|other| other.tag == look_up.tag()) {
+                if other.reference != *reference {
+                    let name = reference.name();
+                    return Err(Failure::Usage(format!("reference '{name}' is declared in two ways; rename one")));
+                }
+                continue;
+            }
+            let place = named.remove(reference.name()).or(reference.source());
+            let place = match place {
+                None if reference.required() => {
+                    let name = reference.name();
+                    let message = format!("reference '{name}' has no source; name one with --reference {name}=PATH");
+                    return Err(Failure::Usage(message));
+                }
+                None => {
+                    empty.push(reference.name());
+                    continue;
+                }
+                Some(place) => match Out::parse(place).map_err(|reason| usage("--reference", place, reason))? {
+                    Out::Path(path) => Place::File(path),
+                    Out::Kafka(topic) => Place::Topic(self.kafka.resolve()?, topic),
+                },
+            };
+            wanted.push(Wanted { reference: reference.clone(), tag: look_up.tag(), place });
+        }
+        // One that several look-ups share was taken by the first.
+        let taken = |name: &str| wanted.iter().any(|one| one.reference.name() == name);
+        if let Some((name, place)) = named.into_iter().find(|(name, _)| !taken(name)) {
+            let known: Vec<&str> = look_ups.iter().map(|one| one.reference().name()).collect();
+            let hint = if known.is_empty() {
+                "it looks nothing up".into()
+            } else {
+                format!("it looks up {}", known.join(", "))
+            };
+            let message = format!("the dataflow '{}' has no reference '{name}'; {hint}", self.dataflow);
+            return Err(usage("--reference", format!("{name}={place}"), message));
+        }
+        let references = ReferenceSource::new(wanted, self.state.clone(), mode.pace == Pace::Bounded, limits)?;
+        if !empty.is_empty() {
+            tracing::warn!("no source is named for {}: empty collections; see --reference", empty.join(", "));
+        }
+        Ok((references, services))
     }
 
     fn outputs(

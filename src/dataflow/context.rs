@@ -12,6 +12,10 @@ use timely::dataflow::operators::{Concatenate, Probe, probe};
 use timely::dataflow::{Scope, Stream};
 
 use crate::arrange::change::{Change, Verb};
+use crate::arrange::enrich::ReferenceRecord;
+use crate::arrange::identity::facts::Kind;
+use crate::arrange::identity::propagate::Entity;
+use crate::arrange::identity::{Identity, identity};
 use crate::arrange::keep::keep;
 use crate::arrange::keyed::{Keyed, KeyedSettings, keyed};
 use crate::arrange::pattern::{Match, Matches};
@@ -48,6 +52,7 @@ pub struct Context<'scope> {
     setup: Setup,
     settings: EngineSettings,
     changes: Stream<'scope, Epoch, Vec<Change>>,
+    references: Stream<'scope, Epoch, Vec<ReferenceRecord>>,
     features: FeatureSet,
     plans: Arc<[Arc<KeyPlan>]>,
     horizons: Horizons,
@@ -67,6 +72,7 @@ pub(crate) struct Parts<'scope> {
     pub setup: Setup,
     pub settings: EngineSettings,
     pub changes: Stream<'scope, Epoch, Vec<Change>>,
+    pub references: Stream<'scope, Epoch, Vec<ReferenceRecord>>,
     pub features: FeatureSet,
     pub plans: Arc<[Arc<KeyPlan>]>,
     pub horizons: Horizons,
@@ -78,14 +84,27 @@ pub(crate) struct Parts<'scope> {
 
 impl<'scope> Context<'scope> {
     pub(crate) fn new(parts: Parts<'scope>) -> Self {
-        let Parts { scope, setup, settings, changes, features, plans, horizons, watermarks, metrics, ports, probe } =
-            parts;
+        let Parts {
+            scope,
+            setup,
+            settings,
+            changes,
+            references,
+            features,
+            plans,
+            horizons,
+            watermarks,
+            metrics,
+            ports,
+            probe,
+        } = parts;
         let (touched, beyond, matches, by_field) = (Vec::new(), Vec::new(), Vec::new(), BTreeMap::new());
         Context {
             scope,
             setup,
             settings,
             changes,
+            references,
             features,
             plans,
             horizons,
@@ -144,6 +163,16 @@ impl<'scope> Context<'scope> {
         Ok(arranged)
     }
 
+    /// The links that carry, account first: what clusters are made of, as a collection. It follows events in the order of
+    /// their arrival, takes withdrawn and expired links back, and has an owner of its own beside that of the features.
+    /// [`propagate`](crate::arrange::identity::propagate::propagate) turns it into (entity, cluster).
+    pub fn live_links(&self, spec: &Identity) -> Result<VecCollection<'scope, Epoch, (Entity, Entity)>, BuildError> {
+        let plan = Arc::new(spec.resolve(&self.setup.schema)?);
+        let outputs = identity::<Kind>(self.inputs(0), plan, true);
+        outputs.slices.probe_with(&self.probe);
+        Ok(outputs.links)
+    }
+
     /// Builds the operators of the dataflow's features and returns the assembled rows.
     pub fn features(&mut self) -> Result<Features<'scope>, BuildError> {
         let requests = project(self.changes.clone(), self.plans.clone(), self.setup.schema.clone());
@@ -173,6 +202,20 @@ impl<'scope> Context<'scope> {
         self.scope.concatenate(self.matches.clone()).as_collection()
     }
 
+    /// What an operator beside velocity is built from.
+    fn inputs(&self, index: u16) -> FamilyInputs<'scope> {
+        FamilyInputs {
+            changes: self.changes.clone(),
+            references: self.references.clone(),
+            index,
+            schema: self.setup.schema.clone(),
+            horizons: self.horizons,
+            repair_rows_max: self.settings.repair_rows_max,
+            watermarks: self.watermarks.clone(),
+            metrics: self.metrics.clone(),
+        }
+    }
+
     /// Builds the operators beside velocity.
     fn families(&mut self, slices: &mut Vec<Stream<'scope, Epoch, Vec<Block>>>) -> Result<(), BuildError> {
         let (mut looked_up, mut widths) = (Vec::new(), HashMap::new());
@@ -180,16 +223,8 @@ impl<'scope> Context<'scope> {
         for family in self.features.families() {
             let index = next_index;
             next_index += family.slices().len() as u16;
-            let (outputs, matches) = family.build_matching(FamilyInputs {
-                changes: self.changes.clone(),
-                index,
-                schema: self.setup.schema.clone(),
-                horizons: self.horizons,
-                repair_rows_max: self.settings.repair_rows_max,
-                watermarks: self.watermarks.clone(),
-                metrics: self.metrics.clone(),
-            })?;
-            self.matches.extend(matches);
+            let outputs = family.build(self.inputs(index))?;
+            self.matches.extend(outputs.matches);
             self.touched.extend(outputs.touched);
             self.beyond.extend(outputs.beyond);
             match family.timing() {

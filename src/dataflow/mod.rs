@@ -101,6 +101,7 @@ impl From<String> for BuildError {
 /// What a dataflow file needs: `use deltawatch::dataflow::prelude::*;`.
 pub mod prelude {
     pub use super::{BuildError, Context, Dataflow, Parameter, Parameters, Prepare, Setup};
+    pub use crate::arrange::enrich::{Enrich, Reference};
     pub use crate::epoch::Epoch;
     pub use crate::event::{Event, Id, Key, Schema, Slot};
     pub use crate::feature::{FeatureSet, Filter, Measure, Velocity, Window};

@@ -80,7 +80,7 @@ impl Decoder {
     pub fn decode(&mut self, record: &Record) -> Result<Event, Reject> {
         let (raw, result) = match &record.payload {
             Payload::Event(event) => (&[][..], Ok(Event::clone(event))),
-            Payload::Tombstone => {
+            Payload::Tombstone { .. } => {
                 (&[][..], Err(Fault::new(RejectReason::Empty, "a tombstone (no content); sources need none")))
             }
             Payload::Json(bytes) => (bytes.as_slice(), self.json(bytes)),

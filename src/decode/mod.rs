@@ -78,7 +78,7 @@ pub enum RejectReason {
 
 impl RejectReason {
     /// All of them, in the order of their declaration.
-    pub const ALL: [RejectReason; 8] = [
+    pub const ALL: [RejectReason; 9] = [
         RejectReason::Malformed,
         RejectReason::MissingField,
         RejectReason::BadValue,
@@ -87,6 +87,7 @@ impl RejectReason {
         RejectReason::Oversized,
         RejectReason::OrphanLabel,
         RejectReason::TooLate,
+        RejectReason::BeyondHorizon,
     ];
 
     /// The name used in metrics and output.

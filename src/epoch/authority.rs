@@ -80,10 +80,17 @@ impl Authority {
     fn decide(&self, now_ns: u64, left: Epoch) -> Option<Binding> {
         let reports = || self.reports.iter().flatten();
         let offers = || reports().flat_map(|report| &report.offers);
+        let events = || offers().filter(|offer| !offer.reference);
         let fresh = offers().any(|offer| offer.records > 0);
         let stop = !self.stop_sent && reports().any(|report| report.stopping);
         let idle = left >= self.next;
         let backlog = reports().any(|report| report.backlog > 0);
+        if reports().any(|report| report.loading) {
+            // Stopped, or failed, before the references were there: nothing is scored without them.
+            let bound = Bound::Offsets(BTreeMap::new());
+            let end = Binding { epoch: self.next, bound, watermark_ms: self.watermark_ms, stop: true, last: true };
+            return (stop || self.stop_sent).then_some(end);
+        }
         let last = !fresh && reports().all(|report| report.done);
         let due = match self.pace {
             Pace::Live => fresh && (idle || now_ns.saturating_sub(self.minted_ns) >= WAIT_NS_MAX),
@@ -93,10 +100,11 @@ impl Authority {
         if !(due || stop || last || backlog && idle) {
             return None;
         }
-        let merged = self.pace == Pace::Bounded && offers().count() > 1;
+        let timed = offers().any(|offer| offer.reference && offer.time_ms > i64::MIN);
+        let merged = self.pace == Pace::Bounded && (events().count() > 1 || timed);
         let (bound, watermark_ms) = if merged && due {
-            let through = offers().filter(|offer| !offer.end).map(|offer| offer.time_ms).min();
-            let latest = offers().map(|offer| offer.time_ms).max().unwrap_or(i64::MIN);
+            let through = events().filter(|offer| !offer.end).map(|offer| offer.time_ms).min();
+            let latest = events().map(|offer| offer.time_ms).max().unwrap_or(i64::MIN);
             (Bound::Through(through.unwrap_or(i64::MAX)), through.unwrap_or(latest))
         } else if due {
             let uppers = offers().filter(|offer| offer.records > 0).map(|offer| (offer.partition, offer.upper));
@@ -127,7 +135,8 @@ impl Authority {
     /// something, or is idle, event time does not move. A partition that was stopped has not ended: it goes on from here
     /// after a restart, so it still counts.
     fn watermark(&self) -> i64 {
-        let offers = || self.reports.iter().flatten().flat_map(|report| &report.offers);
+        let offers =
+            || self.reports.iter().flatten().flat_map(|report| &report.offers).filter(|offer| !offer.reference);
         let ended = |offer: &Offer| offer.end && !self.stop_sent;
         let live = offers().filter(|offer| !offer.idle && !ended(offer)).map(|offer| offer.time_ms).min();
         live.or_else(|| offers().map(|offer| offer.time_ms).max()).unwrap_or(self.watermark_ms)

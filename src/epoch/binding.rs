@@ -49,6 +49,8 @@ pub struct Offer {
     pub idle: bool,
     /// Nothing will come after the records offered.
     pub end: bool,
+    /// Rows of a reference collection: they neither move event time nor hold it back.
+    pub reference: bool,
 }
 
 /// The state of one worker, sent to the authority whenever it changes.
@@ -62,6 +64,8 @@ pub struct Report {
     pub offers: Vec<Offer>,
     /// Its reader is at its end, or stopped, and nothing waits.
     pub done: bool,
+    /// It is still reading the initial content of references, before which no event is bound.
+    pub loading: bool,
     /// It has been asked to stop.
     pub stopping: bool,
     /// Keys with rows to repair: epochs are wanted even without records.

@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{Bound, Offer};
+use crate::arrange::enrich::ReferenceRecord;
 use crate::arrange::upsert::Arrival;
 use crate::decode::Reject;
+use crate::runtime::service::LATE_BASE;
 use crate::source::Partition;
+use crate::source::reference::PARTITION_BASE;
 
 /// A record after decoding.
 #[derive(Debug)]
@@ -14,6 +17,10 @@ pub enum Decoded {
     Event(Arrival),
     /// Not an event.
     Reject(Reject),
+    /// An event with the answers of services, which enter the same epoch.
+    Answered(Box<(Arrival, Vec<ReferenceRecord>)>),
+    /// A row of a reference collection, or a late answer.
+    Reference(ReferenceRecord),
 }
 
 #[derive(Debug)]
@@ -34,6 +41,8 @@ struct Lane {
     /// The largest event time of all that came.
     time_ms: Option<i64>,
     last_ns: u64,
+    /// Of a reference, not of events.
+    reference: bool,
 }
 
 /// A partition with nothing new for this long, that its source has caught up with, holds nobody back, nanoseconds.
@@ -44,6 +53,8 @@ const IDLE_NS: u64 = 500_000_000;
 pub struct Stash {
     lanes: BTreeMap<Partition, Lane>,
     len: usize,
+    /// Records of references among them.
+    references: usize,
     /// Records of a partition that an epoch takes at most.
     share: usize,
     through_ms: i64,
@@ -52,7 +63,7 @@ pub struct Stash {
 impl Stash {
     /// For epochs of at most so many records per partition.
     pub fn new(share: usize) -> Self {
-        Stash { lanes: BTreeMap::new(), len: 0, share, through_ms: i64::MIN }
+        Stash { lanes: BTreeMap::new(), len: 0, references: 0, share, through_ms: i64::MIN }
     }
 
     /// Makes a partition known.
@@ -62,15 +73,33 @@ impl Stash {
 
     /// Adds a record.
     pub fn push(&mut self, partition: Partition, offset: u64, now_ns: u64, decoded: Decoded) {
-        let lane = self.lanes.entry(partition).or_default();
+        let reference = partition >= PARTITION_BASE;
+        let lane = self.lanes.entry(partition).or_insert_with(|| Lane { reference, ..Lane::default() });
         let time = match &decoded {
             Decoded::Event(arrival) => arrival.event.time,
+            Decoded::Answered(answered) => answered.0.event.time,
+            // A late answer's time is its event's.
+            Decoded::Reference(_) if partition >= LATE_BASE => i64::MIN,
             Decoded::Reject(_) => i64::MIN,
+            Decoded::Reference(record) => record.time,
         };
         let time_ms = lane.time_ms.unwrap_or(i64::MIN).max(time);
+        let mut decoded = decoded;
+        if let Decoded::Reference(record) = &mut decoded
+            && partition < LATE_BASE
+        {
+            // Records of one partition keep their order, whatever times they carry.
+            record.time = time_ms;
+        }
         (lane.time_ms, lane.last_ns) = (Some(time_ms), now_ns);
         lane.waiting.push_back(Waiting { offset, time_ms, decoded });
         self.len += 1;
+        self.references += usize::from(reference);
+    }
+
+    /// Events and rejects waiting, without the references'.
+    pub fn events(&self) -> usize {
+        self.len - self.references
     }
 
     /// Records waiting.
@@ -90,7 +119,9 @@ impl Stash {
     }
 
     fn offer(&self, partition: Partition, lane: &Lane, closed: bool, caught_up: bool, now_ns: u64) -> Offer {
-        let mut records = lane.waiting.len().min(self.share);
+        // A new version of a collection comes in as a whole.
+        let share = if lane.reference { usize::MAX } else { self.share };
+        let mut records = lane.waiting.len().min(share);
         // The share must lead beyond the last common event time, or merging partitions would not advance.
         while records > 0 && records < lane.waiting.len() && lane.waiting[records - 1].time_ms <= self.through_ms {
             records += 1;
@@ -104,15 +135,17 @@ impl Stash {
             upper: last.map_or(lane.bound, |last| last.offset + 1),
             records: records as u64,
             time_ms: last.map_or(lane.bound_ms.unwrap_or(i64::MIN), |last| last.time_ms),
-            ripe: closed && whole || records >= self.share && beyond,
+            ripe: lane.reference || closed && whole || records >= self.share && beyond,
             idle: records == 0 && caught_up && quiet,
             end: closed && whole,
+            reference: lane.reference,
         }
     }
 
     /// Whether some partition needs more records before its offer is ripe, however many wait.
     pub fn wants_more(&self) -> bool {
-        self.lanes.values().any(|lane| lane.waiting.back().is_none_or(|last| last.time_ms <= self.through_ms))
+        let mut lanes = self.lanes.values().filter(|lane| !lane.reference);
+        lanes.any(|lane| lane.waiting.back().is_none_or(|last| last.time_ms <= self.through_ms))
     }
 
     /// Takes out the records of a bound, in partition and offset order.
@@ -129,6 +162,7 @@ impl Stash {
                 let Some(waiting) = lane.waiting.pop_front() else { break };
                 (lane.bound, lane.bound_ms) = (waiting.offset + 1, Some(waiting.time_ms));
                 self.len -= 1;
+                self.references -= usize::from(lane.reference);
                 take(waiting.decoded);
             }
         }

@@ -313,6 +313,56 @@ impl Schema {
         Ok(Schema { name: file.name, fields, kinds, scored, default_kind, slots, id, time, label_target, label_kind })
     }
 
+    /// A schema of records that are no events: rows of a reference collection, answers of a service. The id is the field
+    /// `id` and the time the field `time`, where such records have one; a record without either is no reject.
+    pub(crate) fn of_rows(
+        name: &str,
+        mut fields: Vec<Field>,
+        id: Option<&str>,
+        time: Option<&str>,
+    ) -> Result<Self, String> {
+        for (field, role) in [(id, Role::Id), (time, Role::Time)] {
+            let Some(field) = field else { continue };
+            let named = fields.iter_mut().find(|one| one.name == field);
+            named.ok_or_else(|| format!("'{field}' is not among its fields; add it"))?.role = role;
+        }
+        // Fields that no record has: a path may not be empty, so none leads to them.
+        let unreachable = |name: &str, kind| Field {
+            name: name.to_owned(),
+            path: "\u{0}".to_owned(),
+            kind,
+            role: Role::Number,
+            required: false,
+            default: None,
+            scale: 0,
+            format: TimeFormat::Millis,
+            aliases: Vec::new(),
+            kinds: Vec::new(),
+        };
+        fields.push(unreachable("\u{0}id", FieldType::Text));
+        fields.push(unreachable("\u{0}time", FieldType::Time));
+        let (no_id, no_time) = (fields.len() - 2, fields.len() - 1);
+        if id.is_none() {
+            fields[no_id].role = Role::Id;
+        }
+        if time.is_none() {
+            fields[no_time].role = Role::Time;
+        }
+        let file = SchemaFile {
+            name: name.to_owned(),
+            kinds: Vec::new(),
+            scored: Vec::new(),
+            default_kind: None,
+            field: fields,
+        };
+        let mut schema = Self::resolve(file)?;
+        // Only now, so that records are not asked for them.
+        for absent in [no_id, no_time] {
+            schema.fields[absent].role = Role::Number;
+        }
+        Ok(schema)
+    }
+
     /// The schema's name.
     pub fn name(&self) -> &str {
         &self.name

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use timely::dataflow::Stream;
 
 use crate::arrange::change::Change;
+use crate::arrange::enrich::{Enrich, ReferenceRecord};
 use crate::arrange::pattern::Matches;
 use crate::arrange::request::Block;
 use crate::arrange::upsert::{Horizons, Touched};
@@ -37,6 +38,8 @@ pub struct FamilyInputs<'scope> {
     pub changes: Stream<'scope, Epoch, Vec<Change>>,
     /// The [`Block::plan`] of the family's slices.
     pub index: u16,
+    /// Records of the reference collections, addressed to the worker they are for; every family gets all of them.
+    pub references: Stream<'scope, Epoch, Vec<ReferenceRecord>>,
     /// The schema.
     pub schema: Arc<Schema>,
     /// How long events are kept and rows revised.
@@ -57,6 +60,8 @@ pub struct FamilyOutputs<'scope> {
     pub touched: Option<Stream<'scope, Epoch, Vec<Touched>>>,
     /// Changes that touched rows too old to be revised.
     pub beyond: Option<Stream<'scope, Epoch, Vec<Reject>>>,
+    /// The matches of event patterns, as updates of a collection.
+    pub matches: Option<Matches<'scope>>,
 }
 
 /// Features with an operator of their own.
@@ -90,17 +95,13 @@ pub trait Family: fmt::Debug + Send + Sync {
     /// Whether it fits the schema. The error names the feature or field and says what to do.
     fn check(&self, schema: &Schema) -> Result<(), String>;
 
+    /// The look-up that it is, if it is one: whose reference the job opens.
+    fn enrich(&self) -> Option<&Enrich> {
+        None
+    }
+
     /// Builds its operators. Called once per worker, after [`Family::check`].
     fn build<'scope>(&self, inputs: FamilyInputs<'scope>) -> Result<FamilyOutputs<'scope>, String>;
-
-    /// The same as [`Family::build`], which it stands for if it is there; with the collection of matches of a family of event
-    /// patterns.
-    fn build_matching<'scope>(
-        &self,
-        inputs: FamilyInputs<'scope>,
-    ) -> Result<(FamilyOutputs<'scope>, Option<Matches<'scope>>), String> {
-        Ok((self.build(inputs)?, None))
-    }
 
     /// Its columns by definition, for the scored ones among `events`, which are all retained events in (time, id) order: what the test kit compares with. A family as of arrival gives what input in that order,
     /// with no event corrected or withdrawn, leads to. A scored event that is left out has the defaults.

@@ -1,5 +1,6 @@
 //! A job: a dataflow with its source and outputs, run on a cluster to its end.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,11 +16,13 @@ use crate::feature::assemble::Rows;
 use crate::pipeline::{self, EngineSettings, Ports};
 use crate::sink::features::{FeatureLog, FeatureRows};
 use crate::sink::{OutputRecord, ScoredEncoder, SinkError, Writer, encode_reject, encode_update};
+use crate::source::reference::{ReferenceReader, ReferenceSource};
 use crate::source::{Partition, Reader, Ready, Record, Source, SourceError, StartOffsets};
 
 use super::coordinate::Coordinator;
 use super::metrics::{Metrics, set_worker};
 use super::outlet::{Outlet, discard, port};
+use super::service::Services;
 use super::worker::{self, Feed, Mint};
 
 /// What is to be run.
@@ -32,6 +35,10 @@ pub struct Job {
     pub settings: EngineSettings,
     /// Where records come from.
     pub source: Arc<dyn Source>,
+    /// The reference collections that it looks at.
+    pub references: ReferenceSource,
+    /// Addresses of outside services, by name, instead of the declared ones.
+    pub services: BTreeMap<String, String>,
     /// What the decoder refuses.
     pub limits: Limits,
     /// When epochs close.
@@ -92,13 +99,28 @@ struct Senders {
 impl Job {
     /// Runs to the end of the source, or until stopped. `cluster` says with how many workers and processes.
     pub fn run(self, cluster: timely::Config) -> Result<(), JobError> {
-        let Job { dataflow, setup, settings, source, limits, pace, epoch_records_max, outputs, state, stop, metrics } =
-            self;
+        let Job {
+            dataflow,
+            setup,
+            settings,
+            source,
+            references,
+            services,
+            limits,
+            pace,
+            epoch_records_max,
+            outputs,
+            state,
+            stop,
+            metrics,
+        } = self;
         // Whatever is wrong with the dataflow is said here, once, before threads start.
         let features = dataflow.features(&setup)?;
         features.plans(&setup.schema).map_err(BuildError)?;
         let prepare = dataflow.prepare(&setup)?;
         Decoder::new(setup.schema.clone(), limits)?;
+        let live = pace == Pace::Live;
+        let services = Services::resolve(&features, &setup.schema, &services, state.clone(), live)?;
         let (log, recorded) = match &state {
             Some(directory) => RemapLog::open(directory).map(|(log, recorded)| (Some(log), recorded))?,
             None => (None, Vec::new()),
@@ -133,10 +155,11 @@ impl Job {
                 authority: Authority::new(worker.peers(), pace, recorded),
                 log,
             });
-            let (reader, failed) = open(&*source, worker, &stop);
+            let (reader, references, failed) = open(&*source, &references, worker, &stop);
+            let stage = services.open(&setup.schema, metrics)?;
             let decoder = Decoder::new(setup.schema.clone(), limits)?;
             let (prepare, stop, metrics) = (prepare.clone(), stop.clone(), metrics.clone());
-            let feed = Feed { reader, decoder, prepare, share: epoch_records_max, stop, metrics };
+            let feed = Feed { reader, references, stage, decoder, prepare, share: epoch_records_max, stop, metrics };
             worker::run(worker, engine, coordinator, mint, feed)?;
             failed.map_or(Ok(()), |error| Err(JobError::Source(error)))
         })
@@ -163,12 +186,19 @@ fn spawn_failed(error: std::io::Error) -> SinkError {
 
 /// Opens this worker's reader. If that fails, the worker goes on without one, so that the others are not left waiting, and
 /// everyone is asked to stop.
-fn open(source: &dyn Source, worker: &Worker, stop: &AtomicBool) -> (Box<dyn Reader>, Option<SourceError>) {
-    match source.open(worker.index(), worker.peers(), &StartOffsets::new()) {
-        Ok(reader) => (reader, None),
+fn open(
+    source: &dyn Source,
+    references: &ReferenceSource,
+    worker: &Worker,
+    stop: &AtomicBool,
+) -> (Box<dyn Reader>, ReferenceReader, Option<SourceError>) {
+    let (index, peers) = (worker.index(), worker.peers());
+    let reader = source.open(index, peers, &StartOffsets::new());
+    match reader.and_then(|reader| Ok((reader, references.open(index, peers)?))) {
+        Ok((reader, references)) => (reader, references, None),
         Err(error) => {
             stop.store(true, Ordering::Relaxed);
-            (Box::new(NoReader), Some(error))
+            (Box::new(NoReader), ReferenceReader::default(), Some(error))
         }
     }
 }

@@ -98,6 +98,12 @@ impl ByKey {
         }
     }
 
+    /// This worker's share over all key kinds.
+    pub fn own(&self) -> u64 {
+        let shares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        shares.iter().filter(|((_, worker), _)| *worker == SHARE.get()).map(|(_, share)| share).sum()
+    }
+
     /// Every key kind with its sum.
     pub fn get(&self) -> BTreeMap<String, u64> {
         let mut sums = BTreeMap::new();
@@ -161,6 +167,14 @@ macro_rules! metrics {
             pub rejects: Rejects,
             /// Bytes of entries and keys, by key kind.
             pub retained_bytes_by_key: ByKey,
+            /// Rows of reference collections, by look-up.
+            pub reference_rows: ByKey,
+            /// Keys whose earlier rows are waiting to be repaired or read again, by family.
+            pub backlog_of: ByKey,
+            /// Keys that services are being asked for, by service.
+            pub service_in_flight: ByKey,
+            /// From a request to a service to its answer.
+            pub service_latency: Latency,
             /// From arrival to acknowledged output.
             pub latency: Latency,
         }
@@ -213,6 +227,22 @@ metrics! {
     acknowledged: Counter,
     /// Fields in records that the schema does not know.
     unknown_fields: Counter,
+    /// Reference records taken in, counted once per look-up.
+    reference_records: Counter,
+    /// Versions of reference files that were refused, records of reference topics that are no rows.
+    reference_errors: Counter,
+    /// Requests sent to services.
+    service_requests: Counter,
+    /// Questions answered from the cache, or by a request that was under way.
+    service_hits: Counter,
+    /// Requests that took too long, or waited too long for their turn.
+    service_timeouts: Counter,
+    /// Requests that failed.
+    service_errors: Counter,
+    /// Look-ups of transactions that were bound with the fallback.
+    service_fallbacks: Counter,
+    /// Answers that came after the budget and revise.
+    service_late: Counter,
     /// Epochs closed.
     epochs: Counter,
     /// Keys whose earlier rows are waiting to be repaired.
@@ -243,6 +273,16 @@ metrics! {
     retained_bytes: Gauge,
     /// Bytes of look-ups kept with their transactions.
     kept_bytes: Gauge,
+    /// Values with live links.
+    identity_values: Gauge,
+    /// Live links between values.
+    identity_links: Gauge,
+    /// Clusters, those of one value included.
+    identity_clusters: Gauge,
+    /// Values with more live links than their cap, which link no one.
+    identity_capped: Gauge,
+    /// Bytes of values, links and clusters.
+    identity_bytes: Gauge,
     /// Records decoded and waiting for an epoch.
     stashed: Gauge,
     /// Records the source has and the engine has not taken.

@@ -8,4 +8,5 @@ pub mod memory;
 pub mod metrics;
 pub mod outlet;
 pub mod page;
+pub mod service;
 pub mod worker;

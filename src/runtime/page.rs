@@ -18,7 +18,7 @@ use serde_json::json;
 use tiny_http::{Header, Method, Response, Server};
 
 use super::clock::now_ns;
-use super::metrics::Metrics;
+use super::metrics::{Latency, Metrics};
 
 /// Upper bounds of the latency histogram's buckets, milliseconds.
 const LATENCY_BUCKETS_MS: [f64; 17] = [
@@ -112,8 +112,36 @@ impl Collector for Collected {
         for (key, count) in self.0.retained_bytes_by_key.get() {
             ConstGauge::new(count as i64).encode(bytes.encode_family(&[("key", key)])?)?;
         }
+        let by_name = [
+            ("deltawatch_reference_rows", "Rows of reference collections, by look-up", &self.0.reference_rows),
+            ("deltawatch_family_backlog", "Keys with rows to repair, by look-up", &self.0.backlog_of),
+            ("deltawatch_service_in_flight", "Keys that services are being asked for", &self.0.service_in_flight),
+        ];
+        for (name, help, values) in by_name {
+            let mut gauges = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (key, count) in values.get() {
+                ConstGauge::new(count as i64).encode(gauges.encode_family(&[("name", key)])?)?;
+            }
+        }
+        Self::latency(
+            &mut encoder,
+            "deltawatch_service_latency",
+            "From a request to a service to its answer",
+            &self.0.service_latency,
+        )?;
+        Self::latency(&mut encoder, "deltawatch_latency", "From arrival to acknowledged output", &self.0.latency)
+    }
+}
+
+impl Collected {
+    fn latency(
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        latency: &Latency,
+    ) -> Result<(), std::fmt::Error> {
         let bounds_ns = LATENCY_BUCKETS_MS.map(|ms| (ms * 1e6) as u64);
-        let (count, mean_ns, below) = self.0.latency.buckets(&bounds_ns);
+        let (count, mean_ns, below) = latency.buckets(&bounds_ns);
         // The encoder wants the records of each bucket alone and adds them up itself.
         let mut before = 0;
         let mut buckets = Vec::with_capacity(below.len() + 1);
@@ -122,9 +150,8 @@ impl Collector for Collected {
             before = below.max(before);
         }
         buckets.push((f64::INFINITY, count.saturating_sub(before)));
-        let help = "From arrival to acknowledged output";
         encoder
-            .encode_descriptor("deltawatch_latency", help, Some(&Unit::Seconds), MetricType::Histogram)?
+            .encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?
             .encode_histogram::<NoLabelSet>(mean_ns * count as f64 / 1e9, count, &buckets, None)
     }
 }

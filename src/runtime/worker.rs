@@ -6,16 +6,19 @@ use std::time::Duration;
 
 use timely::worker::Worker;
 
+use crate::arrange::enrich::ReferenceRecord;
 use crate::arrange::upsert::Arrival;
 use crate::dataflow::Prepare;
 use crate::decode::{Decoder, Reject};
 use crate::epoch::{Authority, Binding, Decoded, Epoch, RemapLog, Report, Stash};
 use crate::pipeline::Engine;
+use crate::source::reference::ReferenceReader;
 use crate::source::{Partition, Payload, Reader, Ready, Record, SourceError};
 
 use super::clock::now_ns;
 use super::coordinate::Coordinator;
 use super::metrics::Metrics;
+use super::service::{HELD_MAX, Stage};
 
 /// Records taken from the reader in one turn.
 const POLL_RECORDS_MAX: usize = 1024;
@@ -38,6 +41,10 @@ pub struct Mint {
 pub struct Feed {
     /// Reads this worker's partitions.
     pub reader: Box<dyn Reader>,
+    /// Reads this worker's share of the reference collections.
+    pub references: ReferenceReader,
+    /// Holds events until services have answered.
+    pub stage: Stage,
     /// Decodes what it reads.
     pub decoder: Decoder,
     /// The dataflow's change to every event.
@@ -58,7 +65,7 @@ pub fn run(
     mut mint: Option<Mint>,
     feed: Feed,
 ) -> Result<(), SourceError> {
-    let mut intake = Intake::new(feed, worker.index() as u32);
+    let mut intake = Intake::new(feed, worker.index() as u32, worker.peers());
     let mut failed = None;
     loop {
         let read = match intake.read() {
@@ -89,8 +96,7 @@ pub fn run(
         }
         worker.step_or_park(Some(if read || bound { Duration::ZERO } else { PARK_MAX }));
     }
-    let Engine { arrivals, rejects, probe, .. } = engine;
-    drop((arrivals, rejects));
+    let probe = engine.finish();
     while !probe.done() {
         worker.step_or_park(Some(PARK_MAX));
     }
@@ -138,10 +144,15 @@ struct Intake {
     reported: Option<Report>,
     arrivals: Vec<Arrival>,
     rejects: Vec<Reject>,
+    references: Vec<ReferenceRecord>,
+    /// Initial content of references is still being read, or never will be.
+    loading: bool,
+    references_failed: bool,
+    peers: usize,
 }
 
 impl Intake {
-    fn new(feed: Feed, worker: u32) -> Self {
+    fn new(feed: Feed, worker: u32, peers: usize) -> Self {
         let stash = Stash::new(feed.share);
         Intake {
             feed,
@@ -155,22 +166,36 @@ impl Intake {
             reported: None,
             arrivals: Vec::new(),
             rejects: Vec::new(),
+            references: Vec::new(),
+            loading: true,
+            references_failed: false,
+            peers,
         }
     }
 
     /// Takes what the reader has. Says whether there was something.
     fn read(&mut self) -> Result<bool, SourceError> {
-        if self.closed || self.stash.len() >= STASH_RECORDS_MAX && !self.stash.wants_more() {
-            return Ok(false);
+        let referred = self.refer()?;
+        let turned = self.turn()?;
+        let full = self.stash.events() >= STASH_RECORDS_MAX && !self.stash.wants_more();
+        if self.closed || full || self.feed.stage.len() >= HELD_MAX {
+            return Ok(referred || turned);
         }
         self.ready = self.feed.reader.poll(POLL_RECORDS_MAX, &mut self.records)?;
         let now = now_ns();
         let partitions = self.feed.reader.partitions();
         if partitions != self.partitions {
-            partitions.iter().for_each(|&partition| self.stash.lane(partition, now));
+            for &partition in &partitions {
+                self.stash.lane(partition, now);
+                for late in self.feed.stage.lane(partition)? {
+                    if let Decoded::Reference(record) = &late {
+                        self.stash.push(record.partition, record.offset, now, late);
+                    }
+                }
+            }
             self.partitions = partitions;
         }
-        let read = !self.records.is_empty();
+        let read = referred || !self.records.is_empty();
         for record in self.records.drain(..) {
             let (partition, offset, arrived_ns) = (record.partition, record.offset, record.arrived_ns);
             let event = match record.payload {
@@ -189,8 +214,12 @@ impl Intake {
                     Decoded::Reject(reject)
                 }
             };
-            self.stash.push(partition, offset, now, decoded);
+            match self.feed.stage.is_through() {
+                true => self.stash.push(partition, offset, now, decoded),
+                false => self.feed.stage.take(partition, offset, decoded, now),
+            }
         }
+        let read = self.turn()? || read;
         if self.ready == Ready::Done {
             self.close();
         }
@@ -199,20 +228,64 @@ impl Intake {
         Ok(read)
     }
 
+    /// Lets events that have waited long enough go on. Says whether there were any.
+    fn turn(&mut self) -> Result<bool, SourceError> {
+        if self.feed.stage.is_through() {
+            return Ok(false);
+        }
+        let (stash, now, mut any) = (&mut self.stash, now_ns(), false);
+        self.feed.stage.turn(now, |partition, offset, decoded| {
+            stash.push(partition, offset, now, decoded);
+            any = true;
+        })?;
+        Ok(any)
+    }
+
+    /// Takes what the references have. Says whether there was something.
+    fn refer(&mut self) -> Result<bool, SourceError> {
+        if self.references_failed {
+            return Ok(false);
+        }
+        let mut records = Vec::new();
+        if let Err(error) = self.feed.references.poll(&mut records) {
+            self.references_failed = true;
+            // The others must not go on without this share of the rows.
+            self.feed.stop.store(true, Ordering::Relaxed);
+            return Err(error);
+        }
+        let taken = !records.is_empty();
+        self.loading = !self.feed.references.is_loaded();
+        for record in records {
+            let (partition, offset) = match &record {
+                Decoded::Reference(record) => (record.partition, record.offset),
+                Decoded::Reject(reject) => {
+                    self.feed.metrics.reference_errors.add(1);
+                    self.feed.metrics.rejects.count(reject.reason);
+                    (reject.partition, reject.offset)
+                }
+                Decoded::Event(_) | Decoded::Answered(_) => continue,
+            };
+            self.stash.push(partition, offset, now_ns(), record);
+        }
+        Ok(taken)
+    }
+
     fn close(&mut self) {
         self.closed = true;
     }
 
     /// What the authority should know, if it does not know it yet.
     fn report(&mut self) -> Option<Report> {
-        let caught_up = self.ready == Ready::CaughtUp;
+        let caught_up = self.ready == Ready::CaughtUp && self.feed.stage.is_empty();
+        let closed = self.closed && self.feed.stage.is_empty();
         let report = Report {
             worker: self.worker,
             next: self.next,
-            offers: self.stash.offers(self.closed, caught_up, now_ns()),
-            done: self.closed && self.stash.is_empty(),
+            offers: self.stash.offers(closed, caught_up, now_ns()),
+            done: closed && self.stash.is_empty(),
+            loading: self.loading,
             stopping: self.feed.stop.load(Ordering::Relaxed),
-            backlog: self.feed.metrics.backlog.own(),
+            backlog: self.feed.metrics.backlog.own() + self.feed.metrics.backlog_of.own(),
         };
         if self.reported.as_ref() == Some(&report) {
             return None;
@@ -226,11 +299,22 @@ impl Intake {
         if binding.stop {
             self.close();
         }
-        let (arrivals, rejects) = (&mut self.arrivals, &mut self.rejects);
+        let (arrivals, rejects, references) = (&mut self.arrivals, &mut self.rejects, &mut self.references);
+        let peers = self.peers;
         self.stash.take(&binding.bound, |decoded| match decoded {
             Decoded::Event(arrival) => arrivals.push(arrival),
             Decoded::Reject(reject) => rejects.push(reject),
+            Decoded::Answered(answered) => {
+                let (arrival, answers) = *answered;
+                arrivals.push(arrival);
+                answers.into_iter().for_each(|answer| answer.address(peers, references));
+            }
+            Decoded::Reference(record) => record.address(peers, references),
         });
+        if !self.references.is_empty() {
+            engine.references.send_batch(&mut self.references);
+            self.references.clear();
+        }
         if !self.arrivals.is_empty() {
             engine.arrivals.send_batch(&mut self.arrivals);
             self.arrivals.clear();

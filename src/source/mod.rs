@@ -6,6 +6,7 @@
 //! restart from the remap log reads on exactly where the log ends.
 
 pub mod kafka;
+pub mod reference;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,8 +49,11 @@ pub enum Payload {
         /// The record as it was read.
         line: Vec<u8>,
     },
-    /// No content (a Kafka tombstone); ends as a reject, or advances the offset, as the decoder decides.
-    Tombstone,
+    /// No content (a Kafka tombstone); ends as a reject, or deletes a reference row.
+    Tombstone {
+        /// The message's key.
+        key: Vec<u8>,
+    },
     /// An event that needs no decoding (generator, benches, tests).
     Event(Box<Event>),
 }

@@ -14,6 +14,9 @@
 //! 1      +1    a   late_event  1
 //! ```
 //!
+//! A line `@merchants {"merchant":"m1","risk":0.9}` is a row of the reference collection `merchants`; with a dash before the
+//! object the row of its key is deleted. Lines of one epoch may be mixed; reference lines keep their order.
+//!
 //! A revision is listed with the epoch whose records caused it. Rejects are listed with diff `!` and their reason. With
 //! `DELTAWATCH_BLESS=1` in the environment the output is written instead of compared.
 
@@ -21,10 +24,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::arrange::enrich::ReferenceRecord;
 use crate::dataflow::{Dataflow, Setup};
 use crate::decode::{Decoder, Limits};
 use crate::epoch::Epoch;
 use crate::event::{Event, Id};
+use crate::feature::FeatureSet;
+use crate::source::reference::RowDecoder;
 use crate::source::{Payload, Record};
 
 use super::{Harness, Outcome, Plan};
@@ -48,10 +54,17 @@ pub fn check(path: &Path, dataflow: Arc<dyn Dataflow>, setup: &Setup) -> Result<
 pub fn run(text: &str, dataflow: Arc<dyn Dataflow>, setup: &Setup) -> Result<String, String> {
     let input = text.split_once("input\n").ok_or("has no line 'input'")?.1;
     let mut decoder = Decoder::new(setup.schema.clone(), Limits::default()).map_err(|error| error.to_string())?;
-    let (mut plan, mut events): (Plan, Vec<Event>) = Default::default();
+    let features = dataflow.features(setup).map_err(|error| error.to_string())?;
+    let columns = features.columns();
+    let (mut plan, mut events, mut references): (Plan, Vec<Event>, Vec<_>) = Default::default();
     for (number, line) in input.lines().enumerate() {
         if line.trim().is_empty() {
             plan.push(events.drain(..));
+            plan.refer(references.drain(..));
+            continue;
+        }
+        if let Some(line) = line.strip_prefix('@') {
+            references.push(reference(line, &features)?);
             continue;
         }
         let payload = Payload::Json(line.as_bytes().to_vec());
@@ -59,9 +72,20 @@ pub fn run(text: &str, dataflow: Arc<dyn Dataflow>, setup: &Setup) -> Result<Str
         events.push(decoder.decode(&record).map_err(|reject| format!("{line}: {}", reject.message))?);
     }
     plan.push(events);
-    let columns = dataflow.features(setup).map_err(|error| error.to_string())?.columns();
+    plan.refer(references);
     let outcome = Harness::new(dataflow, setup.clone()).drained().run(&plan).map_err(|error| error.to_string())?;
     Ok(table(&outcome, &columns, setup, &plan))
+}
+
+/// The record of a line without its `@`: the name of a look-up's reference, and a row or the key of a deleted one.
+fn reference(line: &str, features: &FeatureSet) -> Result<ReferenceRecord, String> {
+    let (name, row) = line.split_once(' ').unwrap_or((line, ""));
+    let mut look_ups = features.families().iter().filter_map(|family| family.enrich());
+    let look_up = look_ups.find(|look_up| look_up.reference().name() == name);
+    let look_up = look_up.ok_or_else(|| format!("@{line}: no look-up has a reference '{name}'"))?;
+    let mut decoder = RowDecoder::new(look_up.reference().clone(), Limits::default());
+    let (row, gone) = row.strip_prefix("- ").map_or((row, false), |row| (row, true));
+    decoder.row(look_up.tag(), row, gone).map_err(|reason| format!("@{line}: {reason}"))
 }
 
 fn table(outcome: &Outcome, columns: &[String], setup: &Setup, plan: &Plan) -> String {

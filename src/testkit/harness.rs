@@ -198,6 +198,11 @@ impl Feeder<'_> {
             let mine = epoch.arrivals.iter().filter(|arrival| arrival.partition as usize % peers == here);
             let mut mine: Vec<_> = mine.cloned().collect();
             self.engine.arrivals.send_batch(&mut mine);
+            if here == 0 {
+                let mut references = Vec::new();
+                epoch.references.iter().for_each(|record| record.clone().address(peers, &mut references));
+                self.engine.references.send_batch(&mut references);
+            }
             self.close(epoch.watermark_ms);
             if drain {
                 self.leave(0);
@@ -232,7 +237,8 @@ impl Feeder<'_> {
         loop {
             // Between the two barriers nobody works, so everyone reads the same.
             self.barrier.wait();
-            let waiting = self.metrics.backlog.get() > 0;
+            let waiting =
+                self.metrics.backlog.get() > 0 || self.metrics.backlog_of.get().values().any(|&keys| keys > 0);
             self.barrier.wait();
             self.close(watermark_ms);
             self.leave(0);

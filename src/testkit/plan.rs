@@ -3,6 +3,7 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::arrange::enrich::ReferenceRecord;
 use crate::arrange::upsert::Arrival;
 use crate::event::Event;
 
@@ -27,6 +28,8 @@ const RANDOM_EVENTS_MAX: usize = 200;
 pub struct PlannedEpoch {
     /// The events, in order of arrival.
     pub arrivals: Vec<Arrival>,
+    /// Reference records; whom they are for is filled in by the harness.
+    pub references: Vec<ReferenceRecord>,
     /// The watermark once they are in, milliseconds of event time.
     pub watermark_ms: i64,
 }
@@ -71,13 +74,25 @@ impl Plan {
             arrivals.push(Arrival { event, partition: 0, offset: self.events, arrived_ns: 0 });
             self.events += 1;
         }
-        self.epochs.push(PlannedEpoch { arrivals, watermark_ms });
+        self.epochs.push(PlannedEpoch { arrivals, references: Vec::new(), watermark_ms });
+    }
+
+    /// Adds reference records to the last epoch, in order of arrival.
+    pub fn refer(&mut self, records: impl IntoIterator<Item = ReferenceRecord>) {
+        if self.epochs.is_empty() {
+            self.wait_until(i64::MIN);
+        }
+        let Some(epoch) = self.epochs.last_mut() else { return };
+        for record in records {
+            epoch.references.push(ReferenceRecord { offset: self.events, ..record });
+            self.events += 1;
+        }
     }
 
     /// Adds an epoch without events that moves the watermark on.
     pub fn wait_until(&mut self, watermark_ms: i64) {
         let watermark_ms = watermark_ms.max(self.watermark_ms());
-        self.epochs.push(PlannedEpoch { arrivals: Vec::new(), watermark_ms });
+        self.epochs.push(PlannedEpoch { watermark_ms, ..PlannedEpoch::default() });
     }
 
     /// The watermark after the last epoch; `i64::MIN` before the first.

@@ -103,7 +103,9 @@ fn a_replay_of_the_generator_is_a_replay_of_its_file() {
 fn dataflows_are_listed_described_and_drawn() {
     let list: Value = serde_json::from_str(&done(&["dataflow", "list", "--json"])).expect("JSON");
     let names: Vec<&str> = list.as_array().into_iter().flatten().filter_map(|one| one["name"].as_str()).collect();
-    assert_eq!(names, ["card_testing", "handbook", "hello", "payments", "spend_profile"]);
+    let shipped =
+        ["card_testing", "handbook", "hello", "identity_clusters", "merchant_risk", "payments", "spend_profile"];
+    assert_eq!(names, shipped);
     let payments: Value = serde_json::from_str(&done(&["dataflow", "describe", "payments", "--json"])).expect("JSON");
     assert!(payments["columns"].as_array().is_some_and(|columns| columns.len() >= 240));
     assert!(payments["keys"].as_array().is_some_and(|keys| keys.len() == 15));
@@ -147,9 +149,9 @@ fn a_new_dataflow_is_a_file_and_an_entry() {
     let lines: Vec<&str> = list.lines().map(str::trim).collect();
     let place =
         |line: &str| lines.iter().position(|one| *one == line).unwrap_or_else(|| panic!("no {line} in\n{list}"));
-    assert_eq!(place("mod merchant_refunds;"), place("mod hello;") + 1);
+    assert_eq!(place("mod merchant_refunds;"), place("mod identity_clusters;") + 1);
     let entry = place("Arc::new(merchant_refunds::MerchantRefunds),");
-    assert_eq!(entry, place("Arc::new(hello::Hello),") + 1);
+    assert_eq!(entry, place("Arc::new(identity_clusters::IdentityClusters),") + 1);
     let file = read(folder.path().join("merchant_refunds.rs"));
     assert!(file.contains("pub struct MerchantRefunds;") && file.contains("\"merchant_refunds\""));
     assert!(!file.contains("Hello") && !file.contains("hello"), "the tutorial's name is left");

@@ -96,7 +96,7 @@ fn odd_records_are_delivered_for_the_decoder_to_judge() {
     assert!(
         matches!(
             payloads[..],
-            [Payload::Tombstone, Payload::Json(empty), Payload::Json(big), Payload::Json(binary)]
+            [Payload::Tombstone { .. }, Payload::Json(empty), Payload::Json(big), Payload::Json(binary)]
                 if empty.is_empty() && *big == large && *binary == [0xff, 0x00]
         ),
         "{} records",

@@ -42,19 +42,12 @@ impl Family for Patterns {
     }
 
     fn build<'scope>(&self, inputs: FamilyInputs<'scope>) -> Result<FamilyOutputs<'scope>, String> {
-        self.build_matching(inputs).map(|(outputs, _)| outputs)
-    }
-
-    fn build_matching<'scope>(
-        &self,
-        inputs: FamilyInputs<'scope>,
-    ) -> Result<(FamilyOutputs<'scope>, Option<Matches<'scope>>), String> {
-        let FamilyInputs { changes, index, schema, horizons, repair_rows_max, watermarks, metrics } = inputs;
+        let FamilyInputs { changes, index, schema, horizons, repair_rows_max, watermarks, metrics, .. } = inputs;
         let plan = self.resolve(&schema).map_err(|error| error.to_string())?;
         let settings = PatternSettings { repair_rows_max, kept_ms: horizons.read_ms };
         let Pattern { slices, matches, touched, beyond } =
             pattern(changes, &plan, index, schema, settings, watermarks, metrics);
-        Ok((FamilyOutputs { slices, touched: Some(touched), beyond: Some(beyond) }, Some(matches)))
+        Ok(FamilyOutputs { slices, touched: Some(touched), beyond: Some(beyond), matches: Some(matches) })
     }
 
     fn expected(&self, schema: &Schema, events: &[Labelled]) -> BTreeMap<Id, Vec<f64>> {

@@ -82,7 +82,13 @@ impl Keys {
         let known = self.index.get(&as_id(key)).copied();
         let slot = known.unwrap_or_else(|| {
             let automata = group.programs.iter().map(|_| Automaton::default()).collect();
-            let state = KeyState { key, log: Log::new(group.columns.len()), automata, reached: (i64::MIN, Id::default()), expire_at_ms: i64::MIN };
+            let state = KeyState {
+                key,
+                log: Log::new(group.columns.len()),
+                automata,
+                reached: (i64::MIN, Id::default()),
+                expire_at_ms: i64::MIN,
+            };
             let slot = self.place(state);
             self.index.insert(as_id(key), slot);
             slot

@@ -212,7 +212,7 @@ impl Fetch {
             if self.timestamps.contains(&timestamp_ms) {
                 let payload = match message.payload() {
                     Some(bytes) => Payload::Json(bytes.to_vec()),
-                    None => Payload::Tombstone,
+                    None => Payload::Tombstone { key: message.key().unwrap_or_default().to_vec() },
                 };
                 self.batch_bytes += message.payload_len();
                 self.batch.push(Record { partition, offset, timestamp_ms, arrived_ns: clock::now_ns(), payload });

@@ -1,0 +1,408 @@
+//! Which vertices are connected, while edges come and go, and the totals of each component.
+//!
+//! Two representations, chosen by the size of the component:
+//!
+//! * up to [`SMALL_MAX`] vertices a component is a number on each vertex. A merge renumbers the smaller one; when an edge
+//!   goes, its two ends search outward in turns until they meet or one has seen all there is. That is a handful of
+//!   records for nearly every component of real data.
+//! * beyond that the vertices are in Euler tours in levels (see `levels.rs`): O(log² n) amortised, and O(log n) for an
+//!   edge on no cycle, however large the component.
+//!
+//! Both keep the same adjacency: each edge stands in the lists of its two ends. Vertices and edges are numbered by the
+//! caller. Nothing recurses, so a path of a million vertices needs no stack.
+
+use super::slab::{NIL, Slab};
+use super::tour::{Part, Total, Tours};
+use super::wires::{self, Wired, Wires};
+
+/// Vertices of the largest component that is kept by number.
+pub const SMALL_MAX: u32 = 64;
+/// A component in tours that has shrunk to this many vertices is kept by number again. The distance to [`SMALL_MAX`]
+/// keeps one that breathes from being rebuilt each time.
+pub const SMALL_AGAIN: u32 = 16;
+
+/// A vertex.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Vertex<P: Part> {
+    /// The first edge in its list.
+    first: u32,
+    /// Its component, if that is small.
+    component: u32,
+    /// Its node on level 0, if its component is in tours.
+    pub(super) node: u32,
+    /// The search that has seen it last.
+    mark: u32,
+    /// What it adds to the totals.
+    pub(super) part: P,
+}
+
+/// An edge.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Edge {
+    pub(super) wires: Wires,
+    /// The arc from the first end on level 0, if the edge is in a tree.
+    pub(super) arc: u32,
+    pub(super) level: u8,
+}
+
+impl Wired for Edge {
+    fn wires(&self) -> &Wires {
+        &self.wires
+    }
+
+    fn wires_mut(&mut self) -> &mut Wires {
+        &mut self.wires
+    }
+}
+
+/// A component of few vertices, or what is known of a large one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Component<T> {
+    /// Vertices.
+    pub size: u32,
+    /// Edges.
+    pub links: u32,
+    /// The totals over its vertices.
+    pub total: T,
+}
+
+/// Fully dynamic connectivity with totals.
+#[derive(Clone, Debug)]
+pub struct Connectivity<P: Part> {
+    pub(super) vertices: Slab<Vertex<P>>,
+    pub(super) edges: Slab<Edge>,
+    small: Slab<Component<P::Total>>,
+    pub(super) tours: Tours<P>,
+    large: usize,
+    mark: u32,
+    /// What the two sides of a search have seen, kept for their memory.
+    sides: [Vec<u32>; 2],
+}
+
+impl<P: Part> Default for Connectivity<P> {
+    fn default() -> Self {
+        let (vertices, edges, small) = (Slab::default(), Slab::default(), Slab::default());
+        Connectivity { vertices, edges, small, tours: Tours::default(), large: 0, mark: 0, sides: Default::default() }
+    }
+}
+
+impl<P: Part> Connectivity<P> {
+    /// Adds a vertex under a number that is not in use: a component of its own.
+    pub fn add(&mut self, vertex: u32, part: P) {
+        self.vertices.reach(vertex);
+        let component = self.small.take();
+        self.small[component] = Component { size: 1, links: 0, total: part.total() };
+        self.vertices[vertex] = Vertex { component, part, ..Vertex::default() };
+    }
+
+    /// Removes a vertex without edges.
+    pub fn remove(&mut self, vertex: u32) {
+        self.small.release(self.vertices[vertex].component);
+        self.vertices[vertex] = Vertex::default();
+        if self.is_empty() {
+            (self.vertices, self.edges) = (Slab::default(), Slab::default());
+        }
+    }
+
+    /// The first edge in a vertex's list, for look-ahead; `NIL` for no vertex.
+    pub(super) fn first_edge(&self, vertex: u32) -> u32 {
+        if vertex == NIL { NIL } else { self.vertices[vertex].first }
+    }
+
+    /// What a vertex adds.
+    pub fn part(&self, vertex: u32) -> &P {
+        &self.vertices[vertex].part
+    }
+
+    /// Changes what a vertex adds.
+    pub fn set_part(&mut self, vertex: u32, part: P) {
+        let held = &mut self.vertices[vertex];
+        let (before, node, component) = (std::mem::replace(&mut held.part, part), held.node, held.component);
+        if node != NIL {
+            self.tours.get_mut(node).part = part;
+            self.tours.climb(node);
+            return;
+        }
+        if !self.small[component].total.replace(&before.total(), &part.total()) {
+            self.recompute(vertex);
+        }
+    }
+
+    /// Whether two vertices are in one component.
+    pub fn connected(&self, a: u32, b: u32) -> bool {
+        let (a, b) = (&self.vertices[a], &self.vertices[b]);
+        match (a.node, b.node) {
+            (NIL, NIL) => a.component == b.component,
+            (NIL, _) | (_, NIL) => false,
+            (a, b) => self.tours.root(a) == self.tours.root(b),
+        }
+    }
+
+    /// The component of a vertex.
+    pub fn component(&self, vertex: u32) -> Component<P::Total> {
+        let Vertex { node, component, .. } = self.vertices[vertex];
+        if node == NIL {
+            return self.small[component];
+        }
+        let root = self.tours.get(self.tours.root(node));
+        Component { size: root.size, links: root.links, total: root.total }
+    }
+
+    /// Components, those of one vertex included.
+    pub fn components(&self) -> usize {
+        self.small.len() + self.large
+    }
+
+    /// Whether there is no vertex.
+    pub fn is_empty(&self) -> bool {
+        self.components() == 0
+    }
+
+    /// Nodes of tours, over all levels.
+    pub fn nodes(&self) -> usize {
+        self.tours.len()
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.vertices.bytes() + self.edges.bytes() + self.small.bytes() + self.tours.bytes()
+    }
+
+    /// Links two different vertices by an edge under a number that is not in use. True if that joins two components.
+    pub fn link(&mut self, edge: u32, a: u32, b: u32) -> bool {
+        self.edges.reach(edge);
+        let joins = !self.connected(a, b);
+        let small = |vertex: u32| self.vertices[vertex].node == NIL;
+        let size = |vertex: u32| self.small[self.vertices[vertex].component].size;
+        if small(a) && small(b) && (!joins || size(a) + size(b) <= SMALL_MAX) {
+            if joins {
+                let (smaller, larger) = if size(a) < size(b) { (a, b) } else { (b, a) };
+                self.absorb(smaller, larger);
+            }
+            self.small[self.vertices[a].component].links += 1;
+            self.attach(edge, a, b);
+            return joins;
+        }
+        for vertex in [a, b] {
+            if self.vertices[vertex].node == NIL {
+                self.enlarge(vertex);
+            }
+        }
+        self.attach(edge, a, b);
+        self.insert(edge);
+        self.large -= usize::from(joins);
+        joins
+    }
+
+    /// Removes an edge. True if that splits its component.
+    pub fn unlink(&mut self, edge: u32) -> bool {
+        let [a, b] = self.edges[edge].wires.ends;
+        self.detach(edge);
+        if self.vertices[a].node == NIL {
+            self.small[self.vertices[a].component].links -= 1;
+            return self.separate(a, b);
+        }
+        let splits = self.erase(edge);
+        if splits {
+            self.large += 1;
+            for vertex in [a, b] {
+                if self.component(vertex).size <= SMALL_AGAIN {
+                    self.shrink(vertex);
+                }
+            }
+        }
+        splits
+    }
+
+    /// The edges of a vertex with their other ends.
+    pub fn neighbours(&self, vertex: u32) -> impl Iterator<Item = (u32, u32)> {
+        let mut edge = self.vertices[vertex].first;
+        std::iter::from_fn(move || {
+            let this = (edge != NIL).then_some(edge)?;
+            let (next, end) = self.edges[this].wires.step(vertex);
+            edge = next;
+            Some((this, end))
+        })
+    }
+
+    /// Every vertex of the component, in the order of a breadth-first search. Costs O(vertices + edges).
+    pub fn members(&mut self, vertex: u32, members: &mut Vec<u32>) {
+        let mark = self.new_marks();
+        members.clear();
+        self.see(vertex, mark, members);
+        let mut next = 0;
+        while let Some(&vertex) = members.get(next) {
+            self.expand(vertex, mark, NIL, members);
+            next += 1;
+        }
+    }
+
+    fn attach(&mut self, edge: u32, a: u32, b: u32) {
+        self.edges[edge] = Edge::default();
+        wires::attach(&mut self.edges, edge, [a, b], [a, b].map(|vertex| self.vertices[vertex].first));
+        [a, b].into_iter().for_each(|vertex| self.vertices[vertex].first = edge);
+    }
+
+    fn detach(&mut self, edge: u32) {
+        let ends = self.edges[edge].wires.ends;
+        for (vertex, first) in ends.into_iter().zip(wires::detach(&mut self.edges, edge)) {
+            if let Some(first) = first {
+                self.vertices[vertex].first = first;
+            }
+        }
+    }
+
+    /// Whether the vertex is the first end: each edge of a component is counted there.
+    fn owns(&self, vertex: u32, edge: u32) -> bool {
+        self.edges[edge].wires.ends[0] == vertex
+    }
+
+    /// Two marks that no vertex bears: this and the next.
+    fn new_marks(&mut self) -> u32 {
+        if self.mark > u32::MAX - 4 {
+            // Once in a thousand million searches.
+            self.vertices.for_each(|vertex| vertex.mark = 0);
+            self.mark = 0;
+        }
+        self.mark += 2;
+        self.mark
+    }
+
+    fn see(&mut self, vertex: u32, mark: u32, seen: &mut Vec<u32>) {
+        self.vertices[vertex].mark = mark;
+        seen.push(vertex);
+    }
+
+    /// Appends the neighbours of a vertex that do not bear the mark. True if one bears the other side's.
+    fn expand(&mut self, vertex: u32, mark: u32, other: u32, seen: &mut Vec<u32>) -> bool {
+        let mut edge = self.vertices[vertex].first;
+        while edge != NIL {
+            let (next, end) = self.edges[edge].wires.step(vertex);
+            let neighbour = &mut self.vertices[end];
+            if neighbour.mark != mark {
+                if neighbour.mark == other && other != NIL {
+                    return true;
+                }
+                neighbour.mark = mark;
+                seen.push(end);
+            }
+            edge = next;
+        }
+        false
+    }
+
+    /// Gives the vertices of one small component the number of another.
+    fn absorb(&mut self, smaller: u32, larger: u32) {
+        let (from, to) = (self.vertices[smaller].component, self.vertices[larger].component);
+        let Component { size, links, total } = self.small[from];
+        if size == 1 {
+            self.vertices[smaller].component = to;
+        } else {
+            let mut members = std::mem::take(&mut self.sides[0]);
+            self.members(smaller, &mut members);
+            members.iter().for_each(|&vertex| self.vertices[vertex].component = to);
+            self.sides[0] = members;
+        }
+        let target = &mut self.small[to];
+        target.size += size;
+        target.links += links;
+        target.total.add(&total);
+        self.small.release(from);
+    }
+
+    /// Looks whether two vertices of a small component are still connected; if not, one side gets a new number.
+    fn separate(&mut self, a: u32, b: u32) -> bool {
+        let mark = self.new_marks();
+        let marks = [mark, mark + 1];
+        let mut sides = std::mem::take(&mut self.sides);
+        for (side, vertex) in [a, b].into_iter().enumerate() {
+            sides[side].clear();
+            self.see(vertex, marks[side], &mut sides[side]);
+        }
+        let (mut next, mut side) = ([0, 0], 0);
+        let splits = loop {
+            let Some(&vertex) = sides[side].get(next[side]) else { break true };
+            next[side] += 1;
+            if self.expand(vertex, marks[side], marks[1 - side], &mut sides[side]) {
+                break false;
+            }
+            side = 1 - side;
+        };
+        if splits && !self.part_off(&sides[side]) {
+            self.recompute([a, b][1 - side]);
+        }
+        self.sides = sides;
+        splits
+    }
+
+    /// Gives vertices that are all of a component a number of their own. False if the total of the rest is not known.
+    fn part_off(&mut self, members: &[u32]) -> bool {
+        let from = self.vertices[members[0]].component;
+        let number = self.small.take();
+        let mut part = Component { size: members.len() as u32, links: 0, total: P::Total::default() };
+        for &vertex in members {
+            self.vertices[vertex].component = number;
+            part.total.add(&self.vertices[vertex].part.total());
+            part.links += self.neighbours(vertex).filter(|&(edge, _)| self.owns(vertex, edge)).count() as u32;
+        }
+        self.small[number] = part;
+        let rest = &mut self.small[from];
+        rest.size -= part.size;
+        rest.links -= part.links;
+        rest.total.subtract(&part.total)
+    }
+
+    /// Adds up a small component anew.
+    fn recompute(&mut self, vertex: u32) {
+        let mut members = Vec::new();
+        self.members(vertex, &mut members);
+        let mut total = P::Total::default();
+        members.iter().for_each(|&member| total.add(&self.vertices[member].part.total()));
+        self.small[self.vertices[vertex].component].total = total;
+    }
+
+    /// Puts a small component into tours.
+    fn enlarge(&mut self, vertex: u32) {
+        let mut members = Vec::new();
+        self.members(vertex, &mut members);
+        self.small.release(self.vertices[vertex].component);
+        self.large += 1;
+        for &member in &members {
+            let part = self.vertices[member].part;
+            let node = self.tours.add(member, NIL, part);
+            self.tours.climb(node);
+            self.vertices[member].component = NIL;
+            self.vertices[member].node = node;
+        }
+        self.for_each_edge(&members, Self::insert);
+    }
+
+    /// Takes a component out of its tours.
+    fn shrink(&mut self, vertex: u32) {
+        let mut members = Vec::new();
+        self.members(vertex, &mut members);
+        let component = self.component(vertex);
+        let number = self.small.take();
+        self.small[number] = component;
+        self.large -= 1;
+        self.for_each_edge(&members, Self::forget_edge);
+        for &member in &members {
+            self.forget_vertex(member);
+            self.vertices[member].component = number;
+        }
+    }
+
+    /// Visits every edge between vertices that are all of a component.
+    fn for_each_edge(&mut self, members: &[u32], visit: fn(&mut Self, u32)) {
+        for &member in members {
+            let mut edge = self.vertices[member].first;
+            while edge != NIL {
+                let (next, _) = self.edges[edge].wires.step(member);
+                if self.owns(member, edge) {
+                    visit(self, edge);
+                }
+                edge = next;
+            }
+        }
+    }
+}

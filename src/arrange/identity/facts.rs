@@ -1,0 +1,199 @@
+//! What is known of a value, and of a cluster: integers that add up in any order.
+
+use super::tour::{Part, Total};
+
+/// Kinds of values at most, the account among them.
+pub const KINDS_MAX: usize = 8;
+/// Spans of recent time that payments are counted over, milliseconds: 24 hours, 7 and 30 days.
+pub const SPANS_MS: [i64; 3] = [86_400_000, 7 * 86_400_000, 30 * 86_400_000];
+
+/// What a vertex of the link graph carries: [`Facts`], or [`Kind`] where nothing but the number of members is asked for.
+pub trait Member: Part<Total: Into<Cluster>> {
+    /// Keeps of the facts what it has room for.
+    fn of(facts: &Facts) -> Self;
+
+    /// The facts, with defaults for what is not kept.
+    fn facts(&self) -> Facts;
+}
+
+/// Payments and their sum, in minor units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Payments {
+    /// How many.
+    pub count: i64,
+    /// How much.
+    pub sum: i64,
+}
+
+impl Payments {
+    /// Adds payments, or takes them away (negative ones). A sum beyond 64 bits wraps, so that taking away stays exact.
+    pub fn add(&mut self, other: Payments) {
+        self.count += other.count;
+        self.sum = self.sum.wrapping_add(other.sum);
+    }
+
+    /// The same with the opposite sign.
+    pub fn negated(self) -> Payments {
+        Payments { count: -self.count, sum: self.sum.wrapping_neg() }
+    }
+}
+
+/// What is known of one value. The default is nobody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Its kind, counted from 1.
+    pub kind: u8,
+    /// 1 while it was first seen less than 24 hours ago.
+    pub fresh: u8,
+    /// Known frauds.
+    pub frauds: u32,
+    /// When the last of them became known, milliseconds.
+    pub fraud_last_ms: i64,
+    /// When its first live link was seen, milliseconds.
+    pub first_seen_ms: i64,
+    /// Payments since then.
+    pub payments: Payments,
+    /// Payments in each of [`SPANS_MS`].
+    pub recent: [Payments; 3],
+}
+
+/// What is known of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Members by kind, the account first.
+    pub members: [u32; KINDS_MAX],
+    /// Members first seen less than 24 hours ago.
+    pub fresh: u32,
+    /// Known frauds of its members.
+    pub frauds: u32,
+    /// Members with a known fraud.
+    pub fraud_members: u32,
+    /// When the last fraud became known, milliseconds; `i64::MIN` without one.
+    pub fraud_last_ms: i64,
+    /// When its oldest member was first seen, milliseconds; `i64::MAX` without members.
+    pub first_seen_ms: i64,
+    /// Payments of its members since they were first seen.
+    pub payments: Payments,
+    /// Payments of its members in each of [`SPANS_MS`].
+    pub recent: [Payments; 3],
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Cluster {
+            members: [0; KINDS_MAX],
+            fresh: 0,
+            frauds: 0,
+            fraud_members: 0,
+            fraud_last_ms: i64::MIN,
+            first_seen_ms: i64::MAX,
+            payments: Payments::default(),
+            recent: Default::default(),
+        }
+    }
+}
+
+impl Part for Facts {
+    type Total = Cluster;
+
+    fn total(&self) -> Cluster {
+        let mut cluster = Cluster::default();
+        if self.kind == 0 {
+            return cluster;
+        }
+        cluster.members[self.kind as usize - 1] = 1;
+        cluster.fresh = u32::from(self.fresh);
+        cluster.first_seen_ms = self.first_seen_ms;
+        if self.frauds > 0 {
+            (cluster.frauds, cluster.fraud_members, cluster.fraud_last_ms) = (self.frauds, 1, self.fraud_last_ms);
+        }
+        (cluster.payments, cluster.recent) = (self.payments, self.recent);
+        cluster
+    }
+}
+
+impl Total for Cluster {
+    fn add(&mut self, other: &Self) {
+        self.members.iter_mut().zip(other.members).for_each(|(count, more)| *count += more);
+        self.fresh += other.fresh;
+        self.frauds += other.frauds;
+        self.fraud_members += other.fraud_members;
+        self.fraud_last_ms = self.fraud_last_ms.max(other.fraud_last_ms);
+        self.first_seen_ms = self.first_seen_ms.min(other.first_seen_ms);
+        self.payments.add(other.payments);
+        self.recent.iter_mut().zip(other.recent).for_each(|(payments, more)| payments.add(more));
+    }
+
+    fn subtract(&mut self, other: &Self) -> bool {
+        self.members.iter_mut().zip(other.members).for_each(|(count, less)| *count -= less);
+        self.fresh -= other.fresh;
+        self.frauds -= other.frauds;
+        self.fraud_members -= other.fraud_members;
+        self.payments.add(other.payments.negated());
+        self.recent.iter_mut().zip(other.recent).for_each(|(payments, less)| payments.add(less.negated()));
+        self.first_seen_ms < other.first_seen_ms && (self.fraud_last_ms > other.fraud_last_ms || other.frauds == 0)
+    }
+
+    fn replace(&mut self, before: &Self, after: &Self) -> bool {
+        let known = self.subtract(before);
+        self.add(after);
+        known || (after.first_seen_ms <= before.first_seen_ms && after.fraud_last_ms >= before.fraud_last_ms)
+    }
+}
+
+impl Member for Facts {
+    fn of(facts: &Facts) -> Self {
+        *facts
+    }
+
+    fn facts(&self) -> Facts {
+        *self
+    }
+}
+
+/// The kind of a value, counted from 1, and nothing else: a vertex of a quarter of the size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kind(u8);
+
+/// Members by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kinds(pub [u32; KINDS_MAX]);
+
+impl Part for Kind {
+    type Total = Kinds;
+
+    fn total(&self) -> Kinds {
+        let mut kinds = Kinds::default();
+        if let Some(index) = self.0.checked_sub(1) {
+            kinds.0[index as usize] = 1;
+        }
+        kinds
+    }
+}
+
+impl Total for Kinds {
+    fn add(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(count, more)| *count += more);
+    }
+
+    fn subtract(&mut self, other: &Self) -> bool {
+        self.0.iter_mut().zip(other.0).for_each(|(count, less)| *count -= less);
+        true
+    }
+}
+
+impl Member for Kind {
+    fn of(facts: &Facts) -> Self {
+        Kind(facts.kind)
+    }
+
+    fn facts(&self) -> Facts {
+        Facts { kind: self.0, ..Facts::default() }
+    }
+}
+
+impl From<Kinds> for Cluster {
+    fn from(Kinds(members): Kinds) -> Self {
+        Cluster { members, ..Cluster::default() }
+    }
+}

@@ -1,0 +1,46 @@
+//! Identity as a family of features.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::event::{Id, Schema};
+use crate::feature::{Family, FamilyInputs, FamilyOutputs, Timing};
+use crate::testkit::oracle::Labelled;
+
+use super::facts::{Facts, Kind};
+use super::operator::identity;
+use super::spec::{Identity, uses_labels};
+
+impl Family for Identity {
+    fn about(&self) -> String {
+        format!("clusters: {}", self.describe())
+    }
+
+    fn columns(&self) -> Vec<(String, f64)> {
+        self.names().into_iter().zip(self.measures().iter().map(|measure| measure.default())).collect()
+    }
+
+    fn timing(&self) -> Timing {
+        Timing::AsOfArrival
+    }
+
+    fn uses_labels(&self) -> bool {
+        uses_labels(self.measures().iter())
+    }
+
+    fn check(&self, schema: &Schema) -> Result<(), String> {
+        self.resolve(schema).map(drop)
+    }
+
+    fn build<'scope>(&self, inputs: FamilyInputs<'scope>) -> Result<FamilyOutputs<'scope>, String> {
+        let plan = Arc::new(self.resolve(&inputs.schema)?);
+        let plain = plan.is_plain();
+        let outputs =
+            if plain { identity::<Kind>(inputs, plan, false) } else { identity::<Facts>(inputs, plan, false) };
+        Ok(FamilyOutputs { slices: outputs.slices, touched: None, beyond: None, matches: None })
+    }
+
+    fn expected(&self, schema: &Schema, events: &[Labelled]) -> BTreeMap<Id, Vec<f64>> {
+        super::oracle::expected(self, schema, events)
+    }
+}

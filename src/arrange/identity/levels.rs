@@ -1,0 +1,285 @@
+//! Large components: Euler tours in levels (Holm, de Lichtenberg, Thorup: Poly-logarithmic deterministic fully-dynamic
+//! algorithms for connectivity, J. ACM 48(4), 2001).
+//!
+//! Every edge has a level, 0 at first. The edges of a spanning forest are its *tree* edges; a tree edge of level l stands
+//! in the tours of the levels 0 to l, so the trees of a level consist of the tree edges of that level and above, and a
+//! tree of level l has at most n / 2^l vertices. When a tree edge goes, another edge that joins both halves is looked for
+//! from its level down, among the edges of the smaller half that are in no tree. Those that do not join the halves rise
+//! one level, which each edge does log n times at most: that pays for looking at them.
+//!
+//! Three additions keep single deletions short where the bound is amortised only:
+//!
+//! * each edge outside the trees has a 64-bit label. The exclusive or of all labels at the vertices of one half, kept at
+//!   the root of its tour, is 0 if no edge leaves the half (one inside it cancels itself), and by chance once in 2^64. So a
+//!   bridge goes in O(log n), however many edges lie on both sides.
+//! * if one edge alone leaves the half, that value is its label, from which its number follows. So one of two ways between
+//!   large parts goes in O(log² n).
+//! * up to [`LOOKS_MAX`] edges are looked at before anything rises.
+
+use super::connect::{Connectivity, Edge};
+use super::slab::NIL;
+use super::tour::{OWN_LEVEL, Part, SPARE};
+use super::wires::Wires;
+
+/// Edges outside the trees that are looked at per level before edges rise.
+const LOOKS_MAX: u32 = 64;
+
+/// Odd factors that mix labels (the finaliser of SplitMix64), in the order of use.
+const FACTORS: [u64; 3] = [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb];
+
+/// The label of an edge: a bijection, so that a label alone says whose it is.
+fn label(edge: u32) -> u64 {
+    let mut hash = u64::from(edge).wrapping_mul(FACTORS[0]);
+    hash = (hash ^ hash >> 30).wrapping_mul(FACTORS[1]);
+    hash = (hash ^ hash >> 27).wrapping_mul(FACTORS[2]);
+    hash ^ hash >> 31
+}
+
+/// The edge that has a label, if there can be one.
+fn labelled(label: u64) -> Option<u32> {
+    const INVERSE: [u64; 3] = [inverse(FACTORS[0]), inverse(FACTORS[1]), inverse(FACTORS[2])];
+    let mut hash = (label ^ label >> 31 ^ label >> 62).wrapping_mul(INVERSE[2]);
+    hash = (hash ^ hash >> 27 ^ hash >> 54).wrapping_mul(INVERSE[1]);
+    hash = (hash ^ hash >> 30 ^ hash >> 60).wrapping_mul(INVERSE[0]);
+    u32::try_from(hash).ok()
+}
+
+/// The inverse of an odd factor modulo 2^64, by Newton's iteration: each step doubles the bits that are right.
+const fn inverse(factor: u64) -> u64 {
+    let (mut inverse, mut bits) = (factor, 3);
+    while bits < 64 {
+        inverse = inverse.wrapping_mul(2u64.wrapping_sub(factor.wrapping_mul(inverse)));
+        bits *= 2;
+    }
+    inverse
+}
+
+impl<P: Part> Connectivity<P> {
+    /// Takes an attached edge between two vertices in tours into account.
+    pub(super) fn insert(&mut self, edge: u32) {
+        let [a, b] = self.edges[edge].wires.ends;
+        let nodes = [self.vertices[a].node, self.vertices[b].node];
+        self.tours.get_mut(nodes[0]).owned += 1;
+        self.edges[edge].level = 0;
+        if self.tours.root(nodes[0]) == self.tours.root(nodes[1]) {
+            self.edges[edge].arc = NIL;
+            for node in nodes {
+                let node_held = self.tours.get_mut(node);
+                node_held.count += 1;
+                node_held.label ^= label(edge);
+                self.tours.climb(node);
+            }
+        } else {
+            self.tours.climb(nodes[0]);
+            self.link_level(edge, 0);
+        }
+    }
+
+    /// Takes an edge, which is detached already, out of the tours. True if that splits its component.
+    pub(super) fn erase(&mut self, edge: u32) -> bool {
+        let Edge { wires: Wires { ends: [a, b], .. }, level, arc } = self.edges[edge];
+        let node = self.vertices[a].node;
+        self.tours.get_mut(node).owned -= 1;
+        self.tours.climb(node);
+        if arc == NIL {
+            self.count_spare(edge, false);
+            self.toggle_label(edge);
+            self.trim(a);
+            self.trim(b);
+            return false;
+        }
+        for level in (0..=level).rev() {
+            self.cut_level(edge, level);
+        }
+        let root = self.tours.root(node);
+        let mut splits = true;
+        let labels = self.tours.get(root).labels;
+        if labels != 0 {
+            let only = labelled(labels).filter(|&edge| self.leaves(edge, root));
+            let found = only.or_else(|| (0..=level).rev().find_map(|level| self.replacement(a, b, level)));
+            if let Some(found) = found {
+                self.count_spare(found, false);
+                self.toggle_label(found);
+                (0..=self.edges[found].level).for_each(|level| self.link_level(found, level));
+                splits = false;
+            }
+        }
+        self.trim(a);
+        self.trim(b);
+        splits
+    }
+
+    /// Whether a number is that of an edge outside the trees with one end in the tree of a root on level 0.
+    fn leaves(&self, edge: u32, root: u32) -> bool {
+        if edge == NIL || !self.edges.has(edge) {
+            return false;
+        }
+        let Edge { wires: Wires { ends, .. }, arc, .. } = self.edges[edge];
+        let inside = ends.map(|end| end != NIL && self.tours.root(self.vertices[end].node) == root);
+        arc == NIL && self.neighbours(ends[0]).any(|(own, _)| own == edge) && inside[0] != inside[1]
+    }
+
+    /// An edge of a level outside the trees that joins the trees of two vertices. Edges that were looked at in vain rise.
+    fn replacement(&mut self, a: u32, b: u32, level: u8) -> Option<u32> {
+        let [a, b] = [a, b].map(|vertex| self.node_at(vertex, level)).map(|node| self.tours.root(node));
+        let root = if self.tours.get(a).size <= self.tours.get(b).size { a } else { b };
+        if let Ok(found) = self.look(root, level) {
+            return found;
+        }
+        while let Some(arc) = self.tours.first(root, OWN_LEVEL) {
+            let edge = self.tours.get(arc).item;
+            self.tours.get_mut(arc).count = 0;
+            self.tours.climb(arc);
+            self.edges[edge].level = level + 1;
+            self.link_level(edge, level + 1);
+        }
+        while let Some(node) = self.tours.first(root, SPARE) {
+            let vertex = self.tours.get(node).item;
+            while let Some((edge, end)) = self.spare_of(vertex, level) {
+                if self.tours.root(self.node_at(end, level)) != root {
+                    return Some(edge);
+                }
+                self.count_spare(edge, false);
+                self.edges[edge].level = level + 1;
+                self.count_spare(edge, true);
+            }
+        }
+        None
+    }
+
+    /// Looks at the edges of a tree that are in no tree, as far as [`LOOKS_MAX`].
+    fn look(&self, root: u32, level: u8) -> Result<Option<u32>, TooMany> {
+        let (mut looks, mut at) = (0, self.tours.first(root, SPARE));
+        while let Some(node) = at {
+            let vertex = self.tours.get(node).item;
+            for (edge, end) in self.neighbours(vertex) {
+                let Edge { level: own, arc, .. } = self.edges[edge];
+                if own == level && arc == NIL {
+                    if self.tours.root(self.node_at(end, level)) != root {
+                        return Ok(Some(edge));
+                    }
+                    looks += 1;
+                    if looks == LOOKS_MAX {
+                        return Err(TooMany);
+                    }
+                }
+            }
+            at = self.tours.next(node, SPARE);
+        }
+        Ok(None)
+    }
+
+    /// The first edge of a vertex that has the level and is in no tree, with its other end.
+    fn spare_of(&self, vertex: u32, level: u8) -> Option<(u32, u32)> {
+        self.neighbours(vertex).find(|&(edge, _)| self.edges[edge].level == level && self.edges[edge].arc == NIL)
+    }
+
+    /// The node of a vertex on a level; `NIL` if it has none.
+    fn node_at(&self, vertex: u32, level: u8) -> u32 {
+        (0..level).fold(self.vertices[vertex].node, |node, _| if node == NIL { NIL } else { self.tours.get(node).up })
+    }
+
+    /// The same, made if it is not there.
+    fn make_node(&mut self, vertex: u32, level: u8) -> u32 {
+        let mut node = self.vertices[vertex].node;
+        for _ in 0..level {
+            node = match self.tours.get(node).up {
+                NIL => {
+                    let up = self.tours.add(vertex, NIL, P::default());
+                    self.tours.climb(up);
+                    self.tours.get_mut(node).up = up;
+                    up
+                }
+                up => up,
+            };
+        }
+        node
+    }
+
+    /// Counts an edge outside the trees at both ends on its level, or no longer.
+    fn count_spare(&mut self, edge: u32, more: bool) {
+        let Edge { wires: Wires { ends, .. }, level, .. } = self.edges[edge];
+        for end in ends {
+            let node = self.make_node(end, level);
+            let count = &mut self.tours.get_mut(node).count;
+            *count = if more { *count + 1 } else { *count - 1 };
+            self.tours.climb(node);
+        }
+    }
+
+    fn toggle_label(&mut self, edge: u32) {
+        for end in self.edges[edge].wires.ends {
+            let node = self.vertices[end].node;
+            self.tours.get_mut(node).label ^= label(edge);
+            self.tours.climb(node);
+        }
+    }
+
+    /// Puts an edge, which is in the tours of all lower levels, into those of a level.
+    fn link_level(&mut self, edge: u32, level: u8) {
+        let Edge { wires: Wires { ends, .. }, level: own, arc } = self.edges[edge];
+        let [from, to] = ends.map(|end| self.make_node(end, level));
+        let there = self.tours.add(edge, NIL, P::default());
+        let back = self.tours.add(edge, there, P::default());
+        let node = self.tours.get_mut(there);
+        (node.mate, node.count) = (back, u32::from(own == level));
+        if level == 0 {
+            self.edges[edge].arc = there;
+        } else {
+            let below = (1..level).fold(arc, |arc, _| self.tours.get(arc).up);
+            self.tours.get_mut(below).up = there;
+        }
+        self.tours.link(from, to, there, back);
+    }
+
+    /// Takes an edge out of the tours of the highest level it is in.
+    fn cut_level(&mut self, edge: u32, level: u8) {
+        let arc = self.edges[edge].arc;
+        let there = (0..level).fold(arc, |arc, _| self.tours.get(arc).up);
+        let back = self.tours.get(there).mate;
+        self.tours.cut(there, back);
+        self.tours.release(there);
+        self.tours.release(back);
+    }
+
+    /// Frees the nodes of a vertex on levels where nothing is left of it.
+    fn trim(&mut self, vertex: u32) {
+        loop {
+            let (mut below, mut node) = (NIL, self.vertices[vertex].node);
+            while self.tours.get(node).up != NIL {
+                (below, node) = (node, self.tours.get(node).up);
+            }
+            let top = self.tours.get(node);
+            if below == NIL || top.count > 0 || !top.is_alone() {
+                return;
+            }
+            self.tours.release(node);
+            self.tours.get_mut(below).up = NIL;
+        }
+    }
+
+    /// Frees the arcs of an edge whose whole component leaves the tours.
+    pub(super) fn forget_edge(&mut self, edge: u32) {
+        let mut arc = std::mem::replace(&mut self.edges[edge].arc, NIL);
+        while arc != NIL {
+            let node = *self.tours.get(arc);
+            self.tours.release(arc);
+            self.tours.release(node.mate);
+            arc = node.up;
+        }
+        self.edges[edge].level = 0;
+    }
+
+    /// The same for a vertex.
+    pub(super) fn forget_vertex(&mut self, vertex: u32) {
+        let mut node = std::mem::replace(&mut self.vertices[vertex].node, NIL);
+        while node != NIL {
+            let up = self.tours.get(node).up;
+            self.tours.release(node);
+            node = up;
+        }
+    }
+}
+
+/// There are more edges outside the trees than are looked at without raising any.
+struct TooMany;

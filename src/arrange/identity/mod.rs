@@ -1,0 +1,53 @@
+//! Identity: which accounts share devices, cards, addresses, and what is known of the clusters that this makes.
+//!
+//! ```text
+//!  changes ─► [Identity requests] ── normalised values, by event ──► [Identity] ── slices, by origin ─► [keep]
+//!                 every worker            exchange to one worker       one owner of all links
+//! ```
+//!
+//! An event links its account with each other value it names. The owner takes the events of an epoch in (event time, id)
+//! order and answers each transaction with columns of its cluster, its own links included: membership exactly as of the
+//! event, un-merged where a link has expired, was withdrawn, or a value has come above its cap. What it answers is as of
+//! arrival: a late event finds the links that live now, and changes no earlier answer.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `spec`, `normalise` | what a researcher writes down; how values are compared |
+//! | `request`, `operator`, `family` | the graph above |
+//! | `owner`, `read`, `facts`, `frauds` | one event after the other; columns; what clusters add up |
+//! | `links`, `values`, `sightings`, `calendar` | live links, caps, withdrawals, expiry |
+//! | `connect`, `levels`, `tour` | fully dynamic connectivity |
+//! | `slab`, `table`, `wires` | records by number, by content, adjacency |
+//! | `propagate` | the same clusters by differential iteration, as a collection to join on |
+//! | `oracle` | the same columns from scratch |
+//!
+//! At every event: two values are in one cluster if and only if a path of links that carry leads from one to the other.
+//!
+//! Cost: see `benches/README.md`. A link that comes or goes in a component of up to 64 values touches its neighbours; in a
+//! larger one it costs O(log² n) amortised, and O(log n) if it is on no cycle. A value crossing its cap costs that times
+//! the cap. One worker does it all.
+
+pub mod calendar;
+pub mod connect;
+pub mod facts;
+mod family;
+pub mod frauds;
+mod levels;
+pub mod links;
+pub mod normalise;
+mod operator;
+mod oracle;
+pub mod owner;
+pub mod propagate;
+pub mod read;
+pub mod request;
+pub mod sightings;
+pub mod slab;
+mod spec;
+pub mod table;
+pub mod tour;
+pub mod values;
+pub mod wires;
+
+pub use operator::{IdentityOutputs, identity};
+pub use spec::{ClusterMeasure, EXPIRY_DEFAULT, EXPIRY_IP, Identity, IdentityPlan, LinkPlan, LinkSpec};

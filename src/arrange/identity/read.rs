@@ -1,0 +1,176 @@
+//! The columns of a transaction, read from its cluster.
+
+use super::connect::{Component, Connectivity};
+use super::facts::{Cluster, Member};
+use super::links::{ACCOUNT, Links};
+use super::request::Request;
+use super::spec::{ClusterMeasure, IdentityPlan, SMOOTHING_PAYMENTS, SMOOTHING_RATE, span};
+
+/// A cluster of more members is not searched for its hub.
+pub const HUB_MEMBERS_MAX: u32 = 1_000;
+/// More values than this are not searched for frauds near an account.
+pub const DISTANCE_VALUES_MAX: usize = 2_000;
+
+/// What a transaction is compared with.
+#[derive(Clone, Debug, Default)]
+pub struct Before {
+    size: u32,
+    /// Values of the event whose clusters had accounts, each with the first of them in the same cluster.
+    joined: Vec<(u32, u32)>,
+}
+
+/// Reads columns, and keeps what that needs for its memory.
+#[derive(Debug, Default)]
+pub struct Reader {
+    size_before: bool,
+    merges: bool,
+    members: Vec<u32>,
+}
+
+impl Reader {
+    /// For the columns of a plan.
+    pub fn new(plan: &IdentityPlan) -> Self {
+        let asks = |wanted: &ClusterMeasure| plan.columns.iter().any(|(measure, _)| measure == wanted);
+        Reader {
+            size_before: asks(&ClusterMeasure::SizeBefore),
+            merges: asks(&ClusterMeasure::MergesTwo),
+            members: Vec::new(),
+        }
+    }
+
+    /// What there is before the links of an event come.
+    pub fn before<P: Member>(&self, links: &Links<P>, request: &Request) -> Before {
+        let mut before = Before::default();
+        if !self.size_before && !self.merges {
+            return before;
+        }
+        let account = links.find_value(ACCOUNT, request.account);
+        before.size = account.map_or(0, |account| links.wide().component(account).size);
+        if self.merges {
+            let values = request.values().iter().filter_map(|&(kind, key)| links.find_value(kind, key));
+            for value in account.into_iter().chain(values) {
+                let cluster: Cluster = links.wide().component(value).total.into();
+                if cluster.members[ACCOUNT as usize] > 0 {
+                    let first = before.joined.iter().find(|(other, _)| links.wide().connected(value, *other));
+                    let first = first.map_or(value, |&(_, first)| first);
+                    before.joined.push((value, first));
+                }
+            }
+        }
+        before
+    }
+
+    /// Fills in the columns of an event whose links have come. `account` is `None` if the account has no live link.
+    pub fn read<P: Member>(
+        &mut self,
+        links: &mut Links<P>,
+        plan: &IdentityPlan,
+        request: &Request,
+        account: Option<u32>,
+        before: Before,
+        row: &mut [f64],
+    ) {
+        use ClusterMeasure as C;
+        let wide = account.map_or_else(alone, |account| cluster(links.wide(), account));
+        let Cluster { members, fresh, frauds, fraud_members, payments, recent, .. } = wide.total;
+        for (at, (measure, kind)) in plan.columns.iter().enumerate() {
+            let strong = || account.map_or_else(alone, |account| cluster(links.strong(), account));
+            row[at] = match measure {
+                C::Size => f64::from(wide.size),
+                C::Accounts => f64::from(members[ACCOUNT as usize]),
+                C::Members(_) => f64::from(members[*kind as usize]),
+                C::StrongSize => f64::from(strong().size),
+                C::StrongAccounts => f64::from(strong().total.members[ACCOUNT as usize]),
+                C::SizeBefore => f64::from(before.size),
+                C::MergesTwo => f64::from(u8::from(merged(links, account, &before.joined))),
+                C::Age if wide.total.first_seen_ms == i64::MAX => 0.0,
+                C::Age => (request.time_ms - wide.total.first_seen_ms).max(0) as f64,
+                C::Growth => f64::from(fresh),
+                C::Links => f64::from(wide.links),
+                C::Density => f64::from(wide.links) / f64::from(wide.size),
+                C::HubShare => self.hub_share(links, account, &wide),
+                C::Degree(_) => {
+                    let key = request.values().iter().find(|(own, _)| own == kind);
+                    let value = key.and_then(|&(kind, key)| links.find_value(kind, key));
+                    value.map_or(0.0, |value| f64::from(links.values().get(value).degree))
+                }
+                C::AccountDegree(_) => account.map_or(0.0, |account| {
+                    let of_kind = links.links_of(account).filter(|&(end, _)| links.values().get(end).kind == *kind);
+                    of_kind.count() as f64
+                }),
+                C::Frauds => f64::from(frauds),
+                C::FraudAccounts => f64::from(fraud_members),
+                C::FraudRate if payments.count <= 0 => f64::NAN,
+                C::FraudRate => f64::from(frauds) / payments.count as f64,
+                C::FraudRateSmoothed => {
+                    let smoothed = f64::from(frauds) + SMOOTHING_RATE * SMOOTHING_PAYMENTS;
+                    smoothed / (payments.count.max(0) as f64 + SMOOTHING_PAYMENTS)
+                }
+                C::SinceFraud if frauds == 0 => f64::NAN,
+                C::SinceFraud => (request.time_ms - wide.total.fraud_last_ms).max(0) as f64,
+                C::FraudAccountsAt(distance) => self.frauds_at(links, account, *distance, frauds),
+                C::Count(window) => recent_or_all(&recent, &payments, *window).count as f64,
+                C::Sum(window) => recent_or_all(&recent, &payments, *window).sum as f64 / plan.unit,
+            };
+        }
+    }
+
+    fn hub_share<P: Member>(&mut self, links: &mut Links<P>, account: Option<u32>, wide: &Component<Cluster>) -> f64 {
+        let Some(account) = account.filter(|_| wide.links > 0 && wide.size <= HUB_MEMBERS_MAX) else { return f64::NAN };
+        links.members(account, &mut self.members);
+        let degrees = self.members.iter().map(|&member| links.wide().neighbours(member).count());
+        degrees.max().unwrap_or(0) as f64 / f64::from(wide.links)
+    }
+
+    /// Accounts with known frauds whose shortest way from an account is over so many shared values.
+    fn frauds_at<P: Member>(&mut self, links: &Links<P>, account: Option<u32>, distance: u8, frauds: u32) -> f64 {
+        let Some(account) = account.filter(|_| frauds > 0) else { return 0.0 };
+        self.members.clear();
+        self.members.push(account);
+        let mut seen: hashbrown::HashSet<u32> = [account].into_iter().collect();
+        let mut start = 0;
+        // Each shared value is two steps: to the value, and on to its accounts.
+        for _ in 0..2 * distance {
+            let end = self.members.len();
+            for at in start..end {
+                for (_, next) in links.wide().neighbours(self.members[at]) {
+                    if seen.insert(next) {
+                        self.members.push(next);
+                    }
+                }
+                if self.members.len() > DISTANCE_VALUES_MAX {
+                    return f64::NAN;
+                }
+            }
+            start = end;
+        }
+        self.members[start..].iter().filter(|&&member| links.facts(member).frauds > 0).count() as f64
+    }
+}
+
+/// The cluster of an account that has no live link.
+fn alone() -> Component<Cluster> {
+    let mut total = Cluster::default();
+    total.members[ACCOUNT as usize] = 1;
+    Component { size: 1, links: 0, total }
+}
+
+fn cluster<P: Member>(graph: &Connectivity<P>, value: u32) -> Component<Cluster> {
+    let Component { size, links, total } = graph.component(value);
+    Component { size, links, total: total.into() }
+}
+
+/// Whether values whose clusters were apart are in one with the account now.
+fn merged<P: Member>(links: &Links<P>, account: Option<u32>, joined: &[(u32, u32)]) -> bool {
+    let Some(account) = account else { return false };
+    let mut here = joined.iter().filter(|(value, _)| links.wide().connected(*value, account)).map(|(_, first)| *first);
+    here.next().is_some_and(|first| here.any(|other| other != first))
+}
+
+fn recent_or_all(
+    recent: &[super::facts::Payments; 3],
+    all: &super::facts::Payments,
+    window: crate::feature::Window,
+) -> super::facts::Payments {
+    span(window).and_then(|span| recent.get(span)).copied().unwrap_or(*all)
+}

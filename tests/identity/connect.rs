@@ -1,0 +1,236 @@
+//! Connectivity against components computed from scratch.
+
+use std::collections::BTreeMap;
+
+use deltawatch::arrange::identity::connect::{Connectivity, SMALL_MAX};
+use deltawatch::arrange::identity::tour::{Part, Total};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+/// A vertex with a weight and an age.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Piece {
+    weight: u64,
+    since: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Pieces {
+    weight: u64,
+    since: i64,
+}
+
+impl Default for Pieces {
+    fn default() -> Self {
+        Pieces { weight: 0, since: i64::MAX }
+    }
+}
+
+impl Part for Piece {
+    type Total = Pieces;
+
+    fn total(&self) -> Pieces {
+        if self.weight == 0 { Pieces::default() } else { Pieces { weight: self.weight, since: self.since } }
+    }
+}
+
+impl Total for Pieces {
+    fn add(&mut self, other: &Self) {
+        self.weight += other.weight;
+        self.since = self.since.min(other.since);
+    }
+
+    fn subtract(&mut self, other: &Self) -> bool {
+        self.weight -= other.weight;
+        self.since < other.since
+    }
+}
+
+fn piece(vertex: u32) -> Piece {
+    Piece { weight: u64::from(vertex) + 1, since: i64::from(vertex.wrapping_mul(2_654_435_769) >> 8) }
+}
+
+/// Components by a walk over all edges: vertex to (smallest vertex, size, links, total).
+fn from_scratch(vertices: u32, edges: &BTreeMap<u32, (u32, u32)>) -> Vec<(u32, u32, u32, Pieces)> {
+    let mut parent: Vec<u32> = (0..=vertices).collect();
+    fn find(parent: &mut [u32], mut v: u32) -> u32 {
+        while parent[v as usize] != v {
+            parent[v as usize] = parent[parent[v as usize] as usize];
+            v = parent[v as usize];
+        }
+        v
+    }
+    for &(a, b) in edges.values() {
+        let (a, b) = (find(&mut parent, a), find(&mut parent, b));
+        parent[a.max(b) as usize] = a.min(b);
+    }
+    let mut of = vec![(0, 0, Pieces::default()); vertices as usize + 1];
+    for vertex in 1..=vertices {
+        let root = find(&mut parent, vertex) as usize;
+        of[root].0 += 1;
+        of[root].2.add(&piece(vertex).total());
+    }
+    for &(a, _) in edges.values() {
+        of[find(&mut parent, a) as usize].1 += 1;
+    }
+    (0..=vertices)
+        .map(|vertex| {
+            let root = find(&mut parent, vertex);
+            let (size, links, total) = of[root as usize];
+            (root, size, links, total)
+        })
+        .collect()
+}
+
+fn check(graph: &Connectivity<Piece>, vertices: u32, edges: &BTreeMap<u32, (u32, u32)>) {
+    let expected = from_scratch(vertices, edges);
+    let mut roots = std::collections::BTreeSet::new();
+    for vertex in 1..=vertices {
+        let (root, size, links, total) = expected[vertex as usize];
+        let component = graph.component(vertex);
+        assert_eq!((component.size, component.links, component.total), (size, links, total), "vertex {vertex}");
+        assert!(graph.connected(vertex, root), "{vertex} and {root}");
+        if roots.last() != Some(&root) {
+            roots.insert(root);
+        }
+    }
+    assert_eq!(graph.components(), roots.len());
+    for pair in roots.iter().collect::<Vec<_>>().windows(2) {
+        assert!(!graph.connected(*pair[0], *pair[1]));
+    }
+}
+
+fn graph(vertices: u32) -> Connectivity<Piece> {
+    let mut graph = Connectivity::default();
+    (1..=vertices).for_each(|vertex| graph.add(vertex, piece(vertex)));
+    graph
+}
+
+/// Random edges come and go, denser and sparser in turns, so that components cross the sizes where they change form.
+fn random_edges(seed: u64, vertices: u32, steps: usize, density: f64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let (mut graph, mut edges) = (graph(vertices), BTreeMap::new());
+    let mut free: Vec<u32> = (1..=vertices * 4).rev().collect();
+    for step in 0..steps {
+        let wave = 1.0 + (step as f64 / steps as f64 * 12.0).sin();
+        let wanted = (f64::from(vertices) * density * wave) as usize;
+        if edges.len() < wanted && !free.is_empty() {
+            let (a, b) = (random.random_range(1..=vertices), random.random_range(1..=vertices));
+            if a != b {
+                let edge = free.pop().expect("one is free");
+                let apart = !graph.connected(a, b);
+                assert_eq!(graph.link(edge, a, b), apart);
+                edges.insert(edge, (a, b));
+                assert!(graph.connected(a, b));
+            }
+        } else if !edges.is_empty() {
+            let at = random.random_range(0..edges.len());
+            let (&edge, &(a, b)) = edges.iter().nth(at).expect("it is there");
+            edges.remove(&edge);
+            let splits = graph.unlink(edge);
+            assert_eq!(splits, !graph.connected(a, b));
+            free.push(edge);
+        }
+        if step % 97 == 0 || step + 1 == steps {
+            check(&graph, vertices, &edges);
+        }
+    }
+    let mut left: Vec<u32> = edges.keys().copied().collect();
+    while !left.is_empty() {
+        let edge = left.swap_remove(random.random_range(0..left.len()));
+        graph.unlink(edge);
+        edges.remove(&edge);
+        if left.len().is_multiple_of(211) {
+            check(&graph, vertices, &edges);
+        }
+    }
+    check(&graph, vertices, &edges);
+    assert_eq!(graph.nodes(), 0, "tours are left");
+    (1..=vertices).for_each(|vertex| graph.remove(vertex));
+    assert!(graph.is_empty());
+    assert_eq!(graph.bytes(), 0, "memory is left");
+}
+
+#[test]
+fn equals_components_from_scratch_over_seeds() {
+    for seed in 0..12 {
+        random_edges(seed, 60, 2_000, 0.6);
+        random_edges(100 + seed, 400, 3_000, 0.55);
+        random_edges(200 + seed, 400, 3_000, 1.5);
+    }
+}
+
+/// Two dense halves and two edges between them, which go and come again: nearly nothing that is looked at joins them.
+#[test]
+fn two_edges_between_dense_halves_take_turns() {
+    let half = 300;
+    let mut random = StdRng::seed_from_u64(5);
+    let (mut graph, mut edges) = (graph(2 * half), BTreeMap::new());
+    for edge in 1..=2_400 {
+        let base = if edge % 2 == 0 { 0 } else { half };
+        let a = random.random_range(1..=half);
+        let b = 1 + (a + random.random_range(0..half - 1)) % half;
+        edges.insert(edge, (base + a, base + b));
+        graph.link(edge, base + a, base + b);
+    }
+    for round in 0..200 {
+        for edge in [3_000, 3_001] {
+            if edges.remove(&edge).is_some() {
+                graph.unlink(edge);
+            } else if round % 7 != 3 || edge == 3_000 {
+                let ends = (random.random_range(1..=half), half + random.random_range(1..=half));
+                edges.insert(edge, ends);
+                graph.link(edge, ends.0, ends.1);
+            }
+            if round % 10 == 0 {
+                check(&graph, 2 * half, &edges);
+            }
+        }
+    }
+    check(&graph, 2 * half, &edges);
+}
+
+#[test]
+fn a_changed_vertex_changes_its_component_only() {
+    let count = SMALL_MAX * 3;
+    let mut graph = graph(count);
+    for vertex in 2..=count {
+        if vertex != SMALL_MAX {
+            graph.link(vertex, vertex - 1, vertex);
+        }
+    }
+    for vertex in [1, SMALL_MAX, count] {
+        let (small, large) = (graph.component(1).total, graph.component(count).total);
+        graph.set_part(vertex, Piece { weight: 10_000, since: -1 });
+        let (now_small, now_large) = (graph.component(1).total, graph.component(count).total);
+        assert_eq!(vertex < SMALL_MAX, now_small != small);
+        assert_eq!(vertex >= SMALL_MAX, now_large != large);
+        graph.set_part(vertex, piece(vertex));
+        assert_eq!((graph.component(1).total, graph.component(count).total), (small, large));
+    }
+}
+
+/// A path as long as a component may get needs no stack, whichever way it is built and taken apart.
+#[test]
+fn a_long_path_needs_no_stack() {
+    let count: u32 = if std::env::var_os("DELTAWATCH_FULL").is_some() { 300_000 } else { 30_000 };
+    let path = move || {
+        let mut graph = graph(count);
+        for vertex in (2..=count).step_by(2).chain((3..=count).step_by(2)) {
+            graph.link(vertex, vertex - 1, vertex);
+        }
+        assert_eq!(graph.component(1).size, count);
+        for round in 0..50 {
+            let edge = count / 2 + round;
+            assert!(graph.unlink(edge));
+            assert_eq!(graph.component(1).size, edge - 1);
+            assert!(graph.link(edge, edge - 1, edge));
+        }
+        for vertex in (2..=count).rev() {
+            assert!(graph.unlink(vertex));
+        }
+        assert_eq!(graph.components(), count as usize);
+    };
+    let thread = std::thread::Builder::new().stack_size(64 << 10).spawn(path).expect("a thread starts");
+    thread.join().expect("64 KiB of stack are enough");
+}

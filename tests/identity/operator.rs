@@ -1,0 +1,199 @@
+//! The operator through the engine: every column against its definition, late and withdrawn events, workers, restarts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use deltawatch::arrange::identity::{ClusterMeasure as C, Identity};
+use deltawatch::dataflow::{BuildError, Dataflow, Parameters, Setup};
+use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
+use deltawatch::feature::{Family, FeatureSet, Window};
+use deltawatch::pipeline::EngineSettings;
+use deltawatch::testkit::{Batching, Harness, Plan, resolve};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+const SCHEMA: &str = r#"
+name = "people"
+kinds = ["payment", "login", "label"]
+scored = ["payment"]
+field = [
+  { name = "id", type = "int", role = "id" },
+  { name = "time", type = "time", role = "time" },
+  { name = "kind", type = "text", role = "kind" },
+  { name = "account", type = "text", role = "entity" },
+  { name = "device", type = "text", role = "entity" },
+  { name = "card", type = "int", role = "entity" },
+  { name = "ip", type = "text", role = "entity" },
+  { name = "street", type = "text" },
+  { name = "town", type = "text" },
+  { name = "amount", type = "decimal", scale = 2, role = "amount" },
+  { name = "target", type = "int", role = "label_target" },
+  { name = "fraud", type = "bool", role = "label_value" },
+]
+"#;
+
+const HOUR_MS: i64 = 3_600_000;
+
+fn identity() -> Identity {
+    let every = [
+        C::Size,
+        C::Accounts,
+        C::StrongSize,
+        C::StrongAccounts,
+        C::SizeBefore,
+        C::MergesTwo,
+        C::Age,
+        C::Growth,
+        C::Links,
+        C::Density,
+        C::HubShare,
+        C::Frauds,
+        C::FraudAccounts,
+        C::FraudRate,
+        C::FraudRateSmoothed,
+        C::SinceFraud,
+        C::FraudAccountsAt(1),
+        C::FraudAccountsAt(2),
+        C::Members("device".into()),
+        C::Members("ip".into()),
+        C::Degree("card".into()),
+        C::Degree("ip".into()),
+        C::AccountDegree("device".into()),
+        C::Count(Window::hours(24)),
+        C::Count(Window::days(7)),
+        C::Count(Window::days(30)),
+        C::Count(Window::AllTime),
+        C::Sum(Window::hours(24)),
+        C::Sum(Window::days(7)),
+        C::Sum(Window::days(30)),
+        C::Sum(Window::AllTime),
+    ];
+    let identity = Identity::of("account")
+        .account_cap(9)
+        .strong("device", 4)
+        .expires(Window::days(20))
+        .strong("card", 3)
+        .expires(Window::days(40))
+        .weak("ip", 5)
+        .link("address", &["street", "town"], 6, false)
+        .expires(Window::days(10));
+    every.into_iter().fold(identity, Identity::column)
+}
+
+#[derive(Debug)]
+struct People;
+
+impl Dataflow for People {
+    fn name(&self) -> &'static str {
+        "people"
+    }
+
+    fn about(&self) -> &'static str {
+        "every column of identity"
+    }
+
+    fn schema(&self) -> &'static str {
+        SCHEMA
+    }
+
+    fn features(&self, _: &Setup) -> Result<FeatureSet, BuildError> {
+        Ok(FeatureSet::new().family(identity()))
+    }
+}
+
+fn setup() -> Setup {
+    let schema = Schema::parse("people", SCHEMA).expect("a valid schema");
+    Setup { schema: Arc::new(schema), parameters: Parameters::default() }
+}
+
+/// Events in order over a few months: payments, logins without a row, and labels of payments that come when they say.
+fn events(seed: u64, count: usize) -> Vec<Event> {
+    let schema = setup().schema;
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut builder = EventBuilder::new(&schema);
+    let slot = |name: &str| schema.slot(name).expect("a field");
+    let (mut events, mut payments, mut now_ms) = (Vec::new(), Vec::new(), 1_700_000_000_000);
+    for number in 1..=count as u64 {
+        now_ms += if random.random_bool(0.02) { 15 * 24 * HOUR_MS } else { random.random_range(0..3 * HOUR_MS) };
+        let kind = ["payment", "payment", "payment", "login", "label"][random.random_range(0..5)];
+        let kind = if payments.is_empty() { "payment" } else { kind };
+        builder.set_int(slot("id"), number as i64);
+        builder.set_int(slot("time"), now_ms);
+        builder.set_text(slot("kind"), kind);
+        if kind == "label" {
+            // One label each: an answer given before a label changed is not what the last label gives.
+            let target: u64 = payments.swap_remove(random.random_range(0..payments.len()));
+            builder.set_int(slot("target"), target as i64);
+            builder.set_int(slot("fraud"), i64::from(random.random_bool(0.7)));
+        } else {
+            let mut name = |field: &str, many: u32, builder: &mut EventBuilder| {
+                let text = match random.random_range(0..many + 2) {
+                    0 => return,
+                    1 => "unknown".to_owned(),
+                    _ if field == "ip" => format!("203.0.113.{}", 1 + random.random_range(0..many)),
+                    _ => format!("{field}-{}", random.random_range(0..many)),
+                };
+                builder.set_text(slot(field), &text);
+            };
+            [("account", 25), ("device", 30), ("ip", 6), ("street", 12), ("town", 2)]
+                .into_iter()
+                .for_each(|(field, many)| name(field, many, &mut builder));
+            if random.random_bool(0.7) {
+                builder.set_int(slot("card"), random.random_range(0..30));
+            }
+            builder.set_int(slot("amount"), random.random_range(1..10_000));
+        }
+        if kind == "payment" {
+            payments.push(number);
+        }
+        let kind = schema.kind(kind).expect("a kind");
+        events.push(builder.finish(Id::from_int(number), now_ms, kind, Op::Insert, &schema));
+    }
+    events
+}
+
+fn rows(events: &[Event], batching: Batching, workers: usize) -> BTreeMap<Id, Vec<f64>> {
+    // Labels come for payments of any age.
+    let settings = EngineSettings { label_ms: 10_000 * 24 * HOUR_MS, ..EngineSettings::default() };
+    let harness = Harness::new(Arc::new(People), setup()).settings(settings).workers(workers).unscored();
+    harness.run(&Plan::of(events, batching)).expect("it runs").final_rows()
+}
+
+fn same(left: &BTreeMap<Id, Vec<f64>>, right: &BTreeMap<Id, Vec<f64>>) {
+    assert_eq!(left.keys().collect::<Vec<_>>(), right.keys().collect::<Vec<_>>());
+    let names = identity().names();
+    for (id, row) in left {
+        for ((name, value), other) in names.iter().zip(row).zip(&right[id]) {
+            assert!(
+                value.to_bits() == other.to_bits() || (value.is_nan() && other.is_nan()),
+                "{id:?} {name}: {value} and {other}"
+            );
+        }
+    }
+}
+
+/// Rows by definition, with the defaults for transactions without an account.
+fn expected(events: &[Event]) -> BTreeMap<Id, Vec<f64>> {
+    let schema = setup().schema;
+    let retained = resolve::retained(events, &schema);
+    let mut rows = identity().expected(&schema, &retained);
+    let defaults: Vec<f64> = identity().columns().into_iter().map(|(_, default)| default).collect();
+    for (event, _) in retained.iter().filter(|(event, _)| schema.is_scored(event.kind)) {
+        rows.entry(event.id).or_insert_with(|| defaults.clone());
+    }
+    rows
+}
+
+#[test]
+fn every_column_is_as_defined() {
+    for seed in 0..3 {
+        let events = events(seed, 400);
+        let expected = expected(&events);
+        assert!(expected.len() > 200);
+        for (batching, workers) in
+            [(Batching::EachEvent, 1), (Batching::Fixed(50), 1), (Batching::Random(seed), 2), (Batching::Random(7), 4)]
+        {
+            same(&rows(&events, batching, workers), &expected);
+        }
+    }
+}
