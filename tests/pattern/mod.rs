@@ -2,6 +2,7 @@
 
 mod cycles;
 mod errors;
+mod fanin;
 mod flow;
 mod planted;
 mod random;
