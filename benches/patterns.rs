@@ -11,8 +11,17 @@ use crate::drive::{run, setup};
 /// Events per epoch.
 const BATCH: usize = 128;
 
-/// The patterns of a file as features of a row, without anything else.
-struct Alone(&'static str);
+/// Patterns as features of a row, without anything else.
+struct Alone(Patterns);
+
+/// Some of the shipped patterns, by name.
+fn alone(chosen: impl Fn(&str) -> bool) -> &'static Alone {
+    let mut patterns =
+        Patterns::parse(include_str!("../dataflows/patterns.toml")).expect("the shipped patterns are valid");
+    patterns.patterns.retain(|pattern| chosen(&pattern.name));
+    // A handful per run of the benchmark.
+    Box::leak(Box::new(Alone(patterns)))
+}
 
 impl Dataflow for Alone {
     fn name(&self) -> &'static str {
@@ -28,8 +37,7 @@ impl Dataflow for Alone {
     }
 
     fn features(&self, _setup: &Setup) -> Result<FeatureSet, BuildError> {
-        let patterns = Patterns::parse(self.0).map_err(|error| BuildError(error.to_string()))?;
-        Ok(FeatureSet::new().family(patterns))
+        Ok(FeatureSet::new().family(self.0.clone()))
     }
 
     fn build(&self, context: &mut Context<'_>) -> Result<(), BuildError> {
@@ -41,12 +49,11 @@ impl Dataflow for Alone {
 
 /// Prints a row with no pattern and one with all.
 pub fn patterns(share: f64) {
-    static NONE: Alone = Alone("");
-    static ALL: Alone = Alone(include_str!("../dataflows/patterns.toml"));
-    let schema = setup(&ALL).schema;
+    let (none, all) = (alone(|_| false), alone(|_| true));
+    let schema = setup(all).schema;
     let events: Vec<Event> = crate::pack::events(&schema, share);
-    let none = run(&NONE, EngineSettings::default(), events.clone(), BATCH);
-    let all = run(&ALL, EngineSettings::default(), events, BATCH);
+    let none = run(none, EngineSettings::default(), events.clone(), BATCH);
+    let all = run(all, EngineSettings::default(), events, BATCH);
     let (bare_us, all_us) = (none.us_per_event(), all.us_per_event());
     let of = |gauge: &deltawatch::runtime::metrics::Gauge| gauge.get();
     let metrics = &all.metrics;
@@ -59,4 +66,18 @@ pub fn patterns(share: f64) {
         of(&metrics.pattern_matches),
         bytes / entries.max(1)
     );
+}
+
+/// Prints a row for each pattern alone, less what a dataflow without patterns costs.
+pub fn each(share: f64) {
+    let all = alone(|_| true);
+    let events: Vec<Event> = crate::pack::events(&setup(all).schema, share);
+    let of = |chosen| run(chosen, EngineSettings::default(), events.clone(), BATCH).us_per_event();
+    // The first run also pays for fresh memory.
+    of(alone(|_| false));
+    let bare_us = of(alone(|_| false));
+    for pattern in &all.0.patterns {
+        let own_us = of(alone(|name| name == pattern.name)) - bare_us;
+        println!("pattern {:<28}{own_us:>7.3} us/event", pattern.name);
+    }
 }

@@ -43,7 +43,7 @@
 //! The matches are a function of the set of retained events, whatever the order in which they came. An event changes no
 //! match that began `within` (and the absence's length) or longer before it, and none that was complete before it; an event
 //! that changes what `history` says to later events counts as a change of those. So a late, corrected or withdrawn event
-//! throws away what began within the reach before it and takes that stretch of the log again ([`automaton`]).
+//! throws away what began within the reach before it and takes that stretch of the log again (`automaton.rs`).
 //!
 //! Features of each pattern, as of the event: `pattern_NAME_now`, 1 if the event is the last of a match, and
 //! `pattern_NAME_count_24h`, matches complete in `(t - 24 h, t]` and not after the event. Both are 0 for an event without
