@@ -11,7 +11,7 @@
 use deltawatch::dataflow::prelude::*;
 
 /// The collections: keys, fields, how often their files are looked at.
-const REFERENCES: &str = include_str!("merchant_risk_references.toml");
+const REFERENCES: &str = include_str!("references.toml");
 
 /// The dataflow.
 pub struct MerchantRisk;

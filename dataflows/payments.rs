@@ -1,11 +1,18 @@
 //! Which payments are fraud, seen from the card, the account, the device, the merchant and others?
 //!
+//! Velocity of fifteen keys (`payments_pack.rs`), the cluster of the payer's account, and what is known from elsewhere of
+//! merchant, card and address (`references.toml`; empty until `--reference` names a source).
+//!
 //! Emits a score per payment. Logins, refunds, account changes and labels count in the features; they get no score.
 //! The events are those of the generator: `deltawatch run` starts this dataflow on it.
 
+use deltawatch::arrange::identity::{ClusterMeasure, Identity};
 use deltawatch::dataflow::prelude::*;
 
 use super::payments_pack::pack;
+
+/// The collections: keys, fields, how often their files are looked at.
+const REFERENCES: &str = include_str!("references.toml");
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
@@ -51,8 +58,68 @@ impl Dataflow for Payments {
             .own("channel_online", is_channel("online"))
             .own("channel_transfer", is_channel("transfer"))
             .own("channel_wallet", is_channel("wallet"))
-            .velocities(pack()))
+            .velocities(pack())
+            .family(clusters())
+            .family(
+                Enrich::of("merchant", &["merchant"], Reference::named(REFERENCES, "merchants")?)
+                    .number("risk")
+                    .known(),
+            )
+            .family(
+                Enrich::of("card", &["card"], Reference::named(REFERENCES, "blocked_cards")?)
+                    .known()
+                    .named("card_blocked")
+                    .live(),
+            )
+            .family(
+                Enrich::of("ip", &["ip"], Reference::named(REFERENCES, "networks")?)
+                    .code("country")
+                    .number("is_hosting"),
+            ))
     }
+}
+
+/// Accounts that share what few should share. Devices and cards are strong: they make clusters of their own, too.
+pub fn clusters() -> Identity {
+    use ClusterMeasure as C;
+    let named = |name: &str| name.to_owned();
+    let columns = [
+        C::Size,
+        C::Accounts,
+        C::Members(named("device")),
+        C::Members(named("card")),
+        C::StrongSize,
+        C::StrongAccounts,
+        C::SizeBefore,
+        C::MergesTwo,
+        C::Age,
+        C::Growth,
+        C::Density,
+        C::HubShare,
+        C::Degree(named("device")),
+        C::Degree(named("card")),
+        C::Degree(named("ip")),
+        C::AccountDegree(named("device")),
+        C::AccountDegree(named("card")),
+        C::Frauds,
+        C::FraudAccounts,
+        C::FraudRateSmoothed,
+        C::SinceFraud,
+        C::FraudAccountsAt(1),
+        C::FraudAccountsAt(2),
+        C::Count(Window::days(1)),
+        C::Sum(Window::days(1)),
+        C::Count(Window::days(7)),
+        C::Sum(Window::days(7)),
+    ];
+    let identity = Identity::of("account")
+        .strong("device", 50)
+        .strong("card", 20)
+        .strong("email", 20)
+        .strong("phone", 20)
+        .weak("ip", 20)
+        .weak("address", 20);
+    columns.into_iter().fold(identity, Identity::column)
 }
 
 fn yes(holds: bool) -> f64 {

@@ -22,11 +22,6 @@ fn every_dataflow_equals_its_oracle_in_any_order() {
         let schema = Schema::parse(name, dataflow.schema()).expect("its schema is valid");
         let parameters = Parameters::resolve(name, &dataflow.parameters(), &[]).expect("its defaults are valid");
         let setup = Setup { schema: Arc::new(schema), parameters };
-        let features = dataflow.features(&setup).expect("its features are valid");
-        if !features.families().is_empty() && features.clone().as_of_event().columns().is_empty() {
-            // All of it is looked up on arrival, and so depends on the order of arrival: tests of its own.
-            continue;
-        }
         let records = random::records(&setup.schema, 1, RECORDS);
         let options = Options { each_epoch: 60, ..Options::default() };
         let report = check(dataflow.clone(), &setup, &records, &options);

@@ -35,6 +35,7 @@ pub fn keep<'scope>(
     watermarks: Watermarks,
     metrics: Arc<Metrics>,
 ) -> Stream<'scope, Epoch, Vec<Block>> {
+    let here = changes.scope().worker().index() as u32;
     let mut builder = OperatorBuilder::new("Keep".to_owned(), changes.scope());
     let mut changes = builder.new_input(changes, Pipeline);
     let mut slices = builder.new_input(slices, Exchange::new(|block: &Block| u64::from(block.to)));
@@ -42,7 +43,8 @@ pub fn keep<'scope>(
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Block>>>::from(output);
     builder.build(move |_| {
         let mut epochs: Epochs<(Vec<Change>, Vec<Block>)> = Epochs::new(1);
-        let mut kept = Kept { values: ShardedMap::default(), expiring: Expiring::new(kept_ms), bytes: 0, widths, ids };
+        let mut kept =
+            Kept { values: ShardedMap::default(), expiring: Expiring::new(kept_ms), bytes: 0, widths, ids, here };
         move |frontiers| {
             changes.for_each(|capability, data| {
                 if let Some(epoch) = epochs.of(&capability) {
@@ -81,6 +83,8 @@ struct Kept {
     bytes: usize,
     widths: HashMap<u16, usize>,
     ids: IdType,
+    /// This worker: the rows to be filled in are its own.
+    here: u32,
 }
 
 impl Kept {
@@ -132,7 +136,7 @@ impl Kept {
                 packed = rest;
                 let mut words = vec![u64::from(change.ticket)];
                 words.extend((0..self.widths[&plan]).map(|_| unpack(&mut packed).to_bits()));
-                blocks.push(Block { plan, words, ..Block::default() });
+                blocks.push(Block { to: self.here, from: self.here, plan, words });
             }
         }
     }

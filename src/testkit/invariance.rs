@@ -2,6 +2,9 @@
 //!
 //! [`check`] runs a dataflow on the same records as one epoch, as many, one by one, on several workers, in other orders of
 //! arrival, and with everything withdrawn; compares each outcome with the first, and the first with the oracle.
+//!
+//! Features that are looked up on arrival depend on what had arrived, by definition. They are left out of all this; they
+//! are compared between runs of the same epochs on several workers, beside all others.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +13,11 @@ use std::sync::Arc;
 
 use crate::dataflow::{Dataflow, Setup};
 use crate::event::Event;
-use crate::feature::FeatureSet;
+use crate::feature::{FeatureSet, Timing};
 use crate::pipeline::EngineSettings;
 
 use super::compare::{consolidated, equal, same_rows, updates};
-use super::{Batching, Harness, Outcome, Plan, arrive, expected, resolve};
+use super::{AsOfEvent, Batching, Harness, Outcome, Plan, arrive, expected, resolve};
 
 /// What is tried.
 #[derive(Clone)]
@@ -96,6 +99,7 @@ pub fn check(
     options: &Options,
 ) -> Result<Report, String> {
     let features = dataflow.features(setup).map_err(|error| error.to_string())?;
+    let looked_up = features.families().iter().any(|family| family.timing() == Timing::AsOfArrival);
     let plans = features.plans(&setup.schema)?;
     let horizon_ms = plans.iter().map(|plan| plan.revise_ms).min().unwrap_or(options.settings.late_ms);
     let horizon_ms = horizon_ms.min(options.settings.late_ms) - options.slack_ms;
@@ -103,9 +107,17 @@ pub fn check(
     if let Some(prepare) = dataflow.prepare(setup).map_err(|error| error.to_string())? {
         records.iter_mut().for_each(|record| prepare(record));
     }
-    let mut trial =
-        Trial { dataflow, setup, options, columns: features.columns(), features, report: Report::default() };
-    trial.report.records = records.len();
+    let mut report = Report { records: records.len(), ..Report::default() };
+    let (mut dataflow, mut features) = (dataflow, features);
+    if looked_up {
+        let columns = features.columns();
+        let mut whole =
+            Trial { dataflow: dataflow.clone(), setup, options, columns, features: features.clone(), report };
+        whole.same_epochs(&records)?;
+        report = whole.report;
+        (dataflow, features) = (Arc::new(AsOfEvent(dataflow)), features.as_of_event());
+    }
+    let mut trial = Trial { dataflow, setup, options, columns: features.columns(), features, report };
     trial.all(&records)?;
     Ok(trial.report)
 }
@@ -139,6 +151,19 @@ impl Trial<'_> {
         }
         self.each_epoch(&records[..options.each_epoch.min(records.len())])?;
         if options.withdraw { self.withdrawn(records) } else { Ok(()) }
+    }
+
+    /// The same epochs give the same on any number of workers.
+    fn same_epochs(&mut self, records: &[Event]) -> Result<(), String> {
+        let batching = Batching::Random(9);
+        let first = self.run(records, batching, 1)?;
+        for &workers in &self.options.workers {
+            let outcome = self.run(records, batching, workers)?;
+            equal(&first, &outcome, &self.columns)
+                .map_err(|says| format!("same epochs on {workers} workers: {says}"))?;
+            self.report.runs += 1;
+        }
+        Ok(())
     }
 
     fn harness(&self) -> Harness {

@@ -20,10 +20,12 @@ pub mod patterns;
 pub mod random;
 pub mod resolve;
 
+mod as_of_event;
 mod harness;
 mod model;
 mod plan;
 
+pub use as_of_event::AsOfEvent;
 pub use harness::{Harness, Outcome, RowRecord};
 pub use model::TestModel;
 pub use plan::{Batching, Plan, PlannedEpoch};
