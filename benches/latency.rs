@@ -90,7 +90,7 @@ impl Feed {
     }
 
     /// Sends so many events at full speed; returns events per second.
-    fn warm_up(&mut self, worker: &mut Worker, count: usize) -> f64 {
+    pub fn warm_up(&mut self, worker: &mut Worker, count: usize) -> f64 {
         let (from, mut sent) = (Instant::now(), 0);
         while sent < count {
             sent += match self.epoch(WARM_BATCH, |_| 0) {

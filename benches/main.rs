@@ -14,6 +14,7 @@ mod memory;
 mod pack;
 mod patterns;
 mod reference;
+mod scoring;
 mod workloads;
 
 use std::sync::{Arc, LazyLock};
@@ -32,7 +33,7 @@ fn dataflow(name: &str) -> &'static dyn Dataflow {
 /// A benchmark by name. `share` is the part of its input to take.
 type Bench = (&'static str, fn(share: f64));
 
-const BENCHES: [Bench; 12] = [
+const BENCHES: [Bench; 13] = [
     ("w1", workloads::w1),
     ("w2", workloads::w2),
     ("w3", identity::w3),
@@ -41,6 +42,7 @@ const BENCHES: [Bench; 12] = [
     ("pack", pack::pack),
     ("latency", latency::latency),
     ("hot", hot::hot),
+    ("scoring", scoring::scoring),
     ("memory", memory::memory),
     ("kafka", kafka::kafka),
     ("patterns", patterns::patterns),

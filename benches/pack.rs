@@ -51,12 +51,7 @@ pub fn pack(share: f64) {
     let dataflow = crate::dataflow("payments");
     let setup = setup(dataflow);
     let columns = dataflow.features(&setup).expect("a shipped dataflow has features").columns();
-    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
-    let loaded = ModelDir::find(&models, "payments").and_then(|path| ModelDir::load(&path)).expect("the shipped model");
-    let thresholds = loaded.manifest().thresholds;
-    let thresholds = Thresholds { review: thresholds.review, block: thresholds.block };
-    let model: Arc<dyn Model> = Arc::new(loaded.bind(&columns).expect("the shipped model fits"));
-    for (name, scorer) in [("features", None), ("features and model", Some(Scorer::new(vec![model], thresholds)))] {
+    for (name, scorer) in [("features", None), ("features and model", Some(scorer("payments", &columns)))] {
         let settings = EngineSettings { scorer, repair_rows_max: 4096, ..EngineSettings::default() };
         let cost = run(dataflow, settings, events(&setup.schema, share), BATCH);
         let us = cost.cpu.as_secs_f64() * 1e6 / cost.rows.max(1) as f64;
@@ -67,4 +62,14 @@ pub fn pack(share: f64) {
             cost.us_per_event()
         );
     }
+}
+
+/// A shipped model (`name` or `name@version`) as a scorer of rows with these columns.
+pub fn scorer(name: &str, columns: &[String]) -> Scorer {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let loaded = ModelDir::find(&models, name).and_then(|path| ModelDir::load(&path)).expect("the shipped model");
+    let thresholds = loaded.manifest().thresholds;
+    let thresholds = Thresholds { review: thresholds.review, block: thresholds.block };
+    let model: Arc<dyn Model> = Arc::new(loaded.bind(columns).expect("the shipped model fits"));
+    Scorer::new(vec![model], thresholds)
 }

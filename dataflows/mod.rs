@@ -12,7 +12,7 @@ mod handbook_pack;
 mod hello;
 mod identity_clusters;
 mod merchant_risk;
-mod payments;
+pub mod payments;
 mod payments_pack;
 mod spend_profile;
 mod spend_profile_pack;
