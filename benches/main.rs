@@ -12,6 +12,7 @@ mod kafka;
 mod latency;
 mod memory;
 mod pack;
+mod patterns;
 mod reference;
 mod scoring;
 mod workloads;
@@ -32,7 +33,7 @@ fn dataflow(name: &str) -> &'static dyn Dataflow {
 /// A benchmark by name. `share` is the part of its input to take.
 type Bench = (&'static str, fn(share: f64));
 
-const BENCHES: [Bench; 11] = [
+const BENCHES: [Bench; 13] = [
     ("w1", workloads::w1),
     ("w2", workloads::w2),
     ("w3", identity::w3),
@@ -44,6 +45,8 @@ const BENCHES: [Bench; 11] = [
     ("scoring", scoring::scoring),
     ("memory", memory::memory),
     ("kafka", kafka::kafka),
+    ("patterns", patterns::patterns),
+    ("patterns_each", patterns::each),
 ];
 
 fn main() {

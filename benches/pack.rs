@@ -18,7 +18,8 @@ const EVENTS: f64 = 300_000.0;
 /// Events per epoch.
 const BATCH: usize = 128;
 
-fn events(schema: &Arc<Schema>, share: f64) -> Vec<Event> {
+/// Generated events, in order of arrival.
+pub fn events(schema: &Arc<Schema>, share: f64) -> Vec<Event> {
     let generator = Generator::new(GeneratorConfig::default(), schema.clone()).expect("a valid configuration");
     generator.take((EVENTS * share) as usize).map(|record| record.event).collect()
 }

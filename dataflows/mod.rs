@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use deltawatch::dataflow::Dataflow;
 
+mod card_testing;
 mod handbook;
 mod handbook_pack;
 mod hello;
@@ -20,6 +21,7 @@ mod spend_profile_pack;
 #[rustfmt::skip] // One a line: `dataflow new` adds to it.
 pub fn all() -> Vec<Arc<dyn Dataflow>> {
     vec![
+        Arc::new(card_testing::CardTesting),
         Arc::new(handbook::Handbook),
         Arc::new(hello::Hello),
         Arc::new(identity_clusters::IdentityClusters),

@@ -81,7 +81,7 @@ impl Family for Seen {
                     });
                 }
             });
-        Ok(FamilyOutputs { slices, touched: None, beyond: None })
+        Ok(FamilyOutputs { slices, touched: None, beyond: None, matches: None })
     }
 
     fn expected(&self, _: &Schema, _: &[Labelled]) -> BTreeMap<Id, Vec<f64>> {

@@ -19,6 +19,7 @@ mod kafka;
 mod late;
 mod models;
 mod packs;
+mod pattern;
 mod planted;
 mod readme;
 mod velocity;

@@ -31,6 +31,7 @@ pub mod enrich;
 pub mod identity;
 pub mod keep;
 pub mod keyed;
+pub mod pattern;
 pub mod project;
 pub mod request;
 pub mod upsert;

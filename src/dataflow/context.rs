@@ -18,6 +18,7 @@ use crate::arrange::identity::propagate::Entity;
 use crate::arrange::identity::{Identity, identity};
 use crate::arrange::keep::keep;
 use crate::arrange::keyed::{Keyed, KeyedSettings, keyed};
+use crate::arrange::pattern::{Match, Matches};
 use crate::arrange::project::project;
 use crate::arrange::request::Block;
 use crate::arrange::upsert::{Horizons, Touched};
@@ -61,6 +62,7 @@ pub struct Context<'scope> {
     probe: probe::Handle<Epoch>,
     touched: Vec<Stream<'scope, Epoch, Vec<Touched>>>,
     beyond: Vec<Stream<'scope, Epoch, Vec<Reject>>>,
+    matches: Vec<Matches<'scope>>,
     by_field: BTreeMap<String, EventsBy<'scope>>,
 }
 
@@ -96,7 +98,7 @@ impl<'scope> Context<'scope> {
             ports,
             probe,
         } = parts;
-        let (touched, beyond, by_field) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let (touched, beyond, matches, by_field) = (Vec::new(), Vec::new(), Vec::new(), BTreeMap::new());
         Context {
             scope,
             setup,
@@ -112,6 +114,7 @@ impl<'scope> Context<'scope> {
             probe,
             touched,
             beyond,
+            matches,
             by_field,
         }
     }
@@ -193,6 +196,12 @@ impl<'scope> Context<'scope> {
         Ok(Features { rows, columns })
     }
 
+    /// The matches of the dataflow's event patterns as a collection: a match that a late or withdrawn event undoes leaves it
+    /// again. Call [`Context::features`] first, which builds their operators.
+    pub fn matches(&self) -> VecCollection<'scope, Epoch, Match> {
+        self.scope.concatenate(self.matches.clone()).as_collection()
+    }
+
     /// What an operator beside velocity is built from.
     fn inputs(&self, index: u16) -> FamilyInputs<'scope> {
         FamilyInputs {
@@ -210,8 +219,12 @@ impl<'scope> Context<'scope> {
     /// Builds the operators beside velocity.
     fn families(&mut self, slices: &mut Vec<Stream<'scope, Epoch, Vec<Block>>>) -> Result<(), BuildError> {
         let (mut looked_up, mut widths) = (Vec::new(), HashMap::new());
-        for (index, family) in (self.plans.len() as u16..).zip(self.features.families()) {
+        let mut next_index = self.plans.len() as u16;
+        for family in self.features.families() {
+            let index = next_index;
+            next_index += family.slices().len() as u16;
             let outputs = family.build(self.inputs(index))?;
+            self.matches.extend(outputs.matches);
             self.touched.extend(outputs.touched);
             self.beyond.extend(outputs.beyond);
             match family.timing() {

@@ -25,6 +25,11 @@ impl Watermarks {
         }
     }
 
+    /// The latest epoch that has a watermark.
+    pub fn latest(&self) -> Option<Epoch> {
+        self.0.borrow().last_key_value().map(|(&epoch, _)| epoch)
+    }
+
     /// The watermark before an epoch: what an event of the epoch may be late against.
     pub fn before(&self, epoch: Epoch) -> i64 {
         epoch.checked_sub(1).map_or(i64::MIN, |before| self.at(before))

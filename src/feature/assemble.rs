@@ -106,7 +106,10 @@ impl Layout {
         empty.extend(plans.iter().flat_map(|plan| &plan.features).map(|feature| feature.default));
         let families: Vec<Vec<(String, f64)>> = features.families().iter().map(|family| family.columns()).collect();
         empty.extend(families.iter().flatten().map(|&(_, default)| default));
-        let lengths = plans.iter().map(|plan| plan.features.len()).chain(families.iter().map(Vec::len));
+        let lengths = plans
+            .iter()
+            .map(|plan| plan.features.len())
+            .chain(features.families().iter().flat_map(|family| family.slices()));
         let slices = lengths
             .map(|length| {
                 width += length;

@@ -12,6 +12,7 @@ use timely::dataflow::Stream;
 
 use crate::arrange::change::Change;
 use crate::arrange::enrich::{Enrich, ReferenceRecord};
+use crate::arrange::pattern::Matches;
 use crate::arrange::request::Block;
 use crate::arrange::upsert::{Horizons, Touched};
 use crate::decode::Reject;
@@ -59,6 +60,8 @@ pub struct FamilyOutputs<'scope> {
     pub touched: Option<Stream<'scope, Epoch, Vec<Touched>>>,
     /// Changes that touched rows too old to be revised.
     pub beyond: Option<Stream<'scope, Epoch, Vec<Reject>>>,
+    /// The matches of event patterns, as updates of a collection.
+    pub matches: Option<Matches<'scope>>,
 }
 
 /// Features with an operator of their own.
@@ -68,6 +71,13 @@ pub trait Family: fmt::Debug + Send + Sync {
 
     /// Names and defaults of its columns, in the order of the slices.
     fn columns(&self) -> Vec<(String, f64)>;
+
+    /// How its columns are dealt to slices, in order: a slice of `n` columns for each `n`. The first has the plan
+    /// [`FamilyInputs::index`], the next the one after it. One slice with all columns unless it says otherwise; a family as
+    /// of arrival has one.
+    fn slices(&self) -> Vec<usize> {
+        vec![self.columns().len()]
+    }
 
     /// When its values are fixed.
     fn timing(&self) -> Timing;

@@ -8,4 +8,4 @@ mod shards;
 pub use epochs::Epochs;
 pub use expiring::Expiring;
 pub use prefetch::prefetch;
-pub use shards::ShardedMap;
+pub use shards::{Routed, ShardedMap};

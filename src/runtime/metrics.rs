@@ -247,6 +247,18 @@ metrics! {
     epochs: Counter,
     /// Keys whose earlier rows are waiting to be repaired.
     backlog: Gauge,
+    /// Keys whose earlier rows are waiting to be repaired because matches of patterns changed.
+    pattern_backlog: Gauge,
+    /// Keys that patterns keep.
+    pattern_keys: Gauge,
+    /// Events that patterns keep, over all keys.
+    pattern_entries: Gauge,
+    /// Partial matches of patterns.
+    pattern_runs: Gauge,
+    /// Matches of patterns that count.
+    pattern_matches: Gauge,
+    /// Bytes of what patterns keep.
+    pattern_bytes: Gauge,
     /// Events retained by id.
     retained_events: Gauge,
     /// Bytes of the table of events by id, without the events.

@@ -54,7 +54,7 @@ impl Family for Enrich {
         };
         let FamilyInputs { changes, references, schema, watermarks, metrics, .. } = inputs;
         let Looked { slices, touched } = lookup(changes, references, plan, settings, schema, watermarks, metrics);
-        Ok(FamilyOutputs { slices, touched: self.live.then_some(touched), beyond: None })
+        Ok(FamilyOutputs { slices, touched: self.live.then_some(touched), beyond: None, matches: None })
     }
 
     /// Without reference records every row has the defaults; tests with records bring their own oracle.

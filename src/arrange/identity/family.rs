@@ -37,7 +37,7 @@ impl Family for Identity {
         let plain = plan.is_plain();
         let outputs =
             if plain { identity::<Kind>(inputs, plan, false) } else { identity::<Facts>(inputs, plan, false) };
-        Ok(FamilyOutputs { slices: outputs.slices, touched: None, beyond: None })
+        Ok(FamilyOutputs { slices: outputs.slices, touched: None, beyond: None, matches: None })
     }
 
     fn expected(&self, schema: &Schema, events: &[Labelled]) -> BTreeMap<Id, Vec<f64>> {

@@ -75,7 +75,7 @@ pub enum ClusterMeasure {
     FraudAccounts,
     /// Known frauds per payment; missing without payments: `cluster_fraud_rate`.
     FraudRate,
-    /// The same with [`SMOOTHING_PAYMENTS`] more payments at a rate of [`SMOOTHING_RATE`]: `cluster_fraud_rate_smoothed`.
+    /// The same with `SMOOTHING_PAYMENTS` more payments at a rate of `SMOOTHING_RATE`: `cluster_fraud_rate_smoothed`.
     FraudRateSmoothed,
     /// Milliseconds since the last fraud became known: `cluster_since_fraud`.
     SinceFraud,

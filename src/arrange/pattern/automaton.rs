@@ -1,0 +1,326 @@
+//! The automaton of one pattern over one key: it takes the events of the key's log one after the other.
+//!
+//! Runs whose first step counts are not kept while they count: the log knows. An event that could end the count looks
+//! back over the log, adding up from the latest event to the earliest, and so sees the count of every possible start in
+//! one pass.
+//!
+//! An event that comes late, or goes, touches only what began less than the pattern's reach before it. That is thrown
+//! away, and the log is taken again from there, by the same steps.
+
+use super::condition::{Around, Taken};
+use super::history::Past;
+use super::log::{Log, Place};
+use super::plan::{Count, Group, Program, Step};
+use super::run::{Fate, Held, Run, Totals};
+use crate::event::Id;
+
+/// What one pattern keeps for one key.
+#[derive(Debug, Default)]
+pub struct Automaton {
+    /// What has begun.
+    pub runs: Vec<Run>,
+    /// Matches in order of (completion, start).
+    pub matches: Vec<Held>,
+    /// No start before this waits to end its first count.
+    open_from: Option<Place>,
+}
+
+/// Buffers that are used again.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    totals: Totals,
+    counted: Vec<usize>,
+    found: Vec<Held>,
+}
+
+/// Starts that a replay is about, by index in the log.
+type Eligible<'a> = Option<&'a dyn Fn(usize) -> bool>;
+
+impl Automaton {
+    /// Takes the last event of the log. Calls `changed` with each new match.
+    pub fn push(
+        &mut self,
+        group: &Group,
+        number: usize,
+        log: &mut Log,
+        scratch: &mut Scratch,
+        mut changed: impl FnMut(&mut Held),
+    ) {
+        let at = log.len() - 1;
+        self.step(group, number, log, at, None, scratch);
+        for mut held in scratch.found.drain(..) {
+            changed(&mut held);
+            insert(&mut self.matches, held);
+        }
+    }
+
+    /// Takes the event at `at`; matches go to the scratch.
+    fn step(
+        &mut self,
+        group: &Group,
+        number: usize,
+        log: &mut Log,
+        at: usize,
+        eligible: Eligible<'_>,
+        scratch: &mut Scratch,
+    ) {
+        let program = &group.programs[number];
+        let raw = log.entry(at).raw;
+        let concerns = raw & program.uses != 0;
+        // Conditions over the key's history cost a walk over it: only those are asked that matter.
+        let asked = if self.runs.is_empty() { program.begins } else { program.uses };
+        if raw & asked & group.historic != 0 {
+            settle(group, log, at, asked);
+        }
+        let mask = log.entry(at).mask;
+        if !self.runs.is_empty() && (concerns || program.absent.is_some()) {
+            self.advance(program, log, at, &mut scratch.found);
+        }
+        if !concerns {
+            return;
+        }
+        let first = &program.steps[0];
+        match &first.count {
+            Some(count) => {
+                let ends = if program.steps.len() == 1 { first.bit } else { program.steps[1].bit };
+                if mask >> ends & 1 == 1 {
+                    self.end_counts(program, count, number, log, at, eligible, scratch);
+                }
+            }
+            None if mask >> first.bit & 1 == 1 && eligible.is_none_or(|eligible| eligible(at)) => {
+                log.entry_mut(at).begun |= 1 << number;
+                let mut run = Run::begin(program, log, at);
+                match run.completed(program, log, at) {
+                    Fate::Match(place) => scratch.found.push(run.held(place)),
+                    Fate::Goes => self.runs.push(run),
+                    Fate::Over => {}
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn advance(&mut self, program: &Program, log: &Log, at: usize, found: &mut Vec<Held>) {
+        let mut index = 0;
+        while index < self.runs.len() {
+            match self.runs[index].advance(program, log, at) {
+                Fate::Goes => index += 1,
+                Fate::Over => drop(self.runs.swap_remove(index)),
+                Fate::Match(place) => found.push(self.runs.swap_remove(index).held(place)),
+            }
+        }
+    }
+
+    /// Looks back from an event that may end the first count, over every start that it may end for.
+    #[expect(clippy::too_many_arguments, reason = "one step of a replay or of the live log, with the same buffers")]
+    fn end_counts(
+        &mut self,
+        program: &Program,
+        count: &Count,
+        number: usize,
+        log: &mut Log,
+        at: usize,
+        eligible: Eligible<'_>,
+        scratch: &mut Scratch,
+    ) {
+        let first = &program.steps[0];
+        let next = program.steps.get(1);
+        let time = log.entry(at).time;
+        scratch.totals.clear(count);
+        scratch.counted.clear();
+        let mut open_from = log.entry(at).place();
+        let mut back = if next.is_some() { at } else { at + 1 };
+        while back > 0 {
+            back -= 1;
+            let entry = *log.entry(back);
+            if time.saturating_sub(entry.time) >= program.within_ms || self.is_closed(count, entry.place()) {
+                break;
+            }
+            if entry.mask >> first.bit & 1 == 0 {
+                // Between the last counted event and this one: no start can be ended by it.
+                if scratch.counted.is_empty() && next.is_some_and(|next| entry.mask & next.not != 0) {
+                    return;
+                }
+                continue;
+            }
+            scratch.totals.add(count, entry.mask, &log.row(back));
+            scratch.counted.push(back);
+            if !count.whole_window && !self.end_count(program, count, number, log, (back, at), eligible, scratch) {
+                open_from = entry.place();
+            }
+        }
+        if let (true, Some(&back)) = (count.whole_window, scratch.counted.last()) {
+            self.end_count(program, count, number, log, (back, at), eligible, scratch);
+        }
+        self.open_from = Some(open_from);
+    }
+
+    /// Ends the first count of the start at `.0` with the event at `.1`, if that is acceptable. False if the start goes on
+    /// waiting.
+    #[expect(clippy::too_many_arguments, reason = "as above")]
+    fn end_count(
+        &mut self,
+        program: &Program,
+        count: &Count,
+        number: usize,
+        log: &mut Log,
+        (back, at): (usize, usize),
+        eligible: Eligible<'_>,
+        scratch: &mut Scratch,
+    ) -> bool {
+        if log.entry(back).begun >> number & 1 == 1 || !eligible.is_none_or(|eligible| eligible(back)) {
+            return true;
+        }
+        let Scratch { totals, counted, found } = scratch;
+        let row = log.row(at);
+        let next = program.steps.get(1);
+        let accepts = |next: &Step| {
+            let first = Taken { time: log.entry(back).time, totals: totals.values.clone(), ..Taken::default() };
+            next.condition.holds(&row, &Around { taken: &[first], here: &[], past: None, time: row.time })
+        };
+        if !totals.enough(count, &row, &[]) || !next.is_none_or(accepts) {
+            return false;
+        }
+        log.entry_mut(back).begun |= 1 << number;
+        let events: Vec<usize> = counted.iter().rev().copied().collect();
+        let mut run = Run::counted(log, &events, &totals.values);
+        if next.is_some() {
+            run.take(program, 1, log, at);
+        } else {
+            run.totals.values.clone_from(&totals.values);
+        }
+        match run.completed(program, log, at) {
+            Fate::Match(place) => found.push(run.held(place)),
+            Fate::Goes => self.runs.push(run),
+            Fate::Over => {}
+        }
+        true
+    }
+
+    /// Whether no start before a position waits to end its first count.
+    fn is_closed(&self, count: &Count, place: Place) -> bool {
+        !count.whole_window && self.open_from.is_some_and(|open| place < open)
+    }
+
+    /// The log has changed at these positions (sorted). Takes it again from the first start that they touch; `changed` is
+    /// told the matches that are gone (false) and new (true).
+    pub fn replay(
+        &mut self,
+        group: &Group,
+        number: usize,
+        log: &mut Log,
+        places: &[Place],
+        scratch: &mut Scratch,
+        mut changed: impl FnMut(&mut Held, bool),
+    ) {
+        let program = &group.programs[number];
+        let (Some(&first), Some(&last)) = (places.first(), places.last()) else { return };
+        let touched_by = |start: Place| -> Option<Place> {
+            let from = match program.ahead_ms {
+                0 => start,
+                ahead_ms => (start.0.saturating_sub(ahead_ms).saturating_add(1), Id::default()),
+            };
+            let next = places.get(places.partition_point(|place| *place < from))?;
+            (next.0.saturating_sub(start.0) < program.reach_ms).then_some(*next)
+        };
+        self.runs.retain(|run| touched_by(run.start).is_none());
+        let mut kept_starts = Vec::new();
+        self.matches.retain_mut(|held| match touched_by(held.start) {
+            Some(place) if held.at >= place => {
+                changed(held, false);
+                false
+            }
+            Some(_) => {
+                kept_starts.push(held.start);
+                true
+            }
+            None => true,
+        });
+        kept_starts.sort_unstable();
+        let from = log.lower_bound((first.0.saturating_sub(program.reach_ms).saturating_add(1), Id::default()));
+        let mut eligible = vec![false; log.len() - from];
+        for at in from..log.len() {
+            let entry = log.entry_mut(at);
+            if touched_by(entry.place()).is_some() && kept_starts.binary_search(&entry.place()).is_err() {
+                entry.begun &= !(1 << number);
+                eligible[at - from] = true;
+            }
+        }
+        let mut again = Automaton::default();
+        let is_eligible = |at: usize| at >= from && eligible[at - from];
+        for at in from..log.len() {
+            let beyond_ms = program.reach_ms.saturating_add(program.ahead_ms);
+            let over = log.entry(at).time.saturating_sub(last.0) >= beyond_ms && log.entry(at).place() > last;
+            if over && again.runs.is_empty() {
+                break;
+            }
+            again.step(group, number, log, at, Some(&is_eligible), scratch);
+        }
+        self.runs.append(&mut again.runs);
+        self.open_from = None;
+        for mut held in scratch.found.drain(..) {
+            changed(&mut held, true);
+            insert(&mut self.matches, held);
+        }
+    }
+
+    /// Time has come to `watermark`: runs that wait for an event to stay away are matches once it has passed.
+    pub fn pass(&mut self, watermark: i64, mut changed: impl FnMut(&mut Held)) {
+        let mut index = 0;
+        while index < self.runs.len() {
+            match self.runs[index].until_ms {
+                Some(until_ms) if until_ms <= watermark => {
+                    let mut held = self.runs.swap_remove(index).held((until_ms, Id::default()));
+                    changed(&mut held);
+                    insert(&mut self.matches, held);
+                }
+                _ => index += 1,
+            }
+        }
+    }
+
+    /// Drops runs that began, and matches that were complete, before these event times.
+    pub fn expire(&mut self, runs_before_ms: i64, matches_before_ms: i64) {
+        self.runs.retain(|run| run.start.0 >= runs_before_ms);
+        let expired = self.matches.partition_point(|held| held.at.0 < matches_before_ms);
+        self.matches.drain(..expired);
+        if self.runs.is_empty() {
+            self.runs = Vec::new();
+        }
+        if self.matches.is_empty() {
+            self.matches = Vec::new();
+        }
+    }
+
+    /// Whether a match was completed by the event at a position, and how many were completed up to it in the last
+    /// `counted_ms`.
+    pub fn read(&self, place: Place, counted_ms: i64) -> (bool, usize) {
+        let until = self.matches.partition_point(|held| held.at <= place);
+        let from = self.matches.partition_point(|held| held.at.0 <= place.0.saturating_sub(counted_ms));
+        let now = until > 0 && self.matches[until - 1].at == place;
+        (now, until.saturating_sub(from))
+    }
+}
+
+/// Finds out which of these named events, whose conditions look at the key's history, an event is; unless it is known.
+pub fn settle(group: &Group, log: &mut Log, at: usize, asked: u64) {
+    let entry = *log.entry(at);
+    let mut open = entry.raw & asked & group.historic & !entry.known;
+    while open != 0 {
+        let bit = open.trailing_zeros();
+        open &= open - 1;
+        let event = &group.events[bit as usize];
+        let past = Some(Past { log, at, length_ms: event.history_ms });
+        let around = Around { taken: &[], here: &[], past, time: entry.time };
+        let holds = event.historic.holds(&log.row(at), &around);
+        let entry = log.entry_mut(at);
+        entry.known |= 1 << bit;
+        entry.mask = entry.mask & !(1 << bit) | u64::from(holds) << bit;
+    }
+}
+
+/// Puts a match to its place.
+fn insert(matches: &mut Vec<Held>, held: Held) {
+    let at = matches.partition_point(|known| (known.at, known.start) < (held.at, held.start));
+    matches.insert(at, held);
+}

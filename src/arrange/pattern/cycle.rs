@@ -1,0 +1,369 @@
+//! Cycles of transfers: a→b→…→a.
+//!
+//! A cycle is a sequence of transfers, each paid by the payee of the one before, the first by the payee of the last; in
+//! (event time, id) order; as many as `hops` allows; of each the amount is at least and at most the given `share` of the
+//! one before; from the first to the last less than `within`; and nobody pays twice. The last transfer completes it.
+//!
+//! The cycles that a transfer completes are found by a search back from it: over the transfers into its payer, latest
+//! first, and so on. The search stops after [`VISITS_MAX`] transfers or [`CYCLES_MAX`] cycles, in an order that depends on
+//! the transfers alone: so what it finds is a function of the retained set.
+//!
+//! A transfer that comes late or goes can change only the searches from transfers that can be reached forward from it;
+//! those are done again.
+//!
+//! Features of a transfer: whether it completes a cycle, and the cycles complete in `(t - 24 h, t]`, and not after it,
+//! in which its payer pays. Other events have 0.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::PatternError;
+use super::condition::{Around, Condition, Whole};
+use super::expr::duration_ms;
+use super::log::Place;
+use super::plan::{COUNTED_MS, Group};
+use super::resolve::Names;
+use super::spec::PatternSpec;
+use crate::event::{Event, FieldType, Id, Key, Schema, Slot};
+use crate::feature::REVISE_MS_DEFAULT;
+
+/// Transfers that one search looks at, at most.
+pub const VISITS_MAX: usize = 10_000;
+/// Cycles that one transfer completes, at most.
+pub const CYCLES_MAX: usize = 64;
+/// Hops of a cycle, at most.
+pub const HOPS_MAX: u32 = 8;
+
+/// Shares are kept in millionths.
+const MILLION: i128 = 1_000_000;
+
+/// A pattern of cycles, resolved.
+#[derive(Clone, Debug)]
+pub struct CyclePlan {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How long a row is revised after its event time, milliseconds.
+    pub revise_ms: i64,
+    /// From the first transfer to the last it is less than this, milliseconds.
+    pub within_ms: i64,
+    kinds: Vec<u16>,
+    condition: Condition,
+    from: Slot,
+    to: Slot,
+    amount: Slot,
+    hops: (usize, usize),
+    share: (i128, i128),
+}
+
+/// One transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// Who pays.
+    pub from: Key,
+    /// Who is paid.
+    pub to: Key,
+    /// How much, in the field's units.
+    pub amount: i64,
+}
+
+/// A cycle, by its transfers in order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cycle {
+    /// The transfers.
+    pub transfers: Vec<Place>,
+    /// Who pays, in order.
+    pub payers: Vec<Key>,
+}
+
+impl CyclePlan {
+    /// Resolves a pattern of cycles.
+    pub fn resolve(spec: &PatternSpec, schema: &Schema) -> Result<Self, PatternError> {
+        let invalid = |place: &str, reason: String| PatternError::invalid(&spec.name, place, reason);
+        let Some(cycle) = &spec.cycle else { return Err(invalid("cycle", "is missing".into())) };
+        if !spec.steps.is_empty() || spec.key.is_some() || !spec.keys.is_empty() {
+            return Err(invalid("cycle", "stands instead of steps and key; remove those".into()));
+        }
+        let within =
+            spec.within.as_deref().ok_or_else(|| invalid("within", "is missing; write one, like \"72h\"".into()))?;
+        let within_ms = duration_ms(within).map_err(|reason| invalid("within", reason))?;
+        let [least, most] = cycle.hops;
+        if least < 2 || most < least || most > HOPS_MAX {
+            return Err(invalid("cycle", format!("hops [{least}, {most}] must be from 2 to {HOPS_MAX}, fewest first")));
+        }
+        let [low, high] = cycle.share;
+        if !(0.0..=1000.0).contains(&low) || !(low..=1000.0).contains(&high) {
+            return Err(invalid("cycle", format!("share [{low}, {high}] must be from 0 to 1000, smallest first")));
+        }
+        let slot = |name: &String| {
+            let unknown =
+                || format!("the schema '{}' has no field '{name}'; add it there or use another", schema.name());
+            schema.slot(name).ok_or_else(|| invalid("cycle", unknown()))
+        };
+        let (from, to, amount) = (slot(&cycle.from)?, slot(&cycle.to)?, slot(&cycle.amount)?);
+        if !matches!(schema.field(amount).kind, FieldType::Int | FieldType::Decimal) {
+            return Err(invalid("cycle", format!("'{}' is not an amount; declare it as decimal", cycle.amount)));
+        }
+        let event = spec.events.get(&cycle.event).ok_or_else(|| {
+            invalid("cycle", format!("there is no event '{0}'; write [pattern.events.{0}]", cycle.event))
+        })?;
+        // A group of its own, for one named event.
+        let mut group = Group::default();
+        let key = super::spec::KeySpec::One(cycle.from.clone());
+        let main = group.side(&key, schema).map_err(|reason| invalid("cycle", reason))?;
+        let location = ["lat".to_owned(), "lon".to_owned()];
+        let (bits, steps) = (BTreeMap::new(), Vec::new());
+        let mut names =
+            Names { schema, group: &mut group, bits, steps, location, base: None, alone: false, here: None };
+        let in_event = |reason: String| invalid(&format!("event '{}'", cycle.event), reason);
+        if event.looks_back() || event.key.is_some() {
+            return Err(in_event("a cycle's event has conditions over itself only, and no key".into()));
+        }
+        let bit = names.event(event, main, 0).map_err(in_event)?;
+        let named = group.events.swap_remove(usize::from(bit));
+        let millionths = |share: f64| (share * MILLION as f64).round() as i128;
+        Ok(CyclePlan {
+            name: spec.name.as_str().into(),
+            revise_ms: REVISE_MS_DEFAULT,
+            within_ms,
+            kinds: named.kinds,
+            condition: named.own,
+            from,
+            to,
+            amount,
+            hops: (least as usize, most as usize),
+            share: (millionths(low), millionths(high)),
+        })
+    }
+
+    /// The transfer that an event is, if it is one; to oneself is none.
+    pub fn transfer(&self, event: &Event, schema: &Schema) -> Option<Transfer> {
+        let around = Around { time: event.time, ..Around::default() };
+        if !self.kinds.contains(&event.kind) || !self.condition.holds(&Whole(event, schema), &around) {
+            return None;
+        }
+        let (from, to) = (event.key(self.from, schema)?, event.key(self.to, schema)?);
+        (from != to).then_some(Transfer { from, to, amount: event.int(self.amount)? })
+    }
+
+    /// Whether an amount may follow another.
+    fn follows(&self, amount: i64, before: i64) -> bool {
+        let (amount, before) = (i128::from(amount) * MILLION, i128::from(before));
+        before * self.share.0 <= amount && amount <= before * self.share.1
+    }
+}
+
+/// Transfers, and the cycles that each completes.
+#[derive(Debug, Default)]
+pub struct Graph {
+    transfers: BTreeMap<Place, (Transfer, bool)>,
+    incoming: HashMap<Key, BTreeSet<Place>>,
+    outgoing: HashMap<Key, BTreeSet<Place>>,
+    cycles: BTreeMap<Place, Vec<Cycle>>,
+    /// How many cycles a payer pays in, by completion.
+    of_payer: HashMap<Key, BTreeMap<Place, usize>>,
+}
+
+impl Graph {
+    /// Applies an epoch's changes; returns the cycles that came and went, with diff.
+    pub fn apply(&mut self, plan: &CyclePlan, changes: &[(Place, bool, Option<Transfer>)]) -> Vec<(Cycle, isize)> {
+        let mut again: BTreeSet<Place> = BTreeSet::new();
+        for (place, ..) in changes {
+            // What could be reached before the change.
+            self.reached(plan, *place, &mut again);
+        }
+        for (place, scored, transfer) in changes {
+            self.remove(*place);
+            if let Some(transfer) = transfer {
+                self.transfers.insert(*place, (*transfer, *scored));
+                self.incoming.entry(transfer.to).or_default().insert(*place);
+                self.outgoing.entry(transfer.from).or_default().insert(*place);
+            }
+        }
+        for (place, ..) in changes {
+            self.reached(plan, *place, &mut again);
+        }
+        let mut diffs = Vec::new();
+        for last in again {
+            let found = self.search(plan, last);
+            let held = self.set(last, found.clone());
+            diffs.extend(held.iter().filter(|cycle| !found.contains(cycle)).map(|cycle| (cycle.clone(), -1)));
+            diffs.extend(found.into_iter().filter(|cycle| !held.contains(cycle)).map(|cycle| (cycle, 1)));
+        }
+        diffs
+    }
+
+    fn remove(&mut self, place: Place) {
+        let Some((transfer, _)) = self.transfers.remove(&place) else { return };
+        for (by_key, key) in [(&mut self.incoming, transfer.to), (&mut self.outgoing, transfer.from)] {
+            if let Some(places) = by_key.get_mut(&key) {
+                places.remove(&place);
+                if places.is_empty() {
+                    by_key.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// Sets the cycles that a transfer completes; returns those before.
+    fn set(&mut self, last: Place, found: Vec<Cycle>) -> Vec<Cycle> {
+        let held = self.cycles.remove(&last).unwrap_or_default();
+        for payer in held.iter().flat_map(|cycle| &cycle.payers) {
+            if let Some(counts) = self.of_payer.get_mut(payer) {
+                counts.remove(&last);
+                if counts.is_empty() {
+                    self.of_payer.remove(payer);
+                }
+            }
+        }
+        for payer in found.iter().flat_map(|cycle| &cycle.payers) {
+            *self.of_payer.entry(*payer).or_default().entry(last).or_insert(0) += 1;
+        }
+        if !found.is_empty() {
+            self.cycles.insert(last, found);
+        }
+        held
+    }
+
+    /// A transfer and those that can be reached forward from it: their searches may look at it.
+    fn reached(&self, plan: &CyclePlan, from: Place, reached: &mut BTreeSet<Place>) {
+        reached.insert(from);
+        let mut layer = vec![from];
+        let mut seen: BTreeSet<Place> = BTreeSet::from([from]);
+        for _ in 1..plan.hops.1 {
+            let mut next = Vec::new();
+            for place in layer {
+                let Some((transfer, _)) = self.transfers.get(&place) else { continue };
+                let Some(outgoing) = self.outgoing.get(&transfer.to) else { continue };
+                for later in outgoing.range((std::ops::Bound::Excluded(place), std::ops::Bound::Unbounded)) {
+                    if later.0.saturating_sub(from.0) >= plan.within_ms {
+                        break;
+                    }
+                    if plan.follows(self.transfers[later].0.amount, transfer.amount) && seen.insert(*later) {
+                        next.push(*later);
+                    }
+                }
+            }
+            layer = next;
+        }
+        reached.append(&mut seen);
+    }
+
+    /// The cycles that a transfer completes.
+    fn search(&self, plan: &CyclePlan, last: Place) -> Vec<Cycle> {
+        let Some((closing, _)) = self.transfers.get(&last) else { return Vec::new() };
+        let mut search =
+            Search { graph: self, plan, home: closing.to, last, path: Vec::new(), visits: 0, found: Vec::new() };
+        search.back(last, *closing);
+        search.found
+    }
+
+    /// Whether a transfer completes a cycle, and the cycles of 24 hours in which its payer pays.
+    pub fn read(&self, place: Place, payer: Key) -> (bool, usize) {
+        let from = (place.0.saturating_sub(COUNTED_MS).saturating_add(1), Id::default());
+        let count =
+            self.of_payer.get(&payer).map_or(0, |counts| counts.range(from..=place).map(|(_, count)| count).sum());
+        (self.cycles.contains_key(&place), count)
+    }
+
+    /// Visits scored transfers of a payer in `(after, until_ms]`, at most so many. Returns where it stopped, or `None` if it
+    /// came to the end.
+    pub fn visit_scored(
+        &self,
+        payer: Key,
+        after: Place,
+        until_ms: i64,
+        limit: usize,
+        visit: &mut dyn FnMut(i64, Id),
+    ) -> Option<Place> {
+        let (mut visited, mut latest) = (0, after);
+        let outgoing = self.outgoing.get(&payer)?;
+        for place in outgoing.range((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded)) {
+            if place.0 > until_ms {
+                return None;
+            }
+            if visited == limit {
+                return Some(latest);
+            }
+            if self.transfers.get(place).is_some_and(|(_, scored)| *scored) {
+                visited += 1;
+                latest = *place;
+                visit(place.0, place.1);
+            }
+        }
+        None
+    }
+
+    /// The position of the last transfer.
+    pub fn last(&self) -> Option<Place> {
+        self.transfers.last_key_value().map(|(place, _)| *place)
+    }
+
+    /// Drops transfers before an event time that nothing reaches any more, and cycles that do not count; so many at most.
+    pub fn expire(&mut self, plan: &CyclePlan, bound_ms: i64, most: usize) {
+        for _ in 0..most {
+            let first = self.transfers.first_key_value().map(|(place, _)| *place);
+            match first.filter(|first| first.0 < bound_ms.saturating_sub(plan.within_ms.max(COUNTED_MS))) {
+                Some(first) => self.remove(first),
+                None => break,
+            }
+        }
+        for _ in 0..most {
+            let first = self.cycles.first_key_value().map(|(place, _)| *place);
+            match first.filter(|first| first.0 < bound_ms.saturating_sub(COUNTED_MS)) {
+                Some(first) => drop(self.set(first, Vec::new())),
+                None => break,
+            }
+        }
+    }
+
+    /// Transfers and cycles that are kept.
+    pub fn len(&self) -> (usize, usize) {
+        (self.transfers.len(), self.cycles.values().map(Vec::len).sum())
+    }
+}
+
+struct Search<'a> {
+    graph: &'a Graph,
+    plan: &'a CyclePlan,
+    /// Where the cycle begins and ends.
+    home: Key,
+    last: Place,
+    /// Transfers from the last to the first, with payers.
+    path: Vec<(Place, Key)>,
+    visits: usize,
+    found: Vec<Cycle>,
+}
+
+impl Search<'_> {
+    /// Takes a transfer as the first so far, and looks for what comes before it.
+    fn back(&mut self, place: Place, transfer: Transfer) {
+        self.visits += 1;
+        if self.visits > VISITS_MAX || self.found.len() >= CYCLES_MAX {
+            return;
+        }
+        self.path.push((place, transfer.from));
+        let (hops, graph) = (self.path.len(), self.graph);
+        if transfer.from == self.home {
+            if hops >= self.plan.hops.0 {
+                let forward = || self.path.iter().rev();
+                let transfers = forward().map(|(place, _)| *place).collect();
+                let payers = forward().map(|(_, payer)| *payer).collect();
+                self.found.push(Cycle { transfers, payers });
+            }
+        } else if hops < self.plan.hops.1
+            && let Some(incoming) = graph.incoming.get(&transfer.from)
+        {
+            for &earlier in incoming.range(..place).rev() {
+                if self.last.0.saturating_sub(earlier.0) >= self.plan.within_ms {
+                    break;
+                }
+                let before = graph.transfers[&earlier].0;
+                let again = self.path.iter().any(|(_, payer)| *payer == before.from);
+                if !again && self.plan.follows(transfer.amount, before.amount) {
+                    self.back(earlier, before);
+                }
+            }
+        }
+        self.path.pop();
+    }
+}

@@ -1,0 +1,144 @@
+//! Event patterns: sequences, counts and absences of events of one key, in event time.
+//!
+//! ```text
+//!  changes ─► [patterns: cut] ── requests, by key ──► [patterns: own] ──┬── slices, by origin
+//!                                                                       ├── matches (differential, with event ids)
+//!                                                                       └── touched ids, beyond
+//! ```
+//!
+//! # What a pattern means
+//!
+//! A pattern ([`spec`], written in TOML) looks at the retained events of one key in (event time, id) order: call them the
+//! *log*. Its named events are conditions over one event: kinds, comparisons of its own fields, and what the key's earlier
+//! events say (`first_seen`, `history`; see [`history`]). An event may be several named events at once.
+//!
+//! For each event `e` of the log that is the first step's named event there is at most one match that begins at `e`. It
+//! follows from the log alone, by these rules:
+//!
+//! 1. **A step of one event** takes the first event after what the step before has taken that is acceptable, whatever lies
+//!    between. Acceptable is an event that is the step's named event, for which the step's conditions hold (over its own
+//!    fields and those of the steps taken), for which no event of the step's `not` lies strictly between the last event
+//!    taken or counted before and it, and whose time is less than `within` after that of `e`.
+//! 2. **A counting step** takes its first event in the same way (`e` itself if it is the first step), and then counts
+//!    every later event that is its named event and for which its conditions hold, until the next step takes its first.
+//!    Next to it, only those events are acceptable to the next step before which the count is enough: `at_least` and
+//!    `having` hold over what has been counted before them. An event that the next step can take is not counted. A counting
+//!    step that is the last is complete with the first counted event at which the count is enough.
+//!    With `whole_window` (a pattern of this one step) a start is complete only with an event before which it is the earliest
+//!    within `within`: the count is over everything in `(t - within, t]`.
+//! 3. **Absence**: with a last step `absent`, the match is complete once its event has stayed away for the step's `within`:
+//!    no event that is it, and for which its conditions hold, has a time in `[t, t + within)` and comes after the last event
+//!    taken, whose time is `t`. It is complete at `t + within`, before all events of that time. A row sees it as of its own
+//!    event time; the collection of matches has it once the watermark has come to `t + within`.
+//! 4. `within` is from the first event to the last that is taken or counted: less than that. Exactly that is too late.
+//! 5. **After a match**: the next one begins after its first event. As each event begins at most one, matches may overlap
+//!    and sequences skip nothing.
+//!
+//! Without counts this is relaxed contiguity without skipping as Flink CEP has it (`followedBy`, `notFollowedBy`, `within`,
+//! `AfterMatchSkipStrategy.noSkip()`): `a ; b` over `a c b1 b2` gives `{a b1}`, over `a1 a2 b` it gives `{a1 b}` and
+//! `{a2 b}`.
+//!
+//! # What follows
+//!
+//! The matches are a function of the set of retained events, whatever the order in which they came. An event changes no
+//! match that began `within` (and the absence's length) or longer before it, and none that was complete before it; an event
+//! that changes what `history` says to later events counts as a change of those. So a late, corrected or withdrawn event
+//! throws away what began within the reach before it and takes that stretch of the log again (`automaton.rs`).
+//!
+//! Features of each pattern, as of the event: `pattern_NAME_now`, 1 if the event is the last of a match, and
+//! `pattern_NAME_count_24h`, matches complete in `(t - 24 h, t]` and not after the event. Both are 0 for an event without
+//! the key.
+//!
+//! # Cost
+//!
+//! Patterns of one key share a log, an exchange and a look-up. An event costs a test of each named event's condition where
+//! it was taken in, one request per key, a step per pattern whose events it is, and, where it could end a first count, a
+//! walk back over the events within `within`. Conditions over the key's history walk back too, but only where their answer
+//! matters. A late event of a busy key costs such walks for each event that it reaches.
+//!
+//! A key keeps 80 bytes per event, and 8 per field that conditions across events look at, for the longest reach of its
+//! patterns and the history they look at: `dormant_awakening` keeps 200 days of logins and payments.
+
+mod automaton;
+pub mod condition;
+pub mod cycle;
+mod cycles;
+pub mod expr;
+mod family;
+pub mod history;
+mod keys;
+pub mod log;
+mod operator;
+mod owner;
+pub mod plan;
+mod repairs;
+mod replies;
+mod resolve;
+mod run;
+pub mod spec;
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Id, Key};
+
+pub use family::Matches;
+pub use operator::{Pattern, PatternSettings, pattern};
+pub use plan::PatternPlan;
+pub use run::MATCH_IDS_MAX;
+pub use spec::Patterns;
+
+/// A match: what leaves the operator with a diff.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Match {
+    /// The pattern's name.
+    pub pattern: Arc<str>,
+    /// The key.
+    pub key: Key,
+    /// Event time of its first event, milliseconds.
+    pub started_ms: i64,
+    /// Event time at which it was complete, milliseconds.
+    pub completed_ms: i64,
+    /// Its events, in order; of more than [`MATCH_IDS_MAX`] the first ones and the last.
+    pub ids: Vec<Id>,
+    /// How many events it has.
+    pub events: u32,
+}
+
+impl Match {
+    fn of(group: &plan::Group, number: usize, key: Key, held: &run::Held) -> Self {
+        Match {
+            pattern: group.programs[number].name.clone(),
+            key,
+            started_ms: held.start.0,
+            completed_ms: held.at.0,
+            ids: held.ids.to_vec(),
+            events: held.events,
+        }
+    }
+}
+
+/// Why patterns were refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    /// The text is not a file of patterns.
+    #[error("patterns: {0}")]
+    File(String),
+    /// A pattern cannot be used.
+    #[error("pattern '{pattern}', {place}: {reason}")]
+    Invalid {
+        /// The pattern.
+        pattern: String,
+        /// Where in it.
+        place: String,
+        /// What is wrong and how to mend it.
+        reason: String,
+    },
+}
+
+impl PatternError {
+    pub(crate) fn invalid(pattern: &str, place: &str, reason: impl Into<String>) -> Self {
+        PatternError::Invalid { pattern: pattern.to_owned(), place: place.to_owned(), reason: reason.into() }
+    }
+}

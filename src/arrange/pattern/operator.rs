@@ -1,0 +1,391 @@
+//! The timely operators: changes are cut to requests by key; the owners of the keys answer.
+//!
+//! For each closed epoch the owner's operator
+//!
+//! 1. applies the requests of each group ([`super::owner`]) and answers reads;
+//! 2. announces matches that waited for the watermark;
+//! 3. marks the rows that a change of earlier matches has touched, and sends the ids of as many as the budget allows
+//!    around; the rest is the backlog;
+//! 4. expires, in proportion to what came in.
+
+use std::sync::Arc;
+
+use differential_dataflow::consolidation::consolidate;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::Stream;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::generic::{Operator, OutputBuilder};
+use timely::dataflow::operators::{Capability, Concat};
+
+use super::condition::{Around, Column, ColumnKind, Whole};
+use super::cycles::{CycleInputs, cycle_operator};
+use super::owner::Owner;
+use super::plan::{Group, PatternPlan};
+use super::repairs::{Effects, Repairs, beyond_record};
+use super::replies::Replies;
+use super::{Match, keys::KeyStats};
+use crate::arrange::change::{Change, NO_TICKET, Verb};
+use crate::arrange::request::{Ask, Block, HEAD, Request};
+use crate::arrange::upsert::Touched;
+use crate::decode::Reject;
+use crate::epoch::{Epoch, Watermarks};
+use crate::event::{Event, Id, IdType, Key, Schema};
+use crate::operators::Epochs;
+use crate::runtime::metrics::Metrics;
+
+/// What the operators are built with.
+#[derive(Clone, Copy, Debug)]
+pub struct PatternSettings {
+    /// Touched rows that are sent around per epoch and worker.
+    pub repair_rows_max: usize,
+    /// Events are kept for the longest reach of a pattern and this, milliseconds: how late an event may be, and how long the
+    /// rows after it are then revised.
+    pub kept_ms: i64,
+}
+
+/// What patterns give.
+pub struct Pattern<'scope> {
+    /// Rows of `[ticket, feature, ...]`, addressed to the worker that asked; block `n` of [`PatternPlan::blocks`] has plan
+    /// `index + n`.
+    pub slices: Stream<'scope, Epoch, Vec<Block>>,
+    /// Matches that come and go: updates of a collection.
+    pub matches: Stream<'scope, Epoch, Vec<(Match, Epoch, isize)>>,
+    /// Transactions to be read again.
+    pub touched: Stream<'scope, Epoch, Vec<Touched>>,
+    /// Changes that touched rows too old to be revised.
+    pub beyond: Stream<'scope, Epoch, Vec<Reject>>,
+}
+
+/// Builds the operators. `index` is the place of the first block in a row's layout.
+pub fn pattern<'scope>(
+    changes: Stream<'scope, Epoch, Vec<Change>>,
+    plan: &PatternPlan,
+    index: u16,
+    schema: Arc<Schema>,
+    settings: PatternSettings,
+    watermarks: Watermarks,
+    metrics: Arc<Metrics>,
+) -> Pattern<'scope> {
+    let ids = schema.id_type();
+    let requests = cut(changes.clone(), plan.groups.clone(), schema.clone());
+    let scope = requests.scope();
+    let (here, peers) = (scope.worker().index() as u32, scope.worker().peers());
+    let (closing, announced) = (watermarks.clone(), metrics.clone());
+    let mut builder = OperatorBuilder::new("Patterns".to_owned(), scope);
+    let mut requests = builder.new_input(requests, Exchange::new(|block: &Block| u64::from(block.to)));
+    let (slices_out, slices) = builder.new_output();
+    let (matches_out, matches) = builder.new_output();
+    let (touched_out, touched) = builder.new_output();
+    let (beyond_out, beyond) = builder.new_output();
+    let mut slices_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Block>>>::from(slices_out);
+    let mut matches_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<(Match, Epoch, isize)>>>::from(matches_out);
+    let mut touched_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Touched>>>::from(touched_out);
+    let mut beyond_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Reject>>>::from(beyond_out);
+    let groups = plan.groups.clone();
+
+    builder.build(move |_| {
+        let mut epochs: Epochs<Vec<Block>> = Epochs::new(4);
+        let mut owners = Owners::new(groups, settings, announced, Place { index, here, peers, ids });
+        let mut waiting = None;
+        move |frontiers| {
+            requests.for_each(|capability, data| {
+                if let Some(epoch) = epochs.of(&capability) {
+                    epoch.append(data);
+                }
+            });
+            while let Some((epoch, capabilities, mut blocks)) = epochs.next_complete(frontiers) {
+                announce(&mut waiting, epoch, &mut owners, &closing, &mut matches_out);
+                blocks.sort_by_key(|block| (block.plan, block.from));
+                let mut effects = owners.apply(closing.before(epoch), closing.at(epoch), &blocks);
+                if !effects.slices.is_empty() {
+                    slices_out.activate().session(&capabilities[0]).give_container(&mut effects.slices);
+                }
+                if !effects.matches.is_empty() {
+                    let updates = effects.matches.into_iter().map(|(one, diff)| (one, epoch, diff));
+                    matches_out.activate().session(&capabilities[1]).give_iterator(updates);
+                }
+                if !effects.touched.is_empty() {
+                    touched_out.activate().session(&capabilities[2]).give_container(&mut effects.touched);
+                }
+                if !effects.beyond.is_empty() {
+                    beyond_out.activate().session(&capabilities[3]).give_container(&mut effects.beyond);
+                }
+                waiting = owners.wait().then(|| capabilities[1].delayed(&(epoch + 1)));
+                if owners.repairs.len() > 0 {
+                    epochs.keep_open(epoch + 1, capabilities.iter().map(|hold| hold.delayed(&(epoch + 1))).collect());
+                }
+            }
+            match frontiers[0].frontier().first() {
+                Some(&open) => announce(&mut waiting, open, &mut owners, &closing, &mut matches_out),
+                // The input has ended. Beyond the last watermark, what waits for one waits for ever.
+                None => {
+                    let end = closing.latest().map_or(0, |last| last + 1);
+                    announce(&mut waiting, end, &mut owners, &closing, &mut matches_out);
+                    waiting = None;
+                }
+            }
+        }
+    });
+    let mut outputs = Pattern { slices, matches, touched, beyond };
+    for (number, cycle) in plan.cycles.iter().enumerate() {
+        let index = index + (plan.groups.len() + number) as u16;
+        let cycles = CycleInputs { changes: changes.clone(), plan: cycle.clone(), index, settings };
+        let Pattern { slices, matches, touched, beyond } =
+            cycle_operator(cycles, schema.clone(), watermarks.clone(), metrics.clone());
+        outputs.slices = outputs.slices.concat(slices);
+        outputs.matches = outputs.matches.concat(matches);
+        outputs.touched = outputs.touched.concat(touched);
+        outputs.beyond = outputs.beyond.concat(beyond);
+    }
+    outputs
+}
+
+/// Where matches leave.
+type MatchesOut = OutputBuilder<Epoch, CapacityContainerBuilder<Vec<(Match, Epoch, isize)>>>;
+
+/// Epochs without requests, up to (not with) this one: announces what waited for their watermarks. Holds the output of
+/// matches alone, as what else comes out goes round, and would keep the input open for ever.
+fn announce(
+    waiting: &mut Option<Capability<Epoch>>,
+    until: Epoch,
+    owners: &mut Owners,
+    watermarks: &Watermarks,
+    output: &mut MatchesOut,
+) {
+    while let Some(capability) = waiting.as_mut().filter(|capability| *capability.time() < until) {
+        let epoch = *capability.time();
+        let matches = owners.pass(watermarks.at(epoch));
+        if !matches.is_empty() {
+            let updates = matches.into_iter().map(|(one, diff)| (one, epoch, diff));
+            output.activate().session(&*capability).give_iterator(updates);
+        }
+        if owners.wait() {
+            capability.downgrade(&(epoch + 1));
+        } else {
+            *waiting = None;
+        }
+    }
+}
+
+/// Cuts changes to requests, addressed to the owners of their keys.
+fn cut<'scope>(
+    changes: Stream<'scope, Epoch, Vec<Change>>,
+    groups: Vec<Arc<Group>>,
+    schema: Arc<Schema>,
+) -> Stream<'scope, Epoch, Vec<Block>> {
+    let worker = changes.scope().worker().clone();
+    let (here, peers) = (worker.index() as u32, worker.peers() as u64);
+    changes.unary::<CapacityContainerBuilder<Vec<Block>>, _, _, _>(Pipeline, "Cut patterns", move |_, _| {
+        let mut blocks: Vec<Block> = Vec::new();
+        let mut columns = Vec::new();
+        move |input, output| {
+            input.for_each(|capability, changes| {
+                blocks.resize_with(groups.len() * peers as usize, Block::default);
+                for change in changes.iter() {
+                    for (index, group) in groups.iter().enumerate() {
+                        requests(change, group, &schema, &mut columns, |request| {
+                            let to = if peers == 1 { 0 } else { request.key.route() % peers };
+                            let block = &mut blocks[index * peers as usize + to as usize];
+                            (block.to, block.from, block.plan) = (to as u32, here, index as u16);
+                            request.write(&mut block.words);
+                        });
+                    }
+                }
+                changes.clear();
+                output.session(&capability).give_iterator(blocks.drain(..).filter(|block| !block.words.is_empty()));
+            });
+        }
+    })
+}
+
+/// The requests that a change makes of a group: one per key that the event carries.
+#[inline]
+fn requests(
+    change: &Change,
+    group: &Group,
+    schema: &Schema,
+    columns: &mut Vec<u64>,
+    mut send: impl FnMut(Request<'_>),
+) {
+    let event = &*change.event;
+    let ask = match change.verb {
+        Verb::Insert => Ask::Insert,
+        Verb::Remove => Ask::Remove,
+        Verb::Read => Ask::Read,
+        Verb::Label | Verb::Relabel => return,
+    };
+    let scored = schema.is_scored(event.kind);
+    let whole = if ask == Ask::Read { 0 } else { mask_of(group, event, schema) };
+    if whole == 0 && !scored && change.ticket == NO_TICKET {
+        return;
+    }
+    columns.clear();
+    if ask == Ask::Insert {
+        fill(columns, &group.columns, event, schema);
+    } else {
+        columns.resize(1 + group.columns.len(), 0);
+    }
+    let mut first: Option<Key> = None;
+    for (number, side) in group.sides.iter().enumerate() {
+        let mut mask = whole & side.bits;
+        let main = number == 0;
+        let read = main && (scored || change.ticket != NO_TICKET);
+        if mask == 0 && !read {
+            continue;
+        }
+        let Some(key) = group.key_of(number, event, schema) else { continue };
+        if main {
+            first = Some(key);
+            // An event that carries one key on both sides is one event of that key.
+            let again = |(other, _): &(usize, _)| group.key_of(*other, event, schema) == Some(key);
+            let others = group.sides.iter().enumerate().skip(1).filter(again);
+            mask |= others.fold(0, |bits, (_, side)| bits | side.bits) & whole;
+        } else if first == Some(key) {
+            continue;
+        }
+        send(Request {
+            ask,
+            scored: main && scored,
+            cause: change.cause,
+            ticket: if main { change.ticket } else { NO_TICKET },
+            key,
+            time: event.time,
+            id: event.id,
+            mask,
+            known_at: i64::MAX,
+            columns,
+        });
+    }
+}
+
+/// The named events that an event is, as far as it can tell alone.
+#[inline]
+fn mask_of(group: &Group, event: &Event, schema: &Schema) -> u64 {
+    let (whole, around) = (Whole(event, schema), Around { time: event.time, ..Around::default() });
+    let holds =
+        |bit: usize| group.events[bit].kinds.contains(&event.kind) && group.events[bit].own.holds(&whole, &around);
+    (0..group.events.len()).fold(0, |mask, bit| mask | u64::from(holds(bit)) << bit)
+}
+
+/// Which columns are there, then the columns.
+fn fill(words: &mut Vec<u64>, columns: &[Column], event: &Event, schema: &Schema) {
+    words.push(0);
+    for (index, column) in columns.iter().enumerate() {
+        let cell = match column.kind {
+            ColumnKind::Text => event.fingerprint(column.slot, schema),
+            _ => event.int(column.slot).map(|cell| cell as u64),
+        };
+        words[0] |= u64::from(cell.is_some()) << index;
+        words.push(cell.unwrap_or(0));
+    }
+}
+
+/// Where an operator stands.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub index: u16,
+    pub here: u32,
+    pub peers: usize,
+    pub ids: IdType,
+}
+
+/// The groups of one worker.
+struct Owners {
+    owners: Vec<Owner>,
+    settings: PatternSettings,
+    repairs: Repairs,
+    metrics: Arc<Metrics>,
+    place: Place,
+    epochs_since_report: u32,
+}
+
+/// Gauges cost a walk over all keys, so they are not set in every epoch.
+const EPOCHS_PER_REPORT: u32 = 4096;
+
+/// Expiry visits at least this many keys per epoch and group, so that an idle engine goes on expiring.
+const EXPIRE_KEYS_MIN: usize = 16;
+
+impl Owners {
+    fn new(groups: Vec<Arc<Group>>, settings: PatternSettings, metrics: Arc<Metrics>, place: Place) -> Self {
+        let owners = groups.into_iter().map(Owner::new).collect();
+        Owners { owners, settings, repairs: Repairs::default(), metrics, place, epochs_since_report: 0 }
+    }
+
+    fn wait(&self) -> bool {
+        self.owners.iter().any(Owner::waits)
+    }
+
+    /// Announces the matches that waited for the watermark to come this far.
+    fn pass(&mut self, watermark: i64) -> Vec<(Match, isize)> {
+        let mut matches = Vec::new();
+        self.owners.iter_mut().for_each(|owner| owner.pass(watermark, &mut matches));
+        consolidate(&mut matches);
+        matches
+    }
+
+    fn apply(&mut self, late_against: i64, watermark: i64, blocks: &[Block]) -> Effects {
+        let mut effects = Effects::default();
+        let mut inserted = 0;
+        for number in 0..self.owners.len() {
+            let owner = &mut self.owners[number];
+            let of_group = blocks.iter().filter(|block| usize::from(block.plan) == number);
+            let stride = owner.stride();
+            let rows =
+                of_group.flat_map(|block| block.words.chunks_exact(stride).map(|row| (Request::read(row), block.from)));
+            let asked: Vec<_> = rows.collect();
+            let rows = asked.len();
+            let Place { index, here, peers, .. } = self.place;
+            let mut replies = Replies::new(index + number as u16, here, peers, 2 * owner.group().programs.len());
+            let mut outcome = owner.apply(watermark, asked, &mut replies);
+            owner.expire(late_against.saturating_sub(self.settings.kept_ms), EXPIRE_KEYS_MIN + 2 * rows);
+            inserted = inserted.max(outcome.inserted);
+            effects.slices.extend(replies.blocks());
+            effects.matches.append(&mut outcome.matches);
+            let (owner, revise_ms) = (&self.owners[number], self.owners[number].group().revise_ms);
+            let visit = |key, after, until_ms, limit, visit: &mut dyn FnMut(i64, Id)| {
+                owner.visit_scored(key, after, until_ms, limit, visit)
+            };
+            for touched in outcome.touched {
+                let beyond = self.repairs.mark(late_against.saturating_sub(revise_ms), number as u16, &touched, &visit);
+                effects
+                    .beyond
+                    .extend(beyond.map(|range| beyond_record(&owner.group().name, &touched, range, self.place.ids)));
+            }
+        }
+        consolidate(&mut effects.matches);
+        let budget = self.settings.repair_rows_max.max(inserted);
+        let owners = &self.owners;
+        effects.touched = self.repairs.repair(budget, &|plan, key, after, until_ms, limit, visit| {
+            owners[usize::from(plan)].visit_scored(key, after, until_ms, limit, visit)
+        });
+        self.metrics.revisions_beyond.add(effects.beyond.len() as u64);
+        self.metrics.pattern_backlog.set_own(self.repairs.len() as u64);
+        self.epochs_since_report += 1;
+        if self.epochs_since_report >= EPOCHS_PER_REPORT {
+            self.report();
+        }
+        effects
+    }
+
+    fn report(&mut self) {
+        self.epochs_since_report = 0;
+        let stats: Vec<KeyStats> = self.owners.iter().map(Owner::stats).collect();
+        let sum = |of: fn(&KeyStats) -> usize| stats.iter().map(of).sum::<usize>() as u64;
+        self.metrics.pattern_keys.set_own(sum(|stats| stats.keys));
+        self.metrics.pattern_entries.set_own(sum(|stats| stats.entries));
+        self.metrics.pattern_runs.set_own(sum(|stats| stats.runs));
+        self.metrics.pattern_matches.set_own(sum(|stats| stats.matches));
+        self.metrics.pattern_bytes.set_own(sum(|stats| stats.bytes));
+    }
+}
+
+impl Drop for Owners {
+    fn drop(&mut self) {
+        // The last figures are the ones that the summary shows.
+        self.report();
+    }
+}
+
+// A request has room for which columns are there behind its head.
+const _: () = assert!(HEAD == 8);

@@ -1,0 +1,96 @@
+//! Rows that a change of earlier matches has touched: read again in bounded steps.
+
+use super::Match;
+use super::log::Place;
+use super::owner::{TouchedStretch, before};
+use crate::arrange::backlog::{Backlog, Stretch};
+use crate::arrange::request::Block;
+use crate::arrange::upsert::Touched;
+use crate::decode::{Reject, RejectReason};
+use crate::event::{Id, IdType, Key};
+
+/// What an epoch sends.
+#[derive(Default)]
+pub struct Effects {
+    /// Features.
+    pub slices: Vec<Block>,
+    /// Matches with diff.
+    pub matches: Vec<(Match, isize)>,
+    /// Rows to be read again.
+    pub touched: Vec<Touched>,
+    /// Changes that touched rows too old to be revised.
+    pub beyond: Vec<Reject>,
+}
+
+/// Visits the scored events of a key in `(after, until_ms]`, at most so many; says where it stopped.
+pub type Visit<'a> = dyn Fn(Key, Place, i64, usize, &mut dyn FnMut(i64, Id)) -> Option<Place> + 'a;
+
+/// The same, of a plan.
+pub type VisitPlan<'a> = dyn Fn(u16, Key, Place, i64, usize, &mut dyn FnMut(i64, Id)) -> Option<Place> + 'a;
+
+/// After every id of a millisecond.
+const LAST: Id = Id { hi: u64::MAX, lo: u64::MAX };
+
+/// The backlog of touched rows.
+#[derive(Debug, Default)]
+pub struct Repairs(Backlog);
+
+impl Repairs {
+    /// Marks touched rows, as far as they are still revised: from `revised_from_ms` on. Returns the event times between
+    /// which there are some that are not.
+    pub fn mark(
+        &mut self,
+        revised_from_ms: i64,
+        plan: u16,
+        touched: &TouchedStretch,
+        visit: &Visit<'_>,
+    ) -> Option<(i64, i64)> {
+        let TouchedStretch { key, from, until_ms, cause, .. } = *touched;
+        let mut after = before(from);
+        let mut beyond = None;
+        if from.0 < revised_from_ms {
+            let old_ms = until_ms.min(revised_from_ms - 1);
+            let mut first = None;
+            visit(key, after, old_ms, 1, &mut |time, _| first = Some(time));
+            beyond = first.map(|first| (first, old_ms));
+            after = (revised_from_ms - 1, LAST);
+        }
+        if after.0 <= until_ms {
+            self.0.mark(plan, key, Stretch { after, until_ms, cause });
+        }
+        beyond
+    }
+
+    /// The next touched rows, about so many.
+    pub fn repair(&mut self, budget: usize, visit: &VisitPlan<'_>) -> Vec<Touched> {
+        let mut touched = Vec::new();
+        self.0.repair(budget, |plan, key, stretch, limit| {
+            let start = touched.len();
+            let mut take = |_, id| touched.push(Touched { id, cause: stretch.cause });
+            let stopped = visit(plan, key, stretch.after, stretch.until_ms, limit, &mut take);
+            (touched.len() - start, stopped)
+        });
+        touched
+    }
+
+    /// Keys with touched rows.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// The record of a change that touched rows which are not revised any more.
+pub fn beyond_record(name: &str, touched: &TouchedStretch, (from_ms, until_ms): (i64, i64), ids: IdType) -> Reject {
+    let message = format!(
+        "{} changes pattern matches of key '{name}' in rows from {from_ms} to {until_ms}, which are too old to be revised",
+        touched.cause.name(),
+    );
+    Reject {
+        partition: u32::MAX,
+        offset: 0,
+        timestamp_ms: touched.from.0,
+        reason: RejectReason::BeyondHorizon,
+        message,
+        raw: touched.id.written(ids).into_bytes(),
+    }
+}

@@ -1,0 +1,40 @@
+//! Feature slices on their way back to the workers that asked.
+
+use super::owner::Asked;
+use crate::arrange::change::NO_TICKET;
+use crate::arrange::request::Block;
+
+/// Slices of one plan, per worker.
+pub struct Replies {
+    blocks: Vec<Block>,
+    features: usize,
+}
+
+impl Replies {
+    /// Slices of so many features for so many workers.
+    pub fn new(plan: u16, here: u32, peers: usize, features: usize) -> Self {
+        let block = |to| Block { to: to as u32, from: here, plan, words: Vec::new() };
+        Replies { blocks: (0..peers).map(block).collect(), features }
+    }
+
+    /// Room for the features of a ticket; they are 0.
+    pub fn row(&mut self, to: u32, ticket: u32) -> &mut [f64] {
+        let words = &mut self.blocks[to as usize].words;
+        words.push(u64::from(ticket));
+        let start = words.len();
+        words.resize(start + self.features, 0);
+        bytemuck::cast_slice_mut(&mut words[start..])
+    }
+
+    /// Answers with 0 throughout.
+    pub fn nothing(&mut self, asked: &[Asked<'_>]) {
+        for (request, from) in asked.iter().filter(|(request, _)| request.ticket != NO_TICKET) {
+            self.row(*from, request.ticket);
+        }
+    }
+
+    /// What there is to send.
+    pub fn blocks(self) -> impl Iterator<Item = Block> {
+        self.blocks.into_iter().filter(|block| !block.words.is_empty())
+    }
+}

@@ -1,0 +1,11 @@
+//! Event patterns: the engine against the definition, the language's errors, state that returns to zero.
+
+mod cycles;
+mod errors;
+mod fanin;
+mod flow;
+mod planted;
+mod random;
+mod semantics;
+mod shipped;
+mod state;
