@@ -3,16 +3,16 @@
 // The instruction is unsafe to name because it takes a raw pointer; it neither faults nor changes what the program sees.
 #![allow(unsafe_code)]
 
-/// Asks the processor to bring a word's cache line closer, and does not wait for it. Beyond the end nothing is asked for,
+/// Asks the processor to bring an item's cache line closer, and does not wait for it. Beyond the end nothing is asked for,
 /// and on processors other than x86-64 nothing happens.
 #[inline]
-pub fn prefetch(words: &[u64], at: usize) {
+pub fn prefetch<T>(items: &[T], at: usize) {
     #[cfg(target_arch = "x86_64")]
-    if let Some(word) = words.get(at) {
+    if let Some(item) = items.get(at) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a prefetch of any address is allowed; this one is of a live reference.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(word).cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(item).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (words, at);
+    let _ = (items, at);
 }

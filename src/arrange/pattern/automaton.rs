@@ -4,6 +4,8 @@
 //! back over the log, adding up from the latest event to the earliest, and so sees the count of every possible start in
 //! one pass.
 //!
+//! Nor are runs that have taken one event only more than the place of that event: most never get beyond it.
+//!
 //! An event that comes late, or goes, touches only what began less than the pattern's reach before it. That is thrown
 //! away, and the log is taken again from there, by the same steps.
 
@@ -17,10 +19,14 @@ use crate::event::Id;
 /// What one pattern keeps for one key.
 #[derive(Debug, Default)]
 pub struct Automaton {
-    /// What has begun.
+    /// What has begun, and is beyond its first event.
     pub runs: Vec<Run>,
+    /// Where what has taken one event, which it does not count, and has more to take, has begun.
+    young: Vec<Place>,
     /// Matches in order of (completion, start).
     pub matches: Vec<Held>,
+    /// Starts that are beyond their first count, in order.
+    begun: Vec<Place>,
     /// No start before this waits to end its first count.
     open_from: Option<Place>,
 }
@@ -37,6 +43,28 @@ pub struct Scratch {
 type Eligible<'a> = Option<&'a dyn Fn(usize) -> bool>;
 
 impl Automaton {
+    /// Whether nothing is kept.
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty() && self.young.is_empty() && self.matches.is_empty() && self.begun.is_empty()
+    }
+
+    /// Runs that have begun and are not over, as far as they are told apart.
+    pub fn open_runs(&self) -> usize {
+        self.runs.len() + self.young.len()
+    }
+
+    /// Whether there are runs.
+    fn runs_here(&self) -> bool {
+        !self.runs.is_empty() || !self.young.is_empty()
+    }
+
+    /// Bytes on the heap, about.
+    pub fn bytes(&self) -> usize {
+        let runs: usize = self.runs.iter().map(Run::bytes).sum();
+        let matches: usize = self.matches.iter().map(|held| size_of::<Held>() + held.ids.len() * 16).sum();
+        runs + matches + (self.young.capacity() + self.begun.capacity()) * size_of::<Place>()
+    }
+
     /// Takes the last event of the log. Calls `changed` with each new match.
     pub fn push(
         &mut self,
@@ -47,7 +75,7 @@ impl Automaton {
         mut changed: impl FnMut(&mut Held),
     ) {
         let at = log.len() - 1;
-        self.step(group, number, log, at, None, scratch);
+        self.step(&group.programs[number], group, log, at, None, scratch);
         for mut held in scratch.found.drain(..) {
             changed(&mut held);
             insert(&mut self.matches, held);
@@ -57,18 +85,17 @@ impl Automaton {
     /// Takes the event at `at`; matches go to the scratch.
     fn step(
         &mut self,
+        program: &Program,
         group: &Group,
-        number: usize,
         log: &mut Log,
         at: usize,
         eligible: Eligible<'_>,
         scratch: &mut Scratch,
     ) {
-        let program = &group.programs[number];
         let raw = log.entry(at).raw;
         let concerns = raw & program.uses != 0;
         // Conditions over the key's history cost a walk over it: only those are asked that matter.
-        let asked = if self.runs.is_empty() { program.begins } else { program.uses };
+        let asked = if self.runs_here() { program.uses } else { program.begins };
         if raw & asked & group.historic != 0 {
             settle(group, log, at, asked);
         }
@@ -79,16 +106,25 @@ impl Automaton {
         if !concerns {
             return;
         }
+        if !self.young.is_empty() {
+            self.advance_young(program, log, at, &mut scratch.found);
+        }
         let first = &program.steps[0];
         match &first.count {
             Some(count) => {
                 let ends = if program.steps.len() == 1 { first.bit } else { program.steps[1].bit };
                 if mask >> ends & 1 == 1 {
-                    self.end_counts(program, count, number, log, at, eligible, scratch);
+                    self.end_counts(program, count, log, at, eligible, scratch);
                 }
             }
             None if mask >> first.bit & 1 == 1 && eligible.is_none_or(|eligible| eligible(at)) => {
-                log.entry_mut(at).begun |= 1 << number;
+                if program.steps.len() > 1 {
+                    if self.young.is_empty() {
+                        self.young.reserve_exact(1);
+                    }
+                    self.young.push(log.entry(at).place());
+                    return;
+                }
                 let mut run = Run::begin(program, log, at);
                 match run.completed(program, log, at) {
                     Fate::Match(place) => scratch.found.push(run.held(place)),
@@ -111,18 +147,69 @@ impl Automaton {
         }
     }
 
+    /// The same for what has taken one event only.
+    fn advance_young(&mut self, program: &Program, log: &Log, at: usize, found: &mut Vec<Held>) {
+        let entry = log.entry(at);
+        let over = |start: &&Place| entry.time.saturating_sub(start.0) >= program.within_ms;
+        let over = self.young.iter().take_while(over).count();
+        if over > 0 {
+            self.young.drain(..over);
+        }
+        let next = &program.steps[1];
+        if entry.mask & (1 << next.bit | next.not) == 0 {
+            return;
+        }
+        let runs = &mut self.runs;
+        self.young.retain(|&start| {
+            if entry.time.saturating_sub(start.0) >= program.within_ms {
+                return false;
+            }
+            let Some(first) = log.find(start) else { return false };
+            let mut run = Run::begin(program, log, first);
+            match run.advance(program, log, at) {
+                Fate::Goes if run.step == 0 => return true,
+                Fate::Goes => runs.push(run),
+                Fate::Over => {}
+                Fate::Match(place) => found.push(run.held(place)),
+            }
+            false
+        });
+    }
+
+    /// Whether the events within `within` before one can be enough, by their bits alone.
+    fn may_be_enough(program: &Program, count: &Count, log: &Log, at: usize) -> bool {
+        let time = log.entry(at).time;
+        let until = if program.steps.len() > 1 { at } else { at + 1 };
+        let most = |(_, least): &(u64, i128)| *least > until as i128;
+        if count.needs.iter().any(most) {
+            return false;
+        }
+        count.needs.iter().all(|&(bits, least)| {
+            let mut left = least;
+            for back in (0..until).rev() {
+                let entry = log.entry(back);
+                if left <= 0 || time.saturating_sub(entry.time) >= program.within_ms {
+                    break;
+                }
+                left -= i128::from(entry.mask & bits == bits);
+            }
+            left <= 0
+        })
+    }
+
     /// Looks back from an event that may end the first count, over every start that it may end for.
-    #[expect(clippy::too_many_arguments, reason = "one step of a replay or of the live log, with the same buffers")]
     fn end_counts(
         &mut self,
         program: &Program,
         count: &Count,
-        number: usize,
-        log: &mut Log,
+        log: &Log,
         at: usize,
         eligible: Eligible<'_>,
         scratch: &mut Scratch,
     ) {
+        if !Self::may_be_enough(program, count, log, at) {
+            return;
+        }
         let first = &program.steps[0];
         let next = program.steps.get(1);
         let time = log.entry(at).time;
@@ -145,30 +232,29 @@ impl Automaton {
             }
             scratch.totals.add(count, entry.mask, &log.row(back));
             scratch.counted.push(back);
-            if !count.whole_window && !self.end_count(program, count, number, log, (back, at), eligible, scratch) {
+            if !count.whole_window && !self.end_count(program, count, log, (back, at), eligible, scratch) {
                 open_from = entry.place();
             }
         }
         if let (true, Some(&back)) = (count.whole_window, scratch.counted.last()) {
-            self.end_count(program, count, number, log, (back, at), eligible, scratch);
+            self.end_count(program, count, log, (back, at), eligible, scratch);
         }
         self.open_from = Some(open_from);
     }
 
     /// Ends the first count of the start at `.0` with the event at `.1`, if that is acceptable. False if the start goes on
     /// waiting.
-    #[expect(clippy::too_many_arguments, reason = "as above")]
     fn end_count(
         &mut self,
         program: &Program,
         count: &Count,
-        number: usize,
-        log: &mut Log,
+        log: &Log,
         (back, at): (usize, usize),
         eligible: Eligible<'_>,
         scratch: &mut Scratch,
     ) -> bool {
-        if log.entry(back).begun >> number & 1 == 1 || !eligible.is_none_or(|eligible| eligible(back)) {
+        let start = log.entry(back).place();
+        if self.begun.binary_search(&start).is_ok() || !eligible.is_none_or(|eligible| eligible(back)) {
             return true;
         }
         let Scratch { totals, counted, found } = scratch;
@@ -181,7 +267,8 @@ impl Automaton {
         if !totals.enough(count, &row, &[]) || !next.is_none_or(accepts) {
             return false;
         }
-        log.entry_mut(back).begun |= 1 << number;
+        let place = self.begun.partition_point(|begun| *begun < start);
+        self.begun.insert(place, start);
         let events: Vec<usize> = counted.iter().rev().copied().collect();
         let mut run = Run::counted(log, &events, &totals.values);
         if next.is_some() {
@@ -224,6 +311,7 @@ impl Automaton {
             (next.0.saturating_sub(start.0) < program.reach_ms).then_some(*next)
         };
         self.runs.retain(|run| touched_by(run.start).is_none());
+        self.young.retain(|start| touched_by(*start).is_none());
         let mut kept_starts = Vec::new();
         self.matches.retain_mut(|held| match touched_by(held.start) {
             Some(place) if held.at >= place => {
@@ -237,26 +325,28 @@ impl Automaton {
             None => true,
         });
         kept_starts.sort_unstable();
+        let kept = |start: &Place| kept_starts.binary_search(start).is_ok();
+        self.begun.retain(|start| touched_by(*start).is_none() || kept(start));
         let from = log.lower_bound((first.0.saturating_sub(program.reach_ms).saturating_add(1), Id::default()));
         let mut eligible = vec![false; log.len() - from];
         for at in from..log.len() {
-            let entry = log.entry_mut(at);
-            if touched_by(entry.place()).is_some() && kept_starts.binary_search(&entry.place()).is_err() {
-                entry.begun &= !(1 << number);
-                eligible[at - from] = true;
-            }
+            let place = log.entry(at).place();
+            eligible[at - from] = touched_by(place).is_some() && !kept(&place);
         }
-        let mut again = Automaton::default();
+        let mut again = Automaton { begun: std::mem::take(&mut self.begun), ..Automaton::default() };
         let is_eligible = |at: usize| at >= from && eligible[at - from];
         for at in from..log.len() {
             let beyond_ms = program.reach_ms.saturating_add(program.ahead_ms);
             let over = log.entry(at).time.saturating_sub(last.0) >= beyond_ms && log.entry(at).place() > last;
-            if over && again.runs.is_empty() {
+            if over && !again.runs_here() {
                 break;
             }
-            again.step(group, number, log, at, Some(&is_eligible), scratch);
+            again.step(program, group, log, at, Some(&is_eligible), scratch);
         }
         self.runs.append(&mut again.runs);
+        self.young.append(&mut again.young);
+        self.young.sort_unstable();
+        self.begun = again.begun;
         self.open_from = None;
         for mut held in scratch.found.drain(..) {
             changed(&mut held, true);
@@ -282,10 +372,15 @@ impl Automaton {
     /// Drops runs that began, and matches that were complete, before these event times.
     pub fn expire(&mut self, runs_before_ms: i64, matches_before_ms: i64) {
         self.runs.retain(|run| run.start.0 >= runs_before_ms);
+        self.young.retain(|start| start.0 >= runs_before_ms);
+        self.begun.retain(|start| start.0 >= runs_before_ms);
         let expired = self.matches.partition_point(|held| held.at.0 < matches_before_ms);
         self.matches.drain(..expired);
         if self.runs.is_empty() {
             self.runs = Vec::new();
+        }
+        if self.young.is_empty() {
+            self.young = Vec::new();
         }
         if self.matches.is_empty() {
             self.matches = Vec::new();
@@ -305,7 +400,7 @@ impl Automaton {
 /// Finds out which of these named events, whose conditions look at the key's history, an event is; unless it is known.
 pub fn settle(group: &Group, log: &mut Log, at: usize, asked: u64) {
     let entry = *log.entry(at);
-    let mut open = entry.raw & asked & group.historic & !entry.known;
+    let mut open = entry.raw & asked & group.historic & !log.known(at);
     while open != 0 {
         let bit = open.trailing_zeros();
         open &= open - 1;
@@ -313,8 +408,8 @@ pub fn settle(group: &Group, log: &mut Log, at: usize, asked: u64) {
         let past = Some(Past { log, at, length_ms: event.history_ms });
         let around = Around { taken: &[], here: &[], past, time: entry.time };
         let holds = event.historic.holds(&log.row(at), &around);
+        log.set_known(at, log.known(at) | 1 << bit);
         let entry = log.entry_mut(at);
-        entry.known |= 1 << bit;
         entry.mask = entry.mask & !(1 << bit) | u64::from(holds) << bit;
     }
 }

@@ -69,14 +69,15 @@ pub struct Row<'a> {
     pub time: i64,
     /// Which columns are there, bit by bit.
     pub present: u64,
-    /// The columns.
+    /// The columns that are there.
     pub cells: &'a [u64],
 }
 
 impl Cells for Row<'_> {
     #[inline]
     fn cell(&self, column: &Column) -> Option<u64> {
-        (self.present >> column.index & 1 == 1).then(|| self.cells[column.index as usize])
+        let bit = 1 << column.index;
+        (self.present & bit != 0).then(|| self.cells[(self.present & (bit - 1)).count_ones() as usize])
     }
 }
 
@@ -87,7 +88,7 @@ pub struct Taken {
     pub time: i64,
     /// Which columns are there.
     pub present: u64,
-    /// The columns; empty where no later step looks at them.
+    /// The columns that are there; empty where no later step looks at them.
     pub cells: Box<[u64]>,
     /// The aggregates of a counting step.
     pub totals: Vec<i128>,
@@ -173,6 +174,27 @@ impl Condition {
     /// Holds always.
     pub fn always() -> Self {
         Condition::All(Vec::new())
+    }
+
+    /// What it looks at: calls with each column of the key's log, and each named event whose earlier ones it looks at.
+    pub fn looks_at(&self, look: &mut dyn FnMut(Option<&Column>, Option<u8>)) {
+        match self {
+            Condition::All(parts) | Condition::Any(parts) => parts.iter().for_each(|part| part.looks_at(look)),
+            Condition::Not(inner) => inner.looks_at(look),
+            Condition::Bound(column, ..) | Condition::Is(column, ..) | Condition::Has(column) => {
+                look(Some(column), None);
+            }
+            Condition::FirstSeen(column, base) => look(Some(column), Some(*base)),
+            Condition::Compare(left, _, right) => [left, right].into_iter().for_each(|side| match &side.source {
+                Source::Own(column) | Source::Taken(_, column) => look(Some(column), None),
+                Source::Distance(_, lat, lon) | Source::Speed(_, lat, lon) => {
+                    look(Some(lat), None);
+                    look(Some(lon), None);
+                }
+                Source::Past(term) => look(term.column(), Some(term.base)),
+                Source::Constant(_) | Source::Total(..) | Source::Since(_) => {}
+            }),
+        }
     }
 
     /// Whether it is known to hold without looking.

@@ -42,6 +42,16 @@ pub enum PastMeasure {
     Age,
 }
 
+impl PastTerm {
+    /// The field that it looks at.
+    pub fn column(&self) -> Option<&Column> {
+        match &self.measure {
+            PastMeasure::Mean(column) | PastMeasure::Sum(column, _) | PastMeasure::MedianDay(column) => Some(column),
+            PastMeasure::Count | PastMeasure::SinceLast | PastMeasure::Age => None,
+        }
+    }
+}
+
 /// The past of one event.
 #[derive(Clone, Copy)]
 pub struct Past<'a> {

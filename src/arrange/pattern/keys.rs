@@ -4,7 +4,7 @@ use super::automaton::Automaton;
 use super::log::{Log, Place};
 use super::plan::{COUNTED_MS, Group};
 use crate::event::{Id, Key};
-use crate::operators::ShardedMap;
+use crate::operators::{ShardedMap, prefetch};
 
 /// What is kept for one key.
 #[derive(Debug, Default)]
@@ -13,8 +13,8 @@ pub struct KeyState {
     pub key: Key,
     /// Its events.
     pub log: Log,
-    /// One per program.
-    pub automata: Box<[Automaton]>,
+    /// By program, those that hold something.
+    automata: Vec<(usize, Automaton)>,
     /// How far its runs have come: the last event they have seen, though it be withdrawn since, or the moment at which the
     /// watermark completed an absence. What comes before is late.
     pub reached: Place,
@@ -25,7 +25,38 @@ pub struct KeyState {
 impl KeyState {
     /// Whether nothing is kept.
     pub fn is_empty(&self) -> bool {
-        self.log.is_empty() && self.automata.iter().all(|one| one.runs.is_empty() && one.matches.is_empty())
+        self.log.is_empty() && self.automata.iter().all(|(_, one)| one.open_runs() == 0 && one.matches.is_empty())
+    }
+
+    /// The automata that hold something, with their programs.
+    pub fn automata(&self) -> &[(usize, Automaton)] {
+        &self.automata
+    }
+
+    /// The automaton of a program, if it holds something.
+    pub fn automaton(&self, number: usize) -> Option<&Automaton> {
+        self.automata.iter().find(|(of, _)| *of == number).map(|(_, automaton)| automaton)
+    }
+
+    /// Does something with the automaton of a program, and the log. If it then holds something, it is kept.
+    pub fn with_automaton(&mut self, number: usize, act: impl FnOnce(&mut Automaton, &mut Log)) {
+        let at = self.automata.partition_point(|(of, _)| *of < number);
+        match self.automata.get_mut(at) {
+            Some((of, automaton)) if *of == number => {
+                act(automaton, &mut self.log);
+                if automaton.is_empty() {
+                    self.automata.remove(at);
+                }
+            }
+            _ => {
+                let mut automaton = Automaton::default();
+                act(&mut automaton, &mut self.log);
+                if !automaton.is_empty() {
+                    self.automata.reserve_exact(1);
+                    self.automata.insert(at, (number, automaton));
+                }
+            }
+        }
     }
 }
 
@@ -77,15 +108,38 @@ impl Keys {
         self.chunks.get(slot / CHUNK)?.get(slot % CHUNK)
     }
 
+    /// The place of a key's state, if it has any.
+    #[inline]
+    pub fn slot(&self, key: Key) -> Option<u32> {
+        self.index.get(&as_id(key)).copied()
+    }
+
+    /// Asks for the state at a place.
+    #[inline]
+    pub fn prefetch(&self, slot: u32) {
+        let slot = slot as usize;
+        if let Some(chunk) = self.chunks.get(slot / CHUNK) {
+            prefetch(chunk, slot % CHUNK);
+        }
+    }
+
+    /// Asks for the end of the log of the state at a place.
+    #[inline]
+    pub fn prefetch_log(&self, slot: u32) {
+        let slot = slot as usize;
+        if let Some(state) = self.chunks.get(slot / CHUNK).and_then(|chunk| chunk.get(slot % CHUNK)) {
+            state.log.prefetch();
+        }
+    }
+
     /// The state of a key, empty if it is new.
     pub fn open(&mut self, key: Key, group: &Group) -> &mut KeyState {
         let known = self.index.get(&as_id(key)).copied();
         let slot = known.unwrap_or_else(|| {
-            let automata = group.programs.iter().map(|_| Automaton::default()).collect();
             let state = KeyState {
                 key,
-                log: Log::new(group.columns.len()),
-                automata,
+                log: Log::new(group.historic != 0),
+                automata: Vec::new(),
                 reached: (i64::MIN, Id::default()),
                 expire_at_ms: i64::MIN,
             };
@@ -132,14 +186,16 @@ impl Keys {
         for _ in 0..visits.min(slots) {
             self.turn = (self.turn + 1) % slots;
             let state = &mut self.chunks[self.turn / CHUNK][self.turn % CHUNK];
-            if state.automata.is_empty() || bound_ms < state.expire_at_ms {
+            if bound_ms < state.expire_at_ms || state.is_empty() {
                 continue;
             }
             state.expire_at_ms = bound_ms.saturating_add(group.reach_ms / EXPIRE_PER_REACH);
             state.log.expire(bound_ms.saturating_sub(group.reach_ms));
-            for (program, automaton) in group.programs.iter().zip(&mut state.automata) {
-                automaton.expire(bound_ms.saturating_sub(program.reach_ms), bound_ms.saturating_sub(COUNTED_MS));
-            }
+            state.automata.retain_mut(|(number, automaton)| {
+                let reach_ms = group.programs[*number].reach_ms;
+                automaton.expire(bound_ms.saturating_sub(reach_ms), bound_ms.saturating_sub(COUNTED_MS));
+                !automaton.is_empty()
+            });
             if !state.is_empty() {
                 continue;
             }
@@ -156,12 +212,12 @@ impl Keys {
         let mut stats = KeyStats { keys: self.index.len(), bytes: self.index.table_bytes(), ..KeyStats::default() };
         for state in self.chunks.iter().flatten() {
             stats.entries += state.log.len();
-            stats.bytes += size_of::<KeyState>() + state.log.bytes() + state.automata.len() * size_of::<Automaton>();
-            for automaton in &state.automata {
-                stats.runs += automaton.runs.len();
+            stats.bytes += size_of::<KeyState>() + state.log.bytes();
+            stats.bytes += state.automata.capacity() * size_of::<(usize, Automaton)>();
+            for (_, automaton) in &state.automata {
+                stats.runs += automaton.open_runs();
                 stats.matches += automaton.matches.len();
-                stats.bytes += automaton.runs.iter().map(super::run::Run::bytes).sum::<usize>();
-                stats.bytes += automaton.matches.iter().map(|held| 64 + held.ids.len() * 16).sum::<usize>();
+                stats.bytes += automaton.bytes();
             }
         }
         stats

@@ -3,6 +3,7 @@
 use crate::event::Id;
 
 use super::condition::Row;
+use crate::operators::prefetch;
 
 /// A position in the order of a key's events.
 pub type Place = (i64, Id);
@@ -18,17 +19,18 @@ pub struct Entry {
     pub raw: u64,
     /// The same less those whose conditions over the key's history it does not fulfil, or of which that is not known yet.
     pub mask: u64,
-    /// Named events of which it is known whether their conditions over the key's history are fulfilled, bit by bit.
-    pub known: u64,
-    /// Patterns that have a run which starts here and has gone beyond its first count, bit by bit.
-    pub begun: u64,
-    /// Which columns are there, bit by bit.
-    pub present: u64,
+    /// Where its cells begin.
+    cells: u32,
     /// Whether the event has a feature row.
     pub scored: bool,
 }
 
 impl Entry {
+    /// An entry that is these named events, less those whose conditions look at the key's history, as far as is known.
+    pub fn new((time, id): Place, raw: u64, mask: u64, scored: bool) -> Self {
+        Entry { time, id, raw, mask, cells: 0, scored }
+    }
+
     /// Its position.
     pub fn place(&self) -> Place {
         (self.time, self.id)
@@ -39,17 +41,29 @@ impl Entry {
 const SMALL: usize = 4;
 
 /// Entries with their columns.
+///
+/// The cells of an entry that is a named event: which columns are there, bit by bit; in a log with history, of which named
+/// events it is known whether their conditions over the key's history are fulfilled, bit by bit; and the columns that are
+/// there. Other entries have none: they are kept for their rows alone.
 #[derive(Clone, Debug, Default)]
 pub struct Log {
     entries: Vec<Entry>,
     cells: Vec<u64>,
-    width: usize,
+    /// Cells before the columns.
+    head: u8,
 }
 
 impl Log {
-    /// An empty log with so many columns.
-    pub fn new(width: usize) -> Self {
-        Log { entries: Vec::new(), cells: Vec::new(), width }
+    /// An empty log, perhaps with conditions over the key's history.
+    pub fn new(with_history: bool) -> Self {
+        Log { entries: Vec::new(), cells: Vec::new(), head: 1 + u8::from(with_history) }
+    }
+
+    /// Asks for what the next event of the key will need.
+    #[inline]
+    pub fn prefetch(&self) {
+        prefetch(&self.entries, self.entries.len().saturating_sub(1));
+        prefetch(&self.cells, self.cells.len().saturating_sub(1));
     }
 
     /// Number of entries.
@@ -78,8 +92,43 @@ impl Log {
     #[inline]
     pub fn row(&self, at: usize) -> Row<'_> {
         let entry = &self.entries[at];
-        let cells = &self.cells[at * self.width..(at + 1) * self.width];
-        Row { time: entry.time, present: entry.present, cells }
+        if entry.raw == 0 {
+            return Row { time: entry.time, present: 0, cells: &[] };
+        }
+        let start = entry.cells as usize;
+        let present = self.cells[start];
+        let columns = start + usize::from(self.head);
+        Row { time: entry.time, present, cells: &self.cells[columns..columns + present.count_ones() as usize] }
+    }
+
+    /// Of which named events it is known whether an entry fulfils their conditions over the key's history.
+    #[inline]
+    pub fn known(&self, at: usize) -> u64 {
+        let entry = &self.entries[at];
+        if entry.raw == 0 || self.head == 1 { 0 } else { self.cells[entry.cells as usize + 1] }
+    }
+
+    /// Sets that.
+    #[inline]
+    pub fn set_known(&mut self, at: usize, known: u64) {
+        let entry = &self.entries[at];
+        if entry.raw != 0 && self.head > 1 {
+            self.cells[entry.cells as usize + 1] = known;
+        }
+    }
+
+    /// Where the cells of an entry, or of those that follow, begin.
+    fn cells_from(&self, at: usize) -> usize {
+        self.entries.get(at).map_or(self.cells.len(), |entry| entry.cells as usize)
+    }
+
+    /// How many cells an entry has.
+    fn cells_of(&self, at: usize) -> usize {
+        let entry = &self.entries[at];
+        if entry.raw == 0 {
+            return 0;
+        }
+        usize::from(self.head) + self.cells[entry.cells as usize].count_ones() as usize
     }
 
     /// The position of the last entry.
@@ -98,52 +147,68 @@ impl Log {
         self.entries.get(at).is_some_and(|entry| entry.place() == place).then_some(at)
     }
 
-    /// Puts an entry to its position and returns where that is. One at the same position is replaced.
-    pub fn insert(&mut self, entry: Entry, cells: &[u64]) -> usize {
+    /// Puts an entry to its position and returns where that is. One at the same position is replaced. The words say which
+    /// columns are there, and then give those.
+    pub fn insert(&mut self, mut entry: Entry, words: &[u64]) -> usize {
         let at = match self.last() {
-            Some(last) if last >= entry.place() => self.lower_bound(entry.place()),
+            Some(last) if last >= entry.place() => {
+                self.remove(entry.place());
+                self.lower_bound(entry.place())
+            }
             _ => self.entries.len(),
         };
-        let columns = at * self.width..(at + 1) * self.width;
-        if self.entries.get(at).is_some_and(|held| held.place() == entry.place()) {
-            self.entries[at] = entry;
-            self.cells[columns].copy_from_slice(cells);
-        } else if at == self.entries.len() {
-            // Most keys have few events: room for one more each time, before growth doubles it.
-            if at < SMALL && at == self.entries.capacity() {
-                self.entries.reserve_exact(1);
-                self.cells.reserve_exact(self.width);
-            }
-            self.entries.push(entry);
-            self.cells.extend_from_slice(cells);
-        } else {
-            self.entries.insert(at, entry);
-            self.cells.splice(columns.start..columns.start, cells.iter().copied());
+        let start = self.cells_from(at);
+        entry.cells = start as u32;
+        let length = if entry.raw == 0 { 0 } else { words.len() + usize::from(self.head) - 1 };
+        // Most keys have few events: room for one more each time, before growth doubles it.
+        if self.entries.len() < SMALL && self.entries.len() == self.entries.capacity() {
+            self.entries.reserve_exact(1);
+            self.cells.reserve_exact(length);
         }
+        if length > 0 {
+            let head = [words[0], 0];
+            let cells = head[..usize::from(self.head)].iter().chain(&words[1..]).copied();
+            if start == self.cells.len() {
+                self.cells.extend(cells);
+            } else {
+                self.cells.splice(start..start, cells);
+            }
+        }
+        self.entries.insert(at, entry);
+        self.entries[at + 1..].iter_mut().for_each(|later| later.cells += length as u32);
         at
     }
 
     /// Takes the entry at a position out.
     pub fn remove(&mut self, place: Place) -> bool {
         let Some(at) = self.find(place) else { return false };
+        let (start, length) = (self.cells_from(at), self.cells_of(at));
+        self.cells.drain(start..start + length);
         self.entries.remove(at);
-        self.cells.drain(at * self.width..(at + 1) * self.width);
+        self.entries[at..].iter_mut().for_each(|later| later.cells -= length as u32);
         self.shrink();
         true
     }
 
     /// Drops entries before an event time, once they are half of all: what is left behind is out of every reach.
     pub fn expire(&mut self, before_ms: i64) {
+        if self.entries.first().is_none_or(|first| first.time >= before_ms) {
+            return;
+        }
         let expired = self.entries.partition_point(|entry| entry.time < before_ms);
-        if expired > 0 && expired * 2 >= self.entries.len() {
+        if expired * 2 >= self.entries.len() {
+            let cells = self.cells_from(expired);
+            self.cells.drain(..cells);
             self.entries.drain(..expired);
-            self.cells.drain(..expired * self.width);
+            self.entries.iter_mut().for_each(|left| left.cells -= cells as u32);
             self.shrink();
         }
     }
 
     fn shrink(&mut self) {
-        if self.entries.capacity() > 16 && self.entries.len() * 4 < self.entries.capacity() {
+        if self.entries.is_empty() {
+            (self.entries, self.cells) = (Vec::new(), Vec::new());
+        } else if self.entries.capacity() > 16 && self.entries.len() * 4 < self.entries.capacity() {
             self.entries.shrink_to(self.entries.len() * 2);
             self.cells.shrink_to(self.cells.len() * 2);
         }

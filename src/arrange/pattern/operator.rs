@@ -18,9 +18,9 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 use timely::dataflow::operators::{Capability, Concat};
 
-use super::condition::{Around, Column, ColumnKind, Whole};
+use super::condition::{Around, ColumnKind, Whole};
 use super::cycles::{CycleInputs, cycle_operator};
-use super::owner::Owner;
+use super::owner::{Owner, requests as requests_of};
 use super::plan::{Group, PatternPlan};
 use super::repairs::{Effects, Repairs, beyond_record};
 use super::replies::Replies;
@@ -222,9 +222,9 @@ fn requests(
     }
     columns.clear();
     if ask == Ask::Insert {
-        fill(columns, &group.columns, event, schema);
+        fill(columns, group, whole, event, schema);
     } else {
-        columns.resize(1 + group.columns.len(), 0);
+        columns.push(0);
     }
     let mut first: Option<Key> = None;
     for (number, side) in group.sides.iter().enumerate() {
@@ -268,16 +268,21 @@ fn mask_of(group: &Group, event: &Event, schema: &Schema) -> u64 {
     (0..group.events.len()).fold(0, |mask, bit| mask | u64::from(holds(bit)) << bit)
 }
 
-/// Which columns are there, then the columns.
-fn fill(words: &mut Vec<u64>, columns: &[Column], event: &Event, schema: &Schema) {
+/// Which columns are there, then those columns: as many as are kept with the named events that the event is.
+fn fill(words: &mut Vec<u64>, group: &Group, mask: u64, event: &Event, schema: &Schema) {
     words.push(0);
-    for (index, column) in columns.iter().enumerate() {
+    let is = |bit: &usize| mask >> bit & 1 == 1;
+    let mut kept = (0..group.kept.len()).filter(is).fold(0, |kept, bit| kept | group.kept[bit]);
+    while kept != 0 {
+        let index = kept.trailing_zeros() as usize;
+        kept &= kept - 1;
+        let column = &group.columns[index];
         let cell = match column.kind {
             ColumnKind::Text => event.fingerprint(column.slot, schema),
             _ => event.int(column.slot).map(|cell| cell as u64),
         };
         words[0] |= u64::from(cell.is_some()) << index;
-        words.push(cell.unwrap_or(0));
+        words.extend(cell);
     }
 }
 
@@ -330,14 +335,12 @@ impl Owners {
         for number in 0..self.owners.len() {
             let owner = &mut self.owners[number];
             let of_group = blocks.iter().filter(|block| usize::from(block.plan) == number);
-            let stride = owner.stride();
-            let rows =
-                of_group.flat_map(|block| block.words.chunks_exact(stride).map(|row| (Request::read(row), block.from)));
+            let rows = of_group.flat_map(|block| requests_of(block).map(|request| (request, block.from)));
             let asked: Vec<_> = rows.collect();
             let rows = asked.len();
             let Place { index, here, peers, .. } = self.place;
             let mut replies = Replies::new(index + number as u16, here, peers, 2 * owner.group().programs.len());
-            let mut outcome = owner.apply(watermark, asked, &mut replies);
+            let mut outcome = owner.apply(watermark, &asked, &mut replies);
             owner.expire(late_against.saturating_sub(self.settings.kept_ms), EXPIRE_KEYS_MIN + 2 * rows);
             inserted = inserted.max(outcome.inserted);
             effects.slices.extend(replies.blocks());

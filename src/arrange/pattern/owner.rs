@@ -11,7 +11,7 @@ use super::plan::{COUNTED_MS, Group};
 use super::replies::Replies;
 use super::run::Held;
 use crate::arrange::change::{Cause, NO_TICKET};
-use crate::arrange::request::{Ask, HEAD, Request};
+use crate::arrange::request::{Ask, Block, HEAD, Request};
 use crate::event::{Id, Key};
 
 /// What an epoch has done to a group.
@@ -63,11 +63,6 @@ impl Owner {
         &self.group
     }
 
-    /// Words of a request.
-    pub fn stride(&self) -> usize {
-        HEAD + 1 + self.group.columns.len()
-    }
-
     /// Whether the passing of time alone may complete a match.
     pub fn waits(&self) -> bool {
         !self.deadlines.is_empty()
@@ -78,15 +73,28 @@ impl Owner {
     /// Requests are taken in (key, time, id) order, and of one event in the order given. Events beyond what their key has
     /// reached take one step of each program; of a key with any other change, what the changes reach is taken again.
     /// Features are read afterwards: they are as of the event's place, so it does not matter what has been added behind it.
-    pub fn apply(&mut self, watermark: i64, mut asked: Vec<Asked<'_>>, replies: &mut Replies) -> Outcome {
+    pub fn apply(&mut self, watermark: i64, asked: &[Asked<'_>], replies: &mut Replies) -> Outcome {
         let mut outcome = Outcome::default();
-        let place = |(request, _): &Asked<'_>| (request.key, request.time, request.id);
-        asked.sort_by_key(place);
+        let place = |at: &u32| {
+            let request = &asked[*at as usize].0;
+            (request.key, request.time, request.id, *at)
+        };
+        let mut order: Vec<u32> = (0..asked.len() as u32).collect();
+        order.sort_unstable_by_key(place);
+        let asked: Vec<Asked<'_>> = order.into_iter().map(|at| asked[at as usize]).collect();
+        self.prefetch(&asked);
         for of_key in asked.chunk_by(|a, b| a.0.key == b.0.key) {
             self.apply_key(of_key, replies, &mut outcome);
         }
         self.pass(watermark, &mut outcome.matches);
         outcome
+    }
+
+    /// Asks for what is kept of these keys, so that the waits for memory overlap.
+    fn prefetch(&self, asked: &[Asked<'_>]) {
+        let slots: Vec<Option<u32>> = asked.iter().map(|(request, _)| self.keys.slot(request.key)).collect();
+        slots.iter().flatten().for_each(|slot| self.keys.prefetch(*slot));
+        slots.iter().flatten().for_each(|slot| self.keys.prefetch_log(*slot));
     }
 
     fn apply_key(&mut self, asked: &[Asked<'_>], replies: &mut Replies, outcome: &mut Outcome) {
@@ -98,7 +106,8 @@ impl Owner {
         let group = self.group.clone();
         // What is only read or removed needs no key to be opened for it.
         let state = if inserted > 0 { Some(self.keys.open(key, &group)) } else { self.keys.get_mut(key) };
-        let Some(state) = state else { return replies.nothing(asked) };
+        // Rows begin with the defaults: who has none of this key's matches needs no answer.
+        let Some(state) = state else { return };
         let before = state.log.last();
         let mut reached = state.reached;
         let in_order = changes().all(|request| {
@@ -116,12 +125,11 @@ impl Owner {
         state.reached = state.log.last().map_or(state.reached, |last| state.reached.max(last));
         for (request, from) in asked {
             if request.ticket != NO_TICKET {
-                let row = replies.row(*from, request.ticket);
-                read(state, (request.time, request.id), row);
+                read(state, request, *from, replies);
             }
         }
         for number in (0..group.programs.len()).filter(|&number| group.programs[number].absent.is_some()) {
-            let automaton = &state.automata[number];
+            let Some(automaton) = state.automaton(number) else { continue };
             let waiting = automaton.runs.iter().filter_map(|run| run.until_ms);
             let silent = automaton.matches.iter().filter(|held| !held.announced).map(|held| held.at.0);
             self.deadlines.extend(waiting.chain(silent).map(|until_ms| (until_ms, key, number)));
@@ -154,12 +162,15 @@ impl Owner {
             }
             self.deadlines.pop_first();
             let Some(state) = self.keys.get_mut(key) else { continue };
-            let automaton = &mut state.automata[number];
-            automaton.pass(watermark, |held| state.reached = state.reached.max(held.at));
-            for held in automaton.matches.iter_mut().filter(|held| !held.announced && held.at.0 <= watermark) {
-                held.announced = true;
-                announced.push((Match::of(&group, number, key, held), 1));
-            }
+            let mut reached = state.reached;
+            state.with_automaton(number, |automaton, _| {
+                automaton.pass(watermark, |held| reached = reached.max(held.at));
+                for held in automaton.matches.iter_mut().filter(|held| !held.announced && held.at.0 <= watermark) {
+                    held.announced = true;
+                    announced.push((Match::of(&group, number, key, held), 1));
+                }
+            });
+            state.reached = reached;
         }
     }
 
@@ -215,17 +226,27 @@ pub(super) fn before((time, id): Place) -> Place {
 type Diffs = Vec<(usize, Held, isize)>;
 
 fn entry_of(group: &Group, request: &Request<'_>) -> Entry {
-    let Request { time, id, mask, scored, columns, .. } = *request;
-    Entry { time, id, raw: mask, mask: mask & !group.historic, known: 0, begun: 0, present: columns[0], scored }
+    Entry::new((request.time, request.id), request.mask, request.mask & !group.historic, request.scored)
 }
 
 /// Takes an event that comes after all others of its key.
 fn push(group: &Group, state: &mut KeyState, request: &Request<'_>, scratch: &mut Scratch, diffs: &mut Diffs) {
-    state.log.insert(entry_of(group, request), &request.columns[1..]);
-    for (number, (program, automaton)) in group.programs.iter().zip(&mut state.automata).enumerate() {
-        automaton.push(group, number, &mut state.log, scratch, |held| {
-            held.announced = program.absent.is_none();
-            diffs.push((number, held.clone(), 1));
+    state.log.insert(entry_of(group, request), request.columns);
+    if request.mask == 0 && state.automata().is_empty() {
+        return;
+    }
+    for (number, program) in group.programs.iter().enumerate() {
+        // Where nothing has begun, only an event with which something can begin matters, or one to be counted whose
+        // conditions over the key's history are to be looked at now.
+        let begins = request.mask & (program.triggers | program.begins & group.historic) != 0;
+        if !begins && state.automaton(number).is_none() {
+            continue;
+        }
+        state.with_automaton(number, |automaton, log| {
+            automaton.push(group, number, log, scratch, |held| {
+                held.announced = program.absent.is_none();
+                diffs.push((number, held.clone(), 1));
+            });
         });
     }
 }
@@ -244,7 +265,7 @@ fn replay<'a>(
         let held = state.log.find(place).map_or(0, |at| state.log.entry(at).raw);
         match request.ask {
             Ask::Insert => {
-                state.log.insert(entry_of(group, request), &request.columns[1..]);
+                state.log.insert(entry_of(group, request), request.columns);
                 changed.push((place, held | request.mask));
             }
             Ask::Remove => {
@@ -261,10 +282,10 @@ fn replay<'a>(
             if entry.time.saturating_sub(last.0) >= group.history_ms && entry.place() > last {
                 break;
             }
-            let Entry { mask: held, known, .. } = *entry;
+            let (held, known) = (entry.mask, state.log.known(at));
             if known != 0 {
                 let place = entry.place();
-                state.log.entry_mut(at).known = 0;
+                state.log.set_known(at, 0);
                 settle(group, &mut state.log, at, known);
                 let mask = state.log.entry(at).mask;
                 if held != mask {
@@ -275,19 +296,21 @@ fn replay<'a>(
         changed.sort_unstable();
     }
     let end_ms = state.log.last().map(|last| last.0);
-    for (number, (program, automaton)) in group.programs.iter().zip(&mut state.automata).enumerate() {
+    for (number, program) in group.programs.iter().enumerate() {
         let concerns = changed.iter().filter(|(_, mask)| mask & program.uses != 0);
         let mut places: Vec<Place> = concerns.map(|(place, _)| *place).collect();
         places.dedup();
-        automaton.replay(group, number, &mut state.log, &places, scratch, |held, here| {
-            if here {
-                held.announced = program.absent.is_none();
+        state.with_automaton(number, |automaton, log| {
+            automaton.replay(group, number, log, &places, scratch, |held, here| {
+                if here {
+                    held.announced = program.absent.is_none();
+                }
+                diffs.push((number, held.clone(), if here { 1 } else { -1 }));
+            });
+            if let (Some(end_ms), true) = (end_ms, program.absent.is_some()) {
+                automaton.pass(end_ms, |held| diffs.push((number, held.clone(), 1)));
             }
-            diffs.push((number, held.clone(), if here { 1 } else { -1 }));
         });
-        if let (Some(end_ms), true) = (end_ms, program.absent.is_some()) {
-            automaton.pass(end_ms, |held| diffs.push((number, held.clone(), 1)));
-        }
     }
 }
 
@@ -312,9 +335,26 @@ fn consolidated(mut diffs: Diffs) -> Diffs {
 }
 
 /// The features of an event's row: for each program, whether the event completes a match, and the matches of 24 hours.
-fn read(state: &KeyState, place: Place, row: &mut [f64]) {
-    for (automaton, features) in state.automata.iter().zip(row.chunks_exact_mut(2)) {
-        let (now, count) = automaton.read(place, COUNTED_MS);
-        features.copy_from_slice(&[f64::from(u8::from(now)), count as f64]);
+/// Rows begin with 0 for all of them, so there is an answer only if one of them is not.
+fn read(state: &KeyState, request: &Request<'_>, from: u32, replies: &mut Replies) {
+    let place = (request.time, request.id);
+    if state.automata().iter().all(|(_, automaton)| automaton.read(place, COUNTED_MS) == (false, 0)) {
+        return;
     }
+    let row = replies.row(from, request.ticket);
+    for (number, automaton) in state.automata() {
+        let (now, count) = automaton.read(place, COUNTED_MS);
+        row[2 * number..2 * number + 2].copy_from_slice(&[f64::from(u8::from(now)), count as f64]);
+    }
+}
+
+/// The requests of a block, in order. Each says how many columns it has.
+pub fn requests(block: &Block) -> impl Iterator<Item = Request<'_>> {
+    let mut words = &block.words[..];
+    std::iter::from_fn(move || {
+        let length = HEAD + 1 + words.get(HEAD)?.count_ones() as usize;
+        let (row, rest) = words.split_at_checked(length)?;
+        words = rest;
+        Some(Request::read(row))
+    })
 }

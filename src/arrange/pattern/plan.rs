@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::PatternError;
-use super::condition::{Column, Condition};
+use super::condition::{Column, Condition, Source, Value};
 use super::cycle::CyclePlan;
-use super::expr::duration_ms;
+use super::expr::{Comparison, duration_ms};
 use super::resolve::{Names, StepName, resolve_all};
 use super::spec::{KeySpec, PatternSpec, Patterns, StepSpec};
 use crate::event::{Event, Key, Schema, Slot};
@@ -42,8 +42,10 @@ pub struct Group {
     pub sides: Vec<KeySide>,
     /// Named events.
     pub events: Vec<NamedEvent>,
-    /// Fields kept with each event.
+    /// Fields kept with events.
     pub columns: Vec<Column>,
+    /// Which of them with an event that is this named event, bit by bit.
+    pub kept: Vec<u64>,
     /// The patterns.
     pub programs: Vec<Program>,
     /// Named events with conditions over the key's history.
@@ -97,6 +99,8 @@ pub struct Program {
     pub uses: u64,
     /// Those that matter as long as nothing has begun.
     pub begins: u64,
+    /// Those with which something can begin.
+    pub triggers: u64,
     /// An event changes no match that began this long before it, milliseconds.
     pub reach_ms: i64,
     /// An event changes no match that begins this long after it, milliseconds: 0 unless a count is over the whole window.
@@ -129,6 +133,36 @@ pub struct Count {
     pub having: Option<Condition>,
     /// Only the earliest start within `within` before the last event counts.
     pub whole_window: bool,
+    /// What a look at the events' bits can tell: fewer than so many events that are all of these named events are not
+    /// enough.
+    pub needs: Vec<(u64, i128)>,
+}
+
+impl Count {
+    /// How many events of which kind there are at least once the count of events that are `bit` is enough.
+    fn least(&self, bit: u8) -> Vec<(u64, i128)> {
+        let mut needs = vec![(1 << bit, self.at_least)];
+        let parts = match &self.having {
+            Some(Condition::All(parts)) => &parts[..],
+            _ => &[],
+        };
+        for part in parts {
+            // One condition is a list of one.
+            let part = match part {
+                Condition::All(one) if one.len() == 1 => &one[0],
+                part => part,
+            };
+            if let Condition::Compare(left, Comparison::AtLeast | Comparison::More, right) = part
+                && let (Source::Total(None, top, None, 1), Source::Constant(Value::Exact(most, per))) =
+                    (&left.source, &right.source)
+                && (left.factor, right.factor) == ((1, 1), (1, 1))
+                && let Aggregate { measure: Measure::Count | Measure::Distinct(_), only } = &self.aggregates[*top]
+            {
+                needs.push((1 << bit | only.map_or(0, |only| 1 << only), most / per));
+            }
+        }
+        needs
+    }
 }
 
 /// One thing that is added up over counted events.
@@ -321,10 +355,16 @@ impl Group {
         // To end a first count is to begin; a step of one event begins alone.
         let ends = if resolved[0].count.is_some() { 2 } else { 1 };
         let begins = resolved.iter().take(ends).map(of_steps).fold(0, |a, b| a | b);
-        let (name, steps) = (spec.name.as_str().into(), resolved);
+        let triggers = 1 << resolved[ends.min(resolved.len()) - 1].bit;
+        let (name, mut steps) = (spec.name.as_str().into(), resolved);
+        for step in &mut steps {
+            let bit = step.bit;
+            step.count.iter_mut().for_each(|count| count.needs = count.least(bit));
+        }
         let whole = steps[0].count.as_ref().is_some_and(|count| count.whole_window);
         let ahead_ms = if whole { within_ms } else { 0 };
-        self.programs.push(Program { name, within_ms, steps, absent, uses, begins, reach_ms, ahead_ms });
+        self.programs.push(Program { name, within_ms, steps, absent, uses, begins, triggers, reach_ms, ahead_ms });
+        self.keep();
         let limits = [
             ("patterns", self.programs.len(), PATTERNS_MAX),
             ("different events", self.events.len(), EVENTS_MAX),
@@ -342,6 +382,37 @@ impl Group {
         self.longest_ms = self.longest_ms.max(reach_ms.saturating_add(COUNTED_MS));
         self.reach_ms = self.longest_ms.saturating_add(self.history_ms);
         Ok(())
+    }
+
+    /// Finds out which columns are kept with the events of the last pattern.
+    fn keep(&mut self) {
+        let Some(program) = self.programs.last() else { return };
+        let (mut columns, mut bits) = (0u64, program.uses);
+        let mut look = |column: Option<&Column>, base: Option<u8>| {
+            // A key with too many is refused.
+            columns |= column.map_or(0, |column| 1u64.checked_shl(u32::from(column.index)).unwrap_or(0));
+            bits |= base.map_or(0, |base| 1 << base);
+        };
+        for step in &program.steps {
+            step.condition.looks_at(&mut look);
+            for count in &step.count {
+                count.having.iter().for_each(|having| having.looks_at(&mut look));
+                for aggregate in &count.aggregates {
+                    match &aggregate.measure {
+                        Measure::Count => {}
+                        Measure::Sum(column) | Measure::Distinct(column) => look(Some(column), None),
+                    }
+                }
+            }
+        }
+        program.absent.iter().for_each(|absent| absent.condition.looks_at(&mut look));
+        let used = |(bit, _): &(usize, &NamedEvent)| program.uses >> bit & 1 == 1;
+        self.events.iter().enumerate().filter(used).for_each(|(_, event)| event.historic.looks_at(&mut look));
+        self.kept.resize(self.events.len(), 0);
+        for (bit, kept) in self.kept.iter_mut().enumerate().filter(|(bit, _)| bits >> bit & 1 == 1) {
+            debug_assert!(bit < EVENTS_MAX);
+            *kept |= columns;
+        }
     }
 
     /// The side on which a key is carried.
@@ -424,7 +495,7 @@ impl Names<'_> {
             let having = having.map(|having| Some(having).filter(|having| !having.is_always()));
             having.map(|having| {
                 let at_least = i128::from(step.at_least.unwrap_or(1).max(1));
-                Count { at_least, aggregates, having, whole_window: step.whole_window }
+                Count { at_least, aggregates, having, whole_window: step.whole_window, needs: Vec::new() }
             })
         });
         let count = count.transpose()?;

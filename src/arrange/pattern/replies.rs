@@ -1,7 +1,5 @@
 //! Feature slices on their way back to the workers that asked.
 
-use super::owner::Asked;
-use crate::arrange::change::NO_TICKET;
 use crate::arrange::request::Block;
 
 /// Slices of one plan, per worker.
@@ -24,13 +22,6 @@ impl Replies {
         let start = words.len();
         words.resize(start + self.features, 0);
         bytemuck::cast_slice_mut(&mut words[start..])
-    }
-
-    /// Answers with 0 throughout.
-    pub fn nothing(&mut self, asked: &[Asked<'_>]) {
-        for (request, from) in asked.iter().filter(|(request, _)| request.ticket != NO_TICKET) {
-            self.row(*from, request.ticket);
-        }
     }
 
     /// What there is to send.

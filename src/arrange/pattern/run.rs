@@ -115,7 +115,7 @@ impl Run {
     pub fn counted(log: &Log, events: &[usize], totals: &[i128]) -> Self {
         let first = events[0];
         let mut run = Run::empty(log.entry(first).place());
-        let (time, present) = (log.entry(first).time, log.entry(first).present);
+        let Row { time, present, .. } = log.row(first);
         run.taken.push(Taken { time, present, cells: Box::default(), totals: totals.to_vec() });
         events.iter().for_each(|&at| run.push(log.entry(at).place()));
         run
@@ -142,6 +142,10 @@ impl Run {
         if self.ids.len() == MATCH_IDS_MAX {
             self.ids.pop();
         }
+        // Most have few events: no room to spare for the first ones.
+        if self.ids.len() < 4 {
+            self.ids.reserve_exact(1);
+        }
         self.ids.push(place.1);
     }
 
@@ -151,7 +155,8 @@ impl Run {
         let of_step = &program.steps[step];
         let cells = if of_step.keeps { row.cells.into() } else { Box::default() };
         self.freeze(program);
-        self.taken.push(Taken { time: entry.time, present: entry.present, cells, totals: Vec::new() });
+        self.taken.reserve_exact(1);
+        self.taken.push(Taken { time: entry.time, present: row.present, cells, totals: Vec::new() });
         self.step = step;
         if let Some(count) = &of_step.count {
             self.totals.clear(count);
