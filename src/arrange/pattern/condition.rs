@@ -4,6 +4,8 @@
 //! that a value on the edge is on the same side everywhere; doubles (degrees, distances) are compared as doubles. A
 //! comparison with a value that is missing does not hold, whatever the comparison.
 
+use std::cell::Cell;
+
 use super::expr::Comparison;
 use super::history::{Past, PastTerm};
 use crate::event::{Event, FieldType, Schema, Slot};
@@ -49,15 +51,51 @@ pub trait Cells {
     fn cell(&self, column: &Column) -> Option<u64>;
 }
 
-/// The event itself, before it is cut to columns.
-pub struct Whole<'a>(pub &'a Event, pub &'a Schema);
+/// The event itself, before it is cut to columns. What a text is compared by is computed once.
+pub struct Whole<'a> {
+    event: &'a Event,
+    schema: &'a Schema,
+    texts: &'a Texts,
+}
+
+/// Fingerprints of the texts of one event, as far as somebody asked.
+#[derive(Debug, Default)]
+pub struct Texts {
+    known: Cell<u128>,
+    by_slot: Vec<Cell<u64>>,
+}
+
+impl Texts {
+    /// Room for the fields of a schema.
+    pub fn new(schema: &Schema) -> Self {
+        Texts { known: Cell::new(0), by_slot: vec![Cell::new(0); schema.fields().len()] }
+    }
+}
+
+impl<'a> Whole<'a> {
+    /// An event that has not been looked at before.
+    pub fn new(event: &'a Event, schema: &'a Schema, texts: &'a Texts) -> Self {
+        texts.known.set(0);
+        Whole { event, schema, texts }
+    }
+}
 
 impl Cells for Whole<'_> {
     #[inline]
     fn cell(&self, column: &Column) -> Option<u64> {
         match column.kind {
-            ColumnKind::Text => self.0.fingerprint(column.slot, self.1),
-            _ => self.0.int(column.slot).map(|cell| cell as u64),
+            ColumnKind::Text => {
+                if !self.event.has(column.slot) {
+                    return None;
+                }
+                let (slot, known) = (usize::from(column.slot.0), self.texts.known.get());
+                if known >> slot & 1 == 0 {
+                    self.texts.known.set(known | 1 << slot);
+                    self.texts.by_slot[slot].set(self.event.fingerprint(column.slot, self.schema)?);
+                }
+                Some(self.texts.by_slot[slot].get())
+            }
+            _ => self.event.int(column.slot).map(|cell| cell as u64),
         }
     }
 }

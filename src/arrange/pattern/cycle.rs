@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::PatternError;
-use super::condition::{Around, Condition, Whole};
+use super::condition::{Around, Condition, Texts, Whole};
 use super::expr::duration_ms;
 use super::log::Place;
 use super::plan::{COUNTED_MS, Group};
@@ -136,9 +136,12 @@ impl CyclePlan {
     }
 
     /// The transfer that an event is, if it is one; to oneself is none.
-    pub fn transfer(&self, event: &Event, schema: &Schema) -> Option<Transfer> {
+    pub fn transfer(&self, event: &Event, schema: &Schema, texts: &Texts) -> Option<Transfer> {
+        if !self.kinds.contains(&event.kind) {
+            return None;
+        }
         let around = Around { time: event.time, ..Around::default() };
-        if !self.kinds.contains(&event.kind) || !self.condition.holds(&Whole(event, schema), &around) {
+        if !self.condition.holds(&Whole::new(event, schema, texts), &around) {
             return None;
         }
         let (from, to) = (event.key(self.from, schema)?, event.key(self.to, schema)?);

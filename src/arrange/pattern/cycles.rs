@@ -12,6 +12,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 
 use super::Match;
+use super::condition::Texts;
 use super::cycle::{Cycle, CyclePlan, Graph, Transfer};
 use super::log::Place;
 use super::operator::{Pattern, PatternSettings, Place as Seat};
@@ -109,6 +110,7 @@ fn cut<'scope>(
 ) -> Stream<'scope, Epoch, Vec<Block>> {
     let to = (Key::from_text(&plan.name).route() % seat.peers as u64) as u32;
     changes.unary::<CapacityContainerBuilder<Vec<Block>>, _, _, _>(Pipeline, "Cut cycles", move |_, _| {
+        let texts = Texts::new(&schema);
         move |input, output| {
             input.for_each(|capability, changes| {
                 let mut block = Block { to, from: seat.here, plan: 0, words: Vec::new() };
@@ -120,7 +122,7 @@ fn cut<'scope>(
                         Verb::Label | Verb::Relabel => continue,
                     };
                     let event = &*change.event;
-                    let Some(transfer) = plan.transfer(event, &schema) else { continue };
+                    let Some(transfer) = plan.transfer(event, &schema, &texts) else { continue };
                     Request {
                         ask,
                         scored: schema.is_scored(event.kind),

@@ -67,6 +67,9 @@ const CHUNK: usize = 1024;
 /// and what has expired stays a little longer.
 const EXPIRE_PER_REACH: i64 = 16;
 
+/// And at least this often, milliseconds, for what is kept for its row alone.
+const EXPIRE_MS_MAX: i64 = 6 * 3_600_000;
+
 /// All keys of a group.
 #[derive(Debug, Default)]
 pub struct Keys {
@@ -189,8 +192,10 @@ impl Keys {
             if bound_ms < state.expire_at_ms || state.is_empty() {
                 continue;
             }
-            state.expire_at_ms = bound_ms.saturating_add(group.reach_ms / EXPIRE_PER_REACH);
-            state.log.expire(bound_ms.saturating_sub(group.reach_ms));
+            let wait_ms = (group.reach_ms / EXPIRE_PER_REACH).min(EXPIRE_MS_MAX);
+            state.expire_at_ms = bound_ms.saturating_add(wait_ms);
+            // No change comes from before the bound, and none touches rows before it.
+            state.log.expire(bound_ms.saturating_sub(group.reach_ms), bound_ms);
             state.automata.retain_mut(|(number, automaton)| {
                 let reach_ms = group.programs[*number].reach_ms;
                 automaton.expire(bound_ms.saturating_sub(reach_ms), bound_ms.saturating_sub(COUNTED_MS));

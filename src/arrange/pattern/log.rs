@@ -37,8 +37,8 @@ impl Entry {
     }
 }
 
-/// Logs of fewer entries have no room to spare.
-const SMALL: usize = 4;
+/// A log that grows takes room for this part of what it holds.
+const SPARE: usize = 3;
 
 /// Entries with their columns.
 ///
@@ -160,10 +160,12 @@ impl Log {
         let start = self.cells_from(at);
         entry.cells = start as u32;
         let length = if entry.raw == 0 { 0 } else { words.len() + usize::from(self.head) - 1 };
-        // Most keys have few events: room for one more each time, before growth doubles it.
-        if self.entries.len() < SMALL && self.entries.len() == self.entries.capacity() {
-            self.entries.reserve_exact(1);
-            self.cells.reserve_exact(length);
+        // Most keys have few events: little room to spare, so that most of what is kept are events.
+        if self.entries.len() == self.entries.capacity() {
+            self.entries.reserve_exact(1 + self.entries.len() / SPARE);
+        }
+        if self.cells.len() + length > self.cells.capacity() {
+            self.cells.reserve_exact(length + self.cells.len() / SPARE);
         }
         if length > 0 {
             let head = [words[0], 0];
@@ -190,13 +192,20 @@ impl Log {
         true
     }
 
-    /// Drops entries before an event time, once they are half of all: what is left behind is out of every reach.
-    pub fn expire(&mut self, before_ms: i64) {
-        if self.entries.first().is_none_or(|first| first.time >= before_ms) {
+    /// Drops entries before an event time, once they are half of all: what is left behind is out of every reach. The same
+    /// for those that are kept for their rows alone, before another event time.
+    pub fn expire(&mut self, before_ms: i64, rows_before_ms: i64) {
+        let over = |entry: &Entry| entry.time < rows_before_ms && entry.raw == 0;
+        if self.entries.first().is_none_or(|first| first.time >= before_ms && !over(first)) {
             return;
         }
+        if self.entries.iter().filter(|entry| over(entry)).count() * 2 >= self.entries.len() {
+            // They have no cells.
+            self.entries.retain(|entry| !over(entry));
+            self.shrink();
+        }
         let expired = self.entries.partition_point(|entry| entry.time < before_ms);
-        if expired * 2 >= self.entries.len() {
+        if expired > 0 && expired * 2 >= self.entries.len() {
             let cells = self.cells_from(expired);
             self.cells.drain(..cells);
             self.entries.drain(..expired);

@@ -18,10 +18,10 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 use timely::dataflow::operators::{Capability, Concat};
 
-use super::condition::{Around, ColumnKind, Whole};
+use super::condition::{Around, Cells, Texts, Whole};
 use super::cycles::{CycleInputs, cycle_operator};
 use super::owner::{Owner, requests as requests_of};
-use super::plan::{Group, PatternPlan};
+use super::plan::{Group, KeySide, PatternPlan};
 use super::repairs::{Effects, Repairs, beyond_record};
 use super::replies::Replies;
 use super::{Match, keys::KeyStats};
@@ -179,12 +179,14 @@ fn cut<'scope>(
     changes.unary::<CapacityContainerBuilder<Vec<Block>>, _, _, _>(Pipeline, "Cut patterns", move |_, _| {
         let mut blocks: Vec<Block> = Vec::new();
         let mut columns = Vec::new();
+        let texts = Texts::new(&schema);
         move |input, output| {
             input.for_each(|capability, changes| {
                 blocks.resize_with(groups.len() * peers as usize, Block::default);
                 for change in changes.iter() {
+                    let whole = Whole::new(&change.event, &schema, &texts);
                     for (index, group) in groups.iter().enumerate() {
-                        requests(change, group, &schema, &mut columns, |request| {
+                        requests(change, &whole, group, &schema, &mut columns, |request| {
                             let to = if peers == 1 { 0 } else { request.key.route() % peers };
                             let block = &mut blocks[index * peers as usize + to as usize];
                             (block.to, block.from, block.plan) = (to as u32, here, index as u16);
@@ -203,6 +205,7 @@ fn cut<'scope>(
 #[inline]
 fn requests(
     change: &Change,
+    content: &Whole<'_>,
     group: &Group,
     schema: &Schema,
     columns: &mut Vec<u64>,
@@ -216,13 +219,13 @@ fn requests(
         Verb::Label | Verb::Relabel => return,
     };
     let scored = schema.is_scored(event.kind);
-    let whole = if ask == Ask::Read { 0 } else { mask_of(group, event, schema) };
+    let whole = if ask == Ask::Read { 0 } else { mask_of(group, event, content) };
     if whole == 0 && !scored && change.ticket == NO_TICKET {
         return;
     }
     columns.clear();
     if ask == Ask::Insert {
-        fill(columns, group, whole, event, schema);
+        fill(columns, group, whole, content);
     } else {
         columns.push(0);
     }
@@ -238,7 +241,9 @@ fn requests(
         if main {
             first = Some(key);
             // An event that carries one key on both sides is one event of that key.
-            let again = |(other, _): &(usize, _)| group.key_of(*other, event, schema) == Some(key);
+            let again = |(other, side): &(usize, &KeySide)| {
+                whole & side.bits != 0 && group.key_of(*other, event, schema) == Some(key)
+            };
             let others = group.sides.iter().enumerate().skip(1).filter(again);
             mask |= others.fold(0, |bits, (_, side)| bits | side.bits) & whole;
         } else if first == Some(key) {
@@ -261,15 +266,20 @@ fn requests(
 
 /// The named events that an event is, as far as it can tell alone.
 #[inline]
-fn mask_of(group: &Group, event: &Event, schema: &Schema) -> u64 {
-    let (whole, around) = (Whole(event, schema), Around { time: event.time, ..Around::default() });
-    let holds =
-        |bit: usize| group.events[bit].kinds.contains(&event.kind) && group.events[bit].own.holds(&whole, &around);
-    (0..group.events.len()).fold(0, |mask, bit| mask | u64::from(holds(bit)) << bit)
+fn mask_of(group: &Group, event: &Event, content: &Whole<'_>) -> u64 {
+    let around = Around { time: event.time, ..Around::default() };
+    let mut open = group.of_kind.get(usize::from(event.kind)).copied().unwrap_or(0);
+    let mut mask = 0;
+    while open != 0 {
+        let bit = open.trailing_zeros();
+        open &= open - 1;
+        mask |= u64::from(group.events[bit as usize].own.holds(content, &around)) << bit;
+    }
+    mask
 }
 
 /// Which columns are there, then those columns: as many as are kept with the named events that the event is.
-fn fill(words: &mut Vec<u64>, group: &Group, mask: u64, event: &Event, schema: &Schema) {
+fn fill(words: &mut Vec<u64>, group: &Group, mask: u64, content: &Whole<'_>) {
     words.push(0);
     let is = |bit: &usize| mask >> bit & 1 == 1;
     let mut kept = (0..group.kept.len()).filter(is).fold(0, |kept, bit| kept | group.kept[bit]);
@@ -277,10 +287,7 @@ fn fill(words: &mut Vec<u64>, group: &Group, mask: u64, event: &Event, schema: &
         let index = kept.trailing_zeros() as usize;
         kept &= kept - 1;
         let column = &group.columns[index];
-        let cell = match column.kind {
-            ColumnKind::Text => event.fingerprint(column.slot, schema),
-            _ => event.int(column.slot).map(|cell| cell as u64),
-        };
+        let cell = content.cell(column);
         words[0] |= u64::from(cell.is_some()) << index;
         words.extend(cell);
     }

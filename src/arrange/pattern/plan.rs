@@ -42,6 +42,8 @@ pub struct Group {
     pub sides: Vec<KeySide>,
     /// Named events.
     pub events: Vec<NamedEvent>,
+    /// Which of them an event of a kind, by index, may be.
+    pub of_kind: Vec<u64>,
     /// Fields kept with events.
     pub columns: Vec<Column>,
     /// Which of them with an event that is this named event, bit by bit.
@@ -365,6 +367,11 @@ impl Group {
         let ahead_ms = if whole { within_ms } else { 0 };
         self.programs.push(Program { name, within_ms, steps, absent, uses, begins, triggers, reach_ms, ahead_ms });
         self.keep();
+        let may_be = |kind: usize| {
+            let bits = self.events.iter().enumerate().filter(|(_, event)| event.kinds.contains(&(kind as u16)));
+            bits.take(EVENTS_MAX).fold(0, |bits, (bit, _)| bits | 1 << bit)
+        };
+        self.of_kind = (0..schema.kinds().len()).map(may_be).collect();
         let limits = [
             ("patterns", self.programs.len(), PATTERNS_MAX),
             ("different events", self.events.len(), EVENTS_MAX),
@@ -395,7 +402,7 @@ impl Group {
         };
         for step in &program.steps {
             step.condition.looks_at(&mut look);
-            for count in &step.count {
+            if let Some(count) = &step.count {
                 count.having.iter().for_each(|having| having.looks_at(&mut look));
                 for aggregate in &count.aggregates {
                     match &aggregate.measure {
