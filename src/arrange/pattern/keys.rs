@@ -70,6 +70,9 @@ const EXPIRE_PER_REACH: i64 = 16;
 /// And at least this often, milliseconds, for what is kept for its row alone.
 const EXPIRE_MS_MAX: i64 = 6 * 3_600_000;
 
+/// How many keys ahead expiry asks for memory.
+const EXPIRE_AHEAD: usize = 8;
+
 /// All keys of a group.
 #[derive(Debug, Default)]
 pub struct Keys {
@@ -126,18 +129,23 @@ impl Keys {
         }
     }
 
-    /// Asks for the end of the log of the state at a place.
+    /// Asks for what the state at a place needs for its next event.
     #[inline]
-    pub fn prefetch_log(&self, slot: u32) {
+    pub fn prefetch_inner(&self, slot: u32) {
         let slot = slot as usize;
         if let Some(state) = self.chunks.get(slot / CHUNK).and_then(|chunk| chunk.get(slot % CHUNK)) {
             state.log.prefetch();
+            prefetch(&state.automata, 0);
         }
     }
 
-    /// The state of a key, empty if it is new.
-    pub fn open(&mut self, key: Key, group: &Group) -> &mut KeyState {
-        let known = self.index.get(&as_id(key)).copied();
+    /// The state at a place.
+    pub fn at_mut(&mut self, slot: u32) -> &mut KeyState {
+        &mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
+    }
+
+    /// The state of a key whose place is known, or of one that has none: that is empty.
+    pub fn open(&mut self, key: Key, known: Option<u32>, group: &Group) -> &mut KeyState {
         let slot = known.unwrap_or_else(|| {
             let state = KeyState {
                 key,
@@ -149,8 +157,8 @@ impl Keys {
             let slot = self.place(state);
             self.index.insert(as_id(key), slot);
             slot
-        }) as usize;
-        &mut self.chunks[slot / CHUNK][slot % CHUNK]
+        });
+        self.at_mut(slot)
     }
 
     fn place(&mut self, state: KeyState) -> u32 {
@@ -188,7 +196,12 @@ impl Keys {
         };
         for _ in 0..visits.min(slots) {
             self.turn = (self.turn + 1) % slots;
-            let state = &mut self.chunks[self.turn / CHUNK][self.turn % CHUNK];
+            let chunk = &mut self.chunks[self.turn / CHUNK];
+            let at = self.turn % CHUNK;
+            if let Some(ahead) = chunk.get(at + EXPIRE_AHEAD).filter(|ahead| ahead.expire_at_ms <= bound_ms) {
+                ahead.log.prefetch_first();
+            }
+            let state = &mut chunk[at];
             if bound_ms < state.expire_at_ms || state.is_empty() {
                 continue;
             }

@@ -66,6 +66,12 @@ impl Log {
         prefetch(&self.cells, self.cells.len().saturating_sub(1));
     }
 
+    /// Asks for what expiry looks at first.
+    #[inline]
+    pub fn prefetch_first(&self) {
+        prefetch(&self.entries, 0);
+    }
+
     /// Number of entries.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -82,22 +82,20 @@ impl Owner {
         let mut order: Vec<u32> = (0..asked.len() as u32).collect();
         order.sort_unstable_by_key(place);
         let asked: Vec<Asked<'_>> = order.into_iter().map(|at| asked[at as usize]).collect();
-        self.prefetch(&asked);
-        for of_key in asked.chunk_by(|a, b| a.0.key == b.0.key) {
-            self.apply_key(of_key, replies, &mut outcome);
+        let of_keys: Vec<(&[Asked<'_>], Option<u32>)> =
+            asked.chunk_by(|a, b| a.0.key == b.0.key).map(|of_key| (of_key, self.keys.slot(of_key[0].0.key))).collect();
+        // The waits for memory overlap.
+        of_keys.iter().filter_map(|(_, slot)| *slot).for_each(|slot| self.keys.prefetch(slot));
+        of_keys.iter().filter_map(|(_, slot)| *slot).for_each(|slot| self.keys.prefetch_inner(slot));
+        for (of_key, slot) in of_keys {
+            self.apply_key(of_key, slot, replies, &mut outcome);
         }
         self.pass(watermark, &mut outcome.matches);
         outcome
     }
 
-    /// Asks for what is kept of these keys, so that the waits for memory overlap.
-    fn prefetch(&self, asked: &[Asked<'_>]) {
-        let slots: Vec<Option<u32>> = asked.iter().map(|(request, _)| self.keys.slot(request.key)).collect();
-        slots.iter().flatten().for_each(|slot| self.keys.prefetch(*slot));
-        slots.iter().flatten().for_each(|slot| self.keys.prefetch_log(*slot));
-    }
-
-    fn apply_key(&mut self, asked: &[Asked<'_>], replies: &mut Replies, outcome: &mut Outcome) {
+    /// Applies the requests of one key, whose state is at the place given if there is one.
+    fn apply_key(&mut self, asked: &[Asked<'_>], slot: Option<u32>, replies: &mut Replies, outcome: &mut Outcome) {
         let key = asked[0].0.key;
         let changes = || asked.iter().map(|(request, _)| request).filter(|request| request.ask != Ask::Read);
         let inserted = changes().filter(|request| request.ask == Ask::Insert).count();
@@ -105,7 +103,10 @@ impl Owner {
         let mut diffs = Vec::new();
         let group = self.group.clone();
         // What is only read or removed needs no key to be opened for it.
-        let state = if inserted > 0 { Some(self.keys.open(key, &group)) } else { self.keys.get_mut(key) };
+        let state = match slot {
+            None if inserted == 0 => None,
+            known => Some(self.keys.open(key, known, &group)),
+        };
         // Rows begin with the defaults: who has none of this key's matches needs no answer.
         let Some(state) = state else { return };
         let before = state.log.last();
