@@ -6,8 +6,6 @@
 //! Emits a score per payment. Logins, refunds, account changes and labels count in the features; they get no score.
 //! The events are those of the generator: `deltawatch run` starts this dataflow on it.
 
-use deltawatch::arrange::identity::{ClusterMeasure, Identity};
-use deltawatch::arrange::pattern::Patterns;
 use deltawatch::dataflow::prelude::*;
 
 use super::payments_pack::pack;
