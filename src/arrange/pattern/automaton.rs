@@ -10,9 +10,10 @@
 //! away, and the log is taken again from there, by the same steps.
 
 use super::condition::{Around, Taken};
+use super::count::Count;
 use super::history::Past;
 use super::log::{Log, Place};
-use super::plan::{Count, Group, Program, Step};
+use super::plan::{Group, Program, Step};
 use super::run::{Fate, Held, Run, Totals};
 use crate::event::Id;
 

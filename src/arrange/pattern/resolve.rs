@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::condition::{Column, ColumnKind, Condition, Operand, Source, Value};
+use super::count::{Aggregate, Measure};
 use super::expr::{Comparison, Decimal, Expr, Side, Term, parse};
 use super::history::{PastMeasure, PastTerm};
-use super::plan::{Aggregate, Group, Measure, NamedEvent};
+use super::plan::{Group, NamedEvent};
 use super::spec::{EventSpec, KeySpec};
 use crate::event::{FieldType, Schema};
 

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::hash::BuildHasherDefault;
 
 use super::condition::{Around, Cells, Row, Taken};
+use super::count::{Count, Measure};
 use super::log::{Log, Place};
-use super::plan::{Count, Measure, Program};
+use super::plan::Program;
 use crate::event::Id;
 use crate::operators::Routed;
 
