@@ -106,3 +106,30 @@ fn finished_and_expired_matches_leave_nothing() {
     assert_eq!(after[0], 1, "one account is left: {after:?}");
     assert_eq!((after[2], after[3], after[5]), (0, 0, 0), "no run, no match, no backlog: {after:?}");
 }
+
+#[test]
+fn events_kept_for_their_rows_alone_go_with_the_horizon() {
+    const LONG: &str = r#"
+    [[pattern]]
+    name = "pair"
+    key = "account"
+    within = "30d"
+    events = { r = { kind = "r" }, s = { kind = "s" } }
+    step = [{ event = "r" }, { event = "s" }]
+    "#;
+    let (dataflow, setup) = flow(SCHEMA, &Patterns::parse(LONG).expect("patterns"));
+    let mut letters = Letters::new();
+    let settings = EngineSettings { late_ms: 60_000, ..EngineSettings::default() };
+    let harness = Harness::new(dataflow, setup).settings(settings).uncaptured();
+    // Rows of the pattern's key that are none of its events.
+    let mut all = events(&mut letters, 1_000, 1_000_000);
+    let full = kept(&harness.run(&Plan::of(&all, Batching::Fixed(500))).expect("it builds").metrics);
+    assert!(full[0] == 1_000 && full[1] >= 1_000, "every account is kept: {full:?}");
+    let start_ms = 1_000_000 + 86_400_000;
+    for number in 0..1_000 {
+        letters.text("account", "later");
+        all.push(letters.event(9_000_000_000 + number, "r", start_ms + number as i64, Op::Insert));
+    }
+    let after = kept(&harness.run(&Plan::of(&all, Batching::Fixed(20))).expect("it builds").metrics);
+    assert_eq!((after[0], after[1]), (1, 1_000), "one account is left, with the pattern's events: {after:?}");
+}
