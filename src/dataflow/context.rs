@@ -14,7 +14,7 @@ use timely::dataflow::{Scope, Stream};
 use crate::arrange::change::{Change, Verb};
 use crate::arrange::enrich::ReferenceRecord;
 use crate::arrange::identity::facts::Kind;
-use crate::arrange::identity::propagate::Entity;
+use crate::arrange::identity::propagate::{Entity, Propagated, ROUNDS_MAX, every, propagate};
 use crate::arrange::identity::{Identity, identity};
 use crate::arrange::keep::keep;
 use crate::arrange::keyed::{Keyed, KeyedSettings, keyed};
@@ -48,18 +48,7 @@ pub struct Features<'scope> {
 
 /// Handed to [`super::Dataflow::build`].
 pub struct Context<'scope> {
-    scope: Scope<'scope, Epoch>,
-    setup: Setup,
-    settings: EngineSettings,
-    changes: Stream<'scope, Epoch, Vec<Change>>,
-    references: Stream<'scope, Epoch, Vec<ReferenceRecord>>,
-    features: FeatureSet,
-    plans: Arc<[Arc<KeyPlan>]>,
-    horizons: Horizons,
-    watermarks: Watermarks,
-    metrics: Arc<Metrics>,
-    ports: Ports,
-    probe: probe::Handle<Epoch>,
+    given: Parts<'scope>,
     touched: Vec<Stream<'scope, Epoch, Vec<Touched>>>,
     beyond: Vec<Stream<'scope, Epoch, Vec<Reject>>>,
     matches: Vec<Matches<'scope>>,
@@ -83,61 +72,30 @@ pub(crate) struct Parts<'scope> {
 }
 
 impl<'scope> Context<'scope> {
-    pub(crate) fn new(parts: Parts<'scope>) -> Self {
-        let Parts {
-            scope,
-            setup,
-            settings,
-            changes,
-            references,
-            features,
-            plans,
-            horizons,
-            watermarks,
-            metrics,
-            ports,
-            probe,
-        } = parts;
+    pub(crate) fn new(given: Parts<'scope>) -> Self {
         let (touched, beyond, matches, by_field) = (Vec::new(), Vec::new(), Vec::new(), BTreeMap::new());
-        Context {
-            scope,
-            setup,
-            settings,
-            changes,
-            references,
-            features,
-            plans,
-            horizons,
-            watermarks,
-            metrics,
-            ports,
-            probe,
-            touched,
-            beyond,
-            matches,
-            by_field,
-        }
+        Context { given, touched, beyond, matches, by_field }
     }
 
     /// The timely scope, for operators of your own.
     pub fn scope(&self) -> Scope<'scope, Epoch> {
-        self.scope
+        self.given.scope
     }
 
     /// The schema.
     pub fn schema(&self) -> &Arc<Schema> {
-        &self.setup.schema
+        &self.given.setup.schema
     }
 
     /// Schema and parameters.
     pub fn setup(&self) -> &Setup {
-        &self.setup
+        &self.given.setup
     }
 
     /// Every retained event as a collection: a correction is a removal and an insertion, a withdrawal a removal. Events
     /// that the retention has passed are not removed from it.
     pub fn events(&self) -> VecCollection<'scope, Epoch, Event> {
-        let updates = self.changes.clone().flat_map(|change: Change| {
+        let updates = self.given.changes.clone().flat_map(|change: Change| {
             let diff = match change.verb {
                 Verb::Insert => 1,
                 Verb::Remove => -1,
@@ -153,7 +111,7 @@ impl<'scope> Context<'scope> {
         if let Some(arranged) = self.by_field.get(field) {
             return Ok(arranged.clone());
         }
-        let schema = self.setup.schema.clone();
+        let schema = self.given.setup.schema.clone();
         let slot = schema.slot(field).ok_or_else(|| {
             BuildError(format!("events_by(\"{field}\"): the schema '{}' has no such field", schema.name()))
         })?;
@@ -165,33 +123,57 @@ impl<'scope> Context<'scope> {
 
     /// The links that carry, account first: what clusters are made of, as a collection. It follows events in the order of
     /// their arrival, takes withdrawn and expired links back, and has an owner of its own beside that of the features.
-    /// [`propagate`](crate::arrange::identity::propagate::propagate) turns it into (entity, cluster).
+    /// [`Context::clusters`] turns it into (entity, cluster).
     pub fn live_links(&self, spec: &Identity) -> Result<VecCollection<'scope, Epoch, (Entity, Entity)>, BuildError> {
-        let plan = Arc::new(spec.resolve(&self.setup.schema)?);
+        let plan = Arc::new(spec.resolve(&self.given.setup.schema)?);
         let outputs = identity::<Kind>(self.inputs(0), plan, true);
-        outputs.slices.probe_with(&self.probe);
+        outputs.slices.probe_with(&self.given.probe);
         Ok(outputs.links)
+    }
+
+    /// Clusters as a collection to join on: (entity, smallest entity of its cluster), brought up to date every so many
+    /// epochs; in between it is the version before. Clusters with paths longer than [`ROUNDS_MAX`] links are not whole: they
+    /// are counted and logged.
+    pub fn clusters(
+        &self,
+        spec: &Identity,
+        every_epochs: u64,
+    ) -> Result<VecCollection<'scope, Epoch, (Entity, Entity)>, BuildError> {
+        let Propagated { clusters, unfinished } = propagate(every(self.live_links(spec)?, every_epochs), ROUNDS_MAX);
+        let metrics = self.given.metrics.clone();
+        let counted = unfinished.inspect(move |(entity, epoch, diff)| {
+            if *diff > 0 {
+                metrics.identity_unfinished.add(1);
+                tracing::error!(
+                    "epoch {epoch}: the cluster of {entity:?} has paths of more than {ROUNDS_MAX} links and is not whole; \
+                     lower the caps of its links"
+                );
+            }
+        });
+        counted.inner.probe_with(&self.given.probe);
+        Ok(clusters)
     }
 
     /// Builds the operators of the dataflow's features and returns the assembled rows.
     pub fn features(&mut self) -> Result<Features<'scope>, BuildError> {
-        let requests = project(self.changes.clone(), self.plans.clone(), self.setup.schema.clone());
+        let requests = project(self.given.changes.clone(), self.given.plans.clone(), self.given.setup.schema.clone());
         let settings = KeyedSettings {
-            repair_rows_max: self.settings.repair_rows_max,
-            kept_ms: self.horizons.read_ms,
-            ids: self.setup.schema.id_type(),
+            repair_rows_max: self.given.settings.repair_rows_max,
+            kept_ms: self.given.horizons.read_ms,
+            ids: self.given.setup.schema.id_type(),
         };
-        let (plans, watermarks) = (self.plans.clone(), self.watermarks.clone());
-        let Keyed { slices, touched, beyond } = keyed(requests, plans, settings, watermarks, self.metrics.clone());
+        let (plans, watermarks) = (self.given.plans.clone(), self.given.watermarks.clone());
+        let Keyed { slices, touched, beyond } =
+            keyed(requests, plans, settings, watermarks, self.given.metrics.clone());
         self.touched.push(touched);
         self.beyond.push(beyond);
         let mut slices = vec![slices];
         self.families(&mut slices)?;
-        let slices = self.scope.concatenate(slices);
-        let rows = assemble(self.changes.clone(), slices, self.features.clone(), self.plans.clone());
-        let columns = self.features.columns();
-        if let Some(port) = self.ports.features.take() {
-            deliver(rows.clone(), "Feature log", port).probe_with(&self.probe);
+        let slices = self.given.scope.concatenate(slices);
+        let rows = assemble(self.given.changes.clone(), slices, self.given.features.clone(), self.given.plans.clone());
+        let columns = self.given.features.columns();
+        if let Some(port) = self.given.ports.features.take() {
+            deliver(rows.clone(), "Feature log", port).probe_with(&self.given.probe);
         }
         Ok(Features { rows, columns })
     }
@@ -199,28 +181,28 @@ impl<'scope> Context<'scope> {
     /// The matches of the dataflow's event patterns as a collection: a match that a late or withdrawn event undoes leaves it
     /// again. Call [`Context::features`] first, which builds their operators.
     pub fn matches(&self) -> VecCollection<'scope, Epoch, Match> {
-        self.scope.concatenate(self.matches.clone()).as_collection()
+        self.given.scope.concatenate(self.matches.clone()).as_collection()
     }
 
     /// What an operator beside velocity is built from.
     fn inputs(&self, index: u16) -> FamilyInputs<'scope> {
         FamilyInputs {
-            changes: self.changes.clone(),
-            references: self.references.clone(),
+            changes: self.given.changes.clone(),
+            references: self.given.references.clone(),
             index,
-            schema: self.setup.schema.clone(),
-            horizons: self.horizons,
-            repair_rows_max: self.settings.repair_rows_max,
-            watermarks: self.watermarks.clone(),
-            metrics: self.metrics.clone(),
+            schema: self.given.setup.schema.clone(),
+            horizons: self.given.horizons,
+            repair_rows_max: self.given.settings.repair_rows_max,
+            watermarks: self.given.watermarks.clone(),
+            metrics: self.given.metrics.clone(),
         }
     }
 
     /// Builds the operators beside velocity.
     fn families(&mut self, slices: &mut Vec<Stream<'scope, Epoch, Vec<Block>>>) -> Result<(), BuildError> {
         let (mut looked_up, mut widths) = (Vec::new(), HashMap::new());
-        let mut next_index = self.plans.len() as u16;
-        for family in self.features.families() {
+        let mut next_index = self.given.plans.len() as u16;
+        for family in self.given.features.families() {
             let index = next_index;
             next_index += family.slices().len() as u16;
             let outputs = family.build(self.inputs(index))?;
@@ -236,11 +218,11 @@ impl<'scope> Context<'scope> {
             }
         }
         if !looked_up.is_empty() {
-            let looked_up = self.scope.concatenate(looked_up);
-            let (ids, watermarks) = (self.setup.schema.id_type(), self.watermarks.clone());
-            let kept_ms = self.horizons.read_ms;
-            let metrics = self.metrics.clone();
-            slices.push(keep(self.changes.clone(), looked_up, widths, kept_ms, ids, watermarks, metrics));
+            let looked_up = self.given.scope.concatenate(looked_up);
+            let (ids, watermarks) = (self.given.setup.schema.id_type(), self.given.watermarks.clone());
+            let kept_ms = self.given.horizons.read_ms;
+            let metrics = self.given.metrics.clone();
+            slices.push(keep(self.given.changes.clone(), looked_up, widths, kept_ms, ids, watermarks, metrics));
         }
         Ok(())
     }
@@ -248,14 +230,14 @@ impl<'scope> Context<'scope> {
     /// Scores the rows with the deployed models and emits the scored diffs. Without a model nothing is scored: the
     /// feature rows are the output.
     pub fn score(&mut self, features: &Features<'scope>) -> Result<(), BuildError> {
-        let Some(scorer) = self.settings.scorer.clone() else {
-            features.rows.clone().probe_with(&self.probe);
+        let Some(scorer) = self.given.settings.scorer.clone() else {
+            features.rows.clone().probe_with(&self.given.probe);
             return Ok(());
         };
-        let (watermarks, metrics) = (self.watermarks.clone(), self.metrics.clone());
-        let diffs = revise(features.rows.clone(), scorer, self.horizons.by_id_ms, watermarks, metrics);
-        match self.ports.scored.take() {
-            Some(port) => deliver(diffs, "Scored diffs", port).probe_with(&self.probe),
+        let (watermarks, metrics) = (self.given.watermarks.clone(), self.given.metrics.clone());
+        let diffs = revise(features.rows.clone(), scorer, self.given.horizons.by_id_ms, watermarks, metrics);
+        match self.given.ports.scored.take() {
+            Some(port) => deliver(diffs, "Scored diffs", port).probe_with(&self.given.probe),
             None => return Err(BuildError("score() may be called once".into())),
         };
         Ok(())
@@ -266,17 +248,17 @@ impl<'scope> Context<'scope> {
     where
         D: ExchangeData + Serialize + std::hash::Hash,
     {
-        let Some(port) = self.ports.collections.clone() else { return };
+        let Some(port) = self.given.ports.collections.clone() else { return };
         let updates = collection.consolidate().inner.map(move |((key, value), epoch, diff)| {
             let value = serde_json::to_string(&value).unwrap_or_else(|error| format!("\"{error}\""));
             CollectionUpdate { name, key, value, epoch, diff }
         });
-        deliver(updates, name, port()).probe_with(&self.probe);
+        deliver(updates, name, port()).probe_with(&self.given.probe);
     }
 
     /// What all features leave to the pipeline.
     pub(crate) fn finish(self) -> Leftover<'scope> {
-        let (again, beyond) = (self.scope.concatenate(self.touched), self.scope.concatenate(self.beyond));
+        let (again, beyond) = (self.given.scope.concatenate(self.touched), self.given.scope.concatenate(self.beyond));
         Leftover { again, beyond }
     }
 }
