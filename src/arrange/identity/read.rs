@@ -1,6 +1,6 @@
 //! The columns of a transaction, read from its cluster.
 
-use super::connect::{Component, Connectivity};
+use super::connect::Component;
 use super::facts::{Cluster, Member};
 use super::links::{ACCOUNT, Links};
 use super::request::Request;
@@ -24,6 +24,7 @@ pub struct Before {
 pub struct Reader {
     size_before: bool,
     merges: bool,
+    strong: bool,
     members: Vec<u32>,
 }
 
@@ -34,6 +35,7 @@ impl Reader {
         Reader {
             size_before: asks(&ClusterMeasure::SizeBefore),
             merges: asks(&ClusterMeasure::MergesTwo),
+            strong: asks(&ClusterMeasure::StrongSize) || asks(&ClusterMeasure::StrongAccounts),
             members: Vec::new(),
         }
     }
@@ -45,12 +47,12 @@ impl Reader {
             return before;
         }
         let account = links.find_value(ACCOUNT, request.account);
-        before.size = account.map_or(0, |account| links.wide().component(account).size);
+        before.size = account.map_or(0, |account| links.wide().size(account).0);
         if self.merges {
             let values = request.values().iter().filter_map(|&(kind, key)| links.find_value(kind, key));
             for value in account.into_iter().chain(values) {
-                let cluster: Cluster = links.wide().component(value).total.into();
-                if cluster.members[ACCOUNT as usize] > 0 {
+                // Every link has an account, so a cluster without one is a single value.
+                if links.values().get(value).kind == ACCOUNT || links.wide().size(value).0 > 1 {
                     let first = before.joined.iter().find(|(other, _)| links.wide().connected(value, *other));
                     let first = first.map_or(value, |&(_, first)| first);
                     before.joined.push((value, first));
@@ -71,16 +73,19 @@ impl Reader {
         row: &mut [f64],
     ) {
         use ClusterMeasure as C;
-        let wide = account.map_or_else(alone, |account| cluster(links.wide(), account));
+        let wide = account.map_or_else(alone, |account| links.cluster(account));
+        let strong = match account {
+            Some(account) if self.strong => links.strong_cluster(account),
+            _ => alone(),
+        };
         let Cluster { members, fresh, frauds, fraud_members, payments, recent, .. } = wide.total;
         for (at, (measure, kind)) in plan.columns.iter().enumerate() {
-            let strong = || account.map_or_else(alone, |account| cluster(links.strong(), account));
             row[at] = match measure {
                 C::Size => f64::from(wide.size),
                 C::Accounts => f64::from(members[ACCOUNT as usize]),
                 C::Members(_) => f64::from(members[*kind as usize]),
-                C::StrongSize => f64::from(strong().size),
-                C::StrongAccounts => f64::from(strong().total.members[ACCOUNT as usize]),
+                C::StrongSize => f64::from(strong.size),
+                C::StrongAccounts => f64::from(strong.total.members[ACCOUNT as usize]),
                 C::SizeBefore => f64::from(before.size),
                 C::MergesTwo => f64::from(u8::from(merged(links, account, &before.joined))),
                 C::Age if wide.total.first_seen_ms == i64::MAX => 0.0,
@@ -153,11 +158,6 @@ fn alone() -> Component<Cluster> {
     let mut total = Cluster::default();
     total.members[ACCOUNT as usize] = 1;
     Component { size: 1, links: 0, total }
-}
-
-fn cluster<P: Member>(graph: &Connectivity<P>, value: u32) -> Component<Cluster> {
-    let Component { size, links, total } = graph.component(value);
-    Component { size, links, total: total.into() }
 }
 
 /// Whether values whose clusters were apart are in one with the account now.
