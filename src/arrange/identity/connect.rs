@@ -263,6 +263,48 @@ impl<P: Part> Connectivity<P> {
         }
     }
 
+    /// The most edges of any vertex of the component. Costs O(vertices + edges).
+    pub fn largest_degree(&mut self, vertex: u32) -> u32 {
+        let mark = self.new_marks();
+        let mut seen = std::mem::take(&mut self.sides[0]);
+        seen.clear();
+        self.see(vertex, mark, &mut seen);
+        let (mut next, mut largest) = (0, 0);
+        while let Some(&vertex) = seen.get(next) {
+            let (mut edge, mut degree) = (self.vertices[vertex].first, 0);
+            while edge != NIL {
+                let (after, end) = self.edges[edge].wires.step(vertex);
+                if self.vertices[end].mark != mark {
+                    self.see(end, mark, &mut seen);
+                }
+                (edge, degree) = (after, degree + 1);
+            }
+            largest = largest.max(degree);
+            next += 1;
+        }
+        self.sides[0] = seen;
+        largest
+    }
+
+    /// Every vertex within so many steps, the farthest last, and where those begin. `None` if they are more than `most`.
+    pub fn within(&mut self, vertex: u32, steps: usize, most: usize, seen: &mut Vec<u32>) -> Option<usize> {
+        let mark = self.new_marks();
+        seen.clear();
+        self.see(vertex, mark, seen);
+        let mut start = 0;
+        for _ in 0..steps {
+            let end = seen.len();
+            for at in start..end {
+                self.expand(seen[at], mark, NIL, seen);
+                if seen.len() > most {
+                    return None;
+                }
+            }
+            start = end;
+        }
+        Some(start)
+    }
+
     fn attach(&mut self, edge: u32, a: u32, b: u32) {
         self.edges[edge] = Edge::default();
         wires::attach(&mut self.edges, edge, [a, b], [a, b].map(|vertex| self.vertices[vertex].first));

@@ -280,9 +280,9 @@ impl<P: Member> Links<P> {
         self.strong.as_ref()
     }
 
-    /// Every value in the wide cluster of a value. Costs O(values + links).
-    pub fn members(&mut self, value: u32, members: &mut Vec<u32>) {
-        self.wide.members(value, members);
+    /// The wide clusters, to search in.
+    pub fn wide_mut(&mut self) -> &mut Connectivity<P> {
+        &mut self.wide
     }
 
     /// What is known of a value with live links.
@@ -444,11 +444,8 @@ impl<P: Member> Links<P> {
     }
 
     fn note(&mut self, a: u32, b: u32, carries: bool) {
+        let entity = |number| (self.values.get(number).kind, self.values.get(number).key);
         if let Some(changed) = &mut self.changed {
-            let entity = |number| {
-                let value = self.values.get(number);
-                (value.kind, value.key)
-            };
             changed.push(((entity(a), entity(b)), carries));
         }
     }

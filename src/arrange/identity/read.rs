@@ -7,9 +7,9 @@ use super::request::Request;
 use super::spec::{ClusterMeasure, IdentityPlan, SMOOTHING_PAYMENTS, SMOOTHING_RATE, span};
 
 /// A cluster of more members is not searched for its hub.
-pub const HUB_MEMBERS_MAX: u32 = 1_000;
+pub const HUB_MEMBERS_MAX: u32 = 256;
 /// More values than this are not searched for frauds near an account.
-pub const DISTANCE_VALUES_MAX: usize = 2_000;
+pub const DISTANCE_VALUES_MAX: usize = 1_000;
 
 /// What a transaction is compared with.
 #[derive(Clone, Debug, Default)]
@@ -93,7 +93,7 @@ impl Reader {
                 C::Growth => f64::from(fresh),
                 C::Links => f64::from(wide.links),
                 C::Density => f64::from(wide.links) / f64::from(wide.size),
-                C::HubShare => self.hub_share(links, account, &wide),
+                C::HubShare => hub_share(links, account, &wide),
                 C::Degree(_) => {
                     let key = request.values().iter().find(|(own, _)| own == kind);
                     let value = key.and_then(|&(kind, key)| links.find_value(kind, key));
@@ -120,37 +120,20 @@ impl Reader {
         }
     }
 
-    fn hub_share<P: Member>(&mut self, links: &mut Links<P>, account: Option<u32>, wide: &Component<Cluster>) -> f64 {
-        let Some(account) = account.filter(|_| wide.links > 0 && wide.size <= HUB_MEMBERS_MAX) else { return f64::NAN };
-        links.members(account, &mut self.members);
-        let degrees = self.members.iter().map(|&member| links.wide().neighbours(member).count());
-        degrees.max().unwrap_or(0) as f64 / f64::from(wide.links)
-    }
-
     /// Accounts with known frauds whose shortest way from an account is over so many shared values.
-    fn frauds_at<P: Member>(&mut self, links: &Links<P>, account: Option<u32>, distance: u8, frauds: u32) -> f64 {
+    fn frauds_at<P: Member>(&mut self, links: &mut Links<P>, account: Option<u32>, distance: u8, frauds: u32) -> f64 {
         let Some(account) = account.filter(|_| frauds > 0) else { return 0.0 };
-        self.members.clear();
-        self.members.push(account);
-        let mut seen: hashbrown::HashSet<u32> = [account].into_iter().collect();
-        let mut start = 0;
         // Each shared value is two steps: to the value, and on to its accounts.
-        for _ in 0..2 * distance {
-            let end = self.members.len();
-            for at in start..end {
-                for (_, next) in links.wide().neighbours(self.members[at]) {
-                    if seen.insert(next) {
-                        self.members.push(next);
-                    }
-                }
-                if self.members.len() > DISTANCE_VALUES_MAX {
-                    return f64::NAN;
-                }
-            }
-            start = end;
-        }
+        let steps = 2 * usize::from(distance);
+        let farthest = links.wide_mut().within(account, steps, DISTANCE_VALUES_MAX, &mut self.members);
+        let Some(start) = farthest else { return f64::NAN };
         self.members[start..].iter().filter(|&&member| links.facts(member).frauds > 0).count() as f64
     }
+}
+
+fn hub_share<P: Member>(links: &mut Links<P>, account: Option<u32>, wide: &Component<Cluster>) -> f64 {
+    let Some(account) = account.filter(|_| wide.links > 0 && wide.size <= HUB_MEMBERS_MAX) else { return f64::NAN };
+    f64::from(links.wide_mut().largest_degree(account)) / f64::from(wide.links)
 }
 
 /// The cluster of an account that has no live link.
