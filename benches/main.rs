@@ -13,6 +13,7 @@ mod latency;
 mod memory;
 mod pack;
 mod patterns;
+mod propagate;
 mod reference;
 mod scoring;
 mod workloads;
@@ -33,11 +34,12 @@ fn dataflow(name: &str) -> &'static dyn Dataflow {
 /// A benchmark by name. `share` is the part of its input to take.
 type Bench = (&'static str, fn(share: f64));
 
-const BENCHES: [Bench; 13] = [
+const BENCHES: [Bench; 14] = [
     ("w1", workloads::w1),
     ("w2", workloads::w2),
     ("w3", identity::w3),
     ("links", identity::links),
+    ("propagate", propagate::propagation),
     ("ingest", pack::ingest),
     ("pack", pack::pack),
     ("latency", latency::latency),

@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 
-use deltawatch::arrange::pattern::Patterns;
 use deltawatch::dataflow::prelude::*;
 use serde::Serialize;
 

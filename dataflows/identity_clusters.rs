@@ -10,7 +10,6 @@
 //!
 //! The input has the columns `tx_id,ts,account,device,ip,card`, with `ts` in seconds.
 
-use deltawatch::arrange::identity::{ClusterMeasure, Identity};
 use deltawatch::dataflow::prelude::*;
 
 /// The dataflow.

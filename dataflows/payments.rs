@@ -1,12 +1,11 @@
 //! Which payments are fraud, seen from the card, the account, the device, the merchant and others?
 //!
-//! Velocity of fifteen keys (`payments_pack.rs`), the cluster of the payer's account, and what is known from elsewhere of
-//! merchant, card and address (`references.toml`; empty until `--reference` names a source).
+//! Velocity of fifteen keys (`payments_pack.rs`), the cluster of the payer's account, event patterns (`patterns.toml`), and
+//! what is known from elsewhere of merchant, card and address (`references.toml`; empty until `--reference` names a source).
 //!
 //! Emits a score per payment. Logins, refunds, account changes and labels count in the features; they get no score.
 //! The events are those of the generator: `deltawatch run` starts this dataflow on it.
 
-use deltawatch::arrange::identity::{ClusterMeasure, Identity};
 use deltawatch::dataflow::prelude::*;
 
 use super::payments_pack::pack;
@@ -26,7 +25,7 @@ impl Dataflow for Payments {
     }
 
     fn about(&self) -> &'static str {
-        "Which payments are fraud? Velocity of card, account, device, ip, merchant and others, and of their pairs."
+        "Which payments are fraud? Velocity of card, account, device and others, clusters, event patterns, joins."
     }
 
     fn schema(&self) -> &'static str {
@@ -60,6 +59,7 @@ impl Dataflow for Payments {
             .own("channel_wallet", is_channel("wallet"))
             .velocities(pack())
             .family(clusters())
+            .family(Patterns::parse(include_str!("patterns.toml")).map_err(|error| BuildError(error.to_string()))?)
             .family(
                 Enrich::of("merchant", &["merchant"], Reference::named(REFERENCES, "merchants")?)
                     .number("risk")

@@ -212,7 +212,7 @@ impl JobFlags {
         }
         let references = ReferenceSource::new(wanted, self.state.clone(), mode.pace == Pace::Bounded, limits)?;
         if !empty.is_empty() {
-            tracing::warn!("no source is named for {}: empty collections; see --reference", empty.join(", "));
+            tracing::info!("no source is named for {}: empty collections; see --reference", empty.join(", "));
         }
         Ok((references, services))
     }

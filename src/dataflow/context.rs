@@ -14,7 +14,7 @@ use timely::dataflow::{Scope, Stream};
 use crate::arrange::change::{Change, Verb};
 use crate::arrange::enrich::ReferenceRecord;
 use crate::arrange::identity::facts::Kind;
-use crate::arrange::identity::propagate::Entity;
+use crate::arrange::identity::propagate::{Entity, Propagated, ROUNDS_MAX, every, propagate};
 use crate::arrange::identity::{Identity, identity};
 use crate::arrange::keep::keep;
 use crate::arrange::keyed::{Keyed, KeyedSettings, keyed};
@@ -165,12 +165,35 @@ impl<'scope> Context<'scope> {
 
     /// The links that carry, account first: what clusters are made of, as a collection. It follows events in the order of
     /// their arrival, takes withdrawn and expired links back, and has an owner of its own beside that of the features.
-    /// [`propagate`](crate::arrange::identity::propagate::propagate) turns it into (entity, cluster).
+    /// [`Context::clusters`] turns it into (entity, cluster).
     pub fn live_links(&self, spec: &Identity) -> Result<VecCollection<'scope, Epoch, (Entity, Entity)>, BuildError> {
         let plan = Arc::new(spec.resolve(&self.setup.schema)?);
         let outputs = identity::<Kind>(self.inputs(0), plan, true);
         outputs.slices.probe_with(&self.probe);
         Ok(outputs.links)
+    }
+
+    /// Clusters as a collection to join on: (entity, smallest entity of its cluster), brought up to date every so many
+    /// epochs; in between it is the version before. Clusters with paths longer than [`ROUNDS_MAX`] links are not whole: they
+    /// are counted and logged.
+    pub fn clusters(
+        &self,
+        spec: &Identity,
+        every_epochs: u64,
+    ) -> Result<VecCollection<'scope, Epoch, (Entity, Entity)>, BuildError> {
+        let Propagated { clusters, unfinished } = propagate(every(self.live_links(spec)?, every_epochs), ROUNDS_MAX);
+        let metrics = self.metrics.clone();
+        let counted = unfinished.inspect(move |(entity, epoch, diff)| {
+            if *diff > 0 {
+                metrics.identity_unfinished.add(1);
+                tracing::error!(
+                    "epoch {epoch}: the cluster of {entity:?} has paths of more than {ROUNDS_MAX} links and is not whole; \
+                     lower the caps of its links"
+                );
+            }
+        });
+        counted.inner.probe_with(&self.probe);
+        Ok(clusters)
     }
 
     /// Builds the operators of the dataflow's features and returns the assembled rows.

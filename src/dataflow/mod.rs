@@ -102,6 +102,8 @@ impl From<String> for BuildError {
 pub mod prelude {
     pub use super::{BuildError, Context, Dataflow, Parameter, Parameters, Prepare, Setup};
     pub use crate::arrange::enrich::{Enrich, Reference};
+    pub use crate::arrange::identity::{ClusterMeasure, Identity};
+    pub use crate::arrange::pattern::Patterns;
     pub use crate::epoch::Epoch;
     pub use crate::event::{Event, Id, Key, Schema, Slot};
     pub use crate::feature::{FeatureSet, Filter, Measure, Velocity, Window};

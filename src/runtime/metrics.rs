@@ -243,12 +243,12 @@ metrics! {
     service_fallbacks: Counter,
     /// Answers that came after the budget and revise.
     service_late: Counter,
+    /// Entities whose cluster, found by iteration, is not whole.
+    identity_unfinished: Counter,
     /// Epochs closed.
     epochs: Counter,
     /// Keys whose earlier rows are waiting to be repaired.
     backlog: Gauge,
-    /// Keys whose earlier rows are waiting to be repaired because matches of patterns changed.
-    pattern_backlog: Gauge,
     /// Keys that patterns keep.
     pattern_keys: Gauge,
     /// Events that patterns keep, over all keys.

@@ -6,6 +6,8 @@ mod lookup;
 mod networks;
 mod service;
 mod sources;
+#[cfg(any(feature = "lookup-redis", feature = "lookup-postgres"))]
+mod stores;
 mod topic;
 
 use std::sync::Arc;

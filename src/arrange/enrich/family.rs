@@ -51,6 +51,7 @@ impl Family for Enrich {
             index: inputs.index,
             repair_rows_max: inputs.repair_rows_max,
             late_ms: inputs.horizons.late_ms,
+            read_ms: inputs.horizons.read_ms,
         };
         let FamilyInputs { changes, references, schema, watermarks, metrics, .. } = inputs;
         let Looked { slices, touched } = lookup(changes, references, plan, settings, schema, watermarks, metrics);

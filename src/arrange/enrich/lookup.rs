@@ -42,6 +42,8 @@ pub struct LookupSettings {
     pub repair_rows_max: usize,
     /// How late an event may be, milliseconds: lookers are kept for this and the revise horizon.
     pub late_ms: i64,
+    /// How far behind the watermark a transaction can be read, milliseconds.
+    pub read_ms: i64,
 }
 
 /// Slices of feature rows, and what was touched.
@@ -89,7 +91,7 @@ pub fn lookup<'scope>(
                 }
             });
             while let Some((epoch, capabilities, (blocks, records))) = epochs.next_complete(frontiers) {
-                let mut effects = owner.apply(watermarks.before(epoch), &blocks, records);
+                let mut effects = owner.apply(watermarks.before(epoch), watermarks.at(epoch), &blocks, records);
                 if !effects.slices.is_empty() {
                     slices_out.activate().session(&capabilities[0]).give_container(&mut effects.slices);
                 }
@@ -188,7 +190,13 @@ impl Owner {
         Owner { plan, settings, table, backlog: Backlog::default(), touched: 0, reported: 0, metrics, here, peers }
     }
 
-    fn apply(&mut self, watermark: i64, blocks: &[Block], mut records: Vec<ReferenceRecord>) -> Effects {
+    fn apply(
+        &mut self,
+        watermark: i64,
+        reached_ms: i64,
+        blocks: &[Block],
+        mut records: Vec<ReferenceRecord>,
+    ) -> Effects {
         let rows =
             blocks.iter().flat_map(|block| block.words.chunks_exact(HEAD).map(|row| (Request::read(row), block.from)));
         let mut rows: Vec<(Request<'_>, u32)> = rows.collect();
@@ -198,7 +206,7 @@ impl Owner {
         let changed = !records.is_empty();
         let replies = Replies::new(self.settings.index, self.here, self.peers, self.plan.columns.len(), rows.len());
         let effects = if self.plan.live {
-            self.live(watermark, &rows, records, replies)
+            self.live(watermark, reached_ms, &rows, records, replies)
         } else {
             self.as_of(&rows, records, replies)
         };
@@ -236,6 +244,7 @@ impl Owner {
     fn live(
         &mut self,
         watermark: i64,
+        reached_ms: i64,
         rows: &[(Request<'_>, u32)],
         records: Vec<ReferenceRecord>,
         mut replies: Replies,
@@ -262,7 +271,13 @@ impl Owner {
         }
         let mut touched = Vec::new();
         let table = &self.table;
-        self.backlog.repair(self.settings.repair_rows_max, |_, key, stretch, limit| {
+        // What could not be read any more in the next epoch goes now.
+        self.backlog.hasten(reached_ms.saturating_sub(self.settings.read_ms), |_, key, stretch| {
+            let cause = stretch.cause;
+            table.visit(key, stretch.after, stretch.until_ms, usize::MAX, |id| touched.push(Touched { id, cause }));
+        });
+        let budget = self.settings.repair_rows_max.saturating_sub(touched.len());
+        self.backlog.repair(budget, |_, key, stretch, limit| {
             let cause = stretch.cause;
             table.visit(key, stretch.after, stretch.until_ms, limit, |id| touched.push(Touched { id, cause }))
         });

@@ -68,7 +68,8 @@ pub fn cycle_operator<'scope>(
 
     builder.build(move |_| {
         let mut epochs: Epochs<Vec<Block>> = Epochs::new(4);
-        let mut cycles = Cycles { plan, graph: Graph::default(), repairs: Repairs::default(), settings, metrics, seat };
+        let repairs = Repairs::new(format!("cycles {index}"), settings.kept_ms, metrics.clone());
+        let mut cycles = Cycles { plan, graph: Graph::default(), repairs, settings, metrics, seat };
         move |frontiers| {
             requests.for_each(|capability, data| {
                 if let Some(epoch) = epochs.of(&capability) {
@@ -77,7 +78,7 @@ pub fn cycle_operator<'scope>(
             });
             while let Some((epoch, capabilities, mut blocks)) = epochs.next_complete(frontiers) {
                 blocks.sort_by_key(|block| block.from);
-                let mut effects = cycles.apply(watermarks.before(epoch), &blocks);
+                let mut effects = cycles.apply(watermarks.before(epoch), watermarks.at(epoch), &blocks);
                 if !effects.slices.is_empty() {
                     slices_out.activate().session(&capabilities[0]).give_container(&mut effects.slices);
                 }
@@ -91,7 +92,7 @@ pub fn cycle_operator<'scope>(
                 if !effects.beyond.is_empty() {
                     beyond_out.activate().session(&capabilities[3]).give_container(&mut effects.beyond);
                 }
-                if cycles.repairs.len() > 0 {
+                if cycles.repairs.owes() {
                     epochs.keep_open(epoch + 1, capabilities.iter().map(|hold| hold.delayed(&(epoch + 1))).collect());
                 }
             }
@@ -153,7 +154,7 @@ struct Cycles {
 }
 
 impl Cycles {
-    fn apply(&mut self, late_against: i64, blocks: &[Block]) -> Effects {
+    fn apply(&mut self, late_against: i64, reached_ms: i64, blocks: &[Block]) -> Effects {
         let mut effects = Effects::default();
         let rows = blocks
             .iter()
@@ -200,7 +201,7 @@ impl Cycles {
         }
         consolidate(&mut effects.matches);
         let budget = self.settings.repair_rows_max.max(changes.len());
-        effects.touched = self.repairs.repair(budget, &|_, key, after, until_ms, limit, visit| {
+        effects.touched = self.repairs.repair(reached_ms, budget, &|_, key, after, until_ms, limit, visit| {
             graph.visit_scored(key, after, until_ms, limit, visit)
         });
         self.metrics.revisions_beyond.add(effects.beyond.len() as u64);

@@ -112,7 +112,7 @@ pub fn pattern<'scope>(
                     beyond_out.activate().session(&capabilities[3]).give_container(&mut effects.beyond);
                 }
                 waiting = owners.wait().then(|| capabilities[1].delayed(&(epoch + 1)));
-                if owners.repairs.len() > 0 {
+                if owners.repairs.owes() {
                     epochs.keep_open(epoch + 1, capabilities.iter().map(|hold| hold.delayed(&(epoch + 1))).collect());
                 }
             }
@@ -309,7 +309,8 @@ const EXPIRE_KEYS_MIN: usize = 16;
 impl Owners {
     fn new(groups: Vec<Arc<Group>>, settings: PatternSettings, metrics: Arc<Metrics>, place: Place) -> Self {
         let owners = groups.into_iter().map(Owner::new).collect();
-        Owners { owners, settings, repairs: Repairs::default(), metrics, place, epochs_since_report: 0 }
+        let repairs = Repairs::new(format!("patterns {}", place.index), settings.kept_ms, metrics.clone());
+        Owners { owners, settings, repairs, metrics, place, epochs_since_report: 0 }
     }
 
     fn wait(&self) -> bool {
@@ -356,11 +357,10 @@ impl Owners {
         consolidate(&mut effects.matches);
         let budget = self.settings.repair_rows_max.max(inserted);
         let owners = &self.owners;
-        effects.touched = self.repairs.repair(budget, &|plan, key, after, until_ms, limit, visit| {
+        effects.touched = self.repairs.repair(watermark, budget, &|plan, key, after, until_ms, limit, visit| {
             owners[usize::from(plan)].visit_scored(key, after, until_ms, limit, visit)
         });
         self.metrics.revisions_beyond.add(effects.beyond.len() as u64);
-        self.metrics.pattern_backlog.set_own(self.repairs.len() as u64);
         self.epochs_since_report += 1;
         if self.epochs_since_report >= EPOCHS_PER_REPORT {
             self.report();

@@ -1,5 +1,7 @@
 //! Rows that a change of earlier matches has touched: read again in bounded steps.
 
+use std::sync::Arc;
+
 use super::Match;
 use super::log::Place;
 use super::owner::{TouchedStretch, before};
@@ -8,6 +10,7 @@ use crate::arrange::request::Block;
 use crate::arrange::upsert::Touched;
 use crate::decode::{Reject, RejectReason};
 use crate::event::{Id, IdType, Key};
+use crate::runtime::metrics::Metrics;
 
 /// What an epoch sends.
 #[derive(Default)]
@@ -32,10 +35,24 @@ pub type VisitPlan<'a> = dyn Fn(u16, Key, Place, i64, usize, &mut dyn FnMut(i64,
 const LAST: Id = Id { hi: u64::MAX, lo: u64::MAX };
 
 /// The backlog of touched rows.
-#[derive(Debug, Default)]
-pub struct Repairs(Backlog);
+#[derive(Debug)]
+pub struct Repairs {
+    backlog: Backlog,
+    /// What the metric calls it.
+    name: String,
+    /// How far behind the watermark a row can be read, milliseconds.
+    kept_ms: i64,
+    /// Whether another epoch must come: rows were touched, or wait.
+    owes: bool,
+    metrics: Arc<Metrics>,
+}
 
 impl Repairs {
+    /// Nothing to repair yet.
+    pub fn new(name: String, kept_ms: i64, metrics: Arc<Metrics>) -> Self {
+        Repairs { backlog: Backlog::default(), name, kept_ms, owes: false, metrics }
+    }
+
     /// Marks touched rows, as far as they are still revised: from `revised_from_ms` on. Returns the event times between
     /// which there are some that are not.
     pub fn mark(
@@ -56,26 +73,37 @@ impl Repairs {
             after = (revised_from_ms - 1, LAST);
         }
         if after.0 <= until_ms {
-            self.0.mark(plan, key, Stretch { after, until_ms, cause });
+            self.backlog.mark(plan, key, Stretch { after, until_ms, cause });
         }
         beyond
     }
 
-    /// The next touched rows, about so many.
-    pub fn repair(&mut self, budget: usize, visit: &VisitPlan<'_>) -> Vec<Touched> {
+    /// The next touched rows, about so many, and all that could not be read any more in the epoch after the one that ends
+    /// at `reached_ms`.
+    pub fn repair(&mut self, reached_ms: i64, budget: usize, visit: &VisitPlan<'_>) -> Vec<Touched> {
         let mut touched = Vec::new();
-        self.0.repair(budget, |plan, key, stretch, limit| {
+        self.backlog.hasten(reached_ms.saturating_sub(self.kept_ms), |plan, key, stretch| {
+            let mut take = |_, id| touched.push(Touched { id, cause: stretch.cause });
+            visit(plan, key, stretch.after, stretch.until_ms, usize::MAX, &mut take);
+        });
+        self.backlog.repair(budget.saturating_sub(touched.len()), |plan, key, stretch, limit| {
             let start = touched.len();
             let mut take = |_, id| touched.push(Touched { id, cause: stretch.cause });
             let stopped = visit(plan, key, stretch.after, stretch.until_ms, limit, &mut take);
             (touched.len() - start, stopped)
         });
+        // What is touched is read in the next epoch, which must come even if no event does.
+        let owed = std::mem::replace(&mut self.owes, !(self.backlog.is_empty() && touched.is_empty()));
+        if owed || self.owes {
+            let keys = self.backlog.len().max(usize::from(self.owes));
+            self.metrics.backlog_of.set_own(&self.name, keys as u64);
+        }
         touched
     }
 
-    /// Keys with touched rows.
-    pub fn len(&self) -> usize {
-        self.0.len()
+    /// Whether another epoch must come for rows to be read again.
+    pub fn owes(&self) -> bool {
+        self.owes
     }
 }
 
