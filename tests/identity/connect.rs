@@ -82,7 +82,7 @@ fn from_scratch(vertices: u32, edges: &BTreeMap<u32, (u32, u32)>) -> Vec<(u32, u
         .collect()
 }
 
-fn check(graph: &Connectivity<Piece>, vertices: u32, edges: &BTreeMap<u32, (u32, u32)>) {
+fn check(graph: &mut Connectivity<Piece>, vertices: u32, edges: &BTreeMap<u32, (u32, u32)>) {
     let expected = from_scratch(vertices, edges);
     let mut roots = std::collections::BTreeSet::new();
     for vertex in 1..=vertices {
@@ -132,7 +132,7 @@ fn random_edges(seed: u64, vertices: u32, steps: usize, density: f64) {
             free.push(edge);
         }
         if step % 97 == 0 || step + 1 == steps {
-            check(&graph, vertices, &edges);
+            check(&mut graph, vertices, &edges);
         }
     }
     let mut left: Vec<u32> = edges.keys().copied().collect();
@@ -141,10 +141,10 @@ fn random_edges(seed: u64, vertices: u32, steps: usize, density: f64) {
         graph.unlink(edge);
         edges.remove(&edge);
         if left.len().is_multiple_of(211) {
-            check(&graph, vertices, &edges);
+            check(&mut graph, vertices, &edges);
         }
     }
-    check(&graph, vertices, &edges);
+    check(&mut graph, vertices, &edges);
     assert_eq!(graph.nodes(), 0, "tours are left");
     (1..=vertices).for_each(|vertex| graph.remove(vertex));
     assert!(graph.is_empty());
@@ -183,11 +183,11 @@ fn two_edges_between_dense_halves_take_turns() {
                 graph.link(edge, ends.0, ends.1);
             }
             if round % 10 == 0 {
-                check(&graph, 2 * half, &edges);
+                check(&mut graph, 2 * half, &edges);
             }
         }
     }
-    check(&graph, 2 * half, &edges);
+    check(&mut graph, 2 * half, &edges);
 }
 
 #[test]
@@ -233,4 +233,44 @@ fn a_long_path_needs_no_stack() {
     };
     let thread = std::thread::Builder::new().stack_size(64 << 10).spawn(path).expect("a thread starts");
     thread.join().expect("64 KiB of stack are enough");
+}
+
+/// Vertices lose all edges at once and get them back, in components of every size: hubs between giants, hubs of leaves.
+#[test]
+fn all_edges_of_a_vertex_go_and_come_at_once() {
+    for (seed, vertices, density) in [(1, 60, 0.7), (2, 400, 0.6), (3, 400, 1.3), (4, 3_000, 0.9)] {
+        let mut random = StdRng::seed_from_u64(seed);
+        let (mut graph, mut edges) = (graph(vertices), BTreeMap::new());
+        let hubs = vertices / 40;
+        for edge in 1..=(f64::from(vertices) * density) as u32 {
+            let a =
+                if random.random_bool(0.4) { random.random_range(1..=hubs) } else { random.random_range(1..=vertices) };
+            let b = random.random_range(1..=vertices);
+            if a != b {
+                graph.link(edge, a, b);
+                edges.insert(edge, (a, b));
+            }
+        }
+        for round in 0..150 {
+            let vertex = if round % 3 == 0 { random.random_range(1..=vertices) } else { random.random_range(1..=hubs) };
+            let own = |&(a, b): &(u32, u32)| a == vertex || b == vertex;
+            let gone: BTreeMap<u32, (u32, u32)> =
+                edges.iter().filter(|(_, ends)| own(ends)).map(|(&edge, &ends)| (edge, ends)).collect();
+            edges.retain(|_, ends| !own(ends));
+            graph.isolate(vertex);
+            if round % 7 == 0 || vertices < 100 {
+                check(&mut graph, vertices, &edges);
+            }
+            let back: Vec<(u32, u32)> =
+                gone.iter().map(|(&edge, &(a, b))| (edge, if a == vertex { b } else { a })).collect();
+            graph.link_all(vertex, &back);
+            edges.extend(gone);
+            if round % 7 == 1 || vertices < 100 {
+                check(&mut graph, vertices, &edges);
+            }
+        }
+        check(&mut graph, vertices, &edges);
+        (1..=vertices).for_each(|vertex| graph.isolate(vertex));
+        assert_eq!((graph.components(), graph.nodes()), (vertices as usize, 0));
+    }
 }

@@ -6,7 +6,8 @@
 //!   goes, its two ends search outward in turns until they meet or one has seen all there is. That is a handful of
 //!   records for nearly every component of real data.
 //! * beyond that the vertices are in Euler tours in levels (see `levels.rs`): O(log² n) amortised, and O(log n) for an
-//!   edge on no cycle, however large the component.
+//!   edge on no cycle, however large the component. `bulk.rs` moves a component from one to the other, and links or
+//!   unlinks all edges of a vertex at once.
 //!
 //! Both keep the same adjacency: each edge stands in the lists of its two ends. Vertices and edges are numbered by the
 //! caller. Nothing recurses, so a path of a million vertices needs no stack.
@@ -25,13 +26,13 @@ pub const SMALL_AGAIN: u32 = 16;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Vertex<P: Part> {
     /// The first edge in its list.
-    first: u32,
+    pub(super) first: u32,
     /// Its component, if that is small.
-    component: u32,
+    pub(super) component: u32,
     /// Its node on level 0, if its component is in tours.
     pub(super) node: u32,
     /// The search that has seen it last.
-    mark: u32,
+    pub(super) mark: u32,
     /// What it adds to the totals.
     pub(super) part: P,
 }
@@ -66,17 +67,24 @@ pub struct Component<T> {
     pub total: T,
 }
 
+impl<T> Component<T> {
+    /// The same with other totals.
+    pub fn map<U>(self, map: impl FnOnce(T) -> U) -> Component<U> {
+        Component { size: self.size, links: self.links, total: map(self.total) }
+    }
+}
+
 /// Fully dynamic connectivity with totals.
 #[derive(Clone, Debug)]
 pub struct Connectivity<P: Part> {
     pub(super) vertices: Slab<Vertex<P>>,
     pub(super) edges: Slab<Edge>,
-    small: Slab<Component<P::Total>>,
-    pub(super) tours: Tours<P>,
-    large: usize,
+    pub(super) small: Slab<Component<P::Total>>,
+    pub(super) tours: Tours<P::Total>,
+    pub(super) large: usize,
     mark: u32,
     /// What the two sides of a search have seen, kept for their memory.
-    sides: [Vec<u32>; 2],
+    pub(super) sides: [Vec<u32>; 2],
 }
 
 impl<P: Part> Default for Connectivity<P> {
@@ -119,8 +127,7 @@ impl<P: Part> Connectivity<P> {
         let held = &mut self.vertices[vertex];
         let (before, node, component) = (std::mem::replace(&mut held.part, part), held.node, held.component);
         if node != NIL {
-            self.tours.get_mut(node).part = part;
-            self.tours.climb(node);
+            self.tours.touch(node);
             return;
         }
         if !self.small[component].total.replace(&before.total(), &part.total()) {
@@ -138,14 +145,28 @@ impl<P: Part> Connectivity<P> {
         }
     }
 
-    /// The component of a vertex.
-    pub fn component(&self, vertex: u32) -> Component<P::Total> {
+    /// Vertices and edges of the component of a vertex.
+    pub fn size(&self, vertex: u32) -> (u32, u32) {
+        let Vertex { node, component, .. } = self.vertices[vertex];
+        if node == NIL {
+            let small = &self.small[component];
+            return (small.size, small.links);
+        }
+        let root = self.tours.get(self.tours.root(node));
+        (root.size, root.links)
+    }
+
+    /// The component of a vertex. In a large one this adds up what has changed since it was last read.
+    pub fn component(&mut self, vertex: u32) -> Component<P::Total> {
         let Vertex { node, component, .. } = self.vertices[vertex];
         if node == NIL {
             return self.small[component];
         }
-        let root = self.tours.get(self.tours.root(node));
-        Component { size: root.size, links: root.links, total: root.total }
+        let number = self.tours.root(node);
+        let vertices = &self.vertices;
+        let total = self.tours.total(number, |vertex| vertices[vertex].part.total());
+        let root = self.tours.get(number);
+        Component { size: root.size, links: root.links, total }
     }
 
     /// Components, those of one vertex included.
@@ -170,11 +191,16 @@ impl<P: Part> Connectivity<P> {
 
     /// Links two different vertices by an edge under a number that is not in use. True if that joins two components.
     pub fn link(&mut self, edge: u32, a: u32, b: u32) -> bool {
+        self.link_within(edge, a, b, SMALL_MAX)
+    }
+
+    /// The same, where a component of up to `small_max` vertices is kept by number.
+    pub(super) fn link_within(&mut self, edge: u32, a: u32, b: u32, small_max: u32) -> bool {
         self.edges.reach(edge);
         let joins = !self.connected(a, b);
         let small = |vertex: u32| self.vertices[vertex].node == NIL;
         let size = |vertex: u32| self.small[self.vertices[vertex].component].size;
-        if small(a) && small(b) && (!joins || size(a) + size(b) <= SMALL_MAX) {
+        if small(a) && small(b) && (!joins || size(a) + size(b) <= small_max) {
             if joins {
                 let (smaller, larger) = if size(a) < size(b) { (a, b) } else { (b, a) };
                 self.absorb(smaller, larger);
@@ -189,7 +215,7 @@ impl<P: Part> Connectivity<P> {
             }
         }
         self.attach(edge, a, b);
-        self.insert(edge);
+        self.insert(edge, joins);
         self.large -= usize::from(joins);
         joins
     }
@@ -206,7 +232,7 @@ impl<P: Part> Connectivity<P> {
         if splits {
             self.large += 1;
             for vertex in [a, b] {
-                if self.component(vertex).size <= SMALL_AGAIN {
+                if self.size(vertex).0 <= SMALL_AGAIN {
                     self.shrink(vertex);
                 }
             }
@@ -237,13 +263,55 @@ impl<P: Part> Connectivity<P> {
         }
     }
 
+    /// The most edges of any vertex of the component. Costs O(vertices + edges).
+    pub fn largest_degree(&mut self, vertex: u32) -> u32 {
+        let mark = self.new_marks();
+        let mut seen = std::mem::take(&mut self.sides[0]);
+        seen.clear();
+        self.see(vertex, mark, &mut seen);
+        let (mut next, mut largest) = (0, 0);
+        while let Some(&vertex) = seen.get(next) {
+            let (mut edge, mut degree) = (self.vertices[vertex].first, 0);
+            while edge != NIL {
+                let (after, end) = self.edges[edge].wires.step(vertex);
+                if self.vertices[end].mark != mark {
+                    self.see(end, mark, &mut seen);
+                }
+                (edge, degree) = (after, degree + 1);
+            }
+            largest = largest.max(degree);
+            next += 1;
+        }
+        self.sides[0] = seen;
+        largest
+    }
+
+    /// Every vertex within so many steps, the farthest last, and where those begin. `None` if they are more than `most`.
+    pub fn within(&mut self, vertex: u32, steps: usize, most: usize, seen: &mut Vec<u32>) -> Option<usize> {
+        let mark = self.new_marks();
+        seen.clear();
+        self.see(vertex, mark, seen);
+        let mut start = 0;
+        for _ in 0..steps {
+            let end = seen.len();
+            for at in start..end {
+                self.expand(seen[at], mark, NIL, seen);
+                if seen.len() > most {
+                    return None;
+                }
+            }
+            start = end;
+        }
+        Some(start)
+    }
+
     fn attach(&mut self, edge: u32, a: u32, b: u32) {
         self.edges[edge] = Edge::default();
         wires::attach(&mut self.edges, edge, [a, b], [a, b].map(|vertex| self.vertices[vertex].first));
         [a, b].into_iter().for_each(|vertex| self.vertices[vertex].first = edge);
     }
 
-    fn detach(&mut self, edge: u32) {
+    pub(super) fn detach(&mut self, edge: u32) {
         let ends = self.edges[edge].wires.ends;
         for (vertex, first) in ends.into_iter().zip(wires::detach(&mut self.edges, edge)) {
             if let Some(first) = first {
@@ -253,12 +321,12 @@ impl<P: Part> Connectivity<P> {
     }
 
     /// Whether the vertex is the first end: each edge of a component is counted there.
-    fn owns(&self, vertex: u32, edge: u32) -> bool {
+    pub(super) fn owns(&self, vertex: u32, edge: u32) -> bool {
         self.edges[edge].wires.ends[0] == vertex
     }
 
     /// Two marks that no vertex bears: this and the next.
-    fn new_marks(&mut self) -> u32 {
+    pub(super) fn new_marks(&mut self) -> u32 {
         if self.mark > u32::MAX - 4 {
             // Once in a thousand million searches.
             self.vertices.for_each(|vertex| vertex.mark = 0);
@@ -268,13 +336,13 @@ impl<P: Part> Connectivity<P> {
         self.mark
     }
 
-    fn see(&mut self, vertex: u32, mark: u32, seen: &mut Vec<u32>) {
+    pub(super) fn see(&mut self, vertex: u32, mark: u32, seen: &mut Vec<u32>) {
         self.vertices[vertex].mark = mark;
         seen.push(vertex);
     }
 
     /// Appends the neighbours of a vertex that do not bear the mark. True if one bears the other side's.
-    fn expand(&mut self, vertex: u32, mark: u32, other: u32, seen: &mut Vec<u32>) -> bool {
+    pub(super) fn expand(&mut self, vertex: u32, mark: u32, other: u32, seen: &mut Vec<u32>) -> bool {
         let mut edge = self.vertices[vertex].first;
         while edge != NIL {
             let (next, end) = self.edges[edge].wires.step(vertex);
@@ -336,7 +404,7 @@ impl<P: Part> Connectivity<P> {
     }
 
     /// Gives vertices that are all of a component a number of their own. False if the total of the rest is not known.
-    fn part_off(&mut self, members: &[u32]) -> bool {
+    pub(super) fn part_off(&mut self, members: &[u32]) -> bool {
         let from = self.vertices[members[0]].component;
         let number = self.small.take();
         let mut part = Component { size: members.len() as u32, links: 0, total: P::Total::default() };
@@ -359,50 +427,5 @@ impl<P: Part> Connectivity<P> {
         let mut total = P::Total::default();
         members.iter().for_each(|&member| total.add(&self.vertices[member].part.total()));
         self.small[self.vertices[vertex].component].total = total;
-    }
-
-    /// Puts a small component into tours.
-    fn enlarge(&mut self, vertex: u32) {
-        let mut members = Vec::new();
-        self.members(vertex, &mut members);
-        self.small.release(self.vertices[vertex].component);
-        self.large += 1;
-        for &member in &members {
-            let part = self.vertices[member].part;
-            let node = self.tours.add(member, NIL, part);
-            self.tours.climb(node);
-            self.vertices[member].component = NIL;
-            self.vertices[member].node = node;
-        }
-        self.for_each_edge(&members, Self::insert);
-    }
-
-    /// Takes a component out of its tours.
-    fn shrink(&mut self, vertex: u32) {
-        let mut members = Vec::new();
-        self.members(vertex, &mut members);
-        let component = self.component(vertex);
-        let number = self.small.take();
-        self.small[number] = component;
-        self.large -= 1;
-        self.for_each_edge(&members, Self::forget_edge);
-        for &member in &members {
-            self.forget_vertex(member);
-            self.vertices[member].component = number;
-        }
-    }
-
-    /// Visits every edge between vertices that are all of a component.
-    fn for_each_edge(&mut self, members: &[u32], visit: fn(&mut Self, u32)) {
-        for &member in members {
-            let mut edge = self.vertices[member].first;
-            while edge != NIL {
-                let (next, _) = self.edges[edge].wires.step(member);
-                if self.owns(member, edge) {
-                    visit(self, edge);
-                }
-                edge = next;
-            }
-        }
     }
 }

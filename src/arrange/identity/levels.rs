@@ -55,35 +55,29 @@ const fn inverse(factor: u64) -> u64 {
 }
 
 impl<P: Part> Connectivity<P> {
-    /// Takes an attached edge between two vertices in tours into account.
-    pub(super) fn insert(&mut self, edge: u32) {
+    /// Takes an attached edge between two vertices in tours into account. `joins` says whether the tours differ.
+    pub(super) fn insert(&mut self, edge: u32, joins: bool) {
         let [a, b] = self.edges[edge].wires.ends;
         let nodes = [self.vertices[a].node, self.vertices[b].node];
-        self.tours.get_mut(nodes[0]).owned += 1;
-        self.edges[edge].level = 0;
-        if self.tours.root(nodes[0]) == self.tours.root(nodes[1]) {
-            self.edges[edge].arc = NIL;
-            for node in nodes {
-                let node_held = self.tours.get_mut(node);
-                node_held.count += 1;
-                node_held.label ^= label(edge);
-                self.tours.climb(node);
-            }
-        } else {
-            self.tours.climb(nodes[0]);
+        (self.edges[edge].level, self.edges[edge].arc) = (0, NIL);
+        if joins {
+            self.tours.adjust(nodes[0], 1, 0);
             self.link_level(edge, 0);
+        } else {
+            self.tours.adjust(nodes[0], 1, label(edge));
+            self.tours.adjust(nodes[1], 0, label(edge));
+            self.count_spare(edge, true);
         }
     }
 
     /// Takes an edge, which is detached already, out of the tours. True if that splits its component.
     pub(super) fn erase(&mut self, edge: u32) -> bool {
         let Edge { wires: Wires { ends: [a, b], .. }, level, arc } = self.edges[edge];
-        let node = self.vertices[a].node;
-        self.tours.get_mut(node).owned -= 1;
-        self.tours.climb(node);
+        let nodes = [self.vertices[a].node, self.vertices[b].node];
         if arc == NIL {
+            self.tours.adjust(nodes[0], -1, label(edge));
+            self.tours.adjust(nodes[1], 0, label(edge));
             self.count_spare(edge, false);
-            self.toggle_label(edge);
             self.trim(a);
             self.trim(b);
             return false;
@@ -91,7 +85,8 @@ impl<P: Part> Connectivity<P> {
         for level in (0..=level).rev() {
             self.cut_level(edge, level);
         }
-        let root = self.tours.root(node);
+        self.tours.adjust(nodes[0], -1, 0);
+        let root = self.tours.root(nodes[0]);
         let mut splits = true;
         let labels = self.tours.get(root).labels;
         if labels != 0 {
@@ -99,7 +94,9 @@ impl<P: Part> Connectivity<P> {
             let found = only.or_else(|| (0..=level).rev().find_map(|level| self.replacement(a, b, level)));
             if let Some(found) = found {
                 self.count_spare(found, false);
-                self.toggle_label(found);
+                for end in self.edges[found].wires.ends {
+                    self.tours.adjust(self.vertices[end].node, 0, label(found));
+                }
                 (0..=self.edges[found].level).for_each(|level| self.link_level(found, level));
                 splits = false;
             }
@@ -107,6 +104,22 @@ impl<P: Part> Connectivity<P> {
         self.trim(a);
         self.trim(b);
         splits
+    }
+
+    /// Prepares an edge that is built into a new tour by someone else: counts it, and gives arcs to one of a tree.
+    pub(super) fn prepare(&mut self, edge: u32, in_tree: bool) {
+        let nodes = self.edges[edge].wires.ends.map(|end| self.vertices[end].node);
+        self.tours.get_mut(nodes[0]).owned += 1;
+        (self.edges[edge].level, self.edges[edge].arc) = (0, NIL);
+        if in_tree {
+            self.edges[edge].arc = self.add_arcs(edge, 1);
+            return;
+        }
+        for node in nodes {
+            let node = self.tours.get_mut(node);
+            node.count += 1;
+            node.label ^= label(edge);
+        }
     }
 
     /// Whether a number is that of an edge outside the trees with one end in the tree of a root on level 0.
@@ -128,8 +141,7 @@ impl<P: Part> Connectivity<P> {
         }
         while let Some(arc) = self.tours.first(root, OWN_LEVEL) {
             let edge = self.tours.get(arc).item;
-            self.tours.get_mut(arc).count = 0;
-            self.tours.climb(arc);
+            self.tours.set_count(arc, 0);
             self.edges[edge].level = level + 1;
             self.link_level(edge, level + 1);
         }
@@ -185,8 +197,7 @@ impl<P: Part> Connectivity<P> {
         for _ in 0..level {
             node = match self.tours.get(node).up {
                 NIL => {
-                    let up = self.tours.add(vertex, NIL, P::default());
-                    self.tours.climb(up);
+                    let up = self.tours.add(vertex, NIL);
                     self.tours.get_mut(node).up = up;
                     up
                 }
@@ -201,28 +212,26 @@ impl<P: Part> Connectivity<P> {
         let Edge { wires: Wires { ends, .. }, level, .. } = self.edges[edge];
         for end in ends {
             let node = self.make_node(end, level);
-            let count = &mut self.tours.get_mut(node).count;
-            *count = if more { *count + 1 } else { *count - 1 };
-            self.tours.climb(node);
+            let count = self.tours.get(node).count;
+            self.tours.set_count(node, if more { count + 1 } else { count - 1 });
         }
     }
 
-    fn toggle_label(&mut self, edge: u32) {
-        for end in self.edges[edge].wires.ends {
-            let node = self.vertices[end].node;
-            self.tours.get_mut(node).label ^= label(edge);
-            self.tours.climb(node);
-        }
+    /// The arcs of an edge for a tour: that from its first end, which knows the other.
+    fn add_arcs(&mut self, edge: u32, count: u32) -> u32 {
+        let there = self.tours.add(edge, edge);
+        let back = self.tours.add(edge, there);
+        let node = self.tours.get_mut(there);
+        (node.mate, node.count) = (back, count);
+        there
     }
 
     /// Puts an edge, which is in the tours of all lower levels, into those of a level.
     fn link_level(&mut self, edge: u32, level: u8) {
         let Edge { wires: Wires { ends, .. }, level: own, arc } = self.edges[edge];
         let [from, to] = ends.map(|end| self.make_node(end, level));
-        let there = self.tours.add(edge, NIL, P::default());
-        let back = self.tours.add(edge, there, P::default());
-        let node = self.tours.get_mut(there);
-        (node.mate, node.count) = (back, u32::from(own == level));
+        let there = self.add_arcs(edge, u32::from(own == level));
+        let back = self.tours.get(there).mate;
         if level == 0 {
             self.edges[edge].arc = there;
         } else {

@@ -6,7 +6,8 @@
 //! *strong* ones of the links of strong types alone.
 //!
 //! None of this depends on the order in which links came: a value above its cap stops all of its links at once, and lets
-//! them all carry again when it is back at the cap. That costs at most cap + 1 edges per crossing.
+//! them all carry again when it is back at the cap. That costs at most cap + 1 edges per crossing, of which those that lead
+//! to few values are cheap (`bulk.rs`).
 //!
 //! Time is that of the events, and never goes back: [`Links::advance`] moves it, removing what dies on the way, in slices
 //! if asked for. A link that an event sees too late is dead already and does not come to life.
@@ -14,8 +15,8 @@
 use crate::event::Key;
 
 use super::calendar::Calendar;
-use super::connect::Connectivity;
-use super::facts::{Facts, Member};
+use super::connect::{Component, Connectivity};
+use super::facts::{Cluster, Facts, Kind, Member};
 use super::propagate::Entity;
 use super::sightings::{Seen, Sightings};
 use super::slab::{NIL, Slab};
@@ -82,9 +83,12 @@ pub struct Links<P: Member = Facts> {
     sightings: Sightings,
     now_ms: i64,
     wide: Connectivity<P>,
-    strong: Option<Connectivity<P>>,
+    /// Unless all links are strong.
+    strong: Option<Connectivity<Kind>>,
     capped: usize,
     missed: u64,
+    /// Links that a value lets carry, with their other ends, kept for their memory.
+    starting: Vec<(u32, u32)>,
     /// Links that began (true) or ceased to carry, if anyone asks for them.
     changed: Option<Vec<Carried>>,
 }
@@ -110,6 +114,7 @@ impl<P: Member> Links<P> {
             strong,
             capped: 0,
             missed: 0,
+            starting: Vec::new(),
             changed: None,
         }
     }
@@ -257,14 +262,27 @@ impl<P: Member> Links<P> {
         &self.wide
     }
 
-    /// The clusters that strong links make.
-    pub fn strong(&self) -> &Connectivity<P> {
-        self.strong.as_ref().unwrap_or(&self.wide)
+    /// The wide cluster of a value.
+    pub fn cluster(&mut self, value: u32) -> Component<Cluster> {
+        self.wide.component(value).map(Into::into)
     }
 
-    /// Every value in the wide cluster of a value. Costs O(values + links).
-    pub fn members(&mut self, value: u32, members: &mut Vec<u32>) {
-        self.wide.members(value, members);
+    /// The strong cluster of a value. Where there are weak links, too, it knows its members alone.
+    pub fn strong_cluster(&mut self, value: u32) -> Component<Cluster> {
+        match &mut self.strong {
+            Some(strong) => strong.component(value).map(Into::into),
+            None => self.cluster(value),
+        }
+    }
+
+    /// The clusters that strong links make; `None` if all links are strong.
+    pub fn strong(&self) -> Option<&Connectivity<Kind>> {
+        self.strong.as_ref()
+    }
+
+    /// The wide clusters, to search in.
+    pub fn wide_mut(&mut self) -> &mut Connectivity<P> {
+        &mut self.wide
     }
 
     /// What is known of a value with live links.
@@ -275,9 +293,6 @@ impl<P: Member> Links<P> {
     /// Changes what is known of a value.
     pub fn set_facts(&mut self, value: u32, facts: &Facts) {
         self.wide.set_part(value, P::of(facts));
-        if let Some(strong) = &mut self.strong {
-            strong.set_part(value, P::of(facts));
-        }
     }
 
     /// Live links of a value: the other end, and whether the link carries.
@@ -339,10 +354,10 @@ impl<P: Member> Links<P> {
 
     fn add_value(&mut self, kind: u8, key: Key, time_ms: i64) -> u32 {
         let number = self.values.add(kind, key);
-        let part = P::of(&Facts { kind: kind + 1, first_seen_ms: time_ms, ..Facts::default() });
-        self.wide.add(number, part);
+        let facts = Facts { kind: kind + 1, first_seen_ms: time_ms, ..Facts::default() };
+        self.wide.add(number, P::of(&facts));
         if let Some(strong) = &mut self.strong {
-            strong.add(number, part);
+            strong.add(number, Kind::of(&facts));
         }
         number
     }
@@ -429,11 +444,8 @@ impl<P: Member> Links<P> {
     }
 
     fn note(&mut self, a: u32, b: u32, carries: bool) {
+        let entity = |number| (self.values.get(number).kind, self.values.get(number).key);
         if let Some(changed) = &mut self.changed {
-            let entity = |number| {
-                let value = self.values.get(number);
-                (value.kind, value.key)
-            };
             changed.push(((entity(a), entity(b)), carries));
         }
     }
@@ -442,21 +454,40 @@ impl<P: Member> Links<P> {
     fn stop_all(&mut self, value: u32) {
         let mut number = self.values.get(value).first;
         while number != NIL {
-            self.stop(number);
-            number = self.links[number].wires.step(value).0;
+            let Link { wires, carries, .. } = self.links[number];
+            if carries {
+                self.links[number].carries = false;
+                self.note(wires.ends[0], wires.ends[1], false);
+            }
+            number = wires.step(value).0;
+        }
+        self.wide.isolate(value);
+        if let Some(strong) = &mut self.strong {
+            strong.isolate(value);
         }
     }
 
     /// A value is back at its cap.
     fn start_all(&mut self, value: u32) {
+        let mut starting = std::mem::take(&mut self.starting);
+        starting.clear();
         let mut number = self.values.get(value).first;
         while number != NIL {
-            let (next, end) = self.links[number].wires.step(value);
-            if !self.is_capped(end) {
-                self.start(number);
+            let Link { wires, carries, .. } = self.links[number];
+            let (next, end) = wires.step(value);
+            if !carries && !self.is_capped(end) {
+                self.links[number].carries = true;
+                self.note(wires.ends[0], wires.ends[1], true);
+                starting.push((number, end));
             }
             number = next;
         }
+        self.wide.link_all(value, &starting);
+        if let Some(strong) = &mut self.strong {
+            starting.retain(|&(number, _)| self.rules.links[self.links[number].kind as usize - 1].strong);
+            strong.link_all(value, &starting);
+        }
+        self.starting = starting;
     }
 
     fn each_link(&self, value: u32) -> impl Iterator<Item = u32> {

@@ -16,7 +16,7 @@
 //! | `request`, `operator`, `family` | the graph above |
 //! | `owner`, `read`, `facts`, `frauds` | one event after the other; columns; what clusters add up |
 //! | `links`, `values`, `sightings`, `calendar` | live links, caps, withdrawals, expiry |
-//! | `connect`, `levels`, `tour` | fully dynamic connectivity |
+//! | `connect`, `bulk`, `levels`, `tour` | fully dynamic connectivity |
 //! | `slab`, `table`, `wires` | records by number, by content, adjacency |
 //! | `propagate` | the same clusters by differential iteration, as a collection to join on |
 //! | `oracle` | the same columns from scratch |
@@ -27,6 +27,7 @@
 //! larger one it costs O(log² n) amortised, and O(log n) if it is on no cycle. A value crossing its cap costs that times
 //! the cap. One worker does it all.
 
+mod bulk;
 pub mod calendar;
 pub mod connect;
 pub mod facts;

@@ -1,15 +1,15 @@
 //! The columns of a transaction, read from its cluster.
 
-use super::connect::{Component, Connectivity};
+use super::connect::Component;
 use super::facts::{Cluster, Member};
 use super::links::{ACCOUNT, Links};
 use super::request::Request;
 use super::spec::{ClusterMeasure, IdentityPlan, SMOOTHING_PAYMENTS, SMOOTHING_RATE, span};
 
 /// A cluster of more members is not searched for its hub.
-pub const HUB_MEMBERS_MAX: u32 = 1_000;
+pub const HUB_MEMBERS_MAX: u32 = 256;
 /// More values than this are not searched for frauds near an account.
-pub const DISTANCE_VALUES_MAX: usize = 2_000;
+pub const DISTANCE_VALUES_MAX: usize = 1_000;
 
 /// What a transaction is compared with.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +24,7 @@ pub struct Before {
 pub struct Reader {
     size_before: bool,
     merges: bool,
+    strong: bool,
     members: Vec<u32>,
 }
 
@@ -34,6 +35,7 @@ impl Reader {
         Reader {
             size_before: asks(&ClusterMeasure::SizeBefore),
             merges: asks(&ClusterMeasure::MergesTwo),
+            strong: asks(&ClusterMeasure::StrongSize) || asks(&ClusterMeasure::StrongAccounts),
             members: Vec::new(),
         }
     }
@@ -45,12 +47,12 @@ impl Reader {
             return before;
         }
         let account = links.find_value(ACCOUNT, request.account);
-        before.size = account.map_or(0, |account| links.wide().component(account).size);
+        before.size = account.map_or(0, |account| links.wide().size(account).0);
         if self.merges {
             let values = request.values().iter().filter_map(|&(kind, key)| links.find_value(kind, key));
             for value in account.into_iter().chain(values) {
-                let cluster: Cluster = links.wide().component(value).total.into();
-                if cluster.members[ACCOUNT as usize] > 0 {
+                // Every link has an account, so a cluster without one is a single value.
+                if links.values().get(value).kind == ACCOUNT || links.wide().size(value).0 > 1 {
                     let first = before.joined.iter().find(|(other, _)| links.wide().connected(value, *other));
                     let first = first.map_or(value, |&(_, first)| first);
                     before.joined.push((value, first));
@@ -71,16 +73,19 @@ impl Reader {
         row: &mut [f64],
     ) {
         use ClusterMeasure as C;
-        let wide = account.map_or_else(alone, |account| cluster(links.wide(), account));
+        let wide = account.map_or_else(alone, |account| links.cluster(account));
+        let strong = match account {
+            Some(account) if self.strong => links.strong_cluster(account),
+            _ => alone(),
+        };
         let Cluster { members, fresh, frauds, fraud_members, payments, recent, .. } = wide.total;
         for (at, (measure, kind)) in plan.columns.iter().enumerate() {
-            let strong = || account.map_or_else(alone, |account| cluster(links.strong(), account));
             row[at] = match measure {
                 C::Size => f64::from(wide.size),
                 C::Accounts => f64::from(members[ACCOUNT as usize]),
                 C::Members(_) => f64::from(members[*kind as usize]),
-                C::StrongSize => f64::from(strong().size),
-                C::StrongAccounts => f64::from(strong().total.members[ACCOUNT as usize]),
+                C::StrongSize => f64::from(strong.size),
+                C::StrongAccounts => f64::from(strong.total.members[ACCOUNT as usize]),
                 C::SizeBefore => f64::from(before.size),
                 C::MergesTwo => f64::from(u8::from(merged(links, account, &before.joined))),
                 C::Age if wide.total.first_seen_ms == i64::MAX => 0.0,
@@ -88,7 +93,7 @@ impl Reader {
                 C::Growth => f64::from(fresh),
                 C::Links => f64::from(wide.links),
                 C::Density => f64::from(wide.links) / f64::from(wide.size),
-                C::HubShare => self.hub_share(links, account, &wide),
+                C::HubShare => hub_share(links, account, &wide),
                 C::Degree(_) => {
                     let key = request.values().iter().find(|(own, _)| own == kind);
                     let value = key.and_then(|&(kind, key)| links.find_value(kind, key));
@@ -115,37 +120,20 @@ impl Reader {
         }
     }
 
-    fn hub_share<P: Member>(&mut self, links: &mut Links<P>, account: Option<u32>, wide: &Component<Cluster>) -> f64 {
-        let Some(account) = account.filter(|_| wide.links > 0 && wide.size <= HUB_MEMBERS_MAX) else { return f64::NAN };
-        links.members(account, &mut self.members);
-        let degrees = self.members.iter().map(|&member| links.wide().neighbours(member).count());
-        degrees.max().unwrap_or(0) as f64 / f64::from(wide.links)
-    }
-
     /// Accounts with known frauds whose shortest way from an account is over so many shared values.
-    fn frauds_at<P: Member>(&mut self, links: &Links<P>, account: Option<u32>, distance: u8, frauds: u32) -> f64 {
+    fn frauds_at<P: Member>(&mut self, links: &mut Links<P>, account: Option<u32>, distance: u8, frauds: u32) -> f64 {
         let Some(account) = account.filter(|_| frauds > 0) else { return 0.0 };
-        self.members.clear();
-        self.members.push(account);
-        let mut seen: hashbrown::HashSet<u32> = [account].into_iter().collect();
-        let mut start = 0;
         // Each shared value is two steps: to the value, and on to its accounts.
-        for _ in 0..2 * distance {
-            let end = self.members.len();
-            for at in start..end {
-                for (_, next) in links.wide().neighbours(self.members[at]) {
-                    if seen.insert(next) {
-                        self.members.push(next);
-                    }
-                }
-                if self.members.len() > DISTANCE_VALUES_MAX {
-                    return f64::NAN;
-                }
-            }
-            start = end;
-        }
+        let steps = 2 * usize::from(distance);
+        let farthest = links.wide_mut().within(account, steps, DISTANCE_VALUES_MAX, &mut self.members);
+        let Some(start) = farthest else { return f64::NAN };
         self.members[start..].iter().filter(|&&member| links.facts(member).frauds > 0).count() as f64
     }
+}
+
+fn hub_share<P: Member>(links: &mut Links<P>, account: Option<u32>, wide: &Component<Cluster>) -> f64 {
+    let Some(account) = account.filter(|_| wide.links > 0 && wide.size <= HUB_MEMBERS_MAX) else { return f64::NAN };
+    f64::from(links.wide_mut().largest_degree(account)) / f64::from(wide.links)
 }
 
 /// The cluster of an account that has no live link.
@@ -153,11 +141,6 @@ fn alone() -> Component<Cluster> {
     let mut total = Cluster::default();
     total.members[ACCOUNT as usize] = 1;
     Component { size: 1, links: 0, total }
-}
-
-fn cluster<P: Member>(graph: &Connectivity<P>, value: u32) -> Component<Cluster> {
-    let Component { size, links, total } = graph.component(value);
-    Component { size, links, total: total.into() }
 }
 
 /// Whether values whose clusters were apart are in one with the account now.

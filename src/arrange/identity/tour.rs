@@ -3,6 +3,10 @@
 //! The tour of a tree holds every vertex once and every edge twice, once per direction (its *arcs*). A sequence is a
 //! treap whose priorities are a hash of the node's number: with a million nodes a path is about 30 to 50 steps, whatever
 //! was done before, and the same operations build the same treap. Nothing recurses.
+//!
+//! What connectivity needs of a subtree (sizes, labels) is kept as tours change, in nodes of one cache line. The totals
+//! that are read, much wider, stand apart and are added up when they are read: a node whose subtree has changed since is
+//! stale, and so is every node above it.
 
 use super::slab::{NIL, Slab};
 
@@ -32,14 +36,17 @@ pub trait Total: Copy + Default + std::fmt::Debug {
     }
 }
 
-/// What a node's subtree holds somewhere.
+/// What a node's subtree holds somewhere: a vertex with edges that are in no tree.
 pub const SPARE: u8 = 1;
 /// An arc of an edge whose level is the tour's.
 pub const OWN_LEVEL: u8 = 2;
+/// The total over the subtree is not known; nor is that of any node above it.
+const STALE: u8 = 4;
 
-/// A vertex or an arc in a tour of one level.
+/// A vertex or an arc in a tour of one level: one cache line.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Node<P: Part> {
+#[repr(align(64))]
+pub struct Node {
     parent: u32,
     left: u32,
     right: u32,
@@ -57,18 +64,14 @@ pub struct Node<P: Part> {
     pub size: u32,
     /// Edges owned by vertices in the subtree.
     pub links: u32,
-    flags: u8,
     /// Of a vertex, on level 0: the labels of its edges that are in no tree, combined by exclusive or.
     pub label: u64,
     /// The same over the subtree: 0 if no such edge leaves it, but for one cut in 2^64.
     pub labels: u64,
-    /// What the vertex adds.
-    pub part: P,
-    /// The total over the subtree.
-    pub total: P::Total,
+    flags: u8,
 }
 
-impl<P: Part> Node<P> {
+impl Node {
     fn own_flags(&self) -> u8 {
         match (self.count, self.mate) {
             (0, _) => 0,
@@ -85,13 +88,17 @@ impl<P: Part> Node<P> {
 
 /// All tours of all levels.
 #[derive(Clone, Debug)]
-pub struct Tours<P: Part> {
-    nodes: Slab<Node<P>>,
+pub struct Tours<T: Total> {
+    nodes: Slab<Node>,
+    /// By node, on level 0: the total over the vertices of its subtree, unless the node is stale.
+    totals: Slab<T>,
+    /// The right spine of a tour that is being built, kept for its memory.
+    spine: Vec<u32>,
 }
 
-impl<P: Part> Default for Tours<P> {
+impl<T: Total> Default for Tours<T> {
     fn default() -> Self {
-        Tours { nodes: Slab::default() }
+        Tours { nodes: Slab::default(), totals: Slab::default(), spine: Vec::new() }
     }
 }
 
@@ -104,29 +111,32 @@ fn priority(node: u32) -> u32 {
     hash ^ hash >> 13
 }
 
-impl<P: Part> Tours<P> {
+impl<T: Total> Tours<T> {
     /// A new node in a tour of its own.
-    pub fn add(&mut self, item: u32, mate: u32, part: P) -> u32 {
+    pub fn add(&mut self, item: u32, mate: u32) -> u32 {
         let number = self.nodes.take();
-        let node = &mut self.nodes[number];
-        (node.item, node.mate, node.part) = (item, mate, part);
+        let size = u32::from(mate == NIL);
+        self.nodes[number] = Node { item, mate, size, flags: STALE, ..Node::default() };
         number
     }
 
     /// Frees a node that stands alone, or whose whole tour is freed.
     pub fn release(&mut self, node: u32) {
         self.nodes.release(node);
+        if self.nodes.is_empty() {
+            self.totals = Slab::default();
+        }
     }
 
     /// A node.
     #[inline]
-    pub fn get(&self, node: u32) -> &Node<P> {
+    pub fn get(&self, node: u32) -> &Node {
         &self.nodes[node]
     }
 
-    /// A node to change; [`Tours::climb`] must follow.
+    /// A node to change: what its subtree adds up must not change by that.
     #[inline]
-    pub fn get_mut(&mut self, node: u32) -> &mut Node<P> {
+    pub fn get_mut(&mut self, node: u32) -> &mut Node {
         &mut self.nodes[node]
     }
 
@@ -142,7 +152,7 @@ impl<P: Part> Tours<P> {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.nodes.bytes()
+        self.nodes.bytes() + self.totals.bytes()
     }
 
     /// The root of the tour that a node is in.
@@ -155,21 +165,81 @@ impl<P: Part> Tours<P> {
         }
     }
 
-    /// Recomputes the totals from a node up to its root.
-    pub fn climb(&mut self, mut node: u32) {
+    /// Changes the edges that a vertex owns and the labels at it, up to its root.
+    pub fn adjust(&mut self, mut node: u32, owned: i32, label: u64) {
+        let vertex = &mut self.nodes[node];
+        vertex.owned = vertex.owned.wrapping_add_signed(owned);
+        vertex.label ^= label;
+        while node != NIL {
+            let above = &mut self.nodes[node];
+            above.links = above.links.wrapping_add_signed(owned);
+            above.labels ^= label;
+            node = above.parent;
+        }
+    }
+
+    /// Changes the count of a node, and the flags above it as far as that matters.
+    pub fn set_count(&mut self, mut node: u32, count: u32) {
+        self.nodes[node].count = count;
+        while node != NIL {
+            let above = &self.nodes[node];
+            let children = [above.left, above.right].into_iter().filter(|&child| child != NIL);
+            let below = children.fold(0, |flags, child| flags | self.nodes[child].flags & !STALE);
+            let flags = above.flags & STALE | above.own_flags() | below;
+            if flags == above.flags {
+                return;
+            }
+            self.nodes[node].flags = flags;
+            node = self.nodes[node].parent;
+        }
+    }
+
+    /// What a vertex adds to the total has changed.
+    pub fn touch(&mut self, mut node: u32) {
+        while node != NIL && self.nodes[node].flags & STALE == 0 {
+            self.nodes[node].flags |= STALE;
+            node = self.nodes[node].parent;
+        }
+    }
+
+    /// The total over a tour on level 0, where `part` says what a vertex adds. Adds up what has changed since the last
+    /// call alone.
+    pub fn total(&mut self, root: u32, part: impl Fn(u32) -> T) -> T {
+        let stale = |nodes: &Slab<Node>, node: u32| node != NIL && nodes[node].flags & STALE != 0;
+        let mut number = root;
+        while stale(&self.nodes, root) {
+            let Node { parent, left, right, item, mate, .. } = self.nodes[number];
+            if stale(&self.nodes, left) {
+                number = left;
+            } else if stale(&self.nodes, right) {
+                number = right;
+            } else {
+                let mut total = if mate == NIL { part(item) } else { T::default() };
+                for child in [left, right].into_iter().filter(|&child| child != NIL) {
+                    total.add(&self.totals[child]);
+                }
+                self.totals.reach(number);
+                self.totals[number] = total;
+                self.nodes[number].flags &= !STALE;
+                number = parent;
+            }
+        }
+        self.totals[root]
+    }
+
+    /// Recomputes what the nodes from one up to its root say of their subtrees.
+    fn climb(&mut self, mut node: u32) {
         while node != NIL {
             self.update(node);
             node = self.nodes[node].parent;
         }
     }
 
-    /// Recomputes what a node says of its subtree.
+    /// Recomputes what a node says of its subtree, which has become another.
     fn update(&mut self, number: u32) {
         let node = &self.nodes[number];
-        let is_vertex = node.mate == NIL;
-        let (mut size, mut links, mut labels, mut flags) =
-            (u32::from(is_vertex), node.owned, node.label, node.own_flags());
-        let mut total = if is_vertex { node.part.total() } else { P::Total::default() };
+        let (mut size, mut links, mut labels) = (u32::from(node.mate == NIL), node.owned, node.label);
+        let mut flags = STALE | node.own_flags();
         for child in [node.left, node.right] {
             if child != NIL {
                 let child = &self.nodes[child];
@@ -177,11 +247,37 @@ impl<P: Part> Tours<P> {
                 links += child.links;
                 labels ^= child.labels;
                 flags |= child.flags;
-                total.add(&child.total);
             }
         }
         let node = &mut self.nodes[number];
-        (node.size, node.links, node.labels, node.flags, node.total) = (size, links, labels, flags, total);
+        (node.size, node.links, node.labels, node.flags) = (size, links, labels, flags);
+    }
+
+    /// Makes a tour of nodes that stand alone, in their order, in linear time.
+    pub fn build(&mut self, sequence: impl Iterator<Item = u32>) {
+        let mut spine = std::mem::take(&mut self.spine);
+        for node in sequence {
+            let mut below = NIL;
+            while let Some(&last) = spine.last().filter(|&&last| priority(last) < priority(node)) {
+                self.update(last);
+                below = last;
+                spine.pop();
+            }
+            self.nodes[node].left = below;
+            if below != NIL {
+                self.nodes[below].parent = node;
+            }
+            let above = spine.last().copied().unwrap_or(NIL);
+            self.nodes[node].parent = above;
+            if above != NIL {
+                self.nodes[above].right = node;
+            }
+            spine.push(node);
+        }
+        while let Some(node) = spine.pop() {
+            self.update(node);
+        }
+        self.spine = spine;
     }
 
     /// Splits a tour before a node (or behind it): the roots of both parts.
@@ -251,14 +347,19 @@ impl<P: Part> Tours<P> {
         self.concat(after, before)
     }
 
-    /// Joins two tours by the arcs of an edge between two of their vertices.
+    /// Joins two tours by the arcs of an edge between two of their vertices: the smaller goes into the larger.
     pub fn link(&mut self, from: u32, to: u32, there: u32, back: u32) {
+        let sizes = [from, to].map(|node| self.nodes[self.root(node)].size);
+        let (from, to, there, back) =
+            if sizes[0] < sizes[1] { (to, from, back, there) } else { (from, to, there, back) };
         self.update(there);
         self.update(back);
-        let (first, second) = (self.turn(from), self.turn(to));
-        let first = self.concat(first, there);
-        let second = self.concat(second, back);
-        self.concat(first, second);
+        let inner = self.turn(to);
+        let inner = self.concat(there, inner);
+        let inner = self.concat(inner, back);
+        let (before, after) = self.split(from, true);
+        let before = self.concat(before, inner);
+        self.concat(before, after);
     }
 
     /// Takes the arcs of an edge out: what they joined becomes two tours.
