@@ -74,6 +74,15 @@ impl<T> Component<T> {
     }
 }
 
+/// Where a component is kept: under a number, or at the root of its tour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A component by number.
+    Small(u32),
+    /// The root of a tour on level 0.
+    Large(u32),
+}
+
 /// Fully dynamic connectivity with totals.
 #[derive(Clone, Debug)]
 pub struct Connectivity<P: Part> {
@@ -135,34 +144,38 @@ impl<P: Part> Connectivity<P> {
         }
     }
 
+    /// Where the component of a vertex is, until an edge comes or goes.
+    pub fn place(&self, vertex: u32) -> Place {
+        match self.vertices[vertex] {
+            Vertex { node: NIL, component, .. } => Place::Small(component),
+            Vertex { node, .. } => Place::Large(self.tours.root(node)),
+        }
+    }
+
+    /// Vertices and edges of the component at a place.
+    pub fn size_at(&self, place: Place) -> (u32, u32) {
+        match place {
+            Place::Small(component) => (self.small[component].size, self.small[component].links),
+            Place::Large(root) => (self.tours.get(root).size, self.tours.get(root).links),
+        }
+    }
+
     /// Whether two vertices are in one component.
     pub fn connected(&self, a: u32, b: u32) -> bool {
-        let (a, b) = (&self.vertices[a], &self.vertices[b]);
-        match (a.node, b.node) {
-            (NIL, NIL) => a.component == b.component,
-            (NIL, _) | (_, NIL) => false,
-            (a, b) => self.tours.root(a) == self.tours.root(b),
-        }
+        self.place(a) == self.place(b)
     }
 
     /// Vertices and edges of the component of a vertex.
     pub fn size(&self, vertex: u32) -> (u32, u32) {
-        let Vertex { node, component, .. } = self.vertices[vertex];
-        if node == NIL {
-            let small = &self.small[component];
-            return (small.size, small.links);
-        }
-        let root = self.tours.get(self.tours.root(node));
-        (root.size, root.links)
+        self.size_at(self.place(vertex))
     }
 
     /// The component of a vertex. In a large one this adds up what has changed since it was last read.
     pub fn component(&mut self, vertex: u32) -> Component<P::Total> {
-        let Vertex { node, component, .. } = self.vertices[vertex];
-        if node == NIL {
-            return self.small[component];
-        }
-        let number = self.tours.root(node);
+        let number = match self.place(vertex) {
+            Place::Small(component) => return self.small[component],
+            Place::Large(root) => root,
+        };
         let vertices = &self.vertices;
         let total = self.tours.total(number, |vertex| vertices[vertex].part.total());
         let root = self.tours.get(number);

@@ -6,8 +6,7 @@
 //! *strong* ones of the links of strong types alone.
 //!
 //! None of this depends on the order in which links came: a value above its cap stops all of its links at once, and lets
-//! them all carry again when it is back at the cap. That costs at most cap + 1 edges per crossing, of which those that lead
-//! to few values are cheap (`bulk.rs`).
+//! them all carry again when it is back at the cap: at most cap + 1 edges per crossing (see `bulk.rs`).
 //!
 //! Time is that of the events, and never goes back: [`Links::advance`] moves it, removing what dies on the way, in slices
 //! if asked for. A link that an event sees too late is dead already and does not come to life.
@@ -87,7 +86,7 @@ pub struct Links<P: Member = Facts> {
     strong: Option<Connectivity<Kind>>,
     capped: usize,
     missed: u64,
-    /// Links that a value lets carry, with their other ends, kept for their memory.
+    /// Kept for its memory.
     starting: Vec<(u32, u32)>,
     /// Links that began (true) or ceased to carry, if anyone asks for them.
     changed: Option<Vec<Carried>>,
@@ -238,8 +237,8 @@ impl<P: Member> Links<P> {
 
     /// Events before a time cannot be withdrawn any more.
     pub fn settle(&mut self, before_ms: i64) {
-        let Links { sightings, links, .. } = self;
-        sightings.settle(before_ms, |number, place, time_ms| {
+        let links = &mut self.links;
+        self.sightings.settle(before_ms, |number, place, time_ms| {
             // The number of a removed link is beyond the records if all have been removed since.
             if links.has(number) {
                 links[number].seen.settle(place, time_ms);

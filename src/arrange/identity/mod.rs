@@ -23,9 +23,16 @@
 //!
 //! At every event: two values are in one cluster if and only if a path of links that carry leads from one to the other.
 //!
-//! Cost: see `benches/README.md`. A link that comes or goes in a component of up to 64 values touches its neighbours; in a
-//! larger one it costs O(log² n) amortised, and O(log n) if it is on no cycle. A value crossing its cap costs that times
-//! the cap. One worker does it all.
+//! Cost: see `benches/README.md`. One worker does it all.
+//!
+//! * A link that comes or goes in a component of up to 64 values touches its neighbours. In a larger one it costs O(log n)
+//!   if it is on no cycle, or is in no tree; O(log² n) amortised else. Strong links are held twice: in the wide clusters
+//!   with all facts, in the strong ones with the kind of the value alone.
+//! * A value that crosses its cap costs that for each of its links that leads to more than 16 values, and little for the
+//!   rest (`bulk`).
+//! * Columns read totals, which are added up as they are read: O(log n) per link or fact that has changed since. The hub's
+//!   share walks up to [`read::HUB_MEMBERS_MAX`] members, frauds at a distance up to [`read::DISTANCE_VALUES_MAX`] values;
+//!   both are missing beyond that. Every other column costs O(log n) or a look at the account's own links.
 
 mod bulk;
 pub mod calendar;

@@ -1,6 +1,6 @@
 //! The columns of a transaction, read from its cluster.
 
-use super::connect::Component;
+use super::connect::{Component, Place};
 use super::facts::{Cluster, Member};
 use super::links::{ACCOUNT, Links};
 use super::request::Request;
@@ -15,8 +15,8 @@ pub const DISTANCE_VALUES_MAX: usize = 1_000;
 #[derive(Clone, Debug, Default)]
 pub struct Before {
     size: u32,
-    /// Values of the event whose clusters had accounts, each with the first of them in the same cluster.
-    joined: Vec<(u32, u32)>,
+    /// Values of the event whose clusters had accounts, each with the place of its cluster.
+    joined: Vec<(u32, Place)>,
 }
 
 /// Reads columns, and keeps what that needs for its memory.
@@ -47,16 +47,17 @@ impl Reader {
             return before;
         }
         let account = links.find_value(ACCOUNT, request.account);
-        before.size = account.map_or(0, |account| links.wide().size(account).0);
-        if self.merges {
-            let values = request.values().iter().filter_map(|&(kind, key)| links.find_value(kind, key));
-            for value in account.into_iter().chain(values) {
-                // Every link has an account, so a cluster without one is a single value.
-                if links.values().get(value).kind == ACCOUNT || links.wide().size(value).0 > 1 {
-                    let first = before.joined.iter().find(|(other, _)| links.wide().connected(value, *other));
-                    let first = first.map_or(value, |&(_, first)| first);
-                    before.joined.push((value, first));
-                }
+        let values = request.values().iter().filter(|_| self.merges);
+        let values = values.filter_map(|&(kind, key)| links.find_value(kind, key));
+        for value in account.into_iter().chain(values) {
+            let place = links.wide().place(value);
+            let (size, _) = links.wide().size_at(place);
+            if Some(value) == account {
+                before.size = size;
+            }
+            // Every link has an account, so a cluster without one is a single value.
+            if self.merges && (Some(value) == account || size > 1) {
+                before.joined.push((value, place));
             }
         }
         before
@@ -144,9 +145,12 @@ fn alone() -> Component<Cluster> {
 }
 
 /// Whether values whose clusters were apart are in one with the account now.
-fn merged<P: Member>(links: &Links<P>, account: Option<u32>, joined: &[(u32, u32)]) -> bool {
-    let Some(account) = account else { return false };
-    let mut here = joined.iter().filter(|(value, _)| links.wide().connected(*value, account)).map(|(_, first)| *first);
+fn merged<P: Member>(links: &Links<P>, account: Option<u32>, joined: &[(u32, Place)]) -> bool {
+    let Some((account, &(_, first))) = account.zip(joined.first()) else { return false };
+    if joined.iter().all(|&(_, place)| place == first) {
+        return false;
+    }
+    let mut here = joined.iter().filter(|(value, _)| links.wide().connected(*value, account)).map(|&(_, place)| place);
     here.next().is_some_and(|first| here.any(|other| other != first))
 }
 

@@ -5,9 +5,9 @@ use std::ops::{Index, IndexMut};
 /// No record. Number 0 is never given out, so that zeroed records point nowhere.
 pub const NIL: u32 = 0;
 
-/// Records per chunk.
+/// Records per chunk: few enough that a new chunk stalls no one.
 const CHUNK: usize = 1 << CHUNK_BITS;
-const CHUNK_BITS: u32 = 12;
+const CHUNK_BITS: u32 = 10;
 
 /// Records by number. Numbers are 32 bits: memory ends before they do.
 #[derive(Clone, Debug)]
