@@ -1,5 +1,6 @@
-//! The commands of `dataflows/README.md`, run as they stand there.
+//! The commands of `README.md` and of `dataflows/README.md`, run as they stand there.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -29,4 +30,25 @@ fn the_commands_of_the_ten_minute_tour_work() {
         run += 1;
     }
     assert!(run >= 4, "{run} commands were run");
+}
+
+#[test]
+fn the_first_command_scores() {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("the README");
+    let first = text.lines().find_map(|line| line.strip_prefix("cargo run --release")).expect("a command");
+    let arguments = first.split('#').next().unwrap_or_default().split_whitespace().filter(|word| *word != "--");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_deltawatch"))
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+    child.kill().expect("it still runs");
+    child.wait().expect("it ends");
+    let diff: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"));
+    assert!(diff["decision"]["score"].is_number(), "{line}");
 }
