@@ -80,6 +80,10 @@ pub struct Keys {
     chunks: Vec<Vec<KeyState>>,
     free: Vec<u32>,
     turn: usize,
+    /// What the visits of this round have counted so far.
+    counted: KeyStats,
+    /// What the last whole round has counted.
+    lately: KeyStats,
 }
 
 /// What is kept at present.
@@ -196,12 +200,16 @@ impl Keys {
         };
         for _ in 0..visits.min(slots) {
             self.turn = (self.turn + 1) % slots;
+            if self.turn == 0 {
+                self.lately = std::mem::take(&mut self.counted);
+            }
             let chunk = &mut self.chunks[self.turn / CHUNK];
             let at = self.turn % CHUNK;
             if let Some(ahead) = chunk.get(at + EXPIRE_AHEAD).filter(|ahead| ahead.expire_at_ms <= bound_ms) {
                 ahead.log.prefetch_first();
             }
             let state = &mut chunk[at];
+            self.counted.add(state);
             if bound_ms < state.expire_at_ms || state.is_empty() {
                 continue;
             }
@@ -225,19 +233,32 @@ impl Keys {
         }
     }
 
-    /// Counts what is kept: a walk over all keys.
+    /// What is kept, as the last whole round of expiry has counted it: a walk over all keys would hold up scores.
+    pub fn stats_lately(&self) -> KeyStats {
+        self.with_index(self.lately)
+    }
+
+    /// What is kept: a walk over all keys.
     pub fn stats(&self) -> KeyStats {
-        let mut stats = KeyStats { keys: self.index.len(), bytes: self.index.table_bytes(), ..KeyStats::default() };
-        for state in self.chunks.iter().flatten() {
-            stats.entries += state.log.len();
-            stats.bytes += size_of::<KeyState>() + state.log.bytes();
-            stats.bytes += state.automata.capacity() * size_of::<(usize, Automaton)>();
-            for (_, automaton) in &state.automata {
-                stats.runs += automaton.open_runs();
-                stats.matches += automaton.matches.len();
-                stats.bytes += automaton.bytes();
-            }
+        let mut stats = KeyStats::default();
+        self.chunks.iter().flatten().for_each(|state| stats.add(state));
+        self.with_index(stats)
+    }
+
+    fn with_index(&self, stats: KeyStats) -> KeyStats {
+        KeyStats { keys: self.index.len(), bytes: stats.bytes + self.index.table_bytes(), ..stats }
+    }
+}
+
+impl KeyStats {
+    fn add(&mut self, state: &KeyState) {
+        self.entries += state.log.len();
+        self.bytes += size_of::<KeyState>() + state.log.bytes();
+        self.bytes += state.automata.capacity() * size_of::<(usize, Automaton)>();
+        for (_, automaton) in &state.automata {
+            self.runs += automaton.open_runs();
+            self.matches += automaton.matches.len();
+            self.bytes += automaton.bytes();
         }
-        stats
     }
 }

@@ -209,6 +209,11 @@ impl Owner {
         self.keys.expire(&self.group, bound_ms, visits);
     }
 
+    /// What was kept when expiry last came by.
+    pub fn stats_lately(&self) -> KeyStats {
+        self.keys.stats_lately()
+    }
+
     /// What is kept: a walk over all keys.
     pub fn stats(&self) -> KeyStats {
         self.keys.stats()
