@@ -141,7 +141,7 @@ fn million(share: f64, name: &str, near: u64) {
     let per_s = count as f64 / start.elapsed().as_secs_f64();
     let bytes = links.bytes() as f64 / links.len() as f64;
     let largest = live.iter().step_by(997).filter_map(|&(account, ..)| links.find_value(0, key(account)));
-    let largest = largest.map(|number| links.wide().size(number).0).max().unwrap_or(0);
+    let largest = largest.map(|number| links.wide().size(number).size).max().unwrap_or(0);
     println!(
         "{count} links: {per_s:.0} links/s, {bytes:.0} bytes/link, {} clusters, one of {largest}",
         links.wide().components()
@@ -173,7 +173,7 @@ fn bridges(share: f64, name: &str, cycles: u64) {
     }
     let mut place = move || (random(&mut seed, half), half + 1 + random(&mut seed, half - 1));
     let mut bridge = see(&mut links, place());
-    let size = links.find_value(0, key(0)).map_or(0, |number| links.wide().size(number).0);
+    let size = links.find_value(0, key(0)).map_or(0, |number| links.wide().size(number).size);
     ticks(&format!("the only bridge in {size}, {name}"), (20_000.0 * share).max(50.0) as usize, |_| {
         unsee(&mut links, bridge);
         bridge = see(&mut links, place());

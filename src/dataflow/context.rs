@@ -13,7 +13,7 @@ use timely::dataflow::{Scope, Stream};
 
 use crate::arrange::change::{Change, Verb};
 use crate::arrange::enrich::ReferenceRecord;
-use crate::arrange::identity::facts::Kind;
+use crate::arrange::identity::facts::Bare;
 use crate::arrange::identity::propagate::{Entity, Propagated, ROUNDS_MAX, every, propagate};
 use crate::arrange::identity::{Identity, identity};
 use crate::arrange::keep::keep;
@@ -126,7 +126,7 @@ impl<'scope> Context<'scope> {
     /// [`Context::clusters`] turns it into (entity, cluster).
     pub fn live_links(&self, spec: &Identity) -> Result<VecCollection<'scope, Epoch, (Entity, Entity)>, BuildError> {
         let plan = Arc::new(spec.resolve(&self.given.setup.schema)?);
-        let outputs = identity::<Kind>(self.inputs(0), plan, true);
+        let outputs = identity::<Bare>(self.inputs(0), plan, true);
         outputs.slices.probe_with(&self.given.probe);
         Ok(outputs.links)
     }

@@ -32,6 +32,10 @@ impl Part for Piece {
     fn total(&self) -> Pieces {
         if self.weight == 0 { Pieces::default() } else { Pieces { weight: self.weight, since: self.since } }
     }
+
+    fn is_account(&self) -> bool {
+        self.weight % 3 == 1
+    }
 }
 
 impl Total for Pieces {

@@ -42,8 +42,14 @@ fn check(links: &mut Links, rules: &LinkRules, events: &BTreeMap<usize, Seen>) {
             let wide = || links.wide().connected(number, smallest);
             let connected = strong_graph.map_or_else(wide, |graph| graph.connected(number, smallest));
             assert!(connected, "{value:?} and {cluster:?}");
-            let found = if strong { links.strong_cluster(number) } else { links.cluster(number) };
-            assert_eq!(found.total.members, sizes[cluster], "{value:?}");
+            let members = sizes[cluster];
+            if strong {
+                let found = links.strong_cluster(number);
+                assert_eq!((found.size, found.accounts), (members.iter().sum(), members[0]), "{value:?}");
+            } else {
+                let found = links.cluster(number);
+                assert_eq!((found.total.members, found.accounts), (members, members[0]), "{value:?}");
+            }
             assert_eq!(links.is_capped(number), clusters.capped.contains(value));
         }
     }
@@ -137,10 +143,10 @@ fn a_link_dies_exactly_when_its_expiry_is_over() {
     links.see(key(1), &[(1, key(7))], 0);
     links.see(key(2), &[(1, key(7))], 500);
     advance(&mut links, 999);
-    assert_eq!(links.wide().size(links.find_value(1, key(7)).expect("live")).0, 3);
+    assert_eq!(links.wide().size(links.find_value(1, key(7)).expect("live")).size, 3);
     advance(&mut links, 1_000);
     assert_eq!(links.find_value(0, key(1)), None);
-    assert_eq!(links.wide().size(links.find_value(1, key(7)).expect("live")).0, 2);
+    assert_eq!(links.wide().size(links.find_value(1, key(7)).expect("live")).size, 2);
     links.see(key(2), &[(1, key(7))], 400);
     advance(&mut links, 1_499);
     assert_eq!(links.len(), 1);

@@ -24,7 +24,7 @@ impl<P: Part> Connectivity<P> {
             edges.sort_unstable();
             for (order, edge) in edges {
                 let large = self.vertices[vertex].node != NIL;
-                if order == Order::Near && large && self.size(vertex).0 <= AT_ONCE_MAX {
+                if order == Order::Near && large && self.size(vertex).size <= AT_ONCE_MAX {
                     self.shrink(vertex);
                 }
                 if self.vertices[vertex].node == NIL {
@@ -77,7 +77,7 @@ impl<P: Part> Connectivity<P> {
             }
         }
         self.sides[0] = members;
-        self.small[component] = Component { size: 1, links: 0, total: self.vertices[vertex].part.total() };
+        self.small[component] = Component::of(&self.vertices[vertex].part);
     }
 
     fn first_neighbour(&self, vertex: u32) -> Option<(u32, u32)> {
@@ -90,7 +90,7 @@ impl<P: Part> Connectivity<P> {
         for (edge, end) in near {
             self.link_within(edge, end, vertex, AT_ONCE_MAX);
         }
-        if self.vertices[vertex].node == NIL && self.size(vertex).0 > SMALL_MAX {
+        if self.vertices[vertex].node == NIL && self.size(vertex).size > SMALL_MAX {
             self.enlarge(vertex);
         }
         for (edge, end) in far {
@@ -105,7 +105,7 @@ impl<P: Part> Connectivity<P> {
         self.small.release(self.vertices[vertex].component);
         self.large += 1;
         for &member in &members {
-            let node = self.tours.add(member, NIL);
+            let node = self.tours.add_vertex(member, self.vertices[member].part.is_account());
             (self.vertices[member].component, self.vertices[member].node) = (NIL, node);
         }
         let mark = self.new_marks();

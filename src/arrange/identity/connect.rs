@@ -13,6 +13,7 @@
 //! caller. Nothing recurses, so a path of a million vertices needs no stack.
 
 use super::slab::{NIL, Slab};
+use super::sum::Sum;
 use super::tour::{Part, Total, Tours};
 use super::wires::{self, Wired, Wires};
 
@@ -61,6 +62,8 @@ impl Wired for Edge {
 pub struct Component<T> {
     /// Vertices.
     pub size: u32,
+    /// Accounts among them.
+    pub accounts: u32,
     /// Edges.
     pub links: u32,
     /// The totals over its vertices.
@@ -70,7 +73,13 @@ pub struct Component<T> {
 impl<T> Component<T> {
     /// The same with other totals.
     pub fn map<U>(self, map: impl FnOnce(T) -> U) -> Component<U> {
-        Component { size: self.size, links: self.links, total: map(self.total) }
+        let Component { size, accounts, links, total } = self;
+        Component { size, accounts, links, total: map(total) }
+    }
+
+    /// A vertex alone.
+    pub(super) fn of<P: Part<Total = T>>(part: &P) -> Self {
+        Component { size: 1, accounts: u32::from(part.is_account()), links: 0, total: part.total() }
     }
 }
 
@@ -108,7 +117,7 @@ impl<P: Part> Connectivity<P> {
     pub fn add(&mut self, vertex: u32, part: P) {
         self.vertices.reach(vertex);
         let component = self.small.take();
-        self.small[component] = Component { size: 1, links: 0, total: part.total() };
+        self.small[component] = Component::of(&part);
         self.vertices[vertex] = Vertex { component, part, ..Vertex::default() };
     }
 
@@ -135,6 +144,7 @@ impl<P: Part> Connectivity<P> {
     pub fn set_part(&mut self, vertex: u32, part: P) {
         let held = &mut self.vertices[vertex];
         let (before, node, component) = (std::mem::replace(&mut held.part, part), held.node, held.component);
+        debug_assert_eq!(before.is_account(), part.is_account());
         if node != NIL {
             self.tours.touch(node);
             return;
@@ -152,11 +162,14 @@ impl<P: Part> Connectivity<P> {
         }
     }
 
-    /// Vertices and edges of the component at a place.
-    pub fn size_at(&self, place: Place) -> (u32, u32) {
+    /// The component at a place, without its totals.
+    pub fn size_at(&self, place: Place) -> Component<()> {
         match place {
-            Place::Small(component) => (self.small[component].size, self.small[component].links),
-            Place::Large(root) => (self.tours.get(root).size, self.tours.get(root).links),
+            Place::Small(component) => self.small[component].map(drop),
+            Place::Large(root) => {
+                let Sum { size, accounts, links, .. } = self.tours.get(root).sum;
+                Component { size, accounts, links, total: () }
+            }
         }
     }
 
@@ -165,21 +178,25 @@ impl<P: Part> Connectivity<P> {
         self.place(a) == self.place(b)
     }
 
-    /// Vertices and edges of the component of a vertex.
-    pub fn size(&self, vertex: u32) -> (u32, u32) {
+    /// The component of a vertex, without its totals.
+    pub fn size(&self, vertex: u32) -> Component<()> {
         self.size_at(self.place(vertex))
     }
 
     /// The component of a vertex. In a large one this adds up what has changed since it was last read.
     pub fn component(&mut self, vertex: u32) -> Component<P::Total> {
-        let number = match self.place(vertex) {
+        let place = self.place(vertex);
+        let root = match place {
             Place::Small(component) => return self.small[component],
             Place::Large(root) => root,
         };
+        if size_of::<P::Total>() == 0 {
+            return self.size_at(place).map(|()| P::Total::default());
+        }
         let vertices = &self.vertices;
-        let total = self.tours.total(number, |vertex| vertices[vertex].part.total());
-        let root = self.tours.get(number);
-        Component { size: root.size, links: root.links, total }
+        let part = |vertex: u32| vertices[vertex].part.total();
+        let total = self.tours.total(root, |vertex| vertices.prefetch(vertex), part);
+        self.size_at(place).map(|()| total)
     }
 
     /// Components, those of one vertex included.
@@ -245,7 +262,7 @@ impl<P: Part> Connectivity<P> {
         if splits {
             self.large += 1;
             for vertex in [a, b] {
-                if self.size(vertex).0 <= SMALL_AGAIN {
+                if self.size(vertex).size <= SMALL_AGAIN {
                     self.shrink(vertex);
                 }
             }
@@ -375,7 +392,7 @@ impl<P: Part> Connectivity<P> {
     /// Gives the vertices of one small component the number of another.
     fn absorb(&mut self, smaller: u32, larger: u32) {
         let (from, to) = (self.vertices[smaller].component, self.vertices[larger].component);
-        let Component { size, links, total } = self.small[from];
+        let Component { size, accounts, links, total } = self.small[from];
         if size == 1 {
             self.vertices[smaller].component = to;
         } else {
@@ -386,6 +403,7 @@ impl<P: Part> Connectivity<P> {
         }
         let target = &mut self.small[to];
         target.size += size;
+        target.accounts += accounts;
         target.links += links;
         target.total.add(&total);
         self.small.release(from);
@@ -420,15 +438,17 @@ impl<P: Part> Connectivity<P> {
     pub(super) fn part_off(&mut self, members: &[u32]) -> bool {
         let from = self.vertices[members[0]].component;
         let number = self.small.take();
-        let mut part = Component { size: members.len() as u32, links: 0, total: P::Total::default() };
+        let mut part: Component<P::Total> = Component { size: members.len() as u32, ..Component::default() };
         for &vertex in members {
             self.vertices[vertex].component = number;
             part.total.add(&self.vertices[vertex].part.total());
+            part.accounts += u32::from(self.vertices[vertex].part.is_account());
             part.links += self.neighbours(vertex).filter(|&(edge, _)| self.owns(vertex, edge)).count() as u32;
         }
         self.small[number] = part;
         let rest = &mut self.small[from];
         rest.size -= part.size;
+        rest.accounts -= part.accounts;
         rest.links -= part.links;
         rest.total.subtract(&part.total)
     }

@@ -1,5 +1,6 @@
 //! What is known of a value, and of a cluster: integers that add up in any order.
 
+use super::links::ACCOUNT;
 use super::tour::{Part, Total};
 
 /// Kinds of values at most, the account among them.
@@ -7,7 +8,7 @@ pub const KINDS_MAX: usize = 8;
 /// Spans of recent time that payments are counted over, milliseconds: 24 hours, 7 and 30 days.
 pub const SPANS_MS: [i64; 3] = [86_400_000, 7 * 86_400_000, 30 * 86_400_000];
 
-/// What a vertex of the link graph carries: [`Facts`], or [`Kind`] where nothing but the number of members is asked for.
+/// What a vertex of the link graph carries: [`Facts`], or [`Bare`] where nothing but the number of members is asked for.
 pub trait Member: Part<Total: Into<Cluster>> {
     /// Keeps of the facts what it has room for.
     fn of(facts: &Facts) -> Self;
@@ -110,6 +111,10 @@ impl Part for Facts {
         (cluster.payments, cluster.recent) = (self.payments, self.recent);
         cluster
     }
+
+    fn is_account(&self) -> bool {
+        self.kind == ACCOUNT + 1
+    }
 }
 
 impl Total for Cluster {
@@ -151,49 +156,42 @@ impl Member for Facts {
     }
 }
 
-/// The kind of a value, counted from 1, and nothing else: a vertex of a quarter of the size.
+/// Whether a value is an account, and nothing else: a vertex of a quarter of the size, without totals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Kind(u8);
+pub struct Bare {
+    account: bool,
+}
 
-/// Members by kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Kinds(pub [u32; KINDS_MAX]);
+impl Part for Bare {
+    type Total = ();
 
-impl Part for Kind {
-    type Total = Kinds;
+    fn total(&self) {}
 
-    fn total(&self) -> Kinds {
-        let mut kinds = Kinds::default();
-        if let Some(index) = self.0.checked_sub(1) {
-            kinds.0[index as usize] = 1;
-        }
-        kinds
+    fn is_account(&self) -> bool {
+        self.account
     }
 }
 
-impl Total for Kinds {
-    fn add(&mut self, other: &Self) {
-        self.0.iter_mut().zip(other.0).for_each(|(count, more)| *count += more);
-    }
+impl Total for () {
+    fn add(&mut self, (): &()) {}
 
-    fn subtract(&mut self, other: &Self) -> bool {
-        self.0.iter_mut().zip(other.0).for_each(|(count, less)| *count -= less);
+    fn subtract(&mut self, (): &()) -> bool {
         true
     }
 }
 
-impl Member for Kind {
+impl Member for Bare {
     fn of(facts: &Facts) -> Self {
-        Kind(facts.kind)
+        Bare { account: facts.is_account() }
     }
 
     fn facts(&self) -> Facts {
-        Facts { kind: self.0, ..Facts::default() }
+        Facts { kind: u8::from(self.account), ..Facts::default() }
     }
 }
 
-impl From<Kinds> for Cluster {
-    fn from(Kinds(members): Kinds) -> Self {
-        Cluster { members, ..Cluster::default() }
+impl From<()> for Cluster {
+    fn from((): ()) -> Self {
+        Cluster::default()
     }
 }

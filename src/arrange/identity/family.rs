@@ -7,7 +7,7 @@ use crate::event::{Id, Schema};
 use crate::feature::{Family, FamilyInputs, FamilyOutputs, Timing};
 use crate::testkit::oracle::Labelled;
 
-use super::facts::{Facts, Kind};
+use super::facts::{Bare, Facts};
 use super::operator::identity;
 use super::spec::{Identity, uses_labels};
 
@@ -36,7 +36,7 @@ impl Family for Identity {
         let plan = Arc::new(self.resolve(&inputs.schema)?);
         let plain = plan.is_plain();
         let outputs =
-            if plain { identity::<Kind>(inputs, plan, false) } else { identity::<Facts>(inputs, plan, false) };
+            if plain { identity::<Bare>(inputs, plan, false) } else { identity::<Facts>(inputs, plan, false) };
         Ok(FamilyOutputs { slices: outputs.slices, touched: None, beyond: None, matches: None })
     }
 

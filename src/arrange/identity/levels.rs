@@ -18,7 +18,8 @@
 
 use super::connect::{Connectivity, Edge};
 use super::slab::NIL;
-use super::tour::{OWN_LEVEL, Part, SPARE};
+use super::sum::{Mark, Sum};
+use super::tour::Part;
 use super::wires::Wires;
 
 /// Edges outside the trees that are looked at per level before edges rise.
@@ -61,11 +62,11 @@ impl<P: Part> Connectivity<P> {
         let nodes = [self.vertices[a].node, self.vertices[b].node];
         (self.edges[edge].level, self.edges[edge].arc) = (0, NIL);
         if joins {
-            self.tours.adjust(nodes[0], 1, 0);
+            self.tours.count(nodes[0], Sum::of_edges(1, 0));
             self.link_level(edge, 0);
         } else {
-            self.tours.adjust(nodes[0], 1, label(edge));
-            self.tours.adjust(nodes[1], 0, label(edge));
+            self.tours.count(nodes[0], Sum::of_edges(1, label(edge)));
+            self.tours.count(nodes[1], Sum::of_edges(0, label(edge)));
             self.count_spare(edge, true);
         }
     }
@@ -75,8 +76,8 @@ impl<P: Part> Connectivity<P> {
         let Edge { wires: Wires { ends: [a, b], .. }, level, arc } = self.edges[edge];
         let nodes = [self.vertices[a].node, self.vertices[b].node];
         if arc == NIL {
-            self.tours.adjust(nodes[0], -1, label(edge));
-            self.tours.adjust(nodes[1], 0, label(edge));
+            self.tours.discount(nodes[0], Sum::of_edges(1, label(edge)));
+            self.tours.discount(nodes[1], Sum::of_edges(0, label(edge)));
             self.count_spare(edge, false);
             self.trim(a);
             self.trim(b);
@@ -85,17 +86,17 @@ impl<P: Part> Connectivity<P> {
         for level in (0..=level).rev() {
             self.cut_level(edge, level);
         }
-        self.tours.adjust(nodes[0], -1, 0);
+        self.tours.discount(nodes[0], Sum::of_edges(1, 0));
         let root = self.tours.root(nodes[0]);
         let mut splits = true;
-        let labels = self.tours.get(root).labels;
+        let labels = self.tours.get(root).sum.labels;
         if labels != 0 {
             let only = labelled(labels).filter(|&edge| self.leaves(edge, root));
             let found = only.or_else(|| (0..=level).rev().find_map(|level| self.replacement(a, b, level)));
             if let Some(found) = found {
                 self.count_spare(found, false);
                 for end in self.edges[found].wires.ends {
-                    self.tours.adjust(self.vertices[end].node, 0, label(found));
+                    self.tours.discount(self.vertices[end].node, Sum::of_edges(0, label(found)));
                 }
                 (0..=self.edges[found].level).for_each(|level| self.link_level(found, level));
                 splits = false;
@@ -109,16 +110,15 @@ impl<P: Part> Connectivity<P> {
     /// Prepares an edge that is built into a new tour by someone else: counts it, and gives arcs to one of a tree.
     pub(super) fn prepare(&mut self, edge: u32, in_tree: bool) {
         let nodes = self.edges[edge].wires.ends.map(|end| self.vertices[end].node);
-        self.tours.get_mut(nodes[0]).owned += 1;
+        self.tours.count(nodes[0], Sum::of_edges(1, 0));
         (self.edges[edge].level, self.edges[edge].arc) = (0, NIL);
         if in_tree {
-            self.edges[edge].arc = self.add_arcs(edge, 1);
+            self.edges[edge].arc = self.tours.add_arcs(edge, true).0;
             return;
         }
         for node in nodes {
-            let node = self.tours.get_mut(node);
-            node.count += 1;
-            node.label ^= label(edge);
+            self.tours.set_count(node, self.tours.get(node).count + 1);
+            self.tours.count(node, Sum::of_edges(0, label(edge)));
         }
     }
 
@@ -135,17 +135,17 @@ impl<P: Part> Connectivity<P> {
     /// An edge of a level outside the trees that joins the trees of two vertices. Edges that were looked at in vain rise.
     fn replacement(&mut self, a: u32, b: u32, level: u8) -> Option<u32> {
         let [a, b] = [a, b].map(|vertex| self.node_at(vertex, level)).map(|node| self.tours.root(node));
-        let root = if self.tours.get(a).size <= self.tours.get(b).size { a } else { b };
+        let root = if self.tours.get(a).sum.size <= self.tours.get(b).sum.size { a } else { b };
         if let Ok(found) = self.look(root, level) {
             return found;
         }
-        while let Some(arc) = self.tours.first(root, OWN_LEVEL) {
+        while let Some(arc) = self.tours.first(root, Mark::OwnLevel) {
             let edge = self.tours.get(arc).item;
             self.tours.set_count(arc, 0);
             self.edges[edge].level = level + 1;
             self.link_level(edge, level + 1);
         }
-        while let Some(node) = self.tours.first(root, SPARE) {
+        while let Some(node) = self.tours.first(root, Mark::Spare) {
             let vertex = self.tours.get(node).item;
             while let Some((edge, end)) = self.spare_of(vertex, level) {
                 if self.tours.root(self.node_at(end, level)) != root {
@@ -161,7 +161,7 @@ impl<P: Part> Connectivity<P> {
 
     /// Looks at the edges of a tree that are in no tree, as far as [`LOOKS_MAX`].
     fn look(&self, root: u32, level: u8) -> Result<Option<u32>, TooMany> {
-        let (mut looks, mut at) = (0, self.tours.first(root, SPARE));
+        let (mut looks, mut at) = (0, self.tours.first(root, Mark::Spare));
         while let Some(node) = at {
             let vertex = self.tours.get(node).item;
             for (edge, end) in self.neighbours(vertex) {
@@ -176,7 +176,7 @@ impl<P: Part> Connectivity<P> {
                     }
                 }
             }
-            at = self.tours.next(node, SPARE);
+            at = self.tours.next(node, Mark::Spare);
         }
         Ok(None)
     }
@@ -197,7 +197,7 @@ impl<P: Part> Connectivity<P> {
         for _ in 0..level {
             node = match self.tours.get(node).up {
                 NIL => {
-                    let up = self.tours.add(vertex, NIL);
+                    let up = self.tours.add_vertex(vertex, false);
                     self.tours.get_mut(node).up = up;
                     up
                 }
@@ -217,21 +217,11 @@ impl<P: Part> Connectivity<P> {
         }
     }
 
-    /// The arcs of an edge for a tour: that from its first end, which knows the other.
-    fn add_arcs(&mut self, edge: u32, count: u32) -> u32 {
-        let there = self.tours.add(edge, edge);
-        let back = self.tours.add(edge, there);
-        let node = self.tours.get_mut(there);
-        (node.mate, node.count) = (back, count);
-        there
-    }
-
     /// Puts an edge, which is in the tours of all lower levels, into those of a level.
     fn link_level(&mut self, edge: u32, level: u8) {
         let Edge { wires: Wires { ends, .. }, level: own, arc } = self.edges[edge];
         let [from, to] = ends.map(|end| self.make_node(end, level));
-        let there = self.add_arcs(edge, u32::from(own == level));
-        let back = self.tours.get(there).mate;
+        let (there, back) = self.tours.add_arcs(edge, own == level);
         if level == 0 {
             self.edges[edge].arc = there;
         } else {

@@ -15,7 +15,7 @@ use crate::event::Key;
 
 use super::calendar::Calendar;
 use super::connect::{Component, Connectivity};
-use super::facts::{Cluster, Facts, Kind, Member};
+use super::facts::{Bare, Cluster, Facts, Member};
 use super::propagate::Entity;
 use super::sightings::{Seen, Sightings};
 use super::slab::{NIL, Slab};
@@ -83,7 +83,7 @@ pub struct Links<P: Member = Facts> {
     now_ms: i64,
     wide: Connectivity<P>,
     /// Unless all links are strong.
-    strong: Option<Connectivity<Kind>>,
+    strong: Option<Connectivity<Bare>>,
     capped: usize,
     missed: u64,
     /// Kept for its memory.
@@ -266,16 +266,16 @@ impl<P: Member> Links<P> {
         self.wide.component(value).map(Into::into)
     }
 
-    /// The strong cluster of a value. Where there are weak links, too, it knows its members alone.
-    pub fn strong_cluster(&mut self, value: u32) -> Component<Cluster> {
-        match &mut self.strong {
-            Some(strong) => strong.component(value).map(Into::into),
-            None => self.cluster(value),
+    /// The strong cluster of a value, without what is known of its members.
+    pub fn strong_cluster(&self, value: u32) -> Component<()> {
+        match &self.strong {
+            Some(strong) => strong.size(value),
+            None => self.wide.size(value),
         }
     }
 
     /// The clusters that strong links make; `None` if all links are strong.
-    pub fn strong(&self) -> Option<&Connectivity<Kind>> {
+    pub fn strong(&self) -> Option<&Connectivity<Bare>> {
         self.strong.as_ref()
     }
 
@@ -356,7 +356,7 @@ impl<P: Member> Links<P> {
         let facts = Facts { kind: kind + 1, first_seen_ms: time_ms, ..Facts::default() };
         self.wide.add(number, P::of(&facts));
         if let Some(strong) = &mut self.strong {
-            strong.add(number, Kind::of(&facts));
+            strong.add(number, Bare::of(&facts));
         }
         number
     }

@@ -16,7 +16,7 @@
 //! | `request`, `operator`, `family` | the graph above |
 //! | `owner`, `read`, `facts`, `frauds` | one event after the other; columns; what clusters add up |
 //! | `links`, `values`, `sightings`, `calendar` | live links, caps, withdrawals, expiry |
-//! | `connect`, `bulk`, `levels`, `tour` | fully dynamic connectivity |
+//! | `connect`, `bulk`, `levels`, `tour`, `sum` | fully dynamic connectivity |
 //! | `slab`, `table`, `wires` | records by number, by content, adjacency |
 //! | `propagate` | the same clusters by differential iteration, as a collection to join on |
 //! | `oracle` | the same columns from scratch |
@@ -27,7 +27,7 @@
 //!
 //! * A link that comes or goes in a component of up to 64 values touches its neighbours. In a larger one it costs O(log n)
 //!   if it is on no cycle, or is in no tree; O(log² n) amortised else. Strong links are held twice: in the wide clusters
-//!   with all facts, in the strong ones with the kind of the value alone.
+//!   with all facts, in the strong ones with the number of accounts alone.
 //! * A value that crosses its cap costs that for each of its links that leads to more than 16 values, and little for the
 //!   rest (`bulk`).
 //! * Columns read totals, which are added up as they are read: O(log n) per link or fact that has changed since. The hub's
@@ -52,6 +52,7 @@ pub mod request;
 pub mod sightings;
 pub mod slab;
 mod spec;
+mod sum;
 pub mod table;
 pub mod tour;
 pub mod values;

@@ -51,7 +51,7 @@ impl Reader {
         let values = values.filter_map(|&(kind, key)| links.find_value(kind, key));
         for value in account.into_iter().chain(values) {
             let place = links.wide().place(value);
-            let (size, _) = links.wide().size_at(place);
+            let size = links.wide().size_at(place).size;
             if Some(value) == account {
                 before.size = size;
             }
@@ -77,16 +77,16 @@ impl Reader {
         let wide = account.map_or_else(alone, |account| links.cluster(account));
         let strong = match account {
             Some(account) if self.strong => links.strong_cluster(account),
-            _ => alone(),
+            _ => alone().map(drop),
         };
         let Cluster { members, fresh, frauds, fraud_members, payments, recent, .. } = wide.total;
         for (at, (measure, kind)) in plan.columns.iter().enumerate() {
             row[at] = match measure {
                 C::Size => f64::from(wide.size),
-                C::Accounts => f64::from(members[ACCOUNT as usize]),
+                C::Accounts => f64::from(wide.accounts),
                 C::Members(_) => f64::from(members[*kind as usize]),
                 C::StrongSize => f64::from(strong.size),
-                C::StrongAccounts => f64::from(strong.total.members[ACCOUNT as usize]),
+                C::StrongAccounts => f64::from(strong.accounts),
                 C::SizeBefore => f64::from(before.size),
                 C::MergesTwo => f64::from(u8::from(merged(links, account, &before.joined))),
                 C::Age if wide.total.first_seen_ms == i64::MAX => 0.0,
@@ -141,7 +141,7 @@ fn hub_share<P: Member>(links: &mut Links<P>, account: Option<u32>, wide: &Compo
 fn alone() -> Component<Cluster> {
     let mut total = Cluster::default();
     total.members[ACCOUNT as usize] = 1;
-    Component { size: 1, links: 0, total }
+    Component { size: 1, accounts: 1, links: 0, total }
 }
 
 /// Whether values whose clusters were apart are in one with the account now.

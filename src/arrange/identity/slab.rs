@@ -2,6 +2,8 @@
 
 use std::ops::{Index, IndexMut};
 
+use crate::operators::prefetch;
+
 /// No record. Number 0 is never given out, so that zeroed records point nowhere.
 pub const NIL: u32 = 0;
 
@@ -55,6 +57,14 @@ impl<T: Copy + Default> Slab<T> {
     /// Whether there is room for a number.
     pub fn has(&self, number: u32) -> bool {
         (number as usize) < self.chunks.len() << CHUNK_BITS
+    }
+
+    /// Brings a record nearer, if there is room for it; does not wait.
+    #[inline]
+    pub fn prefetch(&self, number: u32) {
+        if let Some(chunk) = self.chunks.get(number as usize >> CHUNK_BITS) {
+            prefetch(chunk, number as usize & (CHUNK - 1));
+        }
     }
 
     /// Records taken and not released.

@@ -355,11 +355,12 @@ impl IdentityPlan {
         self.columns.iter().any(|(measure, _)| asks(measure))
     }
 
-    /// Whether members by kind are all that must be known.
+    /// Whether the number of members and accounts is all that must be known.
     pub fn is_plain(&self) -> bool {
         use ClusterMeasure as C;
-        let aged = self.columns.iter().any(|(measure, _)| matches!(measure, C::Age | C::Growth));
-        !aged && !self.uses_labels() && !self.uses_payments()
+        let asks = |measure: &C| matches!(measure, C::Members(_) | C::Age | C::Growth);
+        let told = self.columns.iter().any(|(measure, _)| asks(measure));
+        !told && !self.uses_labels() && !self.uses_payments()
     }
 
     /// The account of an event, normalised.

@@ -4,11 +4,13 @@
 //! treap whose priorities are a hash of the node's number: with a million nodes a path is about 30 to 50 steps, whatever
 //! was done before, and the same operations build the same treap. Nothing recurses.
 //!
-//! What connectivity needs of a subtree (sizes, labels) is kept as tours change, in nodes of one cache line. The totals
-//! that are read, much wider, stand apart and are added up when they are read: a node whose subtree has changed since is
-//! stale, and so is every node above it.
+//! What connectivity needs of a subtree (sizes, labels) is kept as tours change, in nodes of one cache line. All of it can
+//! be subtracted again, so a tour is split and joined without a look at the nodes beside the way: those are what a
+//! processor waits for. The totals that are read, much wider, stand apart and are added up when they are read: a node
+//! whose subtree has changed since is stale, and so is every node above it.
 
 use super::slab::{NIL, Slab};
+use super::sum::{Mark, Sum};
 
 /// What a vertex adds to the totals of its component. The default must add nothing.
 pub trait Part: Copy + Default + std::fmt::Debug {
@@ -17,6 +19,9 @@ pub trait Part: Copy + Default + std::fmt::Debug {
 
     /// What this vertex adds.
     fn total(&self) -> Self::Total;
+
+    /// Whether it is an account. This never changes.
+    fn is_account(&self) -> bool;
 }
 
 /// Totals over the vertices of a component. The default is the total over none.
@@ -36,13 +41,6 @@ pub trait Total: Copy + Default + std::fmt::Debug {
     }
 }
 
-/// What a node's subtree holds somewhere: a vertex with edges that are in no tree.
-pub const SPARE: u8 = 1;
-/// An arc of an edge whose level is the tour's.
-pub const OWN_LEVEL: u8 = 2;
-/// The total over the subtree is not known; nor is that of any node above it.
-const STALE: u8 = 4;
-
 /// A vertex or an arc in a tour of one level: one cache line.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(align(64))]
@@ -58,26 +56,15 @@ pub struct Node {
     pub mate: u32,
     /// Of a vertex: its edges of this level that are in no tree. Of an arc: 1 if the edge's level is this one.
     pub count: u32,
-    /// Of a vertex, on level 0: edges that it is the first end of.
-    pub owned: u32,
-    /// Vertices in the subtree.
-    pub size: u32,
-    /// Edges owned by vertices in the subtree.
-    pub links: u32,
-    /// Of a vertex, on level 0: the labels of its edges that are in no tree, combined by exclusive or.
-    pub label: u64,
-    /// The same over the subtree: 0 if no such edge leaves it, but for one cut in 2^64.
-    pub labels: u64,
-    flags: u8,
+    /// The total over the subtree is not known; nor is that of any node above it.
+    stale: bool,
+    /// Over the subtree.
+    pub sum: Sum,
 }
 
 impl Node {
-    fn own_flags(&self) -> u8 {
-        match (self.count, self.mate) {
-            (0, _) => 0,
-            (_, NIL) => SPARE,
-            _ => OWN_LEVEL,
-        }
+    fn bears(&self, mark: Mark) -> bool {
+        self.count > 0 && (self.mate == NIL) == (mark == Mark::Spare)
     }
 
     /// Whether it stands alone.
@@ -112,12 +99,23 @@ fn priority(node: u32) -> u32 {
 }
 
 impl<T: Total> Tours<T> {
-    /// A new node in a tour of its own.
-    pub fn add(&mut self, item: u32, mate: u32) -> u32 {
+    /// A new vertex in a tour of its own. Only on level 0 does it matter whether that is an account.
+    pub fn add_vertex(&mut self, vertex: u32, is_account: bool) -> u32 {
         let number = self.nodes.take();
-        let size = u32::from(mate == NIL);
-        self.nodes[number] = Node { item, mate, size, flags: STALE, ..Node::default() };
+        self.nodes[number] = Node { item: vertex, stale: true, sum: Sum::of_vertex(is_account), ..Node::default() };
         number
+    }
+
+    /// The two arcs of an edge, each in a tour of its own: the first knows whether the edge is of the tour's level.
+    pub fn add_arcs(&mut self, edge: u32, of_level: bool) -> (u32, u32) {
+        let (there, back) = (self.nodes.take(), self.nodes.take());
+        let arc = |mate: u32, count: u32| {
+            let sum = if count > 0 { Sum::of(Mark::OwnLevel) } else { Sum::default() };
+            Node { item: edge, mate, count, stale: true, sum, ..Node::default() }
+        };
+        self.nodes[there] = arc(back, u32::from(of_level));
+        self.nodes[back] = arc(there, 0);
+        (there, back)
     }
 
     /// Frees a node that stands alone, or whose whole tour is freed.
@@ -165,53 +163,59 @@ impl<T: Total> Tours<T> {
         }
     }
 
-    /// Changes the edges that a vertex owns and the labels at it, up to its root.
-    pub fn adjust(&mut self, mut node: u32, owned: i32, label: u64) {
-        let vertex = &mut self.nodes[node];
-        vertex.owned = vertex.owned.wrapping_add_signed(owned);
-        vertex.label ^= label;
+    /// Counts something of a vertex, up to its root.
+    pub fn count(&mut self, node: u32, more: Sum) {
+        self.each_above(node, |above| above.sum = above.sum.with(more));
+    }
+
+    /// No longer counts it.
+    pub fn discount(&mut self, node: u32, less: Sum) {
+        self.each_above(node, |above| above.sum = above.sum.without(less));
+    }
+
+    fn each_above(&mut self, mut node: u32, change: impl Fn(&mut Node)) {
         while node != NIL {
             let above = &mut self.nodes[node];
-            above.links = above.links.wrapping_add_signed(owned);
-            above.labels ^= label;
+            change(above);
             node = above.parent;
         }
     }
 
-    /// Changes the count of a node, and the flags above it as far as that matters.
-    pub fn set_count(&mut self, mut node: u32, count: u32) {
-        self.nodes[node].count = count;
-        while node != NIL {
-            let above = &self.nodes[node];
-            let children = [above.left, above.right].into_iter().filter(|&child| child != NIL);
-            let below = children.fold(0, |flags, child| flags | self.nodes[child].flags & !STALE);
-            let flags = above.flags & STALE | above.own_flags() | below;
-            if flags == above.flags {
-                return;
-            }
-            self.nodes[node].flags = flags;
-            node = self.nodes[node].parent;
+    /// Changes the count of a node, and what is known of it above as far as that matters.
+    pub fn set_count(&mut self, number: u32, count: u32) {
+        let node = &mut self.nodes[number];
+        let (bore, mate) = (node.count > 0, node.mate);
+        node.count = count;
+        let one = match mate {
+            NIL => Sum::of(Mark::Spare),
+            _ => Sum::of(Mark::OwnLevel),
+        };
+        match (bore, count > 0) {
+            (false, true) => self.count(number, one),
+            (true, false) => self.discount(number, one),
+            _ => {}
         }
     }
 
     /// What a vertex adds to the total has changed.
     pub fn touch(&mut self, mut node: u32) {
-        while node != NIL && self.nodes[node].flags & STALE == 0 {
-            self.nodes[node].flags |= STALE;
+        while node != NIL && !self.nodes[node].stale {
+            self.nodes[node].stale = true;
             node = self.nodes[node].parent;
         }
     }
 
     /// The total over a tour on level 0, where `part` says what a vertex adds. Adds up what has changed since the last
-    /// call alone.
-    pub fn total(&mut self, root: u32, part: impl Fn(u32) -> T) -> T {
-        let stale = |nodes: &Slab<Node>, node: u32| node != NIL && nodes[node].flags & STALE != 0;
+    /// call alone. `ahead` is told of the vertices that `part` is asked for soon.
+    pub fn total(&mut self, root: u32, ahead: impl Fn(u32), part: impl Fn(u32) -> T) -> T {
         let mut number = root;
-        while stale(&self.nodes, root) {
+        while self.nodes[root].stale {
             let Node { parent, left, right, item, mate, .. } = self.nodes[number];
-            if stale(&self.nodes, left) {
+            if left != NIL && self.nodes[left].stale {
+                self.totals.prefetch(right);
                 number = left;
-            } else if stale(&self.nodes, right) {
+            } else if right != NIL && self.nodes[right].stale {
+                self.totals.prefetch(left);
                 number = right;
             } else {
                 let mut total = if mate == NIL { part(item) } else { T::default() };
@@ -220,37 +224,15 @@ impl<T: Total> Tours<T> {
                 }
                 self.totals.reach(number);
                 self.totals[number] = total;
-                self.nodes[number].flags &= !STALE;
+                self.nodes[number].stale = false;
                 number = parent;
+                continue;
+            }
+            if mate == NIL {
+                ahead(item);
             }
         }
         self.totals[root]
-    }
-
-    /// Recomputes what the nodes from one up to its root say of their subtrees.
-    fn climb(&mut self, mut node: u32) {
-        while node != NIL {
-            self.update(node);
-            node = self.nodes[node].parent;
-        }
-    }
-
-    /// Recomputes what a node says of its subtree, which has become another.
-    fn update(&mut self, number: u32) {
-        let node = &self.nodes[number];
-        let (mut size, mut links, mut labels) = (u32::from(node.mate == NIL), node.owned, node.label);
-        let mut flags = STALE | node.own_flags();
-        for child in [node.left, node.right] {
-            if child != NIL {
-                let child = &self.nodes[child];
-                size += child.size;
-                links += child.links;
-                labels ^= child.labels;
-                flags |= child.flags;
-            }
-        }
-        let node = &mut self.nodes[number];
-        (node.size, node.links, node.labels, node.flags) = (size, links, labels, flags);
     }
 
     /// Makes a tour of nodes that stand alone, in their order, in linear time.
@@ -259,7 +241,7 @@ impl<T: Total> Tours<T> {
         for node in sequence {
             let mut below = NIL;
             while let Some(&last) = spine.last().filter(|&&last| priority(last) < priority(node)) {
-                self.update(last);
+                self.complete(last);
                 below = last;
                 spine.pop();
             }
@@ -275,9 +257,21 @@ impl<T: Total> Tours<T> {
             spine.push(node);
         }
         while let Some(node) = spine.pop() {
-            self.update(node);
+            self.complete(node);
         }
         self.spine = spine;
+    }
+
+    /// Adds to the sum of a node those of its children, which are complete.
+    fn complete(&mut self, number: u32) {
+        let Node { left, right, .. } = self.nodes[number];
+        let below = self.sum(left).with(self.sum(right));
+        self.nodes[number].sum = self.nodes[number].sum.with(below);
+    }
+
+    /// The sum of a subtree, which may be `NIL`.
+    fn sum(&self, node: u32) -> Sum {
+        if node == NIL { Sum::default() } else { self.nodes[node].sum }
     }
 
     /// Splits a tour before a node (or behind it): the roots of both parts.
@@ -285,34 +279,42 @@ impl<T: Total> Tours<T> {
         let node = &mut self.nodes[number];
         let mut next = std::mem::replace(&mut node.parent, NIL);
         let cut_off = std::mem::replace(if behind { &mut node.right } else { &mut node.left }, NIL);
+        // What stood below the next ancestor.
+        let mut below = node.sum;
+        let cut_sum = self.sum(cut_off);
+        let node = &mut self.nodes[number];
+        node.sum = node.sum.without(cut_sum);
+        node.stale = true;
+        let kept = (number, node.sum);
         if cut_off != NIL {
             self.nodes[cut_off].parent = NIL;
         }
-        self.update(number);
-        let (mut left, mut right) = if behind { (number, cut_off) } else { (cut_off, number) };
+        let (mut left, mut right) = if behind { (kept, (cut_off, cut_sum)) } else { ((cut_off, cut_sum), kept) };
         let mut child = number;
         // Each ancestor goes over all that was cut from below it.
         while next != NIL {
             let ancestor = &mut self.nodes[next];
             let above = std::mem::replace(&mut ancestor.parent, NIL);
-            let below = if ancestor.left == child {
-                ancestor.left = right;
-                std::mem::replace(&mut right, next)
-            } else {
-                ancestor.right = left;
-                std::mem::replace(&mut left, next)
-            };
-            if below != NIL {
-                self.nodes[below].parent = next;
+            let was_left = ancestor.left == child;
+            let (root, sum) = if was_left { &mut right } else { &mut left };
+            let adopted = std::mem::replace(root, next);
+            *(if was_left { &mut ancestor.left } else { &mut ancestor.right }) = adopted;
+            let rest = ancestor.sum.without(below);
+            below = ancestor.sum;
+            *sum = sum.with(rest);
+            ancestor.sum = *sum;
+            ancestor.stale = true;
+            if adopted != NIL {
+                self.nodes[adopted].parent = next;
             }
-            self.update(next);
             (child, next) = (next, above);
         }
-        (left, right)
+        (left.0, right.0)
     }
 
     /// Puts one tour behind another: the root of both. Either may be `NIL`.
     fn concat(&mut self, mut left: u32, mut right: u32) -> u32 {
+        let (mut left_sum, mut right_sum) = (self.sum(left), self.sum(right));
         let (mut parent, mut goes_left, mut root) = (NIL, false, NIL);
         loop {
             let takes_left = right == NIL || (left != NIL && priority(left) > priority(right));
@@ -328,17 +330,21 @@ impl<T: Total> Tours<T> {
                 self.nodes[child].parent = parent;
             }
             if left == NIL || right == NIL {
-                break;
+                return root;
+            }
+            // The child now has both tours below it.
+            let node = &mut self.nodes[child];
+            node.sum = left_sum.with(right_sum);
+            node.stale = true;
+            if takes_left {
+                left = node.right;
+                left_sum = self.sum(left);
+            } else {
+                right = node.left;
+                right_sum = self.sum(right);
             }
             (parent, goes_left) = (child, !takes_left);
-            if takes_left {
-                left = self.nodes[child].right;
-            } else {
-                right = self.nodes[child].left;
-            }
         }
-        self.climb(parent);
-        root
     }
 
     /// Turns a tour so that it begins with a vertex.
@@ -349,11 +355,9 @@ impl<T: Total> Tours<T> {
 
     /// Joins two tours by the arcs of an edge between two of their vertices: the smaller goes into the larger.
     pub fn link(&mut self, from: u32, to: u32, there: u32, back: u32) {
-        let sizes = [from, to].map(|node| self.nodes[self.root(node)].size);
+        let sizes = [from, to].map(|node| self.nodes[self.root(node)].sum.size);
         let (from, to, there, back) =
             if sizes[0] < sizes[1] { (to, from, back, there) } else { (from, to, there, back) };
-        self.update(there);
-        self.update(back);
         let inner = self.turn(to);
         let inner = self.concat(there, inner);
         let inner = self.concat(inner, back);
@@ -380,17 +384,17 @@ impl<T: Total> Tours<T> {
         self.concat(first, last);
     }
 
-    /// The first node of a subtree that bears a flag itself.
-    pub fn first(&self, root: u32, flag: u8) -> Option<u32> {
+    /// The first node of a subtree that bears a mark.
+    pub fn first(&self, root: u32, mark: Mark) -> Option<u32> {
         let mut number = root;
-        if self.nodes[number].flags & flag == 0 {
+        if self.nodes[number].sum.bearing(mark) == 0 {
             return None;
         }
         loop {
             let node = &self.nodes[number];
-            if node.left != NIL && self.nodes[node.left].flags & flag != 0 {
+            if self.sum(node.left).bearing(mark) > 0 {
                 number = node.left;
-            } else if node.own_flags() & flag != 0 {
+            } else if node.bears(mark) {
                 return Some(number);
             } else {
                 number = node.right;
@@ -399,10 +403,10 @@ impl<T: Total> Tours<T> {
     }
 
     /// The next such node of the same tour.
-    pub fn next(&self, mut number: u32, flag: u8) -> Option<u32> {
-        let flagged = |child: u32| child != NIL && self.nodes[child].flags & flag != 0;
-        if flagged(self.nodes[number].right) {
-            return self.first(self.nodes[number].right, flag);
+    pub fn next(&self, mut number: u32, mark: Mark) -> Option<u32> {
+        let right = self.nodes[number].right;
+        if self.sum(right).bearing(mark) > 0 {
+            return self.first(right, mark);
         }
         loop {
             let parent = self.nodes[number].parent;
@@ -411,11 +415,11 @@ impl<T: Total> Tours<T> {
             }
             let node = &self.nodes[parent];
             if node.left == number {
-                if node.own_flags() & flag != 0 {
+                if node.bears(mark) {
                     return Some(parent);
                 }
-                if flagged(node.right) {
-                    return self.first(node.right, flag);
+                if self.sum(node.right).bearing(mark) > 0 {
+                    return self.first(node.right, mark);
                 }
             }
             number = parent;
