@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use crate::source::generator::GeneratorConfig;
 
-use super::values::{Out, duration_ms, listen, rate, share, time_ms};
+use super::values::{Out, duration_ms, listen, memory, rate, share, time_ms};
 
 /// What `run` and `replay` have in common.
 #[derive(Args, Debug)]
@@ -77,6 +77,9 @@ pub struct JobFlags {
     /// Records of a partition per epoch at most
     #[arg(long, value_name = "RECORDS", default_value_t = 1024, env = "DELTAWATCH_EPOCH_RECORDS", value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Engine")]
     pub epoch_records: u32,
+    /// Memory to take at start, so that no score waits for the system to clear pages; freed memory is kept
+    #[arg(long, value_name = "SIZE", env = "DELTAWATCH_RESERVE_MEMORY", value_parser = memory, help_heading = "Engine")]
+    pub reserve_memory: Option<usize>,
     /// Directory of the log that makes a restart repeat the same epochs
     #[arg(long, value_name = "DIR", env = "DELTAWATCH_STATE", help_heading = "Engine")]
     pub state: Option<PathBuf>,

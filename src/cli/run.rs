@@ -7,7 +7,7 @@ use clap::Args;
 use crate::dataflow::Dataflow;
 use crate::epoch::Pace;
 use crate::runtime::metrics::Metrics;
-use crate::runtime::page;
+use crate::runtime::{memory, page};
 use crate::source::kafka::Position;
 
 use super::error::{Failure, usage};
@@ -57,6 +57,10 @@ impl JobFlags {
         // Until there is something to drain, an interrupt may end the process.
         let stop = interrupt::flag();
         let job = self.resolve(dataflows, mode, stop.clone(), &metrics)?;
+        if let Some(bytes) = self.reserve_memory {
+            let size = format!("{}MiB", bytes >> 20);
+            memory::reserve(bytes).map_err(|reason| usage("--reserve-memory", size, reason))?;
+        }
         let what = format!("{} on {}", job.dataflow.name(), job.source.describe());
         if let Some(address) = self.watch.metrics {
             let bound = page::serve(address, metrics.clone(), what.clone())

@@ -21,6 +21,20 @@ pub fn duration_ms(text: &str) -> Result<i64, String> {
     number.checked_mul(unit_ms).filter(|ms| *ms <= 100 * 366 * 86_400_000).ok_or("at most 100 years".to_owned())
 }
 
+/// Bytes, from `512MiB` or `4GiB`.
+pub fn memory(text: &str) -> Result<usize, String> {
+    let hint = || "write a size as 512MiB or 4GiB".to_owned();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit {
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => return Err(hint()),
+    };
+    let number: usize = number.parse().map_err(|_| hint())?;
+    number.checked_mul(1 << shift).filter(|bytes| *bytes <= 1 << 46).ok_or("at most 64 TiB".to_owned())
+}
+
 /// Where in a topic: `earliest`, `latest`, epoch milliseconds, or RFC 3339.
 pub fn position(text: &str) -> Result<Position, String> {
     match text {

@@ -65,6 +65,8 @@ fn wrong_usage_is_one_line() {
         (&cluster(&bad_hosts), &["--hosts", "nowhere", "HOST:PORT"]),
         (&["run", "-n", "2", "-p", "2"], &["--process 2", "0 to 1"]),
         (&["run", "--horizon", "1 hour"], &["--horizon", "1h"]),
+        (&["run", "--reserve-memory", "4GB"], &["--reserve-memory", "4GiB"]),
+        (&["run", "--reserve-memory", "60000GiB"], &["--reserve-memory", "the system has"]),
         (&["run", "--metrics", "here"], &["--metrics", "PORT"]),
         (&["run", "--workers", "0"], &["--workers"]),
         (&["run", "--log", "deltawatch=loud"], &["--log deltawatch=loud", "debug"]),
