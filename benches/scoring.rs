@@ -62,8 +62,10 @@ impl Dataflow for Beside {
 enum Scenario {
     /// A million links in clusters of about 30.
     Small,
-    /// Devices at their cap, which one account more takes above it and back.
+    /// Devices at their cap, which one account more takes above it and back: in clusters of their own.
     Cap,
+    /// The same in a single chain: each device shares five accounts with the next.
+    Chain,
     /// A component of 300,000 values whose bridges come and go.
     Bridges,
 }
@@ -74,7 +76,8 @@ pub fn scoring(share: f64) {
     for (name, scenario, links) in [
         ("a million links in small clusters", Scenario::Small, PER_TICK),
         ("devices around their cap of 50", Scenario::Cap, PER_TICK),
-        ("devices around their cap of 50", Scenario::Cap, PER_TICK / 5),
+        ("devices around their cap of 50 in a chain of 90,000 accounts", Scenario::Chain, PER_TICK / 5),
+        ("devices around their cap of 50 in a chain of 90,000 accounts", Scenario::Chain, PER_TICK),
         ("bridges of 300,000 strongly linked values", Scenario::Bridges, PER_TICK),
     ] {
         println!("{PER_TICK} payments scored, {links} links added and withdrawn per {} ms: {name}", TICK.as_millis());
@@ -154,7 +157,8 @@ impl<'a> Script<'a> {
         let many = |count: f64| (count * share) as u64;
         let accounts = match scenario {
             Scenario::Small => many(333_333.0),
-            Scenario::Cap => many(2_000.0) * 45,
+            Scenario::Cap => many(2_000.0) * 50,
+            Scenario::Chain => many(2_000.0) * 45,
             Scenario::Bridges => many(150_000.0),
         };
         let half = accounts / 2;
@@ -163,7 +167,10 @@ impl<'a> Script<'a> {
                 let link = self.near(accounts);
                 self.login(link);
             }),
-            Scenario::Cap => (0..accounts / 45).for_each(|hub| (0..50).for_each(|at| self.login((hub * 45 + at, hub)))),
+            Scenario::Cap => (0..accounts).for_each(|account| self.login((account, account / 50))),
+            Scenario::Chain => {
+                (0..accounts / 45).for_each(|hub| (0..50).for_each(|at| self.login((hub * 45 + at, hub))))
+            }
             Scenario::Bridges => [0, half].into_iter().for_each(|base| {
                 for at in 1..half {
                     self.login((base + at, base + at));
@@ -186,7 +193,8 @@ impl<'a> Script<'a> {
                 }
                 let link = match scenario {
                     Scenario::Small => self.near(accounts),
-                    Scenario::Cap => (2 * accounts + number as u64, self.random(accounts / 45)),
+                    Scenario::Cap => (2 * accounts + number as u64, self.random(accounts / 50)),
+                    Scenario::Chain => (2 * accounts + number as u64, self.random(accounts / 45)),
                     Scenario::Bridges => (self.random(half), half + 1 + self.random(half - 1)),
                 };
                 logins.push_back(self.events.len());
