@@ -87,6 +87,9 @@ impl<P: Part> Connectivity<P> {
     /// Links a vertex with others, each by an edge under a number that is not in use.
     pub fn link_all(&mut self, vertex: u32, edges: &[(u32, u32)]) {
         let (far, near): (Vec<_>, Vec<_>) = edges.iter().partition(|(_, end)| self.vertices[*end].node != NIL);
+        for (_, end) in &near {
+            self.small.prefetch(self.vertices[*end].component);
+        }
         for (edge, end) in near {
             self.link_within(edge, end, vertex, AT_ONCE_MAX);
         }

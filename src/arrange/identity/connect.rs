@@ -18,10 +18,10 @@ use super::tour::{Part, Total, Tours};
 use super::wires::{self, Wired, Wires};
 
 /// Vertices of the largest component that is kept by number.
-pub const SMALL_MAX: u32 = 64;
+pub const SMALL_MAX: u32 = 256;
 /// A component in tours that has shrunk to this many vertices is kept by number again. The distance to [`SMALL_MAX`]
 /// keeps one that breathes from being rebuilt each time.
-pub const SMALL_AGAIN: u32 = 16;
+pub const SMALL_AGAIN: u32 = 64;
 
 /// A vertex.
 #[derive(Clone, Copy, Debug, Default)]
@@ -128,6 +128,12 @@ impl<P: Part> Connectivity<P> {
         if self.is_empty() {
             (self.vertices, self.edges) = (Slab::default(), Slab::default());
         }
+    }
+
+    /// Brings an edge and one of its ends nearer.
+    pub(super) fn prefetch(&self, edge: u32, end: u32) {
+        self.edges.prefetch(edge);
+        self.vertices.prefetch(end);
     }
 
     /// The first edge in a vertex's list, for look-ahead; `NIL` for no vertex.

@@ -449,16 +449,26 @@ impl<P: Member> Links<P> {
         }
     }
 
+    /// Brings nearer what clusters know of a link and one of its ends.
+    fn prefetch(&self, number: u32, end: u32) {
+        self.wide.prefetch(number, end);
+        if let Some(strong) = &self.strong {
+            strong.prefetch(number, end);
+        }
+    }
+
     /// A value has come above its cap.
     fn stop_all(&mut self, value: u32) {
         let mut number = self.values.get(value).first;
         while number != NIL {
             let Link { wires, carries, .. } = self.links[number];
+            let (next, end) = wires.step(value);
             if carries {
+                self.prefetch(number, end);
                 self.links[number].carries = false;
                 self.note(wires.ends[0], wires.ends[1], false);
             }
-            number = wires.step(value).0;
+            number = next;
         }
         self.wide.isolate(value);
         if let Some(strong) = &mut self.strong {
@@ -475,6 +485,7 @@ impl<P: Member> Links<P> {
             let Link { wires, carries, .. } = self.links[number];
             let (next, end) = wires.step(value);
             if !carries && !self.is_capped(end) {
+                self.prefetch(number, end);
                 self.links[number].carries = true;
                 self.note(wires.ends[0], wires.ends[1], true);
                 starting.push((number, end));
