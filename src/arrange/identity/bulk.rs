@@ -49,8 +49,18 @@ impl<P: Part> Connectivity<P> {
         self.vertices[vertex].mark = mark;
         self.see(end, mark, &mut seen);
         let mut next = 0;
-        while let Some(&behind) = seen.get(next).filter(|_| seen.len() <= NEAR_MAX) {
-            self.expand(behind, mark, NIL, &mut seen);
+        'search: while let Some(&behind) = seen.get(next) {
+            let mut edge = self.vertices[behind].first;
+            while edge != NIL {
+                let (after, end) = self.edges[edge].wires.step(behind);
+                if self.vertices[end].mark != mark {
+                    self.see(end, mark, &mut seen);
+                    if seen.len() > NEAR_MAX {
+                        break 'search;
+                    }
+                }
+                edge = after;
+            }
             next += 1;
         }
         let near = seen.len() <= NEAR_MAX;

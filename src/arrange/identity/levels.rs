@@ -14,7 +14,8 @@
 //!   bridge goes in O(log n), however many edges lie on both sides.
 //! * if one edge alone leaves the half, that value is its label, from which its number follows. So one of two ways between
 //!   large parts goes in O(log² n).
-//! * up to [`LOOKS_MAX`] edges are looked at before anything rises.
+//! * up to [`LOOKS_MAX`] edges are looked at before anything rises, beginning where the tree was cut: another way between
+//!   two halves is often close to the one that went.
 
 use super::connect::{Connectivity, Edge};
 use super::slab::NIL;
@@ -23,7 +24,7 @@ use super::tour::Part;
 use super::wires::Wires;
 
 /// Edges outside the trees that are looked at per level before edges rise.
-const LOOKS_MAX: u32 = 64;
+const LOOKS_MAX: u32 = 256;
 
 /// Odd factors that mix labels (the finaliser of SplitMix64), in the order of use.
 const FACTORS: [u64; 3] = [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb];
@@ -134,18 +135,18 @@ impl<P: Part> Connectivity<P> {
 
     /// An edge of a level outside the trees that joins the trees of two vertices. Edges that were looked at in vain rise.
     fn replacement(&mut self, a: u32, b: u32, level: u8) -> Option<u32> {
-        let [a, b] = [a, b].map(|vertex| self.node_at(vertex, level)).map(|node| self.tours.root(node));
-        let root = if self.tours.get(a).sum.size <= self.tours.get(b).sum.size { a } else { b };
-        if let Ok(found) = self.look(root, level) {
+        let halves = [a, b].map(|vertex| self.node_at(vertex, level)).map(|node| (node, self.tours.root(node)));
+        let (from, root) = halves.into_iter().min_by_key(|&(_, root)| self.tours.get(root).sum.size)?;
+        if let Ok(found) = self.look(from, root, level) {
             return found;
         }
-        while let Some(arc) = self.tours.first(root, Mark::OwnLevel) {
+        while let Some(arc) = self.tours.first(root, Mark::OwnLevel, true) {
             let edge = self.tours.get(arc).item;
             self.tours.set_count(arc, 0);
             self.edges[edge].level = level + 1;
             self.link_level(edge, level + 1);
         }
-        while let Some(node) = self.tours.first(root, Mark::Spare) {
+        while let Some(node) = self.tours.first(root, Mark::Spare, true) {
             let vertex = self.tours.get(node).item;
             while let Some((edge, end)) = self.spare_of(vertex, level) {
                 if self.tours.root(self.node_at(end, level)) != root {
@@ -159,10 +160,16 @@ impl<P: Part> Connectivity<P> {
         None
     }
 
-    /// Looks at the edges of a tree that are in no tree, as far as [`LOOKS_MAX`].
-    fn look(&self, root: u32, level: u8) -> Result<Option<u32>, TooMany> {
-        let (mut looks, mut at) = (0, self.tours.first(root, Mark::Spare));
-        while let Some(node) = at {
+    /// Looks at the edges of a tree that are in no tree, outward from one of its nodes, as far as [`LOOKS_MAX`].
+    fn look(&self, from: u32, root: u32, level: u8) -> Result<Option<u32>, TooMany> {
+        let mut looks = 0;
+        let here = Some(from).filter(|&from| self.tours.get(from).bears(Mark::Spare));
+        let behind = here.or_else(|| self.tours.next(from, Mark::Spare, true));
+        // Forward and backward in turns, as long as there is something either way.
+        let mut ways = [(behind, true), (self.tours.next(from, Mark::Spare, false), false)];
+        while let Some(way) = ways.iter().position(|(node, _)| node.is_some()) {
+            let (node, forward) = ways[way];
+            let Some(node) = node else { break };
             let vertex = self.tours.get(node).item;
             for (edge, end) in self.neighbours(vertex) {
                 let Edge { level: own, arc, .. } = self.edges[edge];
@@ -176,7 +183,8 @@ impl<P: Part> Connectivity<P> {
                     }
                 }
             }
-            at = self.tours.next(node, Mark::Spare);
+            ways[way] = ways[1 - way];
+            ways[1 - way] = (self.tours.next(node, Mark::Spare, forward), forward);
         }
         Ok(None)
     }

@@ -63,7 +63,8 @@ pub struct Node {
 }
 
 impl Node {
-    fn bears(&self, mark: Mark) -> bool {
+    /// Whether it bears a mark.
+    pub fn bears(&self, mark: Mark) -> bool {
         self.count > 0 && (self.mate == NIL) == (mark == Mark::Spare)
     }
 
@@ -384,29 +385,30 @@ impl<T: Total> Tours<T> {
         self.concat(first, last);
     }
 
-    /// The first node of a subtree that bears a mark.
-    pub fn first(&self, root: u32, mark: Mark) -> Option<u32> {
+    /// The first node of a subtree that bears a mark; the last one if that is backward.
+    pub fn first(&self, root: u32, mark: Mark, forward: bool) -> Option<u32> {
         let mut number = root;
-        if self.nodes[number].sum.bearing(mark) == 0 {
+        if self.sum(number).bearing(mark) == 0 {
             return None;
         }
         loop {
             let node = &self.nodes[number];
-            if self.sum(node.left).bearing(mark) > 0 {
-                number = node.left;
+            let (before, behind) = if forward { (node.left, node.right) } else { (node.right, node.left) };
+            if self.sum(before).bearing(mark) > 0 {
+                number = before;
             } else if node.bears(mark) {
                 return Some(number);
             } else {
-                number = node.right;
+                number = behind;
             }
         }
     }
 
-    /// The next such node of the same tour.
-    pub fn next(&self, mut number: u32, mark: Mark) -> Option<u32> {
-        let right = self.nodes[number].right;
-        if self.sum(right).bearing(mark) > 0 {
-            return self.first(right, mark);
+    /// The next such node of the same tour, or the one before.
+    pub fn next(&self, mut number: u32, mark: Mark, forward: bool) -> Option<u32> {
+        let behind = |node: &Node| if forward { node.right } else { node.left };
+        if let Some(below) = self.first(behind(&self.nodes[number]), mark, forward) {
+            return Some(below);
         }
         loop {
             let parent = self.nodes[number].parent;
@@ -414,12 +416,12 @@ impl<T: Total> Tours<T> {
                 return None;
             }
             let node = &self.nodes[parent];
-            if node.left == number {
+            if behind(node) != number {
                 if node.bears(mark) {
                     return Some(parent);
                 }
-                if self.sum(node.right).bearing(mark) > 0 {
-                    return self.first(node.right, mark);
+                if let Some(below) = self.first(behind(node), mark, forward) {
+                    return Some(below);
                 }
             }
             number = parent;
