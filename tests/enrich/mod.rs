@@ -4,6 +4,7 @@ mod dataflow;
 mod job;
 mod lookup;
 mod networks;
+mod oracle;
 mod service;
 mod sources;
 #[cfg(any(feature = "lookup-redis", feature = "lookup-postgres"))]
@@ -41,6 +42,11 @@ field = [ { name = "card", type = "text" }, { name = "limit", type = "int" }, { 
 name = "blocked"
 key = "card"
 field = [ { name = "card", type = "text" } ]
+
+[[reference]]
+name = "brands"
+key = "brand"
+field = [ { name = "brand", type = "text" }, { name = "owner", type = "text" } ]
 
 [[reference]]
 name = "pairs"
