@@ -77,7 +77,7 @@ fn check(name: &str, flow: &(Arc<dyn Dataflow>, Setup), inputs: &[Input], draine
     }
 }
 
-fn merchant_risk() -> (Arc<dyn Dataflow>, Setup) {
+pub fn merchant_risk() -> (Arc<dyn Dataflow>, Setup) {
     let dataflow =
         folder::all().into_iter().find(|dataflow| dataflow.name() == "merchant_risk").expect("it is shipped");
     let schema = Arc::new(Schema::parse("payments", dataflow.schema()).expect("a valid schema"));
@@ -85,7 +85,7 @@ fn merchant_risk() -> (Arc<dyn Dataflow>, Setup) {
 }
 
 /// Payments with much of what makes trouble, so many a second.
-fn payments(setup: &Setup, seed: u64, rate_per_s: f64) -> Vec<Event> {
+pub fn payments(setup: &Setup, seed: u64, rate_per_s: f64) -> Vec<Event> {
     let config = GeneratorConfig {
         seed,
         rate_per_s,
