@@ -226,7 +226,7 @@ fn limits_chosen_on_one_half_find_the_other() {
     let (names, text) = candidates();
     let Some(found) = run(&text) else { return };
     // By the hash of the account, which knows nothing of whether it collects.
-    let (first, second) = (|account: u64| account % 2 == 0, |account: u64| account % 2 == 1);
+    let (first, second) = (|account: u64| account & 1 == 0, |account: u64| account & 1 == 1);
     let f1 = |name: &str| found.quality(name, first).f1();
     let chosen = names.iter().reduce(|best, name| if f1(name) > f1(best) { name } else { best }).expect("candidates");
     let worst = names.iter().map(|name| f1(name)).fold(1.0, f64::min);
