@@ -3,6 +3,8 @@
 //! What is compared is what holds in the end of every transaction: its last feature row and its assessment, between jobs
 //! and with the oracle. A small share runs always; `DELTAWATCH_FULL=1` runs 20 seeds of 50 000 records each.
 
+mod references;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io::Write;
@@ -17,13 +19,14 @@ use deltawatch::arrange::change::Cause;
 use deltawatch::dataflow::{Dataflow, Setup};
 use deltawatch::decode::Limits;
 use deltawatch::epoch::Pace;
-use deltawatch::event::Event;
+use deltawatch::event::{Event, Id};
 use deltawatch::pipeline::EngineSettings;
 use deltawatch::runtime::job::{Job, Outputs};
 use deltawatch::runtime::metrics::Metrics;
 use deltawatch::score::assessment::{Decision, ScoredDiff};
 use deltawatch::sink::features::{FeatureFormat, FeatureLog};
 use deltawatch::sink::{OutputRecord, ScoredEncoder};
+use deltawatch::source::reference::{ReferenceSource, Wanted};
 use deltawatch::testkit::memory::{MemorySource, MemoryWriter};
 use deltawatch::testkit::{TestModel, arrive, expected, resolve};
 use timely::{CommunicationConfig, Config, WorkerConfig};
@@ -59,6 +62,7 @@ impl Write for Text {
 struct Trial {
     name: String,
     flow: (Arc<dyn Dataflow>, Setup),
+    references: Vec<Wanted>,
     events: Vec<Event>,
     columns: Vec<String>,
     /// Scored transactions in the end.
@@ -72,7 +76,7 @@ fn trial(name: &str, seed: u64, count: usize, nth: usize) -> Trial {
     let (dataflow, setup) = &flow;
     let schema = &setup.schema;
     let features = dataflow.features(setup).expect("features");
-    let (columns, plans) = (features.columns(), features.plans(schema).expect("it resolves"));
+    let plans = features.plans(schema).expect("it resolves");
     let records = match name {
         "payments" => invariance::payments_records(seed, count),
         _ => invariance::handbook_records(seed, count, schema),
@@ -80,24 +84,8 @@ fn trial(name: &str, seed: u64, count: usize, nth: usize) -> Trial {
     let horizon_ms = plans.iter().map(|plan| plan.revise_ms).min().expect("a key");
     let events = arrive::within(&records, schema, &plans, horizon_ms);
     assert!(events.len() > count * 9 / 10);
-    let retained = resolve::retained(&events, schema);
-    let scored = retained.iter().filter(|(event, _)| schema.is_scored(event.kind));
-    let by_id: BTreeMap<_, _> = scored.map(|(event, _)| (event.id, event)).collect();
-    let scorer = TestModel::scorer(columns.clone());
-    let encoder = ScoredEncoder::new(schema.clone(), scorer.labels(), columns.clone());
-    let mut oracle = Held::default();
-    for (id, row) in expected::sample(&features, schema, &retained, nth, seed as usize % nth) {
-        let event = Arc::new(by_id[&id].clone());
-        let assessment = scorer.assess(&row, row.len()).remove(0);
-        let decision = Decision { action: assessment.action, score: assessment.score };
-        let (cause, assessment) = (Cause::Arrival, Some(assessment));
-        let said = ScoredDiff { event, revision: 0, diff: 1, epoch: 0, cause, decision, assessment, arrived_ns: 0 };
-        let record = encoder.encode(&said);
-        oracle.rows.insert(String::from_utf8(record.key.clone()).expect("UTF-8"), row);
-        oracle.assessments.extend(assessments(&[record]).expect("one +1"));
-    }
-    let (name, transactions) = (format!("{name}, seed {seed}"), by_id.len());
-    Trial { name, columns, events, transactions, oracle, flow }
+    let rows = expected::sample(&features, schema, &resolve::retained(&events, schema), nth, seed as usize % nth);
+    Trial::new(format!("{name}, seed {seed}"), flow, Vec::new(), events, rows)
 }
 
 /// A job that writes to memory.
@@ -108,6 +96,37 @@ struct Written {
 }
 
 impl Trial {
+    /// With the rows that the oracle makes of some or all transactions.
+    fn new(
+        name: String,
+        flow: (Arc<dyn Dataflow>, Setup),
+        references: Vec<Wanted>,
+        events: Vec<Event>,
+        rows: BTreeMap<Id, Vec<f64>>,
+    ) -> Trial {
+        let (dataflow, setup) = &flow;
+        let schema = &setup.schema;
+        let columns = dataflow.features(setup).expect("features").columns();
+        let retained = resolve::retained(&events, schema);
+        let scored = retained.iter().filter(|(event, _)| schema.is_scored(event.kind));
+        let by_id: BTreeMap<_, _> = scored.map(|(event, _)| (event.id, event)).collect();
+        let scorer = TestModel::scorer(columns.clone());
+        let encoder = ScoredEncoder::new(schema.clone(), scorer.labels(), columns.clone());
+        let mut oracle = Held::default();
+        for (id, row) in rows {
+            let event = Arc::new(by_id[&id].clone());
+            let assessment = scorer.assess(&row, row.len()).remove(0);
+            let decision = Decision { action: assessment.action, score: assessment.score };
+            let (cause, assessment) = (Cause::Arrival, Some(assessment));
+            let said = ScoredDiff { event, revision: 0, diff: 1, epoch: 0, cause, decision, assessment, arrived_ns: 0 };
+            let record = encoder.encode(&said);
+            oracle.rows.insert(String::from_utf8(record.key.clone()).expect("UTF-8"), row);
+            oracle.assessments.extend(assessments(&[record]).expect("one +1"));
+        }
+        let transactions = by_id.len();
+        Trial { name, columns, events, transactions, oracle, flow, references }
+    }
+
     fn source(&self) -> MemorySource {
         MemorySource::dealt(&self.events, PARTITIONS)
     }
@@ -119,7 +138,8 @@ impl Trial {
         let log = FeatureLog::new(out, "rows", FeatureFormat::Csv, columns.clone(), &setup.schema, true);
         let metrics = Arc::new(Metrics::default());
         let job = Job {
-            references: Default::default(),
+            references: ReferenceSource::new(self.references.clone(), None, pace == Pace::Bounded, Limits::default())
+                .expect("the references can be read"),
             services: Default::default(),
             dataflow,
             setup,
@@ -143,8 +163,13 @@ impl Trial {
 
     /// What one process with one worker gives.
     fn alone(&self) -> Held {
+        self.of_process(CommunicationConfig::Thread)
+    }
+
+    /// What one process gives.
+    fn of_process(&self, workers: CommunicationConfig) -> Held {
         let (job, written) = self.job(self.source(), Pace::Bounded, None);
-        job.run(config(CommunicationConfig::Thread)).expect("the job runs");
+        job.run(config(workers)).expect("the job runs");
         written.held(&self.name)
     }
 
@@ -250,6 +275,11 @@ fn config(communication: CommunicationConfig) -> Config {
 }
 
 fn two_processes(trial: &Trial) {
+    assert!(on_two_processes(trial) > 0, "nothing was revised: the records show too little");
+}
+
+/// Two processes, and one with two workers, give what one with one does. Returns how many assessments were revised.
+fn on_two_processes(trial: &Trial) -> u64 {
     let free = || {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.local_addr().expect("an address").to_string()
@@ -271,8 +301,10 @@ fn two_processes(trial: &Trial) {
         assert!(!part.assessments.is_empty(), "both processes own transactions");
         held.add(part);
     }
-    assert!(revised > 0, "nothing was revised: the records show too little");
-    trial.assert_same(&held, &trial.alone());
+    let alone = trial.alone();
+    trial.assert_same(&held, &alone);
+    trial.assert_same(&trial.of_process(CommunicationConfig::Process(2)), &alone);
+    revised
 }
 
 /// The records of each key, in order.

@@ -1,11 +1,9 @@
 //! Features with an operator of their own, beside velocity.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use deltawatch::arrange::change::{NO_TICKET, Verb};
 use deltawatch::arrange::request::Block;
-use deltawatch::dataflow::{BuildError, Dataflow, Parameters, Setup};
 use deltawatch::event::{Event, Id, Schema};
 use deltawatch::feature::{Family, FamilyInputs, FamilyOutputs, FeatureSet, Timing, Velocity, Window};
 use deltawatch::testkit::oracle::Labelled;
@@ -13,6 +11,8 @@ use deltawatch::testkit::{Batching, Harness, Plan};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
+
+use crate::flows;
 
 const SCHEMA: &str = r#"
 name = "small"
@@ -89,33 +89,8 @@ impl Family for Seen {
     }
 }
 
-struct Flow;
-
-impl Dataflow for Flow {
-    fn name(&self) -> &'static str {
-        "small"
-    }
-
-    fn about(&self) -> &'static str {
-        "a look-up beside velocity"
-    }
-
-    fn schema(&self) -> &'static str {
-        SCHEMA
-    }
-
-    fn features(&self, _: &Setup) -> Result<FeatureSet, BuildError> {
-        Ok(FeatureSet::new().velocity(Velocity::of("card", &["card"]).over(&[Window::hours(1)]).count()).family(Seen))
-    }
-}
-
-fn setup() -> Setup {
-    let schema = Schema::parse("small", SCHEMA).expect("a valid schema");
-    Setup { schema: Arc::new(schema), parameters: Parameters::default() }
-}
-
 fn event(id: u64, time: i64, card: i64, amount: i64) -> Event {
-    let schema = setup().schema;
+    let schema = flows::setup(SCHEMA).schema;
     let mut builder = deltawatch::event::EventBuilder::new(&schema);
     for (name, value) in [("id", id as i64), ("time", time), ("card", card), ("amount", amount)] {
         builder.set_int(schema.slot(name).expect("a field"), value);
@@ -140,8 +115,10 @@ fn what_is_looked_up_on_arrival_is_kept() {
         // Late again: revises all.
         event(4, 1_000, 7, 5),
     ];
+    let count = Velocity::of("card", &["card"]).over(&[Window::hours(1)]).count();
+    let (dataflow, setup) = flows::of("small", SCHEMA, FeatureSet::new().velocity(count).family(Seen));
     for batching in [Batching::EachEvent, Batching::Fixed(2)] {
-        let harness = Harness::new(Arc::new(Flow), setup()).drained();
+        let harness = Harness::new(dataflow.clone(), setup.clone()).drained();
         let outcome = harness.run(&Plan::of(&arrivals, batching)).expect("it runs");
         let rows = outcome.final_rows();
         let row =

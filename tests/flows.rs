@@ -9,10 +9,10 @@ use deltawatch::feature::{FeatureSet, Velocity};
 use crate::packs::{handbook, payments as payments_pack};
 
 /// A dataflow that assembles features and scores them.
-pub struct Flow {
+struct Flow {
     name: &'static str,
     schema: &'static str,
-    pack: fn() -> Vec<Velocity>,
+    features: FeatureSet,
 }
 
 impl Dataflow for Flow {
@@ -28,20 +28,31 @@ impl Dataflow for Flow {
         self.schema
     }
 
-    fn features(&self, setup: &Setup) -> Result<FeatureSet, BuildError> {
-        let amount = ["amount", "TX_AMOUNT"].iter().find_map(|name| setup.schema.slot(name));
-        let set = FeatureSet::new().velocities((self.pack)());
-        Ok(match amount {
-            Some(slot) => set.own("own_amount", move |event| event.int(slot).map_or(f64::NAN, |cents| cents as f64)),
-            None => set,
-        })
+    fn features(&self, _: &Setup) -> Result<FeatureSet, BuildError> {
+        Ok(self.features.clone())
     }
 }
 
-/// A dataflow with the schema and the pack.
+/// A schema as a set-up.
+pub fn setup(schema: &'static str) -> Setup {
+    let schema = Schema::parse("test", schema).expect("the schema of a test is valid");
+    Setup { schema: Arc::new(schema), parameters: Parameters::default() }
+}
+
+/// A dataflow of these features alone.
+pub fn of(name: &'static str, schema: &'static str, features: FeatureSet) -> (Arc<dyn Dataflow>, Setup) {
+    (Arc::new(Flow { name, schema, features }), setup(schema))
+}
+
+/// A dataflow with the schema, the pack, and the amount if there is one.
 pub fn flow(name: &'static str, schema: &'static str, pack: fn() -> Vec<Velocity>) -> (Arc<dyn Dataflow>, Setup) {
-    let resolved = Schema::parse(name, schema).expect("the schema of a test is valid");
-    (Arc::new(Flow { name, schema, pack }), Setup { schema: Arc::new(resolved), parameters: Parameters::default() })
+    let amount = ["amount", "TX_AMOUNT"].iter().find_map(|name| setup(schema).schema.slot(name));
+    let set = FeatureSet::new().velocities(pack());
+    let set = match amount {
+        Some(slot) => set.own("own_amount", move |event| event.int(slot).map_or(f64::NAN, |cents| cents as f64)),
+        None => set,
+    };
+    of(name, schema, set)
 }
 
 /// The shipped pack for payments.

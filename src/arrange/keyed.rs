@@ -29,6 +29,7 @@ use crate::runtime::metrics::Metrics;
 
 use super::backlog::{Backlog, LAST, Stretch};
 use super::change::{Cause, NO_TICKET};
+use super::replies::Replies;
 use super::request::{Ask, Block, HEAD, Request};
 use super::upsert::Touched;
 use super::velocity::{Entry, Store};
@@ -351,37 +352,4 @@ impl Drop for Keys {
         // The last figures are the ones that the summary shows.
         self.report();
     }
-}
-
-/// Feature slices on their way back, per worker.
-pub(super) struct Replies {
-    blocks: Vec<Block>,
-    features: usize,
-}
-
-impl Replies {
-    /// Room for about so many rows.
-    pub fn new(plan: u16, here: u32, peers: usize, features: usize, rows: usize) -> Self {
-        let words = || Vec::with_capacity(rows.div_ceil(peers) * (1 + features));
-        let block = |to| Block { to: to as u32, from: here, plan, words: words() };
-        Replies { blocks: (0..peers).map(block).collect(), features }
-    }
-
-    /// Room for the features of a ticket.
-    pub fn row(&mut self, to: u32, ticket: u32) -> &mut [f64] {
-        let words = &mut self.blocks[to as usize].words;
-        words.push(u64::from(ticket));
-        let start = words.len();
-        words.resize(start + self.features, 0);
-        as_floats(&mut words[start..])
-    }
-
-    pub fn blocks(self) -> impl Iterator<Item = Block> {
-        self.blocks.into_iter().filter(|block| !block.words.is_empty())
-    }
-}
-
-/// Words seen as doubles, in place.
-fn as_floats(words: &mut [u64]) -> &mut [f64] {
-    bytemuck::cast_slice_mut(words)
 }

@@ -12,7 +12,7 @@ use crate::event::Schema;
 use crate::feature::KeyPlan;
 
 use super::change::{Change, NO_TICKET, Verb};
-use super::request::{Ask, Block, Request};
+use super::request::{Ask, Block, Outgoing, Request};
 use super::velocity::{AMOUNT_MISSING, VALUE_MISSING};
 
 /// Builds the operator: changes in, blocks of requests out, one per key kind and worker that has any.
@@ -22,24 +22,20 @@ pub fn project<'scope>(
     schema: Arc<Schema>,
 ) -> Stream<'scope, Epoch, Vec<Block>> {
     let worker = changes.scope().worker().clone();
-    let (here, peers) = (worker.index() as u32, worker.peers() as u64);
+    let mut outgoing = Outgoing::new(worker.index() as u32, worker.peers(), plans.len());
     changes.unary::<CapacityContainerBuilder<Vec<Block>>, _, _, _>(Pipeline, "Project", move |_, _| {
-        let mut blocks: Vec<Block> = Vec::new();
         let mut columns = Vec::new();
         move |input, output| {
             input.for_each(|capability, changes| {
-                blocks.resize_with(plans.len() * peers as usize, Block::default);
                 for change in changes.iter() {
                     for (index, plan) in plans.iter().enumerate() {
-                        let Some(request) = request(change, plan, &schema, &mut columns) else { continue };
-                        let to = if peers == 1 { 0 } else { request.key.route() % peers };
-                        let block = &mut blocks[index * peers as usize + to as usize];
-                        (block.to, block.from, block.plan) = (to as u32, here, index as u16);
-                        request.write(&mut block.words);
+                        if let Some(request) = request(change, plan, &schema, &mut columns) {
+                            outgoing.push(index, &request);
+                        }
                     }
                 }
                 changes.clear();
-                output.session(&capability).give_iterator(blocks.drain(..).filter(|block| !block.words.is_empty()));
+                output.session(&capability).give_iterator(outgoing.take());
             });
         }
     })

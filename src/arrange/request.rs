@@ -20,6 +20,40 @@ pub struct Block {
     pub words: Vec<u64>,
 }
 
+/// Requests on their way to the owners of their keys: a block per plan and worker.
+pub struct Outgoing {
+    blocks: Vec<Block>,
+    here: u32,
+    peers: u64,
+}
+
+impl Outgoing {
+    /// From this worker to so many, of so many plans.
+    pub fn new(here: u32, peers: usize, plans: usize) -> Self {
+        Outgoing { blocks: vec![Block::default(); plans * peers], here, peers: peers as u64 }
+    }
+
+    /// Adds a request to the owner of its key.
+    #[inline]
+    pub fn push(&mut self, plan: usize, request: &Request<'_>) {
+        let to = if self.peers == 1 { 0 } else { request.key.route() % self.peers };
+        self.push_to(to as u32, plan, request);
+    }
+
+    /// Adds a request to a worker.
+    #[inline]
+    pub fn push_to(&mut self, to: u32, plan: usize, request: &Request<'_>) {
+        let block = &mut self.blocks[plan * self.peers as usize + to as usize];
+        (block.to, block.from, block.plan) = (to, self.here, plan as u16);
+        request.write(&mut block.words);
+    }
+
+    /// Takes out what there is to send.
+    pub fn take(&mut self) -> impl Iterator<Item = Block> {
+        self.blocks.iter_mut().filter(|block| !block.words.is_empty()).map(std::mem::take)
+    }
+}
+
 /// What the owner of a key is asked to do with an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

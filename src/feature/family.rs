@@ -19,6 +19,7 @@ use crate::decode::Reject;
 use crate::epoch::{Epoch, Watermarks};
 use crate::event::{Id, Schema};
 use crate::runtime::metrics::Metrics;
+use crate::testkit::Plan;
 use crate::testkit::oracle::Labelled;
 
 /// When a family's values are fixed.
@@ -103,7 +104,15 @@ pub trait Family: fmt::Debug + Send + Sync {
     /// Builds its operators. Called once per worker, after [`Family::check`].
     fn build<'scope>(&self, inputs: FamilyInputs<'scope>) -> Result<FamilyOutputs<'scope>, String>;
 
-    /// Its columns by definition, for the scored ones among `events`, which are all retained events in (time, id) order: what the test kit compares with. A family as of arrival gives what input in that order,
-    /// with no event corrected or withdrawn, leads to. A scored event that is left out has the defaults.
+    /// Its columns by definition, for the scored ones among `events`, which are all retained events in (time, id) order:
+    /// what the test kit compares with. A family as of arrival gives what input in that order, with no event corrected or
+    /// withdrawn, leads to. A scored event that is left out has the defaults.
     fn expected(&self, schema: &Schema, events: &[Labelled]) -> BTreeMap<Id, Vec<f64>>;
+
+    /// The same where what is seen depends on the epochs in which events and reference records came: `events` are what
+    /// `plan` leads to. As [`Family::expected`] unless it says otherwise.
+    fn expected_of(&self, schema: &Schema, events: &[Labelled], plan: &Plan) -> BTreeMap<Id, Vec<f64>> {
+        let _ = plan;
+        self.expected(schema, events)
+    }
 }

@@ -28,4 +28,4 @@ mod plan;
 pub use as_of_event::AsOfEvent;
 pub use harness::{Harness, Outcome, RowRecord};
 pub use model::TestModel;
-pub use plan::{Batching, Plan, PlannedEpoch};
+pub use plan::{Batching, Input, Plan, PlannedEpoch};

@@ -23,6 +23,25 @@ pub enum Batching {
 /// The most events of an epoch with random batching.
 const RANDOM_EVENTS_MAX: usize = 200;
 
+/// A record on its way in.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// An event.
+    Event(Event),
+    /// A row of a reference, or a deletion; whom it is for is filled in by the harness.
+    Reference(ReferenceRecord),
+}
+
+impl Input {
+    fn event(&self) -> Option<&Event> {
+        if let Input::Event(event) = self { Some(event) } else { None }
+    }
+
+    fn reference(&self) -> Option<&ReferenceRecord> {
+        if let Input::Reference(record) = self { Some(record) } else { None }
+    }
+}
+
 /// What one epoch takes in.
 #[derive(Clone, Debug, Default)]
 pub struct PlannedEpoch {
@@ -45,12 +64,23 @@ pub struct Plan {
 impl Plan {
     /// Cuts events into epochs. The watermark is the largest event time so far.
     pub fn of(events: &[Event], batching: Batching) -> Self {
+        Plan::cut(events, batching, |plan, now| plan.push(now.iter().cloned()))
+    }
+
+    /// Cuts events and reference records, in order of arrival, into epochs.
+    pub fn of_inputs(inputs: &[Input], batching: Batching) -> Self {
+        Plan::cut(inputs, batching, |plan, now| {
+            plan.push(now.iter().filter_map(Input::event).cloned());
+            plan.refer(now.iter().filter_map(Input::reference).cloned());
+        })
+    }
+
+    fn cut<T>(mut rest: &[T], batching: Batching, mut epoch: impl FnMut(&mut Plan, &[T])) -> Self {
         let mut plan = Plan::default();
         let mut random = ChaCha8Rng::seed_from_u64(match batching {
             Batching::Random(seed) => seed,
             _ => 0,
         });
-        let mut rest = events;
         while !rest.is_empty() {
             let size = match batching {
                 Batching::One => rest.len(),
@@ -59,7 +89,7 @@ impl Plan {
                 Batching::Random(_) => random.random_range(1..=RANDOM_EVENTS_MAX),
             };
             let (now, later) = rest.split_at(size.min(rest.len()));
-            plan.push(now.iter().cloned());
+            epoch(&mut plan, now);
             rest = later;
         }
         plan

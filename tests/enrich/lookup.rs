@@ -1,17 +1,7 @@
-//! Look-ups as of arrival and live joins, as text cases and against a slow twin.
+//! Look-ups as of arrival and live joins, as text cases.
 
-use std::collections::BTreeMap;
-
-use deltawatch::arrange::enrich::{Body, Enrich, EnrichPlan, ReferenceRecord};
-use deltawatch::dataflow::Setup;
-use deltawatch::decode::{Decoder, Limits};
-use deltawatch::event::{Event, Id};
-use deltawatch::source::reference::RowDecoder;
-use deltawatch::source::{Payload, Record};
-use deltawatch::testkit::{Harness, Outcome, Plan, cases};
-use rand::seq::SliceRandom;
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use deltawatch::arrange::enrich::Enrich;
+use deltawatch::testkit::cases;
 
 use super::{look_ups, reference};
 
@@ -161,94 +151,4 @@ fn live_join_revises() {
 4 +1 c reference 0
 ",
     );
-}
-
-/// Events and records in epochs, from a seed.
-fn random(seed: u64, setup: &Setup, tag: u64) -> Plan {
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let (mut plan, mut decoder) = (Plan::default(), Decoder::new(setup.schema.clone(), Limits::default()).unwrap());
-    let mut rows = RowDecoder::new(reference("cards"), Limits::default());
-    let mut id = 0;
-    for epoch in 0..30 {
-        let mut events = Vec::new();
-        for _ in 0..random.random_range(0..20) {
-            id += 1;
-            let time = epoch * 100 + random.random_range(0..150);
-            let json = format!(r#"{{"id":"e{id:05}","time":{time},"card":"c{}"}}"#, random.random_range(0..5));
-            let payload = Payload::Json(json.into_bytes());
-            let record = Record { partition: 0, offset: 0, timestamp_ms: 0, arrived_ns: 0, payload };
-            events.push(decoder.decode(&record).unwrap());
-        }
-        plan.push(events);
-        let mut since = epoch * 100;
-        plan.refer((0..random.random_range(0..5)).map(|_| {
-            since += random.random_range(0..30);
-            let json = format!(
-                r#"{{"card":"c{}","limit":{},"since":{since}}}"#,
-                random.random_range(0..5),
-                random.random_range(0..9)
-            );
-            rows.row(tag, &json, random.random_bool(0.2)).unwrap()
-        }));
-    }
-    plan
-}
-
-/// What each event must see, from the definition: all records of earlier epochs, those of its own up to its time.
-fn twin(plan: &Plan, enrich: &EnrichPlan, setup: &Setup, live: bool) -> BTreeMap<Id, Vec<f64>> {
-    let mut rows = BTreeMap::new();
-    let mut before: Vec<&ReferenceRecord> = Vec::new();
-    let all: Vec<&ReferenceRecord> = plan.epochs.iter().flat_map(|epoch| &epoch.references).collect();
-    for epoch in &plan.epochs {
-        for event in epoch.arrivals.iter().map(|arrival| &arrival.event) {
-            let own = epoch.references.iter().filter(|record| record.time <= event.time);
-            let seen: Vec<&ReferenceRecord> =
-                if live { all.clone() } else { before.iter().copied().chain(own).collect() };
-            rows.insert(event.id, row(event, &seen, enrich, setup));
-        }
-        before.extend(&epoch.references);
-    }
-    rows
-}
-
-fn row(event: &Event, seen: &[&ReferenceRecord], enrich: &EnrichPlan, setup: &Setup) -> Vec<f64> {
-    let wanted = enrich.key_of(event, &setup.schema).unwrap();
-    let cells = seen.iter().rev().find_map(|record| match &record.body {
-        Body::Row(key, cells) if *key == wanted => Some(Some(cells.clone())),
-        Body::Gone(key) if *key == wanted => Some(None),
-        _ => None,
-    });
-    let mut row = vec![0.0; enrich.columns.len()];
-    enrich.fill(cells.flatten().as_deref(), &mut row);
-    row
-}
-
-fn bits(rows: BTreeMap<Id, Vec<f64>>) -> BTreeMap<Id, Vec<u64>> {
-    rows.into_iter().map(|(id, row)| (id, row.iter().map(|value| value.to_bits()).collect())).collect()
-}
-
-/// Equal to the definition for every number of workers and order of arrival within an epoch.
-#[test]
-fn equals_its_definition() {
-    for (seed, live) in (0..8).flat_map(|seed| [(seed, false), (seed, true)]) {
-        let look_up = Enrich::of("card", &["card"], reference("cards")).number("limit").known();
-        let look_up = if live { look_up.live() } else { look_up };
-        let tag = look_up.tag();
-        let (dataflow, setup) = look_ups(vec![look_up.clone()]);
-        let enrich = EnrichPlan::resolve(&look_up, &setup.schema).unwrap();
-        let plan = random(seed, &setup, tag);
-        let wanted = bits(twin(&plan, &enrich, &setup, live));
-        assert!(wanted.len() > 100);
-        for workers in [1, 2, 4] {
-            let mut shuffled = plan.clone();
-            let mut random = ChaCha8Rng::seed_from_u64(seed);
-            for epoch in &mut shuffled.epochs {
-                epoch.arrivals.shuffle(&mut random);
-                epoch.references.shuffle(&mut random);
-            }
-            let harness = Harness::new(dataflow.clone(), setup.clone()).workers(workers);
-            let outcome: Outcome = harness.run(&shuffled).unwrap();
-            assert_eq!(bits(outcome.final_rows()), wanted, "seed {seed}, {workers} workers, live {live}");
-        }
-    }
 }

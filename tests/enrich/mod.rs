@@ -3,7 +3,8 @@
 mod dataflow;
 mod job;
 mod lookup;
-mod networks;
+pub mod networks;
+pub mod oracle;
 mod service;
 mod sources;
 #[cfg(any(feature = "lookup-redis", feature = "lookup-postgres"))]
@@ -13,11 +14,11 @@ mod topic;
 use std::sync::Arc;
 
 use deltawatch::arrange::enrich::{Enrich, Reference};
-use deltawatch::dataflow::{BuildError, Dataflow, Parameters, Setup};
-use deltawatch::event::Schema;
+use deltawatch::dataflow::{Dataflow, Setup};
 use deltawatch::feature::FeatureSet;
 
 use crate::cases::TINY;
+use crate::flows;
 
 /// What the tests look at.
 pub const REFERENCES: &str = r#"
@@ -43,6 +44,11 @@ key = "card"
 field = [ { name = "card", type = "text" } ]
 
 [[reference]]
+name = "brands"
+key = "brand"
+field = [ { name = "brand", type = "text" }, { name = "owner", type = "text" } ]
+
+[[reference]]
 name = "pairs"
 key = ["card", "shop"]
 field = [ { name = "card", type = "text" }, { name = "shop", type = "text" }, { name = "seen", type = "bool" } ]
@@ -66,27 +72,6 @@ pub fn reference(name: &str) -> Arc<Reference> {
 }
 
 /// A dataflow of look-ups alone.
-struct LookUps(Vec<Enrich>);
-
-impl Dataflow for LookUps {
-    fn name(&self) -> &'static str {
-        "look_ups"
-    }
-
-    fn about(&self) -> &'static str {
-        "a dataflow of the tests"
-    }
-
-    fn schema(&self) -> &'static str {
-        TINY
-    }
-
-    fn features(&self, _setup: &Setup) -> Result<FeatureSet, BuildError> {
-        Ok(self.0.iter().cloned().fold(FeatureSet::new(), FeatureSet::family))
-    }
-}
-
 pub fn look_ups(all: Vec<Enrich>) -> (Arc<dyn Dataflow>, Setup) {
-    let schema = Arc::new(Schema::parse("tiny", TINY).unwrap());
-    (Arc::new(LookUps(all)), Setup { schema, parameters: Parameters::default() })
+    flows::of("look_ups", TINY, all.into_iter().fold(FeatureSet::new(), FeatureSet::family))
 }

@@ -136,6 +136,15 @@ fn network(country: &'static str, asn: u32, hosting: bool) -> writer::Value<'sta
     ])
 }
 
+/// A file of single addresses, every other one in another country.
+pub fn addresses(addresses: &[String], hosting: bool) -> Vec<u8> {
+    let whole = |address: &String| format!("{address}/{}", if address.contains(':') { 128 } else { 32 });
+    let networks: Vec<String> = addresses.iter().map(whole).collect();
+    let countries = ["DE", "FR"].into_iter().cycle();
+    let rows = networks.iter().zip(countries).map(|(one, country)| (&**one, network(country, 64_500, hosting)));
+    writer::file(&rows.collect::<Vec<_>>())
+}
+
 fn first() -> Vec<u8> {
     writer::file(&[
         ("10.0.0.0/8", network("DE", 64_500, false)),

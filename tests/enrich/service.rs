@@ -211,3 +211,90 @@ fn a_replay_calls_no_service() {
     assert!(rows.len() == 20 && rows.values().all(|rows| rows[0] == FALLBACK));
     assert_eq!((scores.asked(), metrics.service_fallbacks.get()), (0, 20));
 }
+
+/// HTTPS is a choice of the build: without it the error says which.
+#[cfg(not(feature = "lookup-https"))]
+#[test]
+fn https_says_how_to_get_it() {
+    let trial = start(&look_up("https://127.0.0.1:1/{key}", ""), Pace::Live, None, 1);
+    let says = trial.end().unwrap_err();
+    assert!(says.contains("cargo build --release --features lookup-https"), "{says}");
+}
+
+/// A server of one answer, with a certificate of its own. Whom to trust is said by the environment, so the test runs itself
+/// again with and without it.
+#[cfg(feature = "lookup-https")]
+mod https {
+    use std::net::TcpStream;
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    const PORT: &str = "DELTAWATCH_TEST_HTTPS";
+
+    struct Server(Child);
+
+    impl Drop for Server {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    #[ignore = "run by `asked_if_it_is_trusted`"]
+    fn ask() {
+        let address = format!("https://localhost:{}/{{key}}", std::env::var(PORT).unwrap());
+        let trial = start(&look_up(&address, PATIENT), Pace::Live, None, 1);
+        trial.feed(&event("a", "x"));
+        println!("answer {:?}, errors {}", trial.row("a"), trial.metrics.service_errors.get());
+        trial.stop();
+    }
+
+    #[test]
+    fn asked_if_it_is_trusted() {
+        let directory = tempfile::tempdir().unwrap();
+        let openssl = |arguments: &str| {
+            let mut command = Command::new("openssl");
+            command.args(arguments.split(' ')).current_dir(directory.path());
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            command
+        };
+        let made = openssl(
+            "req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=localhost \
+             -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE",
+        )
+        .status();
+        if !made.is_ok_and(|status| status.success()) {
+            return eprintln!("SKIPPED: openssl cannot make a certificate here");
+        }
+        let answer = r#"{"score":0.75}"#;
+        let answer =
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{answer}", answer.len());
+        std::fs::write(directory.path().join("x"), answer).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let serve = format!("s_server -accept 127.0.0.1:{port} -cert cert.pem -key key.pem -HTTP -quiet");
+        let _server = Server(openssl(&serve).spawn().unwrap());
+        let begun = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "the server does not start");
+            thread::sleep(Duration::from_millis(10));
+        }
+        for (trusted, wanted) in [(true, ANSWERED), (false, FALLBACK)] {
+            let mut again = Command::new(std::env::current_exe().unwrap());
+            again.args(["enrich::service::https::ask", "--exact", "--ignored", "--nocapture"]);
+            again.env(PORT, port.to_string()).env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR");
+            if trusted {
+                again.env("SSL_CERT_FILE", directory.path().join("cert.pem"));
+            }
+            let output = again.output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout);
+            let said = format!("answer {wanted:?}, errors {}", u8::from(!trusted));
+            assert!(
+                output.status.success() && text.contains(&said),
+                "{text}{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+    }
+}

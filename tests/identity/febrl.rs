@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use deltawatch::arrange::identity::links::Links;
 use deltawatch::arrange::identity::{ClusterMeasure, Identity};
-use deltawatch::dataflow::{BuildError, Dataflow, Parameters, Setup};
 use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
 use deltawatch::feature::FeatureSet;
 use deltawatch::testkit::{Batching, Harness, Plan};
+
+use crate::flows;
 
 const SCHEMA: &str = r#"
 name = "febrl"
@@ -32,26 +32,6 @@ fn identity() -> Identity {
         .link("born_given", &["date_of_birth", "given_name"], u32::MAX, true)
         .link("name_place", &["given_name", "surname", "postcode"], u32::MAX, true)
         .column(ClusterMeasure::Accounts)
-}
-
-struct People;
-
-impl Dataflow for People {
-    fn name(&self) -> &'static str {
-        "febrl"
-    }
-
-    fn about(&self) -> &'static str {
-        "duplicates among people"
-    }
-
-    fn schema(&self) -> &'static str {
-        SCHEMA
-    }
-
-    fn features(&self, _: &Setup) -> Result<FeatureSet, BuildError> {
-        Ok(FeatureSet::new().family(identity()))
-    }
 }
 
 /// Each record as an event, and each a second time when all are there.
@@ -78,13 +58,13 @@ fn events(name: &str, schema: &Schema) -> Option<Vec<Event>> {
 }
 
 fn check(name: &str, recall: f64, precision: f64, clusters: f64) {
-    let schema = Arc::new(Schema::parse("febrl", SCHEMA).expect("a valid schema"));
+    let (dataflow, setup) = flows::of("febrl", SCHEMA, FeatureSet::new().family(identity()));
+    let schema = setup.schema.clone();
     let Some(events) = events(name, &schema) else { return };
     let (first, second) = events.split_at(events.len() / 2);
 
     // Sizes through the engine: the clusters of all records, counted by what each contributes to its own.
-    let setup = Setup { schema: schema.clone(), parameters: Parameters::default() };
-    let harness = Harness::new(Arc::new(People), setup).workers(2).unscored();
+    let harness = Harness::new(dataflow, setup).workers(2).unscored();
     let rows = harness.run(&Plan::of(&events, Batching::Random(1))).expect("it runs").final_rows();
     let counted: f64 = second.iter().map(|event| 1.0 / rows[&event.id][0]).sum();
     assert!((counted - clusters).abs() < 1e-6, "{name}: {counted} clusters");

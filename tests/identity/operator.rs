@@ -1,16 +1,16 @@
 //! The operator through the engine: every column against its definition, late and withdrawn events, workers, restarts.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use deltawatch::arrange::identity::{ClusterMeasure as C, Identity};
-use deltawatch::dataflow::{BuildError, Dataflow, Parameters, Setup};
-use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
+use deltawatch::event::{Event, EventBuilder, Id, Op};
 use deltawatch::feature::{Family, FeatureSet, Window};
 use deltawatch::pipeline::EngineSettings;
 use deltawatch::testkit::{Batching, Harness, Plan, resolve};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+
+use crate::flows;
 
 const SCHEMA: &str = r#"
 name = "people"
@@ -80,35 +80,9 @@ fn identity() -> Identity {
     every.into_iter().fold(identity, Identity::column)
 }
 
-#[derive(Debug)]
-struct People;
-
-impl Dataflow for People {
-    fn name(&self) -> &'static str {
-        "people"
-    }
-
-    fn about(&self) -> &'static str {
-        "every column of identity"
-    }
-
-    fn schema(&self) -> &'static str {
-        SCHEMA
-    }
-
-    fn features(&self, _: &Setup) -> Result<FeatureSet, BuildError> {
-        Ok(FeatureSet::new().family(identity()))
-    }
-}
-
-fn setup() -> Setup {
-    let schema = Schema::parse("people", SCHEMA).expect("a valid schema");
-    Setup { schema: Arc::new(schema), parameters: Parameters::default() }
-}
-
 /// Events in order over a few months: payments, logins without a row, and labels of payments that come when they say.
 fn events(seed: u64, count: usize) -> Vec<Event> {
-    let schema = setup().schema;
+    let schema = flows::setup(SCHEMA).schema;
     let mut random = StdRng::seed_from_u64(seed);
     let mut builder = EventBuilder::new(&schema);
     let slot = |name: &str| schema.slot(name).expect("a field");
@@ -155,7 +129,8 @@ fn events(seed: u64, count: usize) -> Vec<Event> {
 fn rows(events: &[Event], batching: Batching, workers: usize) -> BTreeMap<Id, Vec<f64>> {
     // Labels come for payments of any age.
     let settings = EngineSettings { label_ms: 10_000 * 24 * HOUR_MS, ..EngineSettings::default() };
-    let harness = Harness::new(Arc::new(People), setup()).settings(settings).workers(workers).unscored();
+    let (dataflow, setup) = flows::of("people", SCHEMA, FeatureSet::new().family(identity()));
+    let harness = Harness::new(dataflow, setup).settings(settings).workers(workers).unscored();
     harness.run(&Plan::of(events, batching)).expect("it runs").final_rows()
 }
 
@@ -174,7 +149,7 @@ fn same(left: &BTreeMap<Id, Vec<f64>>, right: &BTreeMap<Id, Vec<f64>>) {
 
 /// Rows by definition, with the defaults for transactions without an account.
 fn expected(events: &[Event]) -> BTreeMap<Id, Vec<f64>> {
-    let schema = setup().schema;
+    let schema = flows::setup(SCHEMA).schema;
     let retained = resolve::retained(events, &schema);
     let mut rows = identity().expected(&schema, &retained);
     let defaults: Vec<f64> = identity().columns().into_iter().map(|(_, default)| default).collect();

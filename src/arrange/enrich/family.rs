@@ -9,6 +9,7 @@ use super::reference::Kind;
 use super::spec::Enrich;
 use crate::event::{Id, Schema};
 use crate::feature::{Family, FamilyInputs, FamilyOutputs, Timing};
+use crate::testkit::Plan;
 use crate::testkit::oracle::Labelled;
 
 impl Family for Enrich {
@@ -58,8 +59,12 @@ impl Family for Enrich {
         Ok(FamilyOutputs { slices, touched: self.live.then_some(touched), beyond: None, matches: None })
     }
 
-    /// Without reference records every row has the defaults; tests with records bring their own oracle.
+    /// Without reference records every row has the defaults.
     fn expected(&self, _schema: &Schema, _events: &[Labelled]) -> BTreeMap<Id, Vec<f64>> {
         BTreeMap::new()
+    }
+
+    fn expected_of(&self, schema: &Schema, events: &[Labelled], plan: &Plan) -> BTreeMap<Id, Vec<f64>> {
+        super::oracle::expected(self, schema, events, plan)
     }
 }

@@ -23,13 +23,13 @@ use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 use super::plan::{EnrichPlan, KeyOf};
 use super::record::ReferenceRecord;
 use super::table::{Place, Table};
-use crate::arrange::backlog::{Backlog, Stretch};
+use crate::arrange::backlog::{Backlog, LAST, Stretch};
 use crate::arrange::change::{Cause, Change, NO_TICKET, Verb};
-use crate::arrange::keyed::Replies;
-use crate::arrange::request::{Ask, Block, HEAD, Request};
+use crate::arrange::replies::Replies;
+use crate::arrange::request::{Ask, Block, HEAD, Outgoing, Request};
 use crate::arrange::upsert::Touched;
 use crate::epoch::{Epoch, Watermarks};
-use crate::event::{Id, Key, Schema};
+use crate::event::{Key, Schema};
 use crate::operators::Epochs;
 use crate::runtime::metrics::Metrics;
 
@@ -66,7 +66,7 @@ pub fn lookup<'scope>(
 ) -> Looked<'scope> {
     let scope = changes.scope();
     let (here, peers) = (scope.worker().index() as u32, scope.worker().peers());
-    let requests = ask(changes, plan.clone(), settings.index, schema);
+    let requests = ask(changes, plan.clone(), schema);
     let mut builder = OperatorBuilder::new(format!("Look up {}", plan.name), scope);
     let mut requests = builder.new_input(requests, Exchange::new(|block: &Block| u64::from(block.to)));
     let mut records = builder.new_input(records, Exchange::new(|record: &ReferenceRecord| u64::from(record.to)));
@@ -112,28 +112,23 @@ pub fn lookup<'scope>(
 fn ask<'scope>(
     changes: Stream<'scope, Epoch, Vec<Change>>,
     plan: Arc<EnrichPlan>,
-    index: u16,
     schema: Arc<Schema>,
 ) -> Stream<'scope, Epoch, Vec<Block>> {
     let worker = changes.scope().worker().clone();
-    let (here, peers) = (worker.index() as u32, worker.peers() as u64);
+    let here = worker.index() as u32;
+    let mut outgoing = Outgoing::new(here, worker.peers(), 1);
     let name = format!("Ask {}", plan.name);
     changes.unary::<CapacityContainerBuilder<Vec<Block>>, _, _, _>(Pipeline, &name, move |_, _| {
-        let mut blocks: Vec<Block> = Vec::new();
         move |input, output| {
             input.for_each(|capability, changes| {
-                blocks.resize_with(peers as usize, Block::default);
                 for change in changes.drain(..) {
                     let Some(request) = request(&change, &plan, &schema) else { continue };
-                    let to = match plan.key {
-                        KeyOf::Address(_) => u64::from(here),
-                        _ => request.key.route() % peers,
-                    };
-                    let block = &mut blocks[to as usize];
-                    (block.to, block.from, block.plan) = (to as u32, here, index);
-                    request.write(&mut block.words);
+                    match plan.key {
+                        KeyOf::Address(_) => outgoing.push_to(here, 0, &request),
+                        _ => outgoing.push(0, &request),
+                    }
                 }
-                output.session(&capability).give_iterator(blocks.drain(..).filter(|block| !block.words.is_empty()));
+                output.session(&capability).give_iterator(outgoing.take());
             });
         }
     })
@@ -180,9 +175,6 @@ struct Owner {
     here: u32,
     peers: usize,
 }
-
-/// After every id of a millisecond.
-const LAST: Id = Id { hi: u64::MAX, lo: u64::MAX };
 
 impl Owner {
     fn new(plan: Arc<EnrichPlan>, settings: LookupSettings, metrics: Arc<Metrics>, here: u32, peers: usize) -> Self {

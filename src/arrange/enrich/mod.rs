@@ -35,6 +35,7 @@
 mod family;
 mod lookup;
 mod network;
+mod oracle;
 mod plan;
 mod record;
 mod reference;

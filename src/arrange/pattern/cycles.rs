@@ -8,22 +8,21 @@ use differential_dataflow::consolidation::consolidate;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 
 use super::Match;
 use super::condition::Texts;
 use super::cycle::{Cycle, CyclePlan, Graph, Transfer};
 use super::log::Place;
 use super::operator::{Pattern, PatternSettings, Place as Seat};
+use super::outputs::{OUTPUTS, Outputs};
 use super::owner::TouchedStretch;
 use super::plan::COUNTED_MS;
 use super::repairs::{Effects, Repairs, beyond_record};
-use super::replies::Replies;
 use crate::arrange::change::{Cause, Change, NO_TICKET, Verb};
+use crate::arrange::replies::Replies;
 use crate::arrange::request::{Ask, Block, HEAD, Request};
-use crate::arrange::upsert::Touched;
-use crate::decode::Reject;
 use crate::epoch::{Epoch, Watermarks};
 use crate::event::{Id, Key, Schema};
 use crate::operators::Epochs;
@@ -58,17 +57,10 @@ pub fn cycle_operator<'scope>(
     let requests = cut(changes, plan.clone(), schema, seat);
     let mut builder = OperatorBuilder::new("Cycles".to_owned(), scope);
     let mut requests = builder.new_input(requests, Exchange::new(|block: &Block| u64::from(block.to)));
-    let (slices_out, slices) = builder.new_output();
-    let (matches_out, matches) = builder.new_output();
-    let (touched_out, touched) = builder.new_output();
-    let (beyond_out, beyond) = builder.new_output();
-    let mut slices_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Block>>>::from(slices_out);
-    let mut matches_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<(Match, Epoch, isize)>>>::from(matches_out);
-    let mut touched_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Touched>>>::from(touched_out);
-    let mut beyond_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Reject>>>::from(beyond_out);
+    let (mut outputs, streams) = Outputs::new(&mut builder);
 
     builder.build(move |_| {
-        let mut epochs: Epochs<Vec<Block>> = Epochs::new(4);
+        let mut epochs: Epochs<Vec<Block>> = Epochs::new(OUTPUTS);
         let repairs = Repairs::new(format!("cycles {index}"), settings.kept_ms, metrics.clone());
         let mut cycles = Cycles { plan, graph: Graph::default(), repairs, settings, metrics, seat };
         move |frontiers| {
@@ -79,27 +71,15 @@ pub fn cycle_operator<'scope>(
             });
             while let Some((epoch, capabilities, mut blocks)) = epochs.next_complete(frontiers) {
                 blocks.sort_by_key(|block| block.from);
-                let mut effects = cycles.apply(watermarks.before(epoch), watermarks.at(epoch), &blocks);
-                if !effects.slices.is_empty() {
-                    slices_out.activate().session(&capabilities[0]).give_container(&mut effects.slices);
-                }
-                if !effects.matches.is_empty() {
-                    let updates = effects.matches.into_iter().map(|(one, diff)| (one, epoch, diff));
-                    matches_out.activate().session(&capabilities[1]).give_iterator(updates);
-                }
-                if !effects.touched.is_empty() {
-                    touched_out.activate().session(&capabilities[2]).give_container(&mut effects.touched);
-                }
-                if !effects.beyond.is_empty() {
-                    beyond_out.activate().session(&capabilities[3]).give_container(&mut effects.beyond);
-                }
+                let effects = cycles.apply(watermarks.before(epoch), watermarks.at(epoch), &blocks);
+                outputs.send(&capabilities, effects);
                 if cycles.repairs.owes() {
                     epochs.keep_open(epoch + 1, capabilities.iter().map(|hold| hold.delayed(&(epoch + 1))).collect());
                 }
             }
         }
     });
-    Pattern { slices, matches, touched, beyond }
+    streams
 }
 
 /// Cuts changes of transfers to requests, addressed to their owner.
@@ -174,7 +154,7 @@ impl Cycles {
             })
             .collect();
         let diffs = self.graph.apply(&self.plan, &changes);
-        let mut replies = Replies::new(self.seat.index, self.seat.here, self.seat.peers, 2);
+        let mut replies = Replies::new(self.seat.index, self.seat.here, self.seat.peers, 2, 0);
         for (request, from) in asked.iter().filter(|(request, _)| request.ticket != NO_TICKET) {
             let (now, count) = self.graph.read((request.time, request.id), request.key);
             replies.row(*from, request.ticket).copy_from_slice(&[f64::from(u8::from(now)), count as f64]);

@@ -14,19 +14,20 @@ use differential_dataflow::consolidation::consolidate;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 use timely::dataflow::operators::{Capability, Concat};
 
 use super::condition::{Around, Cells, Texts, Whole};
 use super::cycles::{CycleInputs, cycle_operator};
+use super::outputs::{MATCHES, OUTPUTS, Outputs};
 use super::owner::{Owner, requests as requests_of};
 use super::plan::{Group, KeySide, PatternPlan};
 use super::repairs::{Effects, Repairs, beyond_record};
-use super::replies::Replies;
 use super::{Match, keys::KeyStats};
 use crate::arrange::change::{Change, NO_TICKET, Verb};
-use crate::arrange::request::{Ask, Block, HEAD, Request};
+use crate::arrange::replies::Replies;
+use crate::arrange::request::{Ask, Block, HEAD, Outgoing, Request};
 use crate::arrange::upsert::Touched;
 use crate::decode::Reject;
 use crate::epoch::{Epoch, Watermarks};
@@ -74,18 +75,11 @@ pub fn pattern<'scope>(
     let (closing, announced) = (watermarks.clone(), metrics.clone());
     let mut builder = OperatorBuilder::new("Patterns".to_owned(), scope);
     let mut requests = builder.new_input(requests, Exchange::new(|block: &Block| u64::from(block.to)));
-    let (slices_out, slices) = builder.new_output();
-    let (matches_out, matches) = builder.new_output();
-    let (touched_out, touched) = builder.new_output();
-    let (beyond_out, beyond) = builder.new_output();
-    let mut slices_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Block>>>::from(slices_out);
-    let mut matches_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<(Match, Epoch, isize)>>>::from(matches_out);
-    let mut touched_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Touched>>>::from(touched_out);
-    let mut beyond_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Reject>>>::from(beyond_out);
+    let (mut outputs, mut streams) = Outputs::new(&mut builder);
     let groups = plan.groups.clone();
 
     builder.build(move |_| {
-        let mut epochs: Epochs<Vec<Block>> = Epochs::new(4);
+        let mut epochs: Epochs<Vec<Block>> = Epochs::new(OUTPUTS);
         let mut owners = Owners::new(groups, settings, announced, Place { index, here, peers, ids });
         let mut waiting = None;
         move |frontiers| {
@@ -95,54 +89,38 @@ pub fn pattern<'scope>(
                 }
             });
             while let Some((epoch, capabilities, mut blocks)) = epochs.next_complete(frontiers) {
-                announce(&mut waiting, epoch, &mut owners, &closing, &mut matches_out);
+                announce(&mut waiting, epoch, &mut owners, &closing, &mut outputs);
                 blocks.sort_by_key(|block| (block.plan, block.from));
-                let mut effects = owners.apply(closing.before(epoch), closing.at(epoch), &blocks);
-                if !effects.slices.is_empty() {
-                    slices_out.activate().session(&capabilities[0]).give_container(&mut effects.slices);
-                }
-                if !effects.matches.is_empty() {
-                    let updates = effects.matches.into_iter().map(|(one, diff)| (one, epoch, diff));
-                    matches_out.activate().session(&capabilities[1]).give_iterator(updates);
-                }
-                if !effects.touched.is_empty() {
-                    touched_out.activate().session(&capabilities[2]).give_container(&mut effects.touched);
-                }
-                if !effects.beyond.is_empty() {
-                    beyond_out.activate().session(&capabilities[3]).give_container(&mut effects.beyond);
-                }
-                waiting = owners.wait().then(|| capabilities[1].delayed(&(epoch + 1)));
+                let effects = owners.apply(closing.before(epoch), closing.at(epoch), &blocks);
+                outputs.send(&capabilities, effects);
+                waiting = owners.wait().then(|| capabilities[MATCHES].delayed(&(epoch + 1)));
                 if owners.repairs.owes() {
                     epochs.keep_open(epoch + 1, capabilities.iter().map(|hold| hold.delayed(&(epoch + 1))).collect());
                 }
             }
             match frontiers[0].frontier().first() {
-                Some(&open) => announce(&mut waiting, open, &mut owners, &closing, &mut matches_out),
+                Some(&open) => announce(&mut waiting, open, &mut owners, &closing, &mut outputs),
                 // The input has ended. Beyond the last watermark, what waits for one waits for ever.
                 None => {
                     let end = closing.latest().map_or(0, |last| last + 1);
-                    announce(&mut waiting, end, &mut owners, &closing, &mut matches_out);
+                    announce(&mut waiting, end, &mut owners, &closing, &mut outputs);
                     waiting = None;
                 }
             }
         }
     });
-    let mut outputs = Pattern { slices, matches, touched, beyond };
     for (number, cycle) in plan.cycles.iter().enumerate() {
         let index = index + (plan.groups.len() + number) as u16;
         let cycles = CycleInputs { changes: changes.clone(), plan: cycle.clone(), index, settings };
         let Pattern { slices, matches, touched, beyond } =
             cycle_operator(cycles, schema.clone(), watermarks.clone(), metrics.clone());
-        outputs.slices = outputs.slices.concat(slices);
-        outputs.matches = outputs.matches.concat(matches);
-        outputs.touched = outputs.touched.concat(touched);
-        outputs.beyond = outputs.beyond.concat(beyond);
+        streams.slices = streams.slices.concat(slices);
+        streams.matches = streams.matches.concat(matches);
+        streams.touched = streams.touched.concat(touched);
+        streams.beyond = streams.beyond.concat(beyond);
     }
-    outputs
+    streams
 }
-
-/// Where matches leave.
-type MatchesOut = OutputBuilder<Epoch, CapacityContainerBuilder<Vec<(Match, Epoch, isize)>>>;
 
 /// Epochs without requests, up to (not with) this one: announces what waited for their watermarks. Holds the output of
 /// matches alone, as what else comes out goes round, and would keep the input open for ever.
@@ -151,15 +129,11 @@ fn announce(
     until: Epoch,
     owners: &mut Owners,
     watermarks: &Watermarks,
-    output: &mut MatchesOut,
+    outputs: &mut Outputs,
 ) {
     while let Some(capability) = waiting.as_mut().filter(|capability| *capability.time() < until) {
         let epoch = *capability.time();
-        let matches = owners.pass(watermarks.at(epoch));
-        if !matches.is_empty() {
-            let updates = matches.into_iter().map(|(one, diff)| (one, epoch, diff));
-            output.activate().session(&*capability).give_iterator(updates);
-        }
+        outputs.announce(capability, owners.pass(watermarks.at(epoch)));
         if owners.wait() {
             capability.downgrade(&(epoch + 1));
         } else {
@@ -175,27 +149,22 @@ fn cut<'scope>(
     schema: Arc<Schema>,
 ) -> Stream<'scope, Epoch, Vec<Block>> {
     let worker = changes.scope().worker().clone();
-    let (here, peers) = (worker.index() as u32, worker.peers() as u64);
+    let mut outgoing = Outgoing::new(worker.index() as u32, worker.peers(), groups.len());
     changes.unary::<CapacityContainerBuilder<Vec<Block>>, _, _, _>(Pipeline, "Cut patterns", move |_, _| {
-        let mut blocks: Vec<Block> = Vec::new();
         let mut columns = Vec::new();
         let texts = Texts::new(&schema);
         move |input, output| {
             input.for_each(|capability, changes| {
-                blocks.resize_with(groups.len() * peers as usize, Block::default);
                 for change in changes.iter() {
                     let whole = Whole::new(&change.event, &schema, &texts);
                     for (index, group) in groups.iter().enumerate() {
                         requests(change, &whole, group, &schema, &mut columns, |request| {
-                            let to = if peers == 1 { 0 } else { request.key.route() % peers };
-                            let block = &mut blocks[index * peers as usize + to as usize];
-                            (block.to, block.from, block.plan) = (to as u32, here, index as u16);
-                            request.write(&mut block.words);
+                            outgoing.push(index, &request)
                         });
                     }
                 }
                 changes.clear();
-                output.session(&capability).give_iterator(blocks.drain(..).filter(|block| !block.words.is_empty()));
+                output.session(&capability).give_iterator(outgoing.take());
             });
         }
     })
@@ -347,7 +316,7 @@ impl Owners {
             let asked: Vec<_> = rows.collect();
             let rows = asked.len();
             let Place { index, here, peers, .. } = self.place;
-            let mut replies = Replies::new(index + number as u16, here, peers, 2 * owner.group().programs.len());
+            let mut replies = Replies::new(index + number as u16, here, peers, 2 * owner.group().programs.len(), 0);
             let mut outcome = owner.apply(watermark, &asked, &mut replies);
             owner.expire(late_against.saturating_sub(self.settings.kept_ms), EXPIRE_KEYS_MIN + 2 * rows);
             inserted = inserted.max(outcome.inserted);

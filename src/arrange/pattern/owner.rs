@@ -8,9 +8,9 @@ use super::automaton::{Scratch, settle};
 use super::keys::{KeyState, KeyStats, Keys};
 use super::log::{Entry, Place};
 use super::plan::{COUNTED_MS, Group};
-use super::replies::Replies;
 use super::run::Held;
 use crate::arrange::change::{Cause, NO_TICKET};
+use crate::arrange::replies::Replies;
 use crate::arrange::request::{Ask, Block, HEAD, Request};
 use crate::event::{Id, Key};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Match;
 use super::log::Place;
 use super::owner::{TouchedStretch, before};
-use crate::arrange::backlog::{Backlog, Stretch};
+use crate::arrange::backlog::{Backlog, LAST, Stretch};
 use crate::arrange::request::Block;
 use crate::arrange::upsert::Touched;
 use crate::decode::{Reject, RejectReason};
@@ -30,9 +30,6 @@ pub type Visit<'a> = dyn Fn(Key, Place, i64, usize, &mut dyn FnMut(i64, Id)) -> 
 
 /// The same, of a plan.
 pub type VisitPlan<'a> = dyn Fn(u16, Key, Place, i64, usize, &mut dyn FnMut(i64, Id)) -> Option<Place> + 'a;
-
-/// After every id of a millisecond.
-const LAST: Id = Id { hi: u64::MAX, lo: u64::MAX };
 
 /// The backlog of touched rows.
 #[derive(Debug)]

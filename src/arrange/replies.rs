@@ -1,6 +1,6 @@
 //! Feature slices on their way back to the workers that asked.
 
-use crate::arrange::request::Block;
+use super::request::Block;
 
 /// Slices of one plan, per worker.
 pub struct Replies {
@@ -9,9 +9,10 @@ pub struct Replies {
 }
 
 impl Replies {
-    /// Slices of so many features for so many workers.
-    pub fn new(plan: u16, here: u32, peers: usize, features: usize) -> Self {
-        let block = |to| Block { to: to as u32, from: here, plan, words: Vec::new() };
+    /// Slices of so many features for so many workers, with room for about so many rows.
+    pub fn new(plan: u16, here: u32, peers: usize, features: usize, rows: usize) -> Self {
+        let words = || Vec::with_capacity(rows.div_ceil(peers) * (1 + features));
+        let block = |to| Block { to: to as u32, from: here, plan, words: words() };
         Replies { blocks: (0..peers).map(block).collect(), features }
     }
 
