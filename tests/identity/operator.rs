@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use deltawatch::arrange::identity::{ClusterMeasure as C, Identity};
+use deltawatch::arrange::identity::{ClusterMeasure as C, Flag, Identity};
 use deltawatch::dataflow::{BuildError, Dataflow, Parameters, Setup};
 use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
-use deltawatch::feature::{Family, FeatureSet, Window};
+use deltawatch::feature::{Family, FeatureSet, Filter, Window};
 use deltawatch::pipeline::EngineSettings;
 use deltawatch::testkit::{Batching, Harness, Plan, resolve};
 use rand::rngs::StdRng;
@@ -14,8 +14,8 @@ use rand::{Rng, SeedableRng};
 
 const SCHEMA: &str = r#"
 name = "people"
-kinds = ["payment", "login", "label"]
-scored = ["payment"]
+kinds = ["payment", "order", "refund", "login", "label"]
+scored = ["payment", "order"]
 field = [
   { name = "id", type = "int", role = "id" },
   { name = "time", type = "time", role = "time" },
@@ -26,6 +26,7 @@ field = [
   { name = "ip", type = "text", role = "entity" },
   { name = "street", type = "text" },
   { name = "town", type = "text" },
+  { name = "outcome", type = "text" },
   { name = "amount", type = "decimal", scale = 2, role = "amount" },
   { name = "target", type = "int", role = "label_target" },
   { name = "fraud", type = "bool", role = "label_value" },
@@ -34,7 +35,10 @@ field = [
 
 const HOUR_MS: i64 = 3_600_000;
 
-fn identity() -> Identity {
+/// The flags, all of which are up now and then.
+pub const FLAGS: [&str; 4] = ["burst", "mostly_back", "large", "order_after_refunds"];
+
+pub fn identity() -> Identity {
     let every = [
         C::Size,
         C::Accounts,
@@ -67,6 +71,14 @@ fn identity() -> Identity {
         C::Sum(Window::days(7)),
         C::Sum(Window::days(30)),
         C::Sum(Window::AllTime),
+        C::TallyCount("any".into()),
+        C::TallyCount("declined".into()),
+        C::TallySum("declined".into()),
+        C::TallyCount("refunded".into()),
+        C::TallySum("refunded".into()),
+        C::TallySum("paid".into()),
+        C::TallyCount("large".into()),
+        C::TallyCount("night".into()),
     ];
     let identity = Identity::of("account")
         .account_cap(9)
@@ -75,13 +87,24 @@ fn identity() -> Identity {
         .strong("card", 3)
         .expires(Window::days(40))
         .weak("ip", 5)
+        .tally("any", Filter::Not(Box::new(Filter::kind("label"))), Window::minutes(150))
+        .tally("declined", Filter::is("outcome", "declined"), Window::hours(72))
+        .tally("refunded", Filter::kind("refund"), Window::days(10))
+        .tally("paid", Filter::kind("payment").and(Filter::is("outcome", "approved")), Window::days(10))
+        // Longer than any link lives.
+        .tally("large", Filter::AtLeast("amount".into(), 8_000), Window::days(60))
+        .tally("night", Filter::kind("login").and(Filter::Hours(0, 6)), Window::days(5))
+        .flag(Flag::named(FLAGS[0]).count("any", 3))
+        .flag(Flag::named(FLAGS[1]).count("refunded", 3).share("refunded", "paid", 800))
+        .flag(Flag::named(FLAGS[2]).count("large", 3).sum("large", 28_000))
+        .flag(Flag::named(FLAGS[3]).count("refunded", 2).when(Filter::kind("order")))
         .link("address", &["street", "town"], 6, false)
         .expires(Window::days(10));
     every.into_iter().fold(identity, Identity::column)
 }
 
 #[derive(Debug)]
-struct People;
+pub struct People;
 
 impl Dataflow for People {
     fn name(&self) -> &'static str {
@@ -101,13 +124,13 @@ impl Dataflow for People {
     }
 }
 
-fn setup() -> Setup {
+pub fn setup() -> Setup {
     let schema = Schema::parse("people", SCHEMA).expect("a valid schema");
     Setup { schema: Arc::new(schema), parameters: Parameters::default() }
 }
 
-/// Events in order over a few months: payments, logins without a row, and labels of payments that come when they say.
-fn events(seed: u64, count: usize) -> Vec<Event> {
+/// Events in order over a few months: payments and orders, refunds and logins without a row, and labels of payments that come when they say.
+pub fn events(seed: u64, count: usize) -> Vec<Event> {
     let schema = setup().schema;
     let mut random = StdRng::seed_from_u64(seed);
     let mut builder = EventBuilder::new(&schema);
@@ -115,7 +138,8 @@ fn events(seed: u64, count: usize) -> Vec<Event> {
     let (mut events, mut payments, mut now_ms) = (Vec::new(), Vec::new(), 1_700_000_000_000);
     for number in 1..=count as u64 {
         now_ms += if random.random_bool(0.02) { 15 * 24 * HOUR_MS } else { random.random_range(0..3 * HOUR_MS) };
-        let kind = ["payment", "payment", "payment", "login", "label"][random.random_range(0..5)];
+        let kinds = ["payment", "payment", "payment", "payment", "order", "refund", "login", "label"];
+        let kind = kinds[random.random_range(0..kinds.len())];
         let kind = if payments.is_empty() { "payment" } else { kind };
         builder.set_int(slot("id"), number as i64);
         builder.set_int(slot("time"), now_ms);
@@ -142,6 +166,7 @@ fn events(seed: u64, count: usize) -> Vec<Event> {
                 builder.set_int(slot("card"), random.random_range(0..30));
             }
             builder.set_int(slot("amount"), random.random_range(1..10_000));
+            builder.set_text(slot("outcome"), if random.random_bool(0.7) { "approved" } else { "declined" });
         }
         if kind == "payment" {
             payments.push(number);
@@ -190,6 +215,12 @@ fn every_column_is_as_defined() {
         let events = events(seed, 400);
         let expected = expected(&events);
         assert!(expected.len() > 200);
+        let names = identity().names();
+        for name in FLAGS.map(|flag| format!("cluster_{flag}_now")) {
+            let column = names.iter().position(|column| *column == name).expect("a column");
+            let up = expected.values().filter(|row| row[column] == 1.0).count();
+            assert!(up > 5 && up < expected.len() / 2, "{name} is up in {up} of {} rows", expected.len());
+        }
         for (batching, workers) in
             [(Batching::EachEvent, 1), (Batching::Fixed(50), 1), (Batching::Random(seed), 2), (Batching::Random(7), 4)]
         {
