@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use deltawatch::arrange::identity::{ClusterMeasure as C, Flag, Identity};
-use deltawatch::event::{Event, Op};
+use deltawatch::event::{Event, EventBuilder, Id, Op};
 use deltawatch::feature::{Family, Filter, Window};
 use deltawatch::pipeline::EngineSettings;
 use deltawatch::testkit::{Batching, Harness, Plan, arrive, resolve};
@@ -85,6 +85,47 @@ fn tallies_hold_however_events_arrive() {
         }
     }
     assert!(compared > 60 && up > 20, "{compared} rows, {up} flags up");
+}
+
+#[test]
+fn tallies_come_and_go_with_the_accounts() {
+    let setup = setup();
+    let schema = setup.schema.clone();
+    let mut builder = EventBuilder::new(&schema);
+    let slot = |name: &str| schema.slot(name).expect("a field");
+    let mut event = |number: u64, kind: &str, account: &str, device: Option<&str>| {
+        let time = 1_700_000_000_000 + number as i64 * HOUR_MS;
+        builder.set_int(slot("id"), number as i64);
+        builder.set_int(slot("time"), time);
+        builder.set_text(slot("kind"), kind);
+        builder.set_text(slot("account"), account);
+        device.into_iter().for_each(|device| builder.set_text(slot("device"), device));
+        let kind = schema.kind(kind).expect("a kind");
+        builder.finish(Id::from_int(number), time, kind, Op::Insert, &schema)
+    };
+    let linking = event(6, "login", "a", Some("d"));
+    let mut withdrawn = linking.clone();
+    withdrawn.op = Op::Withdraw;
+    let records = [
+        // Without live links an account is a cluster of its own.
+        event(1, "refund", "a", None),
+        event(2, "refund", "a", None),
+        event(3, "order", "a", None),
+        event(4, "refund", "b", Some("d")),
+        event(5, "order", "b", Some("d")),
+        // It brings what happened before it was a member, and takes it along.
+        linking,
+        event(7, "order", "b", Some("d")),
+        withdrawn,
+        event(8, "order", "b", Some("d")),
+    ];
+    let names = identity().names();
+    let column = |name: &str| names.iter().position(|column| column == name).expect("a column");
+    let (refunded, flag) = (column("cluster_refunded_count_10d"), column("cluster_order_after_refunds_now"));
+    let harness = Harness::new(Arc::new(People), setup).unscored();
+    let rows = harness.run(&Plan::of(&records, Batching::EachEvent)).expect("it runs").final_rows();
+    let found = [3, 5, 7, 8].map(|number| &rows[&Id::from_int(number)]).map(|row| (row[refunded], row[flag]));
+    assert_eq!(found, [(2.0, 1.0), (1.0, 0.0), (3.0, 1.0), (1.0, 0.0)]);
 }
 
 #[test]
