@@ -15,6 +15,8 @@ const REFERENCES: &str = include_str!("references.toml");
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
+/// Transfers of this and more are reported.
+const LIMIT_CENTS: i64 = 1_000_000;
 
 /// The dataflow.
 pub struct Payments;
@@ -83,6 +85,10 @@ impl Dataflow for Payments {
 pub fn clusters() -> Identity {
     use ClusterMeasure as C;
     let named = |name: &str| name.to_owned();
+    let payment = |field: &str, value: &str| Filter::kind("payment").and(Filter::is(field, value));
+    let at_least = |cents| Filter::AtLeast("amount".into(), cents);
+    let below_limit = payment("channel", "transfer").and(at_least(LIMIT_CENTS / 10 * 8));
+    let below_limit = below_limit.and(Filter::Not(Box::new(at_least(LIMIT_CENTS))));
     let columns = [
         C::Size,
         C::Accounts,
@@ -111,6 +117,13 @@ pub fn clusters() -> Identity {
         C::Sum(Window::days(1)),
         C::Count(Window::days(7)),
         C::Sum(Window::days(7)),
+        C::TallyCount(named("created")),
+        C::TallyCount(named("declined")),
+        C::TallyCount(named("refunded")),
+        C::TallySum(named("refunded")),
+        C::TallyCount(named("below_limit")),
+        C::TallySum(named("below_limit")),
+        C::TallyCount(named("returned")),
     ];
     let identity = Identity::of("account")
         .strong("device", 50)
@@ -118,7 +131,19 @@ pub fn clusters() -> Identity {
         .strong("email", 20)
         .strong("phone", 20)
         .weak("ip", 20)
-        .weak("address", 20);
+        .weak("address", 20)
+        .tally("created", Filter::kind("account_created"), Window::hours(24))
+        .tally("declined", payment("outcome", "declined"), Window::hours(24))
+        .tally("refunded", Filter::kind("refund"), Window::days(30))
+        .tally("paid", payment("outcome", "approved"), Window::days(30))
+        .tally("below_limit", below_limit, Window::hours(72))
+        .tally("returned", Filter::kind("order_returned").and(Filter::is("cash_on_delivery", "true")), Window::days(60))
+        // Patterns 5, 7, 9 and 13 of `patterns.toml`, with its limits, over all accounts of the cluster.
+        .flag(Flag::named("account_farm").count("created", 3))
+        .flag(Flag::named("refund_abuse").count("refunded", 4).share("refunded", "paid", 500))
+        .flag(Flag::named("structuring").count("below_limit", 3).sum("below_limit", 2 * LIMIT_CENTS))
+        // Only payments have rows: the new order shows when it is paid for.
+        .flag(Flag::named("cash_on_delivery_abuse").count("returned", 2).when(Filter::Has("order".into())));
     columns.into_iter().fold(identity, Identity::column)
 }
 

@@ -41,6 +41,10 @@ struct Stream {
 const KEYS: [&str; 11] =
     ["card", "account", "device", "ip", "ip24", "merchant", "phone", "address", "order", "payee", "bin"];
 
+/// What links accounts, and what the keys of the patterns are that clusters have, too.
+const LINKS: [&str; 5] = ["device", "card", "phone", "address", "ip"];
+const LIMITED: [&str; 5] = ["account", "device", "ip24", "phone", "address"];
+
 impl Stream {
     fn new(records: &[Generated]) -> Self {
         let schema = schema();
@@ -65,6 +69,7 @@ impl Stream {
     fn matches(&self, planted: &Planted) -> bool {
         let (kind, value) = (planted.key_kind(), planted.key_value());
         let of = match kind {
+            "cluster" => self.cluster(&value),
             "merchant+bin" => {
                 let (merchant, bin) = value.split_once('+').expect("two values");
                 let of_bin = self.of("bin", bin);
@@ -73,21 +78,49 @@ impl Stream {
             _ => self.of(KEYS.iter().find(|key| **key == kind).expect("a known key"), &value),
         };
         assert!(!of.is_empty(), "no event has {kind} {value}");
+        if kind == "cluster" {
+            // None of them is what all of them are.
+            for (key, own) in of.iter().flat_map(|event| LIMITED.map(|key| (key, event.text(key)))) {
+                let own = own.map(|own| self.of(key, own)).unwrap_or_default();
+                assert!(!self.holds(planted, &own, &value), "{} of a cluster: {key} alone", planted.variant());
+            }
+        }
+        self.holds(planted, &of, &value)
+    }
+
+    /// The events of the accounts that share a value with this one, with those that do, and so on.
+    fn cluster(&self, account: &str) -> Vec<View<'_>> {
+        let (mut accounts, mut todo) = (BTreeSet::from([account.to_owned()]), vec![account.to_owned()]);
+        while let Some(next) = todo.pop() {
+            for event in self.of("account", &next) {
+                for (key, value) in LINKS.iter().filter_map(|key| Some((*key, event.text(key)?))) {
+                    let others = self.of(key, value);
+                    let others = others.iter().filter_map(|other| other.text("account"));
+                    todo.extend(others.filter(|other| accounts.insert((*other).to_owned())).map(str::to_owned));
+                }
+            }
+        }
+        let mut of: Vec<View<'_>> = accounts.iter().flat_map(|account| self.of("account", account)).collect();
+        of.sort_by_key(View::place);
+        of
+    }
+
+    fn holds(&self, planted: &Planted, of: &[View<'_>], value: &str) -> bool {
         match planted.pattern() {
-            1 => card_testing(&of),
-            2 => enumeration(&of),
-            3 => takeover(&of),
-            4 => self.stuffing(&of),
-            5 => farm(&of),
-            6 => travel(&of),
-            7 => refunds(&of),
-            8 => mule(&of, &self.of("payee", &value)),
-            9 => structuring(&of),
-            10 => of.iter().any(|first| self.cycle(&value, first, first, 1)),
-            11 => dormant(&of),
-            12 => bust_out(&of),
-            13 => came_back(&of),
-            _ => assembled(&of),
+            1 => card_testing(of),
+            2 => enumeration(of),
+            3 => takeover(of),
+            4 => self.stuffing(of),
+            5 => farm(of),
+            6 => travel(of),
+            7 => refunds(of),
+            8 => mule(of, &self.of("payee", value)),
+            9 => structuring(of),
+            10 => of.iter().any(|first| self.cycle(value, first, first, 1)),
+            11 => dormant(of),
+            12 => bust_out(of),
+            13 => came_back(of),
+            _ => assembled(of),
         }
     }
 
@@ -353,7 +386,7 @@ fn every_instance_is_what_its_truth_says() {
         let (name, variant, key) = (planted.name(), planted.variant(), planted.key_value());
         assert_eq!(matches, planted.positive(), "{name}, {variant}: {} {key}", planted.key_kind());
     }
-    assert_eq!(variants.len(), 78, "{variants:?}");
+    assert_eq!(variants.len(), 98, "{variants:?}");
     assert!(variants.values().all(|&count| count >= 3), "{variants:?}");
     for pattern in 1..=14 {
         let of = |positive| variants.keys().filter(|key| (key.0, key.1) == (pattern, positive)).count();

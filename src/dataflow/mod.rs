@@ -102,7 +102,7 @@ impl From<String> for BuildError {
 pub mod prelude {
     pub use super::{BuildError, Context, Dataflow, Parameter, Parameters, Prepare, Setup};
     pub use crate::arrange::enrich::{Enrich, Reference};
-    pub use crate::arrange::identity::{ClusterMeasure, Identity};
+    pub use crate::arrange::identity::{ClusterMeasure, Flag, Identity};
     pub use crate::arrange::pattern::Patterns;
     pub use crate::epoch::Epoch;
     pub use crate::event::{Event, Id, Key, Schema, Slot};

@@ -151,6 +151,11 @@ pub enum Condition {
 }
 
 impl Condition {
+    /// Resolves a filter; one that names no kind holds for scored kinds only. The error names what the schema lacks.
+    pub fn resolve(filter: &Filter, schema: &Schema) -> Result<Self, String> {
+        condition(filter, schema)
+    }
+
     /// Whether it holds for an event and its label.
     pub fn holds(&self, event: &Event, label: Option<bool>, schema: &Schema) -> bool {
         match self {
@@ -170,7 +175,8 @@ impl Condition {
         }
     }
 
-    fn uses_labels(&self) -> bool {
+    /// Whether it looks at labels.
+    pub fn uses_labels(&self) -> bool {
         match self {
             Condition::Label(_) | Condition::Labelled => true,
             Condition::All(all) => all.iter().any(Condition::uses_labels),

@@ -5,6 +5,8 @@ mod febrl;
 mod links;
 mod normalise;
 mod operator;
+mod planted;
 mod propagate;
 mod scratch;
+mod tally;
 mod w3;

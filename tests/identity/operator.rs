@@ -1,10 +1,12 @@
 //! The operator through the engine: every column against its definition, late and withdrawn events, workers, restarts.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use deltawatch::arrange::identity::{ClusterMeasure as C, Identity};
+use deltawatch::arrange::identity::{ClusterMeasure as C, Flag, Identity};
+use deltawatch::dataflow::{Dataflow, Setup};
 use deltawatch::event::{Event, EventBuilder, Id, Op};
-use deltawatch::feature::{Family, FeatureSet, Window};
+use deltawatch::feature::{Family, FeatureSet, Filter, Window};
 use deltawatch::pipeline::EngineSettings;
 use deltawatch::testkit::{Batching, Harness, Plan, resolve};
 use rand::rngs::StdRng;
@@ -14,8 +16,8 @@ use crate::flows;
 
 const SCHEMA: &str = r#"
 name = "people"
-kinds = ["payment", "login", "label"]
-scored = ["payment"]
+kinds = ["payment", "order", "refund", "login", "label"]
+scored = ["payment", "order"]
 field = [
   { name = "id", type = "int", role = "id" },
   { name = "time", type = "time", role = "time" },
@@ -26,6 +28,7 @@ field = [
   { name = "ip", type = "text", role = "entity" },
   { name = "street", type = "text" },
   { name = "town", type = "text" },
+  { name = "outcome", type = "text" },
   { name = "amount", type = "decimal", scale = 2, role = "amount" },
   { name = "target", type = "int", role = "label_target" },
   { name = "fraud", type = "bool", role = "label_value" },
@@ -34,7 +37,10 @@ field = [
 
 const HOUR_MS: i64 = 3_600_000;
 
-fn identity() -> Identity {
+/// The flags, all of which are up now and then.
+pub const FLAGS: [&str; 4] = ["burst", "mostly_back", "large", "order_after_refunds"];
+
+pub fn identity() -> Identity {
     let every = [
         C::Size,
         C::Accounts,
@@ -67,6 +73,14 @@ fn identity() -> Identity {
         C::Sum(Window::days(7)),
         C::Sum(Window::days(30)),
         C::Sum(Window::AllTime),
+        C::TallyCount("any".into()),
+        C::TallyCount("declined".into()),
+        C::TallySum("declined".into()),
+        C::TallyCount("refunded".into()),
+        C::TallySum("refunded".into()),
+        C::TallySum("paid".into()),
+        C::TallyCount("large".into()),
+        C::TallyCount("night".into()),
     ];
     let identity = Identity::of("account")
         .account_cap(9)
@@ -75,21 +89,39 @@ fn identity() -> Identity {
         .strong("card", 3)
         .expires(Window::days(40))
         .weak("ip", 5)
+        .tally("any", Filter::Not(Box::new(Filter::kind("label"))), Window::minutes(150))
+        .tally("declined", Filter::is("outcome", "declined"), Window::hours(72))
+        .tally("refunded", Filter::kind("refund"), Window::days(10))
+        .tally("paid", Filter::kind("payment").and(Filter::is("outcome", "approved")), Window::days(10))
+        // Longer than any link lives.
+        .tally("large", Filter::AtLeast("amount".into(), 8_000), Window::days(60))
+        .tally("night", Filter::kind("login").and(Filter::Hours(0, 6)), Window::days(5))
+        .flag(Flag::named(FLAGS[0]).count("any", 3))
+        .flag(Flag::named(FLAGS[1]).count("refunded", 2).share("refunded", "paid", 400))
+        .flag(Flag::named(FLAGS[2]).count("large", 3).sum("large", 28_000))
+        .flag(Flag::named(FLAGS[3]).count("refunded", 2).when(Filter::kind("order")))
         .link("address", &["street", "town"], 6, false)
         .expires(Window::days(10));
     every.into_iter().fold(identity, Identity::column)
 }
 
-/// Events in order over a few months: payments, logins without a row, and labels of payments that come when they say.
-fn events(seed: u64, count: usize) -> Vec<Event> {
-    let schema = flows::setup(SCHEMA).schema;
+/// Every column of identity.
+pub fn people() -> (Arc<dyn Dataflow>, Setup) {
+    flows::of("people", SCHEMA, FeatureSet::new().family(identity()))
+}
+
+/// Events in order over a few months: payments and orders, refunds and logins without a row, and labels of payments that
+/// come when they say.
+pub fn events(seed: u64, count: usize) -> Vec<Event> {
+    let schema = people().1.schema;
     let mut random = StdRng::seed_from_u64(seed);
     let mut builder = EventBuilder::new(&schema);
     let slot = |name: &str| schema.slot(name).expect("a field");
     let (mut events, mut payments, mut now_ms) = (Vec::new(), Vec::new(), 1_700_000_000_000);
     for number in 1..=count as u64 {
         now_ms += if random.random_bool(0.02) { 15 * 24 * HOUR_MS } else { random.random_range(0..3 * HOUR_MS) };
-        let kind = ["payment", "payment", "payment", "login", "label"][random.random_range(0..5)];
+        let kinds = ["payment", "payment", "payment", "payment", "order", "refund", "login", "label"];
+        let kind = kinds[random.random_range(0..kinds.len())];
         let kind = if payments.is_empty() { "payment" } else { kind };
         builder.set_int(slot("id"), number as i64);
         builder.set_int(slot("time"), now_ms);
@@ -116,6 +148,7 @@ fn events(seed: u64, count: usize) -> Vec<Event> {
                 builder.set_int(slot("card"), random.random_range(0..30));
             }
             builder.set_int(slot("amount"), random.random_range(1..10_000));
+            builder.set_text(slot("outcome"), if random.random_bool(0.7) { "approved" } else { "declined" });
         }
         if kind == "payment" {
             payments.push(number);
@@ -129,7 +162,7 @@ fn events(seed: u64, count: usize) -> Vec<Event> {
 fn rows(events: &[Event], batching: Batching, workers: usize) -> BTreeMap<Id, Vec<f64>> {
     // Labels come for payments of any age.
     let settings = EngineSettings { label_ms: 10_000 * 24 * HOUR_MS, ..EngineSettings::default() };
-    let (dataflow, setup) = flows::of("people", SCHEMA, FeatureSet::new().family(identity()));
+    let (dataflow, setup) = people();
     let harness = Harness::new(dataflow, setup).settings(settings).workers(workers).unscored();
     harness.run(&Plan::of(events, batching)).expect("it runs").final_rows()
 }
@@ -149,7 +182,7 @@ fn same(left: &BTreeMap<Id, Vec<f64>>, right: &BTreeMap<Id, Vec<f64>>) {
 
 /// Rows by definition, with the defaults for transactions without an account.
 fn expected(events: &[Event]) -> BTreeMap<Id, Vec<f64>> {
-    let schema = flows::setup(SCHEMA).schema;
+    let schema = people().1.schema;
     let retained = resolve::retained(events, &schema);
     let mut rows = identity().expected(&schema, &retained);
     let defaults: Vec<f64> = identity().columns().into_iter().map(|(_, default)| default).collect();
@@ -165,6 +198,12 @@ fn every_column_is_as_defined() {
         let events = events(seed, 400);
         let expected = expected(&events);
         assert!(expected.len() > 200);
+        let names = identity().names();
+        for name in FLAGS.map(|flag| format!("cluster_{flag}_now")) {
+            let column = names.iter().position(|column| *column == name).expect("a column");
+            let up = expected.values().filter(|row| row[column] == 1.0).count();
+            assert!(up > 5 && up + 5 < expected.len(), "{name} is up in {up} of {} rows", expected.len());
+        }
         for (batching, workers) in
             [(Batching::EachEvent, 1), (Batching::Fixed(50), 1), (Batching::Random(seed), 2), (Batching::Random(7), 4)]
         {

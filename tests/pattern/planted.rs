@@ -72,7 +72,8 @@ fn planted_instances_are_found_and_hard_negatives_are_not() {
         .collect();
     let mut wrong: BTreeMap<String, usize> = BTreeMap::new();
     let mut found: BTreeMap<(u8, &str), (usize, usize)> = BTreeMap::new();
-    for instance in &planted {
+    // What a cluster does is none of these patterns, whose keys are those of events; `identity::planted` looks there.
+    for instance in planted.iter().filter(|instance| instance.planted.key_kind() != "cluster") {
         let (names, key) = looked_for(&instance.planted);
         let hit = names.iter().any(|name| matched.contains(&((*name).to_owned(), format!("{:x}", key.lo))));
         let positive = instance.planted.positive();

@@ -1,6 +1,7 @@
 //! What is known of a value, and of a cluster: integers that add up in any order.
 
 use super::links::ACCOUNT;
+use super::tally::TALLIES_MAX;
 use super::tour::{Part, Total};
 
 /// Kinds of values at most, the account among them.
@@ -8,13 +9,27 @@ pub const KINDS_MAX: usize = 8;
 /// Spans of recent time that payments are counted over, milliseconds: 24 hours, 7 and 30 days.
 pub const SPANS_MS: [i64; 3] = [86_400_000, 7 * 86_400_000, 30 * 86_400_000];
 
-/// What a vertex of the link graph carries: [`Facts`], or [`Bare`] where nothing but the number of members is asked for.
+/// What a vertex of the link graph carries: [`Facts`], the same with tallies ([`super::tallied::Tallied`]), or [`Bare`] where
+/// nothing but the number of members is asked for.
 pub trait Member: Part<Total: Into<Cluster>> {
     /// Keeps of the facts what it has room for.
     fn of(facts: &Facts) -> Self;
 
     /// The facts, with defaults for what is not kept.
     fn facts(&self) -> Facts;
+
+    /// Takes other facts in their place, and keeps the rest.
+    fn know(&mut self, facts: &Facts) {
+        *self = Self::of(facts);
+    }
+
+    /// Takes what the events of an account add up to, if it has room for that.
+    fn tally(&mut self, _tallies: &Tallies) {}
+
+    /// What the events of a cluster add up to.
+    fn tallies(_total: &Self::Total) -> Tallies {
+        Tallies::default()
+    }
 }
 
 /// Payments and their sum, in minor units.
@@ -36,6 +51,38 @@ impl Payments {
     /// The same with the opposite sign.
     pub fn negated(self) -> Payments {
         Payments { count: -self.count, sum: self.sum.wrapping_neg() }
+    }
+}
+
+/// Events and the sum of their amounts, by tally. Counts have half the room of [`Payments`]: every node of a tour holds these.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tallies {
+    counts: [i32; TALLIES_MAX],
+    sums: [i64; TALLIES_MAX],
+}
+
+impl Tallies {
+    /// What one tally has come to.
+    pub fn of(&self, place: usize) -> Payments {
+        Payments { count: i64::from(self.counts[place]), sum: self.sums[place] }
+    }
+
+    /// Adds events to one tally, or takes them away (negative ones). What does not fit wraps, as in [`Payments::add`].
+    pub fn add_one(&mut self, place: usize, events: Payments) {
+        self.counts[place] = self.counts[place].wrapping_add(events.count as i32);
+        self.sums[place] = self.sums[place].wrapping_add(events.sum);
+    }
+
+    /// Adds each tally to its own.
+    pub fn add(&mut self, other: &Tallies) {
+        self.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count = count.wrapping_add(more));
+        self.sums.iter_mut().zip(other.sums).for_each(|(sum, more)| *sum = sum.wrapping_add(more));
+    }
+
+    /// Takes each tally away from its own.
+    pub fn subtract(&mut self, other: &Tallies) {
+        self.counts.iter_mut().zip(other.counts).for_each(|(count, less)| *count = count.wrapping_sub(less));
+        self.sums.iter_mut().zip(other.sums).for_each(|(sum, less)| *sum = sum.wrapping_sub(less));
     }
 }
 

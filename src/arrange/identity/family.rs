@@ -10,6 +10,7 @@ use crate::testkit::oracle::Labelled;
 use super::facts::{Bare, Facts};
 use super::operator::identity;
 use super::spec::{Identity, uses_labels};
+use super::tallied::Tallied;
 
 impl Family for Identity {
     fn about(&self) -> String {
@@ -34,9 +35,13 @@ impl Family for Identity {
 
     fn build<'scope>(&self, inputs: FamilyInputs<'scope>) -> Result<FamilyOutputs<'scope>, String> {
         let plan = Arc::new(self.resolve(&inputs.schema)?);
-        let plain = plan.is_plain();
-        let outputs =
-            if plain { identity::<Bare>(inputs, plan, false) } else { identity::<Facts>(inputs, plan, false) };
+        let outputs = if plan.uses_tallies() {
+            identity::<Tallied>(inputs, plan, false)
+        } else if plan.is_plain() {
+            identity::<Bare>(inputs, plan, false)
+        } else {
+            identity::<Facts>(inputs, plan, false)
+        };
         Ok(FamilyOutputs { slices: outputs.slices, touched: None, beyond: None, matches: None })
     }
 

@@ -15,7 +15,7 @@ use crate::event::Key;
 
 use super::calendar::Calendar;
 use super::connect::{Component, Connectivity};
-use super::facts::{Bare, Cluster, Facts, Member};
+use super::facts::{Bare, Cluster, Facts, Member, Tallies};
 use super::propagate::Entity;
 use super::sightings::{Seen, Sightings};
 use super::slab::{NIL, Slab};
@@ -48,10 +48,10 @@ pub struct LinkRules {
 
 /// A live link.
 #[derive(Clone, Copy, Debug, Default)]
-struct Link {
-    wires: Wires,
-    kind: u8,
-    carries: bool,
+pub(super) struct Link {
+    pub(super) wires: Wires,
+    pub(super) kind: u8,
+    pub(super) carries: bool,
     last_seen_ms: i64,
     /// The time of its entry in the calendar.
     due_ms: i64,
@@ -74,22 +74,22 @@ pub type Carried = ((Entity, Entity), bool);
 /// Live links and the clusters they make.
 #[derive(Debug)]
 pub struct Links<P: Member = Facts> {
-    rules: LinkRules,
-    values: Values,
-    links: Slab<Link>,
+    pub(super) rules: LinkRules,
+    pub(super) values: Values,
+    pub(super) links: Slab<Link>,
     by_ends: Table,
     calendars: Vec<Calendar<u32>>,
     sightings: Sightings,
     now_ms: i64,
-    wide: Connectivity<P>,
+    pub(super) wide: Connectivity<P>,
     /// Unless all links are strong.
-    strong: Option<Connectivity<Bare>>,
+    pub(super) strong: Option<Connectivity<Bare>>,
     capped: usize,
     missed: u64,
     /// Kept for its memory.
-    starting: Vec<(u32, u32)>,
+    pub(super) starting: Vec<(u32, u32)>,
     /// Links that began (true) or ceased to carry, if anyone asks for them.
-    changed: Option<Vec<Carried>>,
+    pub(super) changed: Option<Vec<Carried>>,
 }
 
 fn hash([a, b]: [u32; 2]) -> u64 {
@@ -291,7 +291,16 @@ impl<P: Member> Links<P> {
 
     /// Changes what is known of a value.
     pub fn set_facts(&mut self, value: u32, facts: &Facts) {
-        self.wide.set_part(value, P::of(facts));
+        let mut part = *self.wide.part(value);
+        part.know(facts);
+        self.wide.set_part(value, part);
+    }
+
+    /// Changes what the events of an account add up to.
+    pub fn set_tallies(&mut self, value: u32, tallies: &Tallies) {
+        let mut part = *self.wide.part(value);
+        part.tally(tallies);
+        self.wide.set_part(value, part);
     }
 
     /// Live links of a value: the other end, and whether the link carries.
@@ -412,92 +421,6 @@ impl<P: Member> Links<P> {
                 self.values.remove(end);
             }
         }
-    }
-
-    /// Lets a link carry.
-    fn start(&mut self, number: u32) {
-        let Link { wires: Wires { ends: [a, b], .. }, kind, carries, .. } = self.links[number];
-        if carries {
-            return;
-        }
-        self.links[number].carries = true;
-        self.wide.link(number, a, b);
-        if let Some(strong) = self.strong.as_mut().filter(|_| self.rules.links[kind as usize - 1].strong) {
-            strong.link(number, a, b);
-        }
-        self.note(a, b, true);
-    }
-
-    /// Stops a link from carrying.
-    fn stop(&mut self, number: u32) {
-        let Link { wires: Wires { ends: [a, b], .. }, kind, carries, .. } = self.links[number];
-        if !carries {
-            return;
-        }
-        self.links[number].carries = false;
-        self.wide.unlink(number);
-        if let Some(strong) = self.strong.as_mut().filter(|_| self.rules.links[kind as usize - 1].strong) {
-            strong.unlink(number);
-        }
-        self.note(a, b, false);
-    }
-
-    fn note(&mut self, a: u32, b: u32, carries: bool) {
-        let entity = |number| (self.values.get(number).kind, self.values.get(number).key);
-        if let Some(changed) = &mut self.changed {
-            changed.push(((entity(a), entity(b)), carries));
-        }
-    }
-
-    /// Brings nearer what clusters know of a link and one of its ends.
-    fn prefetch(&self, number: u32, end: u32) {
-        self.wide.prefetch(number, end);
-        if let Some(strong) = &self.strong {
-            strong.prefetch(number, end);
-        }
-    }
-
-    /// A value has come above its cap.
-    fn stop_all(&mut self, value: u32) {
-        let mut number = self.values.get(value).first;
-        while number != NIL {
-            let Link { wires, carries, .. } = self.links[number];
-            let (next, end) = wires.step(value);
-            if carries {
-                self.prefetch(number, end);
-                self.links[number].carries = false;
-                self.note(wires.ends[0], wires.ends[1], false);
-            }
-            number = next;
-        }
-        self.wide.isolate(value);
-        if let Some(strong) = &mut self.strong {
-            strong.isolate(value);
-        }
-    }
-
-    /// A value is back at its cap.
-    fn start_all(&mut self, value: u32) {
-        let mut starting = std::mem::take(&mut self.starting);
-        starting.clear();
-        let mut number = self.values.get(value).first;
-        while number != NIL {
-            let Link { wires, carries, .. } = self.links[number];
-            let (next, end) = wires.step(value);
-            if !carries && !self.is_capped(end) {
-                self.prefetch(number, end);
-                self.links[number].carries = true;
-                self.note(wires.ends[0], wires.ends[1], true);
-                starting.push((number, end));
-            }
-            number = next;
-        }
-        self.wide.link_all(value, &starting);
-        if let Some(strong) = &mut self.strong {
-            starting.retain(|&(number, _)| self.rules.links[self.links[number].kind as usize - 1].strong);
-            strong.link_all(value, &starting);
-        }
-        self.starting = starting;
     }
 
     fn each_link(&self, value: u32) -> impl Iterator<Item = u32> {

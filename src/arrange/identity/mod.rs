@@ -14,8 +14,9 @@
 //! | --- | --- |
 //! | `spec`, `normalise` | what a researcher writes down; how values are compared |
 //! | `request`, `operator`, `family` | the graph above |
-//! | `owner`, `read`, `facts`, `frauds` | one event after the other; columns; what clusters add up |
-//! | `links`, `values`, `sightings`, `calendar` | live links, caps, withdrawals, expiry |
+//! | `tally` | counts of any events and limits on them: velocity and patterns of a cluster |
+//! | `owner`, `read`, `facts`, `tallied`, `frauds`, `ledger` | one event after the other; columns; what clusters add up |
+//! | `links`, `carry`, `values`, `sightings`, `calendar` | live links, caps, withdrawals, expiry |
 //! | `connect`, `bulk`, `levels`, `tour`, `sum` | fully dynamic connectivity |
 //! | `slab`, `table`, `wires` | records by number, by content, adjacency |
 //! | `propagate` | the same clusters by differential iteration, as a collection to join on |
@@ -33,13 +34,17 @@
 //! * Columns read totals, which are added up as they are read: O(log n) per link or fact that has changed since. The hub's
 //!   share walks up to [`read::HUB_MEMBERS_MAX`] members, frauds at a distance up to [`read::DISTANCE_VALUES_MAX`] values;
 //!   both are missing beyond that. Every other column costs O(log n) or a look at the account's own links.
+//! * Tallies add 72 bytes to what is kept of each value and each node of a large cluster, and 40 bytes per event counted
+//!   while it counts (`ledger`). Without tallies neither is there.
 
 mod bulk;
 pub mod calendar;
+mod carry;
 pub mod connect;
 pub mod facts;
 mod family;
 pub mod frauds;
+pub mod ledger;
 mod levels;
 pub mod links;
 pub mod normalise;
@@ -54,9 +59,12 @@ pub mod slab;
 mod spec;
 mod sum;
 pub mod table;
+pub mod tallied;
+pub mod tally;
 pub mod tour;
 pub mod values;
 pub mod wires;
 
 pub use operator::{IdentityOutputs, identity};
 pub use spec::{ClusterMeasure, EXPIRY_DEFAULT, EXPIRY_IP, Identity, IdentityPlan, LinkPlan, LinkSpec};
+pub use tally::Flag;

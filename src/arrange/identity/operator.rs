@@ -115,7 +115,7 @@ fn report<P: Member>(owner: &Owner<P>, metrics: &Metrics) {
     metrics.identity_links.set_own(links.len() as u64);
     metrics.identity_clusters.set_own(links.wide().components() as u64);
     metrics.identity_capped.set_own(links.capped() as u64);
-    metrics.identity_bytes.set_own(links.bytes() as u64);
+    metrics.identity_bytes.set_own((links.bytes() + owner.ledger().bytes()) as u64);
 }
 
 /// Cuts changes into requests, on the worker that owns the events' ids.

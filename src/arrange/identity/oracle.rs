@@ -12,6 +12,7 @@ use super::facts::SPANS_MS;
 use super::frauds::FRAUD_MEMORY_MS;
 use super::read::{DISTANCE_VALUES_MAX, HUB_MEMBERS_MAX};
 use super::spec::{ClusterMeasure as C, Identity, IdentityPlan, SMOOTHING_PAYMENTS, SMOOTHING_RATE, span};
+use super::tally::Limit;
 
 /// A value: kind (0 is the account) and key.
 type Value = (u8, Key);
@@ -26,6 +27,8 @@ struct Seen {
     values: Vec<Value>,
     amount: i64,
     fraud_at_ms: Option<i64>,
+    counted: u8,
+    raised: u8,
 }
 
 /// The columns of every scored event that has an account.
@@ -44,6 +47,8 @@ pub fn expected(spec: &Identity, schema: &Schema, events: &[Labelled]) -> BTreeM
                 values: values.collect(),
                 amount: plan.amount.and_then(|slot| event.int(slot)).unwrap_or(0),
                 fraud_at_ms: label.filter(|(fraud, _)| *fraud).map(|(_, at)| at),
+                counted: plan.tallies.counted(event, schema),
+                raised: plan.tallies.raised(event, schema),
             })
         })
         .collect();
@@ -75,6 +80,22 @@ fn row(plan: &IdentityPlan, seen: &[Seen], at: usize) -> Vec<f64> {
         };
         let counted: Vec<_> = seen[..at].iter().enumerate().filter(counted).collect();
         (counted.len() as f64, counted.iter().map(|(_, other)| i128::from(other.amount)).sum::<i128>() as f64)
+    };
+    // The accounts that are members now, wherever they were when it happened.
+    let tally = |place: usize, events: &[Seen]| {
+        let window_ms = plan.tallies.tallies[place].window_ms;
+        let counted = events.iter().filter(|other| {
+            let counts = other.counted >> place & 1 == 1 && other.time_ms > now.time_ms - window_ms;
+            counts && members.contains(&(0, other.account))
+        });
+        counted.fold((0, 0), |(count, sum), other| (count + 1, sum + i128::from(other.amount)))
+    };
+    let reached = |limit: &Limit<usize>| match *limit {
+        Limit::Count(place, least) => tally(place, past).0 >= least,
+        Limit::Sum(place, least) => tally(place, past).1 >= i128::from(least),
+        Limit::Share(place, of, thousandths) => {
+            1_000 * tally(place, past).1 >= i128::from(thousandths) * tally(of, past).1
+        }
     };
     let first_seen =
         members.iter().filter(|member| live.contains_key(*member)).map(|member| began(plan, past, member).1);
@@ -145,6 +166,12 @@ fn row(plan: &IdentityPlan, seen: &[Seen], at: usize) -> Vec<f64> {
         }
         C::Count(window) => payments(window_ms(*window)).0,
         C::Sum(window) => payments(window_ms(*window)).1 / plan.unit,
+        C::TallyCount(_) => tally(kind.into(), &seen[..at]).0 as f64,
+        C::TallySum(_) => tally(kind.into(), &seen[..at]).1 as f64 / plan.unit,
+        C::Flag(_) => {
+            let flag = &plan.tallies.flags[usize::from(kind)];
+            f64::from(u8::from(now.raised >> kind & 1 == 1 && flag.limits.iter().all(reached)))
+        }
     };
     plan.columns.iter().map(|(measure, kind)| value(measure, *kind)).collect()
 }

@@ -1,13 +1,14 @@
 //! The owner of all links: events in their order in, columns of the transactions among them out.
 //!
 //! For each event: time moves on to it, and what has died by then goes; what the columns compare with is read; its links
-//! come (or go, if it is withdrawn); the columns are read; its payment is counted.
+//! come (or go, if it is withdrawn); the columns are read; it is counted in payments and tallies.
 
 use std::sync::Arc;
 
 use super::calendar::Calendar;
 use super::facts::{Facts, Member, Payments, SPANS_MS};
 use super::frauds::Frauds;
+use super::ledger::Ledger;
 use super::links::{ACCOUNT, Links};
 use super::read::{Before, Reader};
 use super::request::{Ask, Request};
@@ -27,6 +28,7 @@ pub struct Owner<P: Member> {
     plan: Arc<IdentityPlan>,
     links: Links<P>,
     frauds: Frauds,
+    ledger: Ledger,
     /// Payments that leave a span of time.
     leaving: Vec<Calendar<(Then, Payments)>>,
     /// Members that are no longer fresh.
@@ -35,6 +37,7 @@ pub struct Owner<P: Member> {
     uses_labels: bool,
     uses_payments: bool,
     uses_growth: bool,
+    uses_tallies: bool,
 }
 
 impl<P: Member> Owner<P> {
@@ -44,12 +47,14 @@ impl<P: Member> Owner<P> {
         Owner {
             links: Links::new(plan.rules.clone()),
             frauds: Frauds::default(),
+            ledger: Ledger::new(&plan.tallies),
             leaving: SPANS_MS.iter().map(|&span| Calendar::new(span)).collect(),
             ageing: Calendar::new(FRESH_MS),
             reader: Reader::new(&plan),
             uses_labels: plan.uses_labels(),
             uses_payments: plan.uses_payments(),
             uses_growth: plan.columns.iter().any(growth),
+            uses_tallies: plan.uses_tallies(),
             plan,
         }
     }
@@ -62,6 +67,11 @@ impl<P: Member> Owner<P> {
     /// The same, to change.
     pub fn links_mut(&mut self) -> &mut Links<P> {
         &mut self.links
+    }
+
+    /// What the tallies count, by account.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// Moves time on, removing at most so many links; false if there are more.
@@ -82,6 +92,11 @@ impl<P: Member> Owner<P> {
             let mut accounts = Vec::new();
             self.frauds.advance(now_ms, |account| accounts.push(account));
             accounts.into_iter().for_each(|account| self.refresh(account));
+        }
+        if self.uses_tallies {
+            let mut accounts = Vec::new();
+            self.ledger.advance(now_ms, |account| accounts.push(account));
+            accounts.into_iter().for_each(|account| self.tell(account));
         }
         true
     }
@@ -109,21 +124,24 @@ impl<P: Member> Owner<P> {
             Ask::Label => {}
             Ask::Remove => {
                 self.pay(request, true);
+                self.tally(request, true);
                 for &(kind, key) in request.values() {
                     self.links.unsee(request.account, kind, key, request.time_ms);
                 }
             }
             Ask::Insert => {
                 let wanted = request.ticket != NO_TICKET;
-                let before = if wanted { self.reader.before(&self.links, request) } else { Before::default() };
+                let mut before = if wanted { self.reader.before(&self.links, request) } else { Before::default() };
                 let account = self.links.see(request.account, request.values(), request.time_ms);
-                if let Some(account) = account.filter(|_| self.uses_labels || self.uses_growth) {
-                    self.welcome(account, request);
+                match account {
+                    Some(account) => self.welcome(account, request),
+                    None => before.tallies = self.ledger.of(request.account),
                 }
                 if wanted {
                     self.reader.read(&mut self.links, &self.plan, request, account, before, answer());
                 }
                 self.pay(request, false);
+                self.tally(request, false);
             }
         }
     }
@@ -132,6 +150,10 @@ impl<P: Member> Owner<P> {
     fn welcome(&mut self, account: u32, request: &Request) {
         if self.uses_labels {
             self.refresh(request.account);
+        }
+        // Whatever was first seen at another time is not new.
+        if self.uses_tallies && self.links.facts(account).first_seen_ms == request.time_ms {
+            self.tell(request.account);
         }
         if !self.uses_growth {
             return;
@@ -157,6 +179,19 @@ impl<P: Member> Owner<P> {
         let facts = self.links.facts(number);
         if (facts.frauds, facts.fraud_last_ms) != (frauds, last_ms) {
             self.links.set_facts(number, &Facts { frauds, fraud_last_ms: last_ms, ..facts });
+        }
+    }
+
+    /// Brings what a vertex says of its tallies up to date.
+    fn tell(&mut self, account: Key) {
+        let Some(number) = self.links.find_value(ACCOUNT, account) else { return };
+        self.links.set_tallies(number, &self.ledger.of(account));
+    }
+
+    /// Counts an event in tallies, or takes it back.
+    fn tally(&mut self, request: &Request, back: bool) {
+        if request.counted != 0 && self.ledger.count(request, back, self.links.now_ms()) {
+            self.tell(request.account);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The columns of a transaction, read from its cluster.
 
 use super::connect::{Component, Place};
-use super::facts::{Cluster, Member};
+use super::facts::{Cluster, Member, Tallies};
 use super::links::{ACCOUNT, Links};
 use super::request::Request;
 use super::spec::{ClusterMeasure, IdentityPlan, SMOOTHING_PAYMENTS, SMOOTHING_RATE, span};
@@ -17,6 +17,8 @@ pub struct Before {
     size: u32,
     /// Values of the event whose clusters had accounts, each with the place of its cluster.
     joined: Vec<(u32, Place)>,
+    /// What the account's own events add up to, if it has no live link.
+    pub tallies: Tallies,
 }
 
 /// Reads columns, and keeps what that needs for its memory.
@@ -74,7 +76,15 @@ impl Reader {
         row: &mut [f64],
     ) {
         use ClusterMeasure as C;
-        let wide = account.map_or_else(alone, |account| links.cluster(account));
+        let (wide, tallies) = match account {
+            Some(account) => {
+                let held = links.wide_mut().component(account);
+                let tallies = P::tallies(&held.total);
+                (held.map(Into::into), tallies)
+            }
+            None => (alone(), before.tallies),
+        };
+        let now_ms = links.now_ms();
         let strong = match account {
             Some(account) if self.strong => links.strong_cluster(account),
             _ => alone().map(drop),
@@ -117,6 +127,14 @@ impl Reader {
                 C::FraudAccountsAt(distance) => self.frauds_at(links, account, *distance, frauds),
                 C::Count(window) => recent_or_all(&recent, &payments, *window).count as f64,
                 C::Sum(window) => recent_or_all(&recent, &payments, *window).sum as f64 / plan.unit,
+                C::TallyCount(_) => tallies.of(usize::from(*kind)).count as f64,
+                C::TallySum(_) => tallies.of(usize::from(*kind)).sum as f64 / plan.unit,
+                C::Flag(_) if request.raised >> kind & 1 == 0 => 0.0,
+                C::Flag(_) => {
+                    let mut with_this = tallies;
+                    with_this.add(&plan.tallies.adds(request.counted, request.amount, request.time_ms, now_ms));
+                    f64::from(u8::from(plan.tallies.flags[usize::from(*kind)].reached(&with_this)))
+                }
             };
         }
     }

@@ -33,6 +33,10 @@ pub struct Request {
     pub ask: Ask,
     /// Whether the event is of a scored kind: a payment.
     pub scored: bool,
+    /// The tallies that it counts in, one bit each.
+    pub counted: u8,
+    /// The flags that it may raise, one bit each.
+    pub raised: u8,
     /// The row to fill in at the origin, or `NO_TICKET`.
     pub ticket: u32,
     /// Event time, milliseconds.
@@ -72,6 +76,8 @@ impl Request {
                 _ => Ask::Label,
             },
             scored: row[0] >> 7 & 1 == 1,
+            counted: (row[0] >> 8) as u8,
+            raised: (row[0] >> 16) as u8,
             ticket: (row[0] >> 32) as u32,
             time_ms: row[1] as i64,
             id: Id { hi: row[2], lo: row[3] },
@@ -101,7 +107,9 @@ impl Request {
         let Some(account) = plan.account_of(event, schema) else { return };
         let scored = schema.is_scored(event.kind);
         let ticket = if ask == Ask::Insert { change.ticket } else { NO_TICKET };
-        let tag = ask as u64 | u64::from(scored) << 7 | u64::from(ticket) << 32;
+        let (counted, raised) = (plan.tallies.counted(event, schema), plan.tallies.raised(event, schema));
+        let tag = ask as u64 | u64::from(scored) << 7 | u64::from(counted) << 8 | u64::from(raised) << 16;
+        let tag = tag | u64::from(ticket) << 32;
         let amount = plan.amount.and_then(|slot| event.int(slot)).unwrap_or(0);
         let fraud = change.label.filter(|label| label.fraud && labels);
         let fraud_at_ms = fraud.map_or(i64::MAX, |label| label.available_at);

@@ -14,11 +14,12 @@
 //! ```
 
 use crate::event::{Event, FieldType, Key, Schema, Slot};
-use crate::feature::Window;
+use crate::feature::{Filter, Window};
 
 use super::facts::{KINDS_MAX, SPANS_MS};
 use super::links::{LinkRule, LinkRules};
 use super::normalise::{self, Written};
+use super::tally::{self, Flag, TalliesPlan, Tally};
 
 /// How long a link lives after it was last seen, unless it says otherwise.
 pub const EXPIRY_DEFAULT: Window = Window::days(90);
@@ -87,6 +88,12 @@ pub enum ClusterMeasure {
     Count(Window),
     /// Their sum: `cluster_amount_sum_24h`.
     Sum(Window),
+    /// Events of its accounts before this one in a tally ([`Identity::tally`]): `cluster_NAME_count_24h`.
+    TallyCount(String),
+    /// The sum of their amounts: `cluster_NAME_amount_sum_24h`.
+    TallySum(String),
+    /// 1 if a flag is up, this event counted, else 0; [`Identity::flag`] adds the column: `cluster_NAME_now`.
+    Flag(String),
 }
 
 /// Payments that smooth a fraud rate.
@@ -101,6 +108,8 @@ pub struct Identity {
     account_cap: u32,
     amount: String,
     links: Vec<LinkSpec>,
+    tallies: Vec<Tally>,
+    flags: Vec<Flag>,
     columns: Vec<ClusterMeasure>,
 }
 
@@ -112,6 +121,8 @@ impl Identity {
             account_cap: u32::MAX,
             amount: "amount".into(),
             links: Vec::new(),
+            tallies: Vec::new(),
+            flags: Vec::new(),
             columns: Vec::new(),
         }
     }
@@ -163,6 +174,20 @@ impl Identity {
         self
     }
 
+    /// Counts events of a cluster's accounts that pass a filter, and adds up their amounts, over any window that ends. A
+    /// filter that names no kind holds for scored kinds only. At most [`tally::TALLIES_MAX`].
+    pub fn tally(mut self, name: &str, filter: Filter, window: Window) -> Self {
+        self.tallies.push(Tally { name: name.into(), filter, window });
+        self
+    }
+
+    /// Adds limits on tallies, and their column. At most [`tally::FLAGS_MAX`].
+    pub fn flag(mut self, flag: Flag) -> Self {
+        self.columns.push(ClusterMeasure::Flag(flag.name.clone()));
+        self.flags.push(flag);
+        self
+    }
+
     /// Adds a column.
     pub fn column(mut self, measure: ClusterMeasure) -> Self {
         self.columns.push(measure);
@@ -186,7 +211,17 @@ impl Identity {
 
     /// The names of the columns.
     pub fn names(&self) -> Vec<String> {
-        self.columns.iter().map(|measure| measure.name(&self.account)).collect()
+        self.columns.iter().map(|measure| self.name(measure)).collect()
+    }
+
+    fn name(&self, measure: &ClusterMeasure) -> String {
+        use ClusterMeasure as C;
+        let label = |name: &str| self.tallies.iter().find(|tally| tally.name == name).map(|tally| tally.window.label());
+        match measure {
+            C::TallyCount(name) => format!("cluster_{name}_count_{}", label(name).unwrap_or_default()),
+            C::TallySum(name) => format!("cluster_{name}_amount_sum_{}", label(name).unwrap_or_default()),
+            _ => measure.name(&self.account),
+        }
     }
 
     /// Resolves the spec. The error names the field and says what to do.
@@ -222,6 +257,7 @@ impl Identity {
             at.map(|at| at as u8 + 1)
                 .ok_or_else(|| format!("identity: no link is called '{name}', which a column names"))
         };
+        let tallies = TalliesPlan::resolve(&self.tallies, &self.flags, schema)?;
         let mut kinds = Vec::new();
         for measure in &self.columns {
             kinds.push(match measure {
@@ -235,10 +271,17 @@ impl Identity {
                         window.label()
                     ));
                 }
+                C::TallyCount(name) | C::TallySum(name) => {
+                    tally::position(&self.tallies, name).map_err(|reason| format!("identity: {reason}"))? as u8
+                }
+                C::Flag(name) => {
+                    let at = self.flags.iter().position(|flag| flag.name == *name);
+                    at.ok_or_else(|| format!("identity: no flag is called '{name}'; add it with `flag`"))? as u8
+                }
                 _ => 0,
             });
         }
-        let sums = self.columns.iter().any(|measure| matches!(measure, C::Sum(_)));
+        let sums = tallies.sums || self.columns.iter().any(|measure| matches!(measure, C::Sum(_) | C::TallySum(_)));
         let amount = if sums { Some(slot(&self.amount, "sums of amounts")?) } else { None };
         let unit = amount.map(|slot| schema.field(slot)).filter(|field| field.kind == FieldType::Decimal);
         Ok(IdentityPlan {
@@ -246,6 +289,7 @@ impl Identity {
             amount,
             unit: unit.map_or(1.0, |field| 10f64.powi(i32::from(field.scale))),
             links,
+            tallies,
             rules: LinkRules {
                 links: self
                     .links
@@ -286,6 +330,9 @@ impl ClusterMeasure {
             C::FraudAccountsAt(distance) => format!("cluster_fraud_{}_at_{distance}", plural(account)),
             C::Count(window) => format!("cluster_count_{}", window.label()),
             C::Sum(window) => format!("cluster_amount_sum_{}", window.label()),
+            // Only the spec knows the window of a tally.
+            C::TallyCount(name) | C::TallySum(name) => format!("cluster_{name}"),
+            C::Flag(name) => format!("cluster_{name}_now"),
         }
     }
 
@@ -336,9 +383,11 @@ pub struct IdentityPlan {
     pub unit: f64,
     /// The links, kind 1 first.
     pub links: Vec<LinkPlan>,
+    /// The tallies and their flags.
+    pub tallies: TalliesPlan,
     /// Expiry and caps.
     pub rules: LinkRules,
-    /// The columns, each with the kind that it names.
+    /// The columns, each with the kind, or the place of the tally or flag, that it names.
     pub columns: Vec<(ClusterMeasure, u8)>,
 }
 
@@ -355,12 +404,17 @@ impl IdentityPlan {
         self.columns.iter().any(|(measure, _)| asks(measure))
     }
 
+    /// Whether any events are counted per account.
+    pub fn uses_tallies(&self) -> bool {
+        !self.tallies.tallies.is_empty()
+    }
+
     /// Whether the number of members and accounts is all that must be known.
     pub fn is_plain(&self) -> bool {
         use ClusterMeasure as C;
         let asks = |measure: &C| matches!(measure, C::Members(_) | C::Age | C::Growth);
         let told = self.columns.iter().any(|(measure, _)| asks(measure));
-        !told && !self.uses_labels() && !self.uses_payments()
+        !told && !self.uses_labels() && !self.uses_payments() && !self.uses_tallies()
     }
 
     /// The account of an event, normalised.

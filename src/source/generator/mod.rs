@@ -17,7 +17,8 @@
 //! * Of each of the fourteen event patterns, instances are planted that satisfy its default parameters for certain, and hard
 //!   negatives that miss it by one condition ([`Planted`], [`instances`]). Nothing else happens to their keys, and none of
 //!   their events is corrected or withdrawn. Pattern 14 is about orders that are not paid on delivery; it counts as
-//!   satisfied if the order is paid and delivered or returned in time.
+//!   satisfied if the order is paid and delivered or returned in time. Patterns 5, 7, 9 and 13 are also planted across the
+//!   accounts of an identity cluster, none of which reaches a limit alone.
 //! * What takes days (labels, refunds, rings) takes less at rates above about 23 events per second of event time, so that
 //!   what is pending stays at a few million records at most ([`GeneratorConfig::slow_day_ms`]).
 //!

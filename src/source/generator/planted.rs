@@ -38,6 +38,8 @@ pub(super) enum Owner {
     Phone(u32),
     Address(u32),
     Order(u32),
+    /// The identity cluster of an account.
+    Cluster(u32),
 }
 
 /// What is known of an event that was planted: it belongs to an instance of one of the fourteen event patterns under their
@@ -73,7 +75,8 @@ impl Planted {
         VARIANTS[usize::from(self.variant)].positive
     }
 
-    /// The field of the key: `account` also stands for the account that a cycle begins with; `merchant+bin` is two fields.
+    /// The field of the key: `account` also stands for the account that a cycle begins with; `merchant+bin` is two fields;
+    /// `cluster` is the accounts that share devices or phones, in chains, with the one that is the value.
     pub fn key_kind(&self) -> &'static str {
         match self.owner {
             Owner::Card(_) => "card",
@@ -86,6 +89,7 @@ impl Planted {
             Owner::Phone(_) => "phone",
             Owner::Address(_) => "address",
             Owner::Order(_) => "order",
+            Owner::Cluster(_) => "cluster",
         }
     }
 
@@ -93,7 +97,7 @@ impl Planted {
     pub fn key_value(&self) -> String {
         match self.owner {
             Owner::Card(card) => format!("c-{card:08}"),
-            Owner::Account(account) => format!("a-{account:08}"),
+            Owner::Account(account) | Owner::Cluster(account) => format!("a-{account:08}"),
             Owner::Device(device) => format!("d-{device:08}"),
             Owner::Ip(ip) => std::net::Ipv4Addr::from(ip).to_string(),
             Owner::Ip24(ip) => format!("{}/24", std::net::Ipv4Addr::from(ip & !0xff)),

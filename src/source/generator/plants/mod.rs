@@ -3,14 +3,18 @@
 //!
 //! Every instance acts through accounts, cards, devices, networks and merchants of its own, so that nothing else can make
 //! or break it; none of its events is corrected or withdrawn. Variants take turns, so that every one occurs.
+//!
+//! Patterns 5, 7, 9 and 13 are planted in identity clusters, too: see `clusters.rs`.
 
 mod accounts;
 mod cards;
+mod clusters;
 mod money;
 mod orders;
 
 use self::accounts::Takeover;
 use self::cards::{From, Trip};
+use self::clusters::{Back, Farm};
 use self::money::{Cycle, Mule};
 use self::orders::{Same, Third};
 use super::behaviour::MINUTE_MS;
@@ -41,7 +45,7 @@ const fn miss(pattern: u8, name: &'static str, play: fn(&mut Scene<'_>) -> Owner
 
 /// Every variant; the truth refers to them by place.
 #[rustfmt::skip] // A table: a line per variant.
-pub(super) const VARIANTS: [Variant; 78] = [
+pub(super) const VARIANTS: [Variant; KEYED + 20] = [
     hit(1, "small tries, then a large payment", |s| cards::testing(s, (5, 9), 0, Outcome::Approved)),
     miss(1, "one try too few", |s| cards::testing(s, (4, 4), 0, Outcome::Approved)),
     miss(1, "large payment after the window", |s| cards::testing(s, (5, 5), 31, Outcome::Approved)),
@@ -120,9 +124,31 @@ pub(super) const VARIANTS: [Variant; 78] = [
     miss(14, "abandoned", |s| orders::assembled(s, None, 0, Kind::OrderDelivered)),
     miss(14, "paid after the window", |s| orders::assembled(s, Some(31), 4, Kind::OrderDelivered)),
     miss(14, "delivered after the window", |s| orders::assembled(s, Some(10), 31, Kind::OrderDelivered)),
+    hit(5, "accounts across a cluster", |s| clusters::farm(s, Farm { at_min: &[0, 30, 90], outsider: false })),
+    miss(5, "one account of a cluster too few", |s| clusters::farm(s, Farm { at_min: &[0, 45], outsider: false })),
+    miss(5, "one account is of no cluster", |s| clusters::farm(s, Farm { at_min: &[0, 30, 90], outsider: true })),
+    miss(5, "too slow in a cluster", |s| clusters::farm(s, Farm { at_min: &[0, 760, 1_450], outsider: false })),
+    hit(7, "most is given back to a cluster", |s| clusters::refunds(s, Back::default())),
+    miss(7, "one refund of a cluster too few", |s| clusters::refunds(s, Back { refunds: 3, ..Back::default() })),
+    miss(7, "too small a share of a cluster", |s| clusters::refunds(s, Back { payments: 9, ..Back::default() })),
+    miss(7, "one refund is of no cluster", |s| clusters::refunds(s, Back { outsider: true, ..Back::default() })),
+    miss(7, "too slow in a cluster", |s| clusters::refunds(s, Back { apart_h: 241, ..Back::default() })),
+    hit(9, "three of a cluster below the limit", |s| clusters::structuring(s, &[(0, 850_000), (700, 990_000), (2_000, 920_000)], false)),
+    miss(9, "one of a cluster too few", |s| clusters::structuring(s, &[(0, 950_000), (800, 999_900)], false)),
+    miss(9, "one of a cluster at the limit", |s| clusters::structuring(s, &[(0, 900_000), (700, 1_000_000), (1_500, 930_000)], false)),
+    miss(9, "one of a cluster too small", |s| clusters::structuring(s, &[(0, 900_000), (700, 799_900), (1_500, 930_000)], false)),
+    miss(9, "one transfer is of no cluster", |s| clusters::structuring(s, &[(0, 900_000), (700, 940_000), (1_500, 930_000)], true)),
+    miss(9, "too slow in a cluster", |s| clusters::structuring(s, &[(0, 900_000), (2_200, 950_000), (4_335, 930_000)], false)),
+    hit(13, "two came back to a cluster, a third is ordered", |s| clusters::returned(s, [true, true], Third::Soon, false)),
+    miss(13, "one was kept in a cluster", |s| clusters::returned(s, [true, false], Third::Soon, false)),
+    miss(13, "third ordered in a cluster before the second came back", |s| clusters::returned(s, [true, true], Third::Early, false)),
+    miss(13, "third ordered in a cluster after the window", |s| clusters::returned(s, [true, true], Third::Late, false)),
+    miss(13, "one came back to no cluster", |s| clusters::returned(s, [true, true], Third::Soon, true)),
 ];
 
-/// Steps from one variant to the next: prime to their number, so that every one has its turn and neighbours differ.
+/// Variants of the keys that an event names; those of clusters stand behind them.
+const KEYED: usize = 78;
+/// Steps from one keyed variant to the next: prime to their number, so that every one has its turn and neighbours differ.
 const STRIDE: usize = 11;
 /// Planted events of long variants that wait at most; while so many do, only short ones begin.
 const WAITING_MAX: usize = 20_000;
@@ -133,6 +159,8 @@ const FIRST_NUMBER: u64 = 900_000_000_000;
 #[derive(Debug)]
 pub(super) struct Plants {
     random: Random,
+    /// Where the rounds begin.
+    first: usize,
     turn: usize,
     instances: u32,
     number: u64,
@@ -144,13 +172,20 @@ pub(super) struct Plants {
 
 impl Plants {
     pub fn new(random: Random, seed: u64, fraud: bool) -> Self {
-        let turn = (seed % VARIANTS.len() as u64) as usize;
-        Plants { random, turn, instances: 0, number: FIRST_NUMBER, waiting: 0, fraud }
+        let first = (seed % KEYED as u64) as usize;
+        Plants { random, first, turn: 0, instances: 0, number: FIRST_NUMBER, waiting: 0, fraud }
     }
 
     /// A planted event has happened.
     pub fn passed(&mut self, planted: &Planted) {
         self.waiting -= usize::from(VARIANTS[usize::from(planted.variant)].long);
+    }
+
+    /// The variant whose turn it is: in each round first the keyed ones, then those of clusters.
+    fn next(&mut self) -> usize {
+        let turn = self.turn;
+        self.turn = (turn + 1) % VARIANTS.len();
+        if turn < KEYED { (self.first + STRIDE * turn) % KEYED } else { turn }
     }
 
     /// Plants the next instance; returns its events, and its fraudulent payments.
@@ -161,13 +196,12 @@ impl Plants {
         population: &Population,
         schedule: &mut Schedule,
     ) -> (usize, usize) {
-        let mut variant = self.turn;
+        let mut variant = self.next();
         while VARIANTS[variant].long && self.waiting >= WAITING_MAX
             || !self.fraud && VARIANTS[variant].positive && VARIANTS[variant].pattern != 14
         {
-            variant = (variant + STRIDE) % VARIANTS.len();
+            variant = self.next();
         }
-        self.turn = (variant + STRIDE) % VARIANTS.len();
         let chosen = &VARIANTS[variant];
         let random = &mut self.random;
         let guilty = chosen.positive && chosen.pattern != 14;

@@ -6,7 +6,7 @@ use super::cards::second_card;
 use super::{Owner, Scene};
 
 /// Gives a payment back.
-fn refund(s: &mut Scene<'_>, paid: (u64, Draft), to: u64) {
+pub fn refund(s: &mut Scene<'_>, paid: (u64, Draft), to: u64) {
     let (target, paid) = paid;
     let refund = Draft { kind: Kind::Refund, target: Some(target), refund_to: to, ..paid };
     s.deed(refund);
