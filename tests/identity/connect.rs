@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use deltawatch::arrange::identity::connect::{Connectivity, SMALL_MAX};
+use deltawatch::arrange::identity::connect::{Component, Connectivity, SMALL_MAX};
 use deltawatch::arrange::identity::tour::{Part, Total};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -54,8 +54,8 @@ fn piece(vertex: u32) -> Piece {
     Piece { weight: u64::from(vertex) + 1, since: i64::from(vertex.wrapping_mul(2_654_435_769) >> 8) }
 }
 
-/// Components by a walk over all edges: vertex to (smallest vertex, size, links, total).
-fn from_scratch(vertices: u32, edges: &BTreeMap<u32, (u32, u32)>) -> Vec<(u32, u32, u32, Pieces)> {
+/// Components by a walk over all edges: vertex to smallest vertex and component.
+fn from_scratch(vertices: u32, edges: &BTreeMap<u32, (u32, u32)>) -> Vec<(u32, Component<Pieces>)> {
     let mut parent: Vec<u32> = (0..=vertices).collect();
     fn find(parent: &mut [u32], mut v: u32) -> u32 {
         while parent[v as usize] != v {
@@ -68,20 +68,20 @@ fn from_scratch(vertices: u32, edges: &BTreeMap<u32, (u32, u32)>) -> Vec<(u32, u
         let (a, b) = (find(&mut parent, a), find(&mut parent, b));
         parent[a.max(b) as usize] = a.min(b);
     }
-    let mut of = vec![(0, 0, Pieces::default()); vertices as usize + 1];
+    let mut of = vec![Component::<Pieces>::default(); vertices as usize + 1];
     for vertex in 1..=vertices {
-        let root = find(&mut parent, vertex) as usize;
-        of[root].0 += 1;
-        of[root].2.add(&piece(vertex).total());
+        let component = &mut of[find(&mut parent, vertex) as usize];
+        component.size += 1;
+        component.accounts += u32::from(piece(vertex).is_account());
+        component.total.add(&piece(vertex).total());
     }
     for &(a, _) in edges.values() {
-        of[find(&mut parent, a) as usize].1 += 1;
+        of[find(&mut parent, a) as usize].links += 1;
     }
     (0..=vertices)
         .map(|vertex| {
             let root = find(&mut parent, vertex);
-            let (size, links, total) = of[root as usize];
-            (root, size, links, total)
+            (root, of[root as usize])
         })
         .collect()
 }
@@ -90,9 +90,8 @@ fn check(graph: &mut Connectivity<Piece>, vertices: u32, edges: &BTreeMap<u32, (
     let expected = from_scratch(vertices, edges);
     let mut roots = std::collections::BTreeSet::new();
     for vertex in 1..=vertices {
-        let (root, size, links, total) = expected[vertex as usize];
-        let component = graph.component(vertex);
-        assert_eq!((component.size, component.links, component.total), (size, links, total), "vertex {vertex}");
+        let (root, component) = expected[vertex as usize];
+        assert_eq!(graph.component(vertex), component, "vertex {vertex}");
         assert!(graph.connected(vertex, root), "{vertex} and {root}");
         if roots.last() != Some(&root) {
             roots.insert(root);
@@ -157,10 +156,12 @@ fn random_edges(seed: u64, vertices: u32, steps: usize, density: f64) {
 
 #[test]
 fn equals_components_from_scratch_over_seeds() {
-    for seed in 0..12 {
+    let seeds = if std::env::var_os("DELTAWATCH_FULL").is_some() { 400 } else { 8 };
+    for seed in 0..seeds {
         random_edges(seed, 60, 2_000, 0.6);
-        random_edges(100 + seed, 400, 3_000, 0.55);
-        random_edges(200 + seed, 400, 3_000, 1.5);
+        // Components go beyond SMALL_MAX and fall below SMALL_AGAIN.
+        random_edges(100_000 + seed, 1_200, 5_000, 0.55);
+        random_edges(200_000 + seed, 600, 4_000, 1.5);
     }
 }
 
