@@ -17,8 +17,8 @@ fn schema() -> Arc<Schema> {
     Arc::new(Schema::parse("payments", text).expect("the payments schema is valid"))
 }
 
-/// Half of the events are planted, over half a year.
-fn dense() -> Vec<Generated> {
+/// So many records, half of them planted, over half a year; some late, corrected or withdrawn.
+pub fn dense(schema: Arc<Schema>, records: usize) -> Vec<Generated> {
     let config = GeneratorConfig {
         rate_per_s: 0.005,
         customers: 300,
@@ -28,7 +28,7 @@ fn dense() -> Vec<Generated> {
         withdrawal_share: 0.02,
         ..GeneratorConfig::default()
     };
-    Generator::new(config, schema()).expect("a valid configuration").take(80_000).collect()
+    Generator::new(config, schema).expect("a valid configuration").take(records).collect()
 }
 
 /// All events of a stream in order of event time, by the values of their fields.
@@ -375,7 +375,7 @@ fn assembled(of: &[View<'_>]) -> bool {
 
 #[test]
 fn every_instance_is_what_its_truth_says() {
-    let records = dense();
+    let records = dense(schema(), 80_000);
     let (stream, found) = (Stream::new(&records), instances(&records));
     let mut variants: BTreeMap<(u8, bool, &str), usize> = BTreeMap::new();
     for instance in &found {
@@ -396,7 +396,7 @@ fn every_instance_is_what_its_truth_says() {
 
 #[test]
 fn planted_events_stay_as_they_are_and_say_so_in_the_truth() {
-    let (records, schema) = (dense(), schema());
+    let (records, schema) = (dense(schema(), 80_000), schema());
     let planted: Vec<&Generated> = records.iter().filter(|record| record.truth.planted.is_some()).collect();
     let share = planted.len() as f64 / records.len() as f64;
     assert!((0.3..0.6).contains(&share), "{share}");

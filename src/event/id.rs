@@ -122,3 +122,10 @@ fn mix(hi: u64, lo: u64) -> u64 {
     let again = u128::from(folded ^ 0xe703_7ed1_a0b4_28db) * u128::from(0x8ebc_6af0_9c88_c6e3_u64);
     (again >> 64) as u64 ^ again as u64
 }
+
+/// For maps by id that hold something by key.
+impl From<Key> for Id {
+    fn from(Key { hi, lo }: Key) -> Id {
+        Id { hi, lo }
+    }
+}

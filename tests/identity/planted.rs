@@ -6,10 +6,11 @@ use std::sync::Arc;
 use deltawatch::dataflow::{BuildError, Dataflow, Parameters, Setup};
 use deltawatch::event::{Event, Schema};
 use deltawatch::feature::FeatureSet;
-use deltawatch::source::generator::{Generated, Generator, GeneratorConfig, instances};
+use deltawatch::source::generator::instances;
 use deltawatch::testkit::{Batching, Harness, Plan};
 
 use crate::dataflows::folder::payments::clusters;
+use crate::planted::dense;
 
 /// The clusters of `payments`, and nothing else of it.
 #[derive(Debug)]
@@ -46,17 +47,7 @@ fn flag_of(pattern: u8) -> &'static str {
 #[test]
 fn patterns_planted_in_clusters_are_flagged_and_hard_negatives_are_not() {
     let schema = Arc::new(Schema::parse("clusters", Clusters.schema()).expect("a valid schema"));
-    let config = GeneratorConfig {
-        rate_per_s: 0.005,
-        customers: 300,
-        merchants: 40,
-        pattern_share: 0.5,
-        correction_share: 0.02,
-        withdrawal_share: 0.02,
-        ..GeneratorConfig::default()
-    };
-    let generator = Generator::new(config, schema.clone()).expect("a valid configuration");
-    let records: Vec<Generated> = generator.take(60_000).collect();
+    let records = dense(schema.clone(), 60_000);
     let planted = instances(&records);
     let events: Vec<Event> = records.into_iter().map(|record| record.event).collect();
     let setup = Setup { schema, parameters: Parameters::default() };

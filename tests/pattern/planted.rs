@@ -6,28 +6,14 @@ use std::sync::Arc;
 use deltawatch::arrange::pattern::Patterns;
 use deltawatch::event::{Event, Key, Schema};
 use deltawatch::pipeline::EngineSettings;
-use deltawatch::source::generator::{Generated, Generator, GeneratorConfig, Planted, instances};
+use deltawatch::source::generator::{Planted, instances};
 use deltawatch::testkit::{Batching, Harness, Plan};
 
 use super::flow::{emitted, flow};
+use crate::planted::dense;
 
 const SCHEMA: &str = include_str!("../../dataflows/payments.toml");
 const PATTERNS: &str = include_str!("../../dataflows/patterns.toml");
-
-/// Half of the events are planted, over half a year, some late, corrected or withdrawn.
-fn dense() -> Vec<Generated> {
-    let config = GeneratorConfig {
-        rate_per_s: 0.005,
-        customers: 300,
-        merchants: 40,
-        pattern_share: 0.5,
-        correction_share: 0.02,
-        withdrawal_share: 0.02,
-        ..GeneratorConfig::default()
-    };
-    let schema = Arc::new(Schema::parse("payments", SCHEMA).expect("the payments schema is valid"));
-    Generator::new(config, schema).expect("a valid configuration").take(80_000).collect()
-}
 
 /// The shipped patterns that stand for a planted one, and its key as in a match.
 fn looked_for(planted: &Planted) -> (&'static [&'static str], Key) {
@@ -60,7 +46,8 @@ fn looked_for(planted: &Planted) -> (&'static [&'static str], Key) {
 fn planted_instances_are_found_and_hard_negatives_are_not() {
     let patterns = Patterns::parse(PATTERNS).expect("a file of patterns");
     let (dataflow, setup) = flow(SCHEMA, &patterns);
-    let records = dense();
+    let schema = Arc::new(Schema::parse("payments", SCHEMA).expect("the payments schema is valid"));
+    let records = dense(schema, 80_000);
     let planted = instances(&records);
     let events: Vec<Event> = records.into_iter().map(|record| record.event).collect();
     let settings = EngineSettings { repair_rows_max: 4096, ..EngineSettings::default() };

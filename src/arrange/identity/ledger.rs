@@ -6,9 +6,8 @@
 //! Cost: 40 bytes per event and tally that it counts in, for the length of the window; a look-up when it comes and one
 //! when it leaves.
 
-use hashbrown::HashMap;
-
-use crate::event::Key;
+use crate::event::{Id, Key};
+use crate::operators::ShardedMap;
 
 use super::calendar::Calendar;
 use super::facts::{Payments, Tallies};
@@ -19,7 +18,7 @@ use super::tally::TalliesPlan;
 #[derive(Debug)]
 pub struct Ledger {
     windows_ms: Vec<i64>,
-    by_account: HashMap<Key, Tallies>,
+    by_account: ShardedMap<Tallies>,
     /// By tally: events that leave its window.
     leaving: Vec<Calendar<(Key, Payments)>>,
 }
@@ -29,7 +28,7 @@ impl Ledger {
     pub fn new(plan: &TalliesPlan) -> Self {
         let windows_ms: Vec<i64> = plan.tallies.iter().map(|tally| tally.window_ms).collect();
         let leaving = windows_ms.iter().map(|&window_ms| Calendar::new(window_ms)).collect();
-        Ledger { windows_ms, by_account: HashMap::new(), leaving }
+        Ledger { windows_ms, by_account: ShardedMap::default(), leaving }
     }
 
     /// Counts an event, or takes it back. True if that changes what its account adds up to.
@@ -61,20 +60,23 @@ impl Ledger {
 
     /// What the events of an account add up to.
     pub fn of(&self, account: Key) -> Tallies {
-        self.by_account.get(&account).copied().unwrap_or_default()
+        self.by_account.get(&account.into()).copied().unwrap_or_default()
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         let entries: usize = self.leaving.iter().map(Calendar::len).sum();
-        entries * size_of::<(i64, (Key, Payments))>() + self.by_account.capacity() * size_of::<(Key, Tallies)>()
+        entries * size_of::<(i64, (Key, Payments))>() + self.by_account.table_bytes()
     }
 
     fn add(&mut self, account: Key, place: usize, event: Payments) {
-        let tallies = self.by_account.entry(account).or_default();
+        let account = Id::from(account);
+        let mut tallies = self.by_account.get(&account).copied().unwrap_or_default();
         tallies.add_one(place, event);
-        if *tallies == Tallies::default() {
+        if tallies == Tallies::default() {
             self.by_account.remove(&account);
+        } else {
+            self.by_account.insert(account, tallies);
         }
     }
 }

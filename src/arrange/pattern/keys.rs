@@ -101,27 +101,23 @@ pub struct KeyStats {
     pub bytes: usize,
 }
 
-fn as_id(key: Key) -> Id {
-    Id { hi: key.hi, lo: key.lo }
-}
-
 impl Keys {
     /// The state of a key, if it has any.
     pub fn get_mut(&mut self, key: Key) -> Option<&mut KeyState> {
-        let slot = *self.index.get(&as_id(key))? as usize;
+        let slot = *self.index.get(&Id::from(key))? as usize;
         self.chunks.get_mut(slot / CHUNK)?.get_mut(slot % CHUNK)
     }
 
     /// The state of a key, if it has any.
     pub fn get(&self, key: Key) -> Option<&KeyState> {
-        let slot = *self.index.get(&as_id(key))? as usize;
+        let slot = *self.index.get(&Id::from(key))? as usize;
         self.chunks.get(slot / CHUNK)?.get(slot % CHUNK)
     }
 
     /// The place of a key's state, if it has any.
     #[inline]
     pub fn slot(&self, key: Key) -> Option<u32> {
-        self.index.get(&as_id(key)).copied()
+        self.index.get(&Id::from(key)).copied()
     }
 
     /// Asks for the state at a place.
@@ -159,7 +155,7 @@ impl Keys {
                 expire_at_ms: i64::MIN,
             };
             let slot = self.place(state);
-            self.index.insert(as_id(key), slot);
+            self.index.insert(key.into(), slot);
             slot
         });
         self.at_mut(slot)
@@ -182,7 +178,7 @@ impl Keys {
     /// Drops a key of which nothing is left.
     pub fn close(&mut self, key: Key) {
         if self.get(key).is_some_and(KeyState::is_empty)
-            && let Some(slot) = self.index.remove(&as_id(key))
+            && let Some(slot) = self.index.remove(&Id::from(key))
         {
             self.chunks[slot as usize / CHUNK][slot as usize % CHUNK] = KeyState::default();
             self.free.push(slot);
