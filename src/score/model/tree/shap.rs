@@ -1,102 +1,129 @@
-//! Path-dependent TreeSHAP (Lundberg and others 2018, algorithm 2): what each feature adds to the margin of one row
-//! compared with the average over the training data. Contributions and the average sum to the margin. Cost per tree:
-//! leaves x depth²; 300 trees of depth 6 take milliseconds, so it is for alerts.
+//! Path-dependent TreeSHAP: what each feature adds to the margin of one row compared with the average over the training
+//! data. Contributions and the average sum to the margin.
+//!
+//! On the way to a leaf each feature has two factors: `one`, 1 if this row goes that way and 0 if not, and `zero`, the
+//! share of the training rows that do. With the features of a set known and the others not, the leaf counts with its value
+//! times the product of `one` over the known and `zero` over the others. The Shapley value of such a game is an integral
+//! over its multilinear extension (Owen 1972): with `term = t one + (1 - t) zero`, feature i gets
+//!
+//! ```text
+//! value x (one_i - zero_i) x  ∫  Π term_j dt      over t from 0 to 1, over the features j other than i
+//! ```
+//!
+//! a polynomial of one degree less than there are features on the way, for which so many points of Gauss and Legendre are
+//! exact. So one walk over the tree does it: products per point go down, sums over leaves come up, and each edge adds its
+//! feature's share. Cost per tree: nodes x points, 4 points up to depth 8; 120 trees of 16 leaves take some 50 us, where
+//! the subset sizes of Lundberg and others (2018, algorithm 2) take 400.
 
-use super::{Library, Node, Tree};
+use std::sync::LazyLock;
 
-/// One feature on the path from the root: which share of training rows (`zero`) and whether this row (`one`) would go on
-/// if the feature were unknown or known, and the summed permutation weight of subsets of each size.
-#[derive(Clone, Copy)]
-struct Step {
-    feature: usize,
-    zero: f64,
-    one: f64,
-    weight: f64,
-}
+use super::{DEPTH_MAX, Library, Node, Tree};
 
 /// Adds each feature's contribution in `tree` to `contributions`.
 pub fn tree_shap(tree: &Tree, library: Library, row: &[f64], contributions: &mut [f64]) {
-    let root = Step { feature: usize::MAX, zero: 1.0, one: 1.0, weight: 1.0 };
-    descend(tree, library, row, contributions, 0, &[], root);
+    static FOUR: LazyLock<Points<4>> = LazyLock::new(Points::new);
+    static ALL: LazyLock<Points<POINTS_MAX>> = LazyLock::new(Points::new);
+    // As many points as half of the features on the longest way are exact.
+    if tree.depth() <= 2 * 4 {
+        Walk { points: &FOUR, tree, library, row, contributions, way: Vec::new() }.descend(0, [1.0; 4]);
+    } else {
+        Walk { points: &ALL, tree, library, row, contributions, way: Vec::new() }.descend(0, [1.0; POINTS_MAX]);
+    }
 }
 
-fn descend(tree: &Tree, library: Library, row: &[f64], out: &mut [f64], at: usize, above: &[Step], step: Step) {
-    let mut path = above.to_vec();
-    extend(&mut path, step);
-    match &tree.nodes[at] {
-        Node::Leaf { value, .. } => {
-            for i in 1..path.len() {
-                let weight = unwound(&path, i);
-                out[path[i].feature] += weight * (path[i].one - path[i].zero) * value;
+/// Enough for the deepest tree.
+const POINTS_MAX: usize = DEPTH_MAX / 2;
+
+/// Points of Gauss and Legendre between 0 and 1, and their weights.
+struct Points<const K: usize> {
+    at: [f64; K],
+    weight: [f64; K],
+}
+
+impl<const K: usize> Points<K> {
+    /// The roots of the Legendre polynomial of degree K, by Newton's iteration from a guess that is close to each.
+    fn new() -> Self {
+        let (mut at, mut weight) = ([0.0; K], [0.0; K]);
+        for i in 0..K {
+            let mut x = (std::f64::consts::PI * (i as f64 + 0.75) / (K as f64 + 0.5)).cos();
+            let mut slope = 1.0;
+            for _ in 0..NEWTON_STEPS {
+                let (mut value, mut before) = (1.0, 0.0);
+                for n in 0..K {
+                    let n = n as f64;
+                    (value, before) = (((2.0 * n + 1.0) * x * value - n * before) / (n + 1.0), value);
+                }
+                slope = K as f64 * (x * value - before) / (x * x - 1.0);
+                x -= value / slope;
             }
+            // From -1..1 to 0..1.
+            at[i] = (1.0 + x) / 2.0;
+            weight[i] = 1.0 / ((1.0 - x * x) * slope * slope);
         }
-        Node::Split { feature, threshold, default_left, missing, left, right, cover } => {
-            let goes_left = match (missing.apply(row[*feature]), library) {
-                (None, _) => *default_left,
-                (Some(x), Library::Xgboost) => (x as f32) < *threshold as f32,
-                (Some(x), Library::Lightgbm) => x <= *threshold,
-            };
-            let (hot, cold) = if goes_left { (*left, *right) } else { (*right, *left) };
-            let (mut zero, mut one) = (1.0, 1.0);
-            if let Some(i) = path.iter().position(|step| step.feature == *feature) {
-                (zero, one) = (path[i].zero, path[i].one);
-                unwind(&mut path, i);
+        Points { at, weight }
+    }
+}
+
+/// It converges to the last digits in four or five.
+const NEWTON_STEPS: usize = 8;
+
+/// What a feature's edges on the way say together.
+#[derive(Clone, Copy)]
+struct Step<const K: usize> {
+    feature: usize,
+    zero: f64,
+    one: f64,
+    /// At each point.
+    term: [f64; K],
+    /// At each point: what the feature gains where the product over all features is 1, weighted.
+    gain: [f64; K],
+}
+
+struct Walk<'a, const K: usize> {
+    points: &'a Points<K>,
+    tree: &'a Tree,
+    library: Library,
+    row: &'a [f64],
+    contributions: &'a mut [f64],
+    way: Vec<Step<K>>,
+}
+
+impl<const K: usize> Walk<'_, K> {
+    /// Goes through what lies below a node, where the terms on the way have a product at each point. Returns the leaves'
+    /// values times the products of their ways, added up.
+    fn descend(&mut self, at: usize, product: [f64; K]) -> [f64; K] {
+        let (feature, goes_left, left, right, cover) = match &self.tree.nodes[at] {
+            Node::Leaf { value, .. } => return product.map(|product| product * value),
+            Node::Split { feature, threshold, default_left, missing, left, right, cover } => {
+                let goes_left = match (missing.apply(self.row[*feature]), self.library) {
+                    (None, _) => *default_left,
+                    (Some(x), Library::Xgboost) => (x as f32) < *threshold as f32,
+                    (Some(x), Library::Lightgbm) => x <= *threshold,
+                };
+                (*feature, goes_left, *left, *right, *cover)
             }
-            let share = |child: usize| if *cover > 0.0 { tree.nodes[child].cover() / cover } else { 0.5 };
-            let step = |child: usize, one: f64| Step { feature: *feature, zero: zero * share(child), one, weight: 0.0 };
-            descend(tree, library, row, out, hot, &path, step(hot, one));
-            descend(tree, library, row, out, cold, &path, step(cold, 0.0));
+        };
+        let none = Step { feature, zero: 1.0, one: 1.0, term: [1.0; K], gain: [0.0; K] };
+        let above = self.way.iter().rfind(|step| step.feature == feature).copied().unwrap_or(none);
+        let others: [f64; K] = std::array::from_fn(|k| product[k] / above.term[k]);
+        let mut sums = [0.0; K];
+        for (child, taken) in [(left, goes_left), (right, !goes_left)] {
+            let share = if cover > 0.0 { self.tree.nodes[child].cover() / cover } else { 0.5 };
+            let (one, zero) = (if taken { above.one } else { 0.0 }, above.zero * share);
+            if one == 0.0 && zero == 0.0 {
+                continue; // Neither this row nor any other goes this way.
+            }
+            let Points { at, weight } = self.points;
+            let term: [f64; K] = std::array::from_fn(|k| at[k] * one + (1.0 - at[k]) * zero);
+            let gain = std::array::from_fn(|k| weight[k] * (one - zero) / term[k]);
+            self.way.push(Step { feature, zero, one, term, gain });
+            let below = self.descend(child, std::array::from_fn(|k| others[k] * term[k]));
+            self.way.pop();
+            // The edge above with the same feature has counted what is below here as its own.
+            let gains = (0..K).map(|k| below[k] * (gain[k] - above.gain[k]));
+            self.contributions[feature] += gains.sum::<f64>();
+            (0..K).for_each(|k| sums[k] += below[k]);
         }
+        sums
     }
-}
-
-/// Appends a step: every subset size splits into "without it" and "with it".
-fn extend(path: &mut Vec<Step>, step: Step) {
-    let length = path.len();
-    path.push(Step { weight: if length == 0 { 1.0 } else { 0.0 }, ..step });
-    let count = (length + 1) as f64;
-    for i in (0..length).rev() {
-        path[i + 1].weight += step.one * path[i].weight * (i + 1) as f64 / count;
-        path[i].weight = step.zero * path[i].weight * (length - i) as f64 / count;
-    }
-}
-
-/// Undoes the extension by step `at`, wherever it stands.
-fn unwind(path: &mut Vec<Step>, at: usize) {
-    let last = path.len() - 1;
-    let count = path.len() as f64;
-    let Step { zero, one, .. } = path[at];
-    let mut next = path[last].weight;
-    for i in (0..last).rev() {
-        if one != 0.0 {
-            let weight = path[i].weight;
-            path[i].weight = next * count / ((i + 1) as f64 * one);
-            next = weight - path[i].weight * zero * (last - i) as f64 / count;
-        } else if zero != 0.0 {
-            path[i].weight = path[i].weight * count / (zero * (last - i) as f64);
-        }
-    }
-    for i in at..last {
-        let weight = path[i].weight;
-        path[i] = Step { weight, ..path[i + 1] };
-    }
-    path.pop();
-}
-
-/// The summed weights that `unwind` would leave, without changing the path.
-fn unwound(path: &[Step], at: usize) -> f64 {
-    let last = path.len() - 1;
-    let count = path.len() as f64;
-    let Step { zero, one, .. } = path[at];
-    let (mut next, mut sum) = (path[last].weight, 0.0);
-    for i in (0..last).rev() {
-        if one != 0.0 {
-            let weight = next * count / ((i + 1) as f64 * one);
-            sum += weight;
-            next = path[i].weight - weight * zero * (last - i) as f64 / count;
-        } else if zero != 0.0 {
-            sum += path[i].weight * count / (zero * (last - i) as f64);
-        }
-    }
-    sum
 }
