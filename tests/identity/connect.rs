@@ -88,10 +88,20 @@ fn from_scratch(vertices: u32, edges: &BTreeMap<u32, (u32, u32)>) -> Vec<(u32, C
 
 fn check(graph: &mut Connectivity<Piece>, vertices: u32, edges: &BTreeMap<u32, (u32, u32)>) {
     let expected = from_scratch(vertices, edges);
+    let mut degrees = vec![0u32; vertices as usize + 1];
+    edges.values().flat_map(|&(a, b)| [a, b]).for_each(|vertex| degrees[vertex as usize] += 1);
+    let mut hubs = vec![0u32; vertices as usize + 1];
+    for vertex in 1..=vertices as usize {
+        let hub = &mut hubs[expected[vertex].0 as usize];
+        *hub = degrees[vertex].max(*hub);
+    }
     let mut roots = std::collections::BTreeSet::new();
     for vertex in 1..=vertices {
         let (root, component) = expected[vertex as usize];
         assert_eq!(graph.component(vertex), component, "vertex {vertex}");
+        if component.size <= SMALL_MAX {
+            assert_eq!(graph.largest_degree(vertex), hubs[root as usize], "most edges in the component of {vertex}");
+        }
         assert!(graph.connected(vertex, root), "{vertex} and {root}");
         if roots.last() != Some(&root) {
             roots.insert(root);

@@ -10,6 +10,8 @@ use super::tour::Part;
 
 /// An edge leads far if more vertices than this lie behind it.
 const NEAR_MAX: usize = 16;
+/// Neighbours of a vertex that are brought nearer before a search begins there.
+const NEIGHBOURS_NEAR: usize = 4;
 /// Vertices of the largest component that is kept by number while all edges of a vertex come or go.
 const AT_ONCE_MAX: u32 = 1_024;
 
@@ -79,6 +81,8 @@ impl<P: Part> Connectivity<P> {
             return;
         }
         let component = self.vertices[vertex].component;
+        self.hubs[component] = 0;
+        self.bring_near(ends.iter().copied());
         let mut members = std::mem::take(&mut self.sides[0]);
         for end in ends {
             if self.vertices[end].component == component {
@@ -88,6 +92,14 @@ impl<P: Part> Connectivity<P> {
         }
         self.sides[0] = members;
         self.small[component] = Component::of(&self.vertices[vertex].part);
+    }
+
+    /// Brings vertices nearer and what they are linked with, as searches that begin at each of them need it.
+    fn bring_near(&self, vertices: impl Iterator<Item = u32> + Clone) {
+        vertices.clone().for_each(|vertex| self.edges.prefetch(self.vertices[vertex].first));
+        for vertex in vertices {
+            self.neighbours(vertex).take(NEIGHBOURS_NEAR).for_each(|(_, end)| self.vertices.prefetch(end));
+        }
     }
 
     fn first_neighbour(&self, vertex: u32) -> Option<(u32, u32)> {
@@ -100,6 +112,7 @@ impl<P: Part> Connectivity<P> {
         for (_, end) in &near {
             self.small.prefetch(self.vertices[*end].component);
         }
+        self.bring_near(near.iter().map(|(_, end)| *end));
         for (edge, end) in near {
             self.link_within(edge, end, vertex, AT_ONCE_MAX);
         }
@@ -166,8 +179,7 @@ impl<P: Part> Connectivity<P> {
         let mut members = Vec::new();
         self.members(vertex, &mut members);
         let component = self.component(vertex);
-        let number = self.small.take();
-        self.small[number] = component;
+        let number = self.take_small(component);
         self.large -= 1;
         for &member in &members {
             let mut edge = self.vertices[member].first;

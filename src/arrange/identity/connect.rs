@@ -28,6 +28,8 @@ pub const SMALL_AGAIN: u32 = 64;
 pub(super) struct Vertex<P: Part> {
     /// The first edge in its list.
     pub(super) first: u32,
+    /// Edges in its list.
+    pub(super) degree: u32,
     /// Its component, if that is small.
     pub(super) component: u32,
     /// Its node on level 0, if its component is in tours.
@@ -98,6 +100,8 @@ pub struct Connectivity<P: Part> {
     pub(super) vertices: Slab<Vertex<P>>,
     pub(super) edges: Slab<Edge>,
     pub(super) small: Slab<Component<P::Total>>,
+    /// By small component: the most edges of any vertex. 0 if that is not known, and for a vertex alone.
+    pub(super) hubs: Slab<u32>,
     pub(super) tours: Tours<P::Total>,
     pub(super) large: usize,
     mark: u32,
@@ -107,8 +111,16 @@ pub struct Connectivity<P: Part> {
 
 impl<P: Part> Default for Connectivity<P> {
     fn default() -> Self {
-        let (vertices, edges, small) = (Slab::default(), Slab::default(), Slab::default());
-        Connectivity { vertices, edges, small, tours: Tours::default(), large: 0, mark: 0, sides: Default::default() }
+        Connectivity {
+            vertices: Slab::default(),
+            edges: Slab::default(),
+            small: Slab::default(),
+            hubs: Slab::default(),
+            tours: Tours::default(),
+            large: 0,
+            mark: 0,
+            sides: Default::default(),
+        }
     }
 }
 
@@ -116,9 +128,17 @@ impl<P: Part> Connectivity<P> {
     /// Adds a vertex under a number that is not in use: a component of its own.
     pub fn add(&mut self, vertex: u32, part: P) {
         self.vertices.reach(vertex);
-        let component = self.small.take();
-        self.small[component] = Component::of(&part);
+        let component = self.take_small(Component::of(&part));
         self.vertices[vertex] = Vertex { component, part, ..Vertex::default() };
+    }
+
+    /// A number for a small component whose hub is not known yet.
+    pub(super) fn take_small(&mut self, component: Component<P::Total>) -> u32 {
+        let number = self.small.take();
+        self.small[number] = component;
+        self.hubs.reach(number);
+        self.hubs[number] = 0;
+        number
     }
 
     /// Removes a vertex without edges.
@@ -126,7 +146,7 @@ impl<P: Part> Connectivity<P> {
         self.small.release(self.vertices[vertex].component);
         self.vertices[vertex] = Vertex::default();
         if self.is_empty() {
-            (self.vertices, self.edges) = (Slab::default(), Slab::default());
+            (self.vertices, self.edges, self.hubs) = (Slab::default(), Slab::default(), Slab::default());
         }
     }
 
@@ -222,7 +242,7 @@ impl<P: Part> Connectivity<P> {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.vertices.bytes() + self.edges.bytes() + self.small.bytes() + self.tours.bytes()
+        self.vertices.bytes() + self.edges.bytes() + self.small.bytes() + self.hubs.bytes() + self.tours.bytes()
     }
 
     /// Links two different vertices by an edge under a number that is not in use. True if that joins two components.
@@ -237,12 +257,16 @@ impl<P: Part> Connectivity<P> {
         let small = |vertex: u32| self.vertices[vertex].node == NIL;
         let size = |vertex: u32| self.small[self.vertices[vertex].component].size;
         if small(a) && small(b) && (!joins || size(a) + size(b) <= small_max) {
+            let [hub, other] = [a, b].map(|vertex| self.hub(self.vertices[vertex].component));
             if joins {
                 let (smaller, larger) = if size(a) < size(b) { (a, b) } else { (b, a) };
                 self.absorb(smaller, larger);
             }
-            self.small[self.vertices[a].component].links += 1;
             self.attach(edge, a, b);
+            let component = self.vertices[a].component;
+            self.small[component].links += 1;
+            let degrees = self.vertices[a].degree.max(self.vertices[b].degree);
+            self.hubs[component] = hub.zip(other).map_or(0, |(hub, other)| hub.max(other).max(degrees));
             return joins;
         }
         for vertex in [a, b] {
@@ -261,7 +285,11 @@ impl<P: Part> Connectivity<P> {
         let [a, b] = self.edges[edge].wires.ends;
         self.detach(edge);
         if self.vertices[a].node == NIL {
-            self.small[self.vertices[a].component].links -= 1;
+            let component = self.vertices[a].component;
+            self.small[component].links -= 1;
+            if [a, b].into_iter().any(|vertex| self.vertices[vertex].degree + 1 == self.hubs[component]) {
+                self.hubs[component] = 0;
+            }
             return self.separate(a, b);
         }
         let splits = self.erase(edge);
@@ -299,27 +327,26 @@ impl<P: Part> Connectivity<P> {
         }
     }
 
-    /// The most edges of any vertex of the component. Costs O(vertices + edges).
+    /// The most edges of any vertex of the component. Known of most small components; costs O(vertices + edges) otherwise.
     pub fn largest_degree(&mut self, vertex: u32) -> u32 {
-        let mark = self.new_marks();
-        let mut seen = std::mem::take(&mut self.sides[0]);
-        seen.clear();
-        self.see(vertex, mark, &mut seen);
-        let (mut next, mut largest) = (0, 0);
-        while let Some(&vertex) = seen.get(next) {
-            let (mut edge, mut degree) = (self.vertices[vertex].first, 0);
-            while edge != NIL {
-                let (after, end) = self.edges[edge].wires.step(vertex);
-                if self.vertices[end].mark != mark {
-                    self.see(end, mark, &mut seen);
-                }
-                (edge, degree) = (after, degree + 1);
-            }
-            largest = largest.max(degree);
-            next += 1;
+        let Vertex { component, node, .. } = self.vertices[vertex];
+        if let Some(hub) = (node == NIL).then(|| self.hub(component)).flatten() {
+            return hub;
         }
-        self.sides[0] = seen;
+        let mut members = std::mem::take(&mut self.sides[0]);
+        self.members(vertex, &mut members);
+        let largest = members.iter().map(|&member| self.vertices[member].degree).max().unwrap_or(0);
+        self.sides[0] = members;
+        if node == NIL {
+            self.hubs[component] = largest;
+        }
         largest
+    }
+
+    /// The most edges of any vertex of a small component, if it is known.
+    fn hub(&self, component: u32) -> Option<u32> {
+        let hub = self.hubs[component];
+        (hub > 0 || self.small[component].size == 1).then_some(hub)
     }
 
     /// Every vertex within so many steps, the farthest last, and where those begin. `None` if they are more than `most`.
@@ -344,15 +371,18 @@ impl<P: Part> Connectivity<P> {
     fn attach(&mut self, edge: u32, a: u32, b: u32) {
         self.edges[edge] = Edge::default();
         wires::attach(&mut self.edges, edge, [a, b], [a, b].map(|vertex| self.vertices[vertex].first));
-        [a, b].into_iter().for_each(|vertex| self.vertices[vertex].first = edge);
+        for vertex in [a, b] {
+            let vertex = &mut self.vertices[vertex];
+            (vertex.first, vertex.degree) = (edge, vertex.degree + 1);
+        }
     }
 
     pub(super) fn detach(&mut self, edge: u32) {
         let ends = self.edges[edge].wires.ends;
         for (vertex, first) in ends.into_iter().zip(wires::detach(&mut self.edges, edge)) {
-            if let Some(first) = first {
-                self.vertices[vertex].first = first;
-            }
+            let vertex = &mut self.vertices[vertex];
+            vertex.first = first.unwrap_or(vertex.first);
+            vertex.degree -= 1;
         }
     }
 
@@ -388,6 +418,9 @@ impl<P: Part> Connectivity<P> {
                     return true;
                 }
                 neighbour.mark = mark;
+                // It is read when the search comes to that vertex.
+                let first = neighbour.first;
+                self.edges.prefetch(first);
                 seen.push(end);
             }
             edge = next;
@@ -443,15 +476,24 @@ impl<P: Part> Connectivity<P> {
     /// Gives vertices that are all of a component a number of their own. False if the total of the rest is not known.
     pub(super) fn part_off(&mut self, members: &[u32]) -> bool {
         let from = self.vertices[members[0]].component;
-        let number = self.small.take();
-        let mut part: Component<P::Total> = Component { size: members.len() as u32, ..Component::default() };
+        let number = self.take_small(Component { size: members.len() as u32, ..Component::default() });
+        let part = &mut self.small[number];
+        let mut hub = 0;
         for &vertex in members {
-            self.vertices[vertex].component = number;
-            part.total.add(&self.vertices[vertex].part.total());
-            part.accounts += u32::from(self.vertices[vertex].part.is_account());
-            part.links += self.neighbours(vertex).filter(|&(edge, _)| self.owns(vertex, edge)).count() as u32;
+            let vertex = &mut self.vertices[vertex];
+            vertex.component = number;
+            part.total.add(&vertex.part.total());
+            part.accounts += u32::from(vertex.part.is_account());
+            part.links += vertex.degree;
+            hub = hub.max(vertex.degree);
         }
-        self.small[number] = part;
+        // Each edge has been counted at both of its ends.
+        part.links /= 2;
+        let part = *part;
+        self.hubs[number] = hub;
+        if hub == self.hubs[from] {
+            self.hubs[from] = 0;
+        }
         let rest = &mut self.small[from];
         rest.size -= part.size;
         rest.accounts -= part.accounts;
