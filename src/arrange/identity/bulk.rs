@@ -111,6 +111,7 @@ impl<P: Part> Connectivity<P> {
         let (far, near): (Vec<_>, Vec<_>) = edges.iter().partition(|(_, end)| self.vertices[*end].node != NIL);
         for (_, end) in &near {
             self.small.prefetch(self.vertices[*end].component);
+            self.hubs.prefetch(self.vertices[*end].component);
         }
         self.bring_near(near.iter().map(|(_, end)| *end));
         for (edge, end) in near {

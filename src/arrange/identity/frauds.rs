@@ -42,16 +42,17 @@ impl Frauds {
         }
     }
 
-    /// Time has come to `now_ms`: some frauds become known, old ones are forgotten.
-    pub fn advance(&mut self, now_ms: i64, mut changed: impl FnMut(Key)) {
-        while let Some(entry) = self.pending.first_entry().filter(|entry| entry.key().0 <= now_ms) {
+    /// Time has come to `now_ms`: some frauds become known, old ones are forgotten, at most so many.
+    pub fn advance(&mut self, now_ms: i64, steps_max: &mut usize, mut changed: impl FnMut(Key)) {
+        let mut step = || steps_max.checked_sub(1).map(|left| *steps_max = left).is_some();
+        while let Some(entry) = self.pending.first_entry().filter(|entry| entry.key().0 <= now_ms && step()) {
             let ((at, id), account) = entry.remove_entry();
             self.know(at, id, account);
             changed(account);
         }
         let forgotten_ms = now_ms.saturating_sub(FRAUD_MEMORY_MS);
         while let Some((&(at, id), &account)) =
-            self.known.first_key_value().filter(|(known, _)| known.0 <= forgotten_ms)
+            self.known.first_key_value().filter(|(known, _)| known.0 <= forgotten_ms && step())
         {
             self.by_event.remove(&id);
             self.forget(at, id, account);

@@ -47,11 +47,13 @@ impl Ledger {
         changes
     }
 
-    /// Time has come to `now_ms`: events leave. Calls `changed` for their accounts.
-    pub fn advance(&mut self, now_ms: i64, mut changed: impl FnMut(Key)) {
+    /// Time has come to `now_ms`: events leave, at most so many. Calls `changed` for their accounts.
+    pub fn advance(&mut self, now_ms: i64, steps_max: &mut usize, mut changed: impl FnMut(Key)) {
         for place in 0..self.windows_ms.len() {
             let bound_ms = now_ms.saturating_sub(self.windows_ms[place]);
-            while let Some((_, (account, event))) = self.leaving[place].take(bound_ms) {
+            while *steps_max > 0 {
+                let Some((_, (account, event))) = self.leaving[place].take(bound_ms) else { break };
+                *steps_max -= 1;
                 self.add(account, place, event.negated());
                 changed(account);
             }

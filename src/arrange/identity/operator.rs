@@ -25,8 +25,9 @@ use super::propagate::Entity;
 use super::request::{Request, stride};
 use super::spec::IdentityPlan;
 
-/// Links that expire before the operator lets others work: a gap in the data does not stall the worker.
-const EXPIRE_LINKS_PER_TURN: usize = 20_000;
+/// Links that die, and payments and events that leave a window, before the operator lets others work: a gap in the data
+/// does not stall the worker.
+const EXPIRE_PER_TURN: usize = 20_000;
 /// Events whose links are looked up ahead.
 const EVENTS_AHEAD: usize = 16;
 /// Gauges are set once per so many epochs.
@@ -176,22 +177,22 @@ impl Turn {
         Turn { epoch, capabilities, watermark, requests, next: 0, answers, columns }
     }
 
-    /// Works until the epoch is done (true) or many links have expired.
+    /// Works until the epoch is done (true) or much has expired.
     fn work<P: Member>(&mut self, owner: &mut Owner<P>) -> bool {
-        let mut links_max = EXPIRE_LINKS_PER_TURN;
+        let mut steps_max = EXPIRE_PER_TURN;
         while let Some((request, from)) = self.requests.get(self.next) {
             if self.next.is_multiple_of(EVENTS_AHEAD) {
                 let ahead = &self.requests[self.next..self.requests.len().min(self.next + EVENTS_AHEAD)];
                 owner.look_ahead(ahead.iter().map(|(request, _)| request));
             }
-            if !owner.advance(request.time_ms.max(self.watermark), &mut links_max) {
+            if !owner.advance(request.time_ms.max(self.watermark), &mut steps_max) {
                 return false;
             }
             let (block, columns) = (&mut self.answers[*from as usize], self.columns);
             owner.apply(request, || row(block, request.ticket, columns));
             self.next += 1;
         }
-        owner.advance(self.watermark, &mut links_max)
+        owner.advance(self.watermark, &mut steps_max)
     }
 }
 

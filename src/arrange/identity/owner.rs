@@ -74,31 +74,36 @@ impl<P: Member> Owner<P> {
         &self.ledger
     }
 
-    /// Moves time on, removing at most so many links; false if there are more.
-    pub fn advance(&mut self, to_ms: i64, links_max: &mut usize) -> bool {
-        if !self.links.advance(to_ms, links_max) {
+    /// Moves time on. What dies or leaves a window by then goes, at most so many; false if there is more: then this is to be
+    /// called again before anything else.
+    pub fn advance(&mut self, to_ms: i64, steps_max: &mut usize) -> bool {
+        if !self.links.advance(to_ms, steps_max) {
             return false;
         }
         let now_ms = self.links.now_ms();
         for (span, calendar) in self.leaving.iter_mut().enumerate() {
-            while let Some((_, (then, payments))) = calendar.take(now_ms.saturating_sub(SPANS_MS[span])) {
+            while *steps_max > 0 {
+                let Some((_, (then, payments))) = calendar.take(now_ms.saturating_sub(SPANS_MS[span])) else { break };
+                *steps_max -= 1;
                 change(&mut self.links, then, |facts| facts.recent[span].add(payments.negated()));
             }
         }
-        while let Some((_, then)) = self.ageing.take(now_ms.saturating_sub(FRESH_MS)) {
+        while *steps_max > 0 {
+            let Some((_, then)) = self.ageing.take(now_ms.saturating_sub(FRESH_MS)) else { break };
+            *steps_max -= 1;
             change(&mut self.links, then, |facts| facts.fresh = 0);
         }
         if self.uses_labels {
             let mut accounts = Vec::new();
-            self.frauds.advance(now_ms, |account| accounts.push(account));
+            self.frauds.advance(now_ms, steps_max, |account| accounts.push(account));
             accounts.into_iter().for_each(|account| self.refresh(account));
         }
         if self.uses_tallies {
             let mut accounts = Vec::new();
-            self.ledger.advance(now_ms, |account| accounts.push(account));
+            self.ledger.advance(now_ms, steps_max, |account| accounts.push(account));
             accounts.into_iter().for_each(|account| self.tell(account));
         }
-        true
+        *steps_max > 0
     }
 
     /// Events before a time cannot be withdrawn any more.
