@@ -1,7 +1,9 @@
 //! Contributions: exact for logistic regression, TreeSHAP against XGBoost's own, gradients against finite differences.
 
 use deltawatch::score::model::Model;
-use deltawatch::score::model::tree::{Library, parse_lightgbm, parse_xgboost, tree_shap};
+use deltawatch::score::model::tree::{
+    DEPTH_MAX, Library, Missing, Node, Tree, parse_lightgbm, parse_xgboost, tree_shap,
+};
 
 use super::dense::dense;
 use super::fixture::{forest, table, unpack, wild_rows};
@@ -37,6 +39,37 @@ fn tree_shap_is_complete_for_lightgbm() {
         });
         let averages: Vec<f64> = averages.collect();
         assert!(averages.iter().all(|average| (average - averages[0]).abs() < 1e-9), "{name}: {averages:?}");
+    }
+}
+
+/// The deepest tree that is taken: a chain of splits, each on a feature of its own or all on two of them.
+#[test]
+fn tree_shap_is_complete_on_long_ways() {
+    for features in [DEPTH_MAX, 2] {
+        let mut nodes = Vec::new();
+        for level in 0..DEPTH_MAX {
+            let cover = 1000.0 - 10.0 * level as f64;
+            let (threshold, default_left, missing) = (0.5 - 0.005 * level as f64, true, Missing::Nan);
+            let (left, right) = (nodes.len() + 1, nodes.len() + 2);
+            nodes.push(Node::Split { feature: level % features, threshold, default_left, missing, left, right, cover });
+            nodes.push(Node::Leaf { value: (level % 7) as f64 - 2.5, cover: 10.0 });
+        }
+        nodes.push(Node::Leaf { value: 40.0, cover: 1000.0 - 10.0 * DEPTH_MAX as f64 });
+        let leaves = nodes.iter().filter_map(|node| match node {
+            Node::Leaf { value, cover } => Some(value * cover / 1000.0),
+            Node::Split { .. } => None,
+        });
+        let average: f64 = leaves.sum();
+        let tree = Tree::check(nodes, features).expect("a tree");
+        assert_eq!(tree.depth(), DEPTH_MAX);
+        for (row, margin) in
+            [(vec![0.6; features], 40.0), (vec![0.0; features], -2.5), (vec![f64::NAN; features], -2.5)]
+        {
+            let mut sums = vec![0.0; features];
+            tree_shap(&tree, Library::Lightgbm, &row, &mut sums);
+            let found = average + sums.iter().sum::<f64>();
+            assert!((found - margin).abs() < 1e-9, "{features} features: {found} for {margin}");
+        }
     }
 }
 
