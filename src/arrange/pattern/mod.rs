@@ -61,6 +61,7 @@
 //! of the named events is kept for its row alone, as long as a late event may touch that. A pattern that has not begun
 //! keeps nothing, and one that has taken one event only keeps its place.
 
+mod after_match;
 mod automaton;
 pub mod condition;
 pub mod count;
