@@ -11,9 +11,8 @@ impl View<'_> {
         candidates.sort_by_key(|(one, taken)| (one.at, taken[0][0]));
         let mut matches: Vec<(Found, Taken)> = Vec::new();
         for (one, taken) in candidates {
-            let skips = |(other, of): &(Found, Taken)| {
-                self.period(other) == self.period(&one) && self.skips(of, taken[0][0])
-            };
+            let skips =
+                |(other, of): &(Found, Taken)| self.period(other) == self.period(&one) && self.skips(of, taken[0][0]);
             if !matches.iter().any(skips) {
                 matches.push((one, taken));
             }
@@ -33,7 +32,8 @@ impl View<'_> {
     /// Whether a match that took these events skips what begins at `start`.
     fn skips(&self, taken: &Taken, start: usize) -> bool {
         let strategy = self.spec.after_match.as_deref().unwrap_or("no_skip");
-        let of_step = |name: &str| self.spec.steps.iter().position(|step| step.name() == Some(name)).map(|at| &taken[at]);
+        let of_step =
+            |name: &str| self.spec.steps.iter().position(|step| step.name() == Some(name)).map(|at| &taken[at]);
         match strategy.split_once(':') {
             None => strategy == "skip_past_last" && taken.iter().flatten().any(|&at| start <= at),
             Some((to, name)) => of_step(name).is_some_and(|events| {

@@ -50,7 +50,10 @@ impl AfterMatch {
             }
         };
         let step = names.iter().position(|step| step.name == name);
-        let step = step.ok_or_else(|| format!("there is no step '{name}' to skip to; there are: {}", there()))?;
+        let step = step.ok_or_else(|| {
+            let to = if first { "skip_to_first" } else { "skip_to_last" };
+            format!("there is no step '{name}' to skip to; write \"{to}:STEP\" with one of: {}", there())
+        })?;
         if step == 0 && (first || steps.first().is_none_or(|step| step.count.is_none())) {
             return Err(format!(
                 "the event of '{name}' to skip to is always the first of the match itself; name a later step, or write \

@@ -373,12 +373,7 @@ impl Automaton {
 
     /// Time has come to `watermark`: runs that wait for an event to stay away are complete once it has passed. Calls
     /// `changed` with the matches that are gone (false) and new (true); returns the last completion.
-    pub fn pass(
-        &mut self,
-        program: &Program,
-        watermark: i64,
-        changed: impl FnMut(&mut Held, bool),
-    ) -> Option<Place> {
+    pub fn pass(&mut self, program: &Program, watermark: i64, changed: impl FnMut(&mut Held, bool)) -> Option<Place> {
         let mut found = Vec::new();
         let mut index = 0;
         while index < self.runs.len() {
