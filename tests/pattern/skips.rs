@@ -110,6 +110,8 @@ fn an_absence_is_complete_before_the_events_of_its_time() {
     assert_eq!(matches(&body, "p1@1 p2@2 p3@3 p4@4 !r1@30"), ["p1 p2", "p3 p4"]);
     assert_eq!(matches(&body, "p1@1 p2@2 p3@3 p4@4 !r1@30 p0@0"), ["p0 p1", "p2 p3"]);
     assert_eq!(matches(&body, "p1@1 p2@2 p3@3 p4@4 !r1@30 p0@0 -p0@0"), ["p1 p2", "p3 p4"]);
+    // A correction takes the first match, and with it what followed, and gives both again.
+    assert_eq!(matches(&body, "p1@1 p2@2 p3@3 p4@4 !r1@30 =p1@1:5"), ["p1 p2", "p3 p4"]);
 }
 
 #[test]
