@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use timely::dataflow::Stream;
 
 use super::operator::{Pattern, PatternSettings, pattern};
+use super::spec::PatternSpec;
 use super::{Match, Patterns};
 use crate::epoch::Epoch;
 use crate::event::{Event, Id, Schema};
@@ -17,8 +18,12 @@ pub type Matches<'scope> = Stream<'scope, Epoch, Vec<(Match, Epoch, isize)>>;
 
 impl Family for Patterns {
     fn about(&self) -> String {
-        let names: Vec<String> = self.expanded().into_iter().map(|pattern| pattern.name).collect();
-        format!("event patterns: {}", names.join(", "))
+        let about = |pattern: PatternSpec| match pattern.after_match {
+            Some(strategy) => format!("{} ({strategy})", pattern.name),
+            None => pattern.name,
+        };
+        let patterns: Vec<String> = self.expanded().into_iter().map(about).collect();
+        format!("event patterns: {}", patterns.join(", "))
     }
 
     fn columns(&self) -> Vec<(String, f64)> {
