@@ -64,10 +64,12 @@
 mod automaton;
 pub mod condition;
 pub mod count;
+mod cut;
 pub mod cycle;
 mod cycles;
 pub mod expr;
 mod family;
+mod features;
 pub mod history;
 mod keys;
 pub mod log;

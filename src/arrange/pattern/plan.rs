@@ -8,10 +8,11 @@ use super::condition::{Column, Condition};
 use super::count::{Aggregate, Count, Measure};
 use super::cycle::CyclePlan;
 use super::expr::duration_ms;
+use super::features::{FeatureCell, FeatureNames};
 use super::resolve::{Names, StepName, resolve_all};
 use super::spec::{KeySpec, PatternSpec, Patterns, StepSpec};
 use crate::event::{Event, Key, Schema, Slot};
-use crate::feature::REVISE_MS_DEFAULT;
+use crate::feature::{REVISE_MS_DEFAULT, Velocity};
 
 /// Named events of one key, over all its patterns: bits of a `u64`.
 pub const EVENTS_MAX: usize = 64;
@@ -28,8 +29,10 @@ const HISTORY_MS: i64 = 30 * 86_400_000;
 /// All patterns of a dataflow.
 #[derive(Clone, Debug, Default)]
 pub struct PatternPlan {
-    /// The patterns of each key.
+    /// The patterns of each key; those that look at features apart, behind the others.
     pub groups: Vec<Arc<Group>>,
+    /// Velocity features that conditions look at, by their numbers.
+    pub features: Vec<FeatureCell>,
     /// Patterns that are cycles.
     pub cycles: Vec<Arc<CyclePlan>>,
 }
@@ -45,7 +48,9 @@ pub struct Group {
     pub events: Vec<NamedEvent>,
     /// Which of them an event of a kind, by index, may be.
     pub of_kind: Vec<u64>,
-    /// Fields kept with events.
+    /// Whether conditions look at velocity features, so that requests wait for those.
+    pub featured: bool,
+    /// Fields and features kept with events.
     pub columns: Vec<Column>,
     /// Which of them with an event that is this named event, bit by bit.
     pub kept: Vec<u64>,
@@ -137,17 +142,25 @@ pub struct Absent {
 }
 
 impl Patterns {
-    /// Names of keys in the order of their first pattern, with the patterns of each; cycles are left out.
-    fn by_key(&self) -> Vec<(Vec<String>, Vec<PatternSpec>)> {
-        let mut keys: Vec<(Vec<String>, Vec<PatternSpec>)> = Vec::new();
+    /// Names of keys in the order of their first pattern, with the patterns of each; first those of patterns that look at no
+    /// velocity features, then those of the others. Cycles are left out.
+    fn by_key(&self) -> Vec<((bool, Vec<String>), Vec<PatternSpec>)> {
+        let mut keys: Vec<((bool, Vec<String>), Vec<PatternSpec>)> = Vec::new();
         for pattern in self.expanded().into_iter().filter(|pattern| pattern.cycle.is_none()) {
             let fields = pattern.key.as_ref().map(|key| key.fields().to_vec()).unwrap_or_default();
-            match keys.iter_mut().find(|(known, _)| *known == fields) {
+            let key = (pattern.looks_at_features(), fields);
+            match keys.iter_mut().find(|(known, _)| *known == key) {
                 Some((_, patterns)) => patterns.push(pattern),
-                None => keys.push((fields, vec![pattern])),
+                None => keys.push((key, vec![pattern])),
             }
         }
+        keys.sort_by_key(|((featured, _), _)| *featured);
         keys
+    }
+
+    /// Whether a pattern looks at velocity features; cycles do not.
+    pub fn look_at_features(&self) -> bool {
+        self.patterns.iter().any(PatternSpec::looks_at_features)
     }
 
     /// The features of a row in the order of [`PatternPlan::blocks`]: `pattern_NAME_now` and `pattern_NAME_count_24h` of
@@ -164,16 +177,23 @@ impl Patterns {
         self.by_key().iter().map(|(_, patterns)| 2 * patterns.len()).chain(cycles.map(|_| 2)).collect()
     }
 
-    /// Resolves the patterns. The error names the pattern, the place in it and how to mend it.
+    /// Resolves patterns that look at no velocity features. The error names the pattern, the place in it and how to mend it.
     pub fn resolve(&self, schema: &Schema) -> Result<PatternPlan, PatternError> {
+        self.resolve_beside(schema, &[])
+    }
+
+    /// Resolves the patterns of a dataflow that has these velocity features.
+    pub fn resolve_beside(&self, schema: &Schema, velocities: &[Velocity]) -> Result<PatternPlan, PatternError> {
         let mut plan = PatternPlan::default();
-        for (_, patterns) in self.by_key() {
-            let mut group = Group { revise_ms: REVISE_MS_DEFAULT, ..Group::default() };
+        let mut features = FeatureNames::new(velocities);
+        for ((featured, _), patterns) in self.by_key() {
+            let mut group = Group { revise_ms: REVISE_MS_DEFAULT, featured, ..Group::default() };
             for pattern in &patterns {
-                group.add(pattern, schema)?;
+                group.add(pattern, schema, &mut features)?;
             }
             plan.groups.push(Arc::new(group));
         }
+        plan.features = features.cells;
         for pattern in self.patterns.iter().filter(|pattern| pattern.cycle.is_some()) {
             plan.cycles.push(Arc::new(CyclePlan::resolve(pattern, schema)?));
         }
@@ -212,7 +232,12 @@ impl Group {
         }
     }
 
-    fn add(&mut self, spec: &PatternSpec, schema: &Schema) -> Result<(), PatternError> {
+    fn add(
+        &mut self,
+        spec: &PatternSpec,
+        schema: &Schema,
+        features: &mut FeatureNames<'_>,
+    ) -> Result<(), PatternError> {
         let invalid = |place: &str, reason: String| PatternError::invalid(&spec.name, place, reason);
         let key = spec
             .key
@@ -226,9 +251,11 @@ impl Group {
         let location = spec.location.clone().unwrap_or_else(|| ["lat".to_owned(), "lon".to_owned()]);
         let mut names = Names {
             schema,
+            features,
             group: self,
             bits: BTreeMap::new(),
             steps: Vec::new(),
+            kinds: Vec::new(),
             location,
             base: None,
             alone: false,
@@ -398,7 +425,7 @@ impl Group {
 
     /// The column of a field.
     pub(super) fn column(&mut self, column: Column) -> Column {
-        let known = self.columns.iter().position(|known| known.slot == column.slot);
+        let known = self.columns.iter().position(|known| known.of == column.of);
         let index = known.unwrap_or(self.columns.len()) as u16;
         let column = Column { index, ..column };
         if known.is_none() {
@@ -408,7 +435,7 @@ impl Group {
     }
 }
 
-impl Names<'_> {
+impl Names<'_, '_> {
     fn step(&mut self, step: &StepSpec, number: usize) -> Result<Step, String> {
         if step.absent.is_some() {
             return Err("'absent' may stand in the last step only; move it there".into());
@@ -430,6 +457,8 @@ impl Names<'_> {
         if self.steps.iter().any(|known| known.name == name) || name == "history" {
             return Err(format!("the name '{name}' is taken; give the step another with as = \"...\""));
         }
+        let kinds = self.group.events[usize::from(bit)].kinds.clone();
+        self.kinds.clone_from(&kinds);
         let condition = resolve_all(&step.conditions, self)?;
         let not = step.not.iter().try_fold(0, |bits, name| self.named(name).map(|bit| bits | 1 << bit))?;
         let count = step.counts().then(|| {
@@ -445,7 +474,7 @@ impl Names<'_> {
         });
         let count = count.transpose()?;
         let aggregates = count.as_ref().map(|count| count.aggregates.clone());
-        self.steps.push(StepName { name, aggregates, keeps: false });
+        self.steps.push(StepName { name, kinds, aggregates, keeps: false });
         Ok(Step { bit, condition, not, count, keeps: false })
     }
 
@@ -454,6 +483,7 @@ impl Names<'_> {
             return Err("a step with 'absent' has only 'where' and 'within' beside it; remove the rest".into());
         }
         let bit = self.named(step.absent.as_deref().unwrap_or_default())?;
+        self.kinds = self.group.events[usize::from(bit)].kinds.clone();
         let within = step.within.as_deref().ok_or("'absent' needs a 'within': how long the event stays away")?;
         Ok(Absent { bit, condition: resolve_all(&step.conditions, self)?, within_ms: duration_ms(within)? })
     }
