@@ -141,11 +141,14 @@ pub struct Absent {
     pub within_ms: i64,
 }
 
+/// Whether the patterns of a group look at velocity features, and the fields of their key.
+type GroupKey = (bool, Vec<String>);
+
 impl Patterns {
     /// Names of keys in the order of their first pattern, with the patterns of each; first those of patterns that look at no
     /// velocity features, then those of the others. Cycles are left out.
-    fn by_key(&self) -> Vec<((bool, Vec<String>), Vec<PatternSpec>)> {
-        let mut keys: Vec<((bool, Vec<String>), Vec<PatternSpec>)> = Vec::new();
+    fn by_key(&self) -> Vec<(GroupKey, Vec<PatternSpec>)> {
+        let mut keys: Vec<(GroupKey, Vec<PatternSpec>)> = Vec::new();
         for pattern in self.expanded().into_iter().filter(|pattern| pattern.cycle.is_none()) {
             let fields = pattern.key.as_ref().map(|key| key.fields().to_vec()).unwrap_or_default();
             let key = (pattern.looks_at_features(), fields);

@@ -366,6 +366,12 @@ impl Names<'_, '_> {
     /// The column of a velocity feature, of the event itself or of a step's.
     fn feature(&mut self, arguments: &[Term], step: Option<usize>) -> Result<Column, String> {
         let name = feature_argument(arguments)?;
+        if self.here.is_some() && step.is_none() {
+            return Err(format!(
+                "feature('{name}') is of one event, and 'having' is over all that are counted; put it into the event or \
+                 the step's 'where'"
+            ));
+        }
         let kinds = step.map_or(&self.kinds, |step| &self.steps[step].kinds);
         if let Some(&kind) = kinds.iter().find(|&&kind| !self.schema.is_scored(kind)) {
             let names = self.schema.kinds();
