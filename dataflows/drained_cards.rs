@@ -1,9 +1,9 @@
 //! Which cards are drained after they were used where many cards are used?
 //!
 //! Card numbers that were stolen together are tried on one device. This dataflow is one event pattern with conditions on
-//! velocity features, of another key than its own (the device), and across its steps: a payment on a device that has seen four
-//! cards in the hour before, then, within an hour, one of at least twice the card's mean, before which the card has spent at
-//! least twice what it had before the first. Features are as of each payment; a late, corrected or withdrawn payment that
+//! velocity features, of another key than its own (the device), and across its steps: a payment on a device that has seen three
+//! cards in the hour before, then, within an hour, one of at least the card's mean, before which the card has spent at least
+//! twice what it had before the first. Features are as of each payment; a late, corrected or withdrawn payment that
 //! changes one makes matches or takes them back.
 //!
 //! It emits one record per match: the id of the last payment, and [`Drained`].
@@ -21,10 +21,10 @@ key = "card"
 within = "1h"
 [pattern.events.shared]
 kind = "payment"
-where = ["feature(device_distinct_card_1h) >= 4"]
+where = ["feature(device_distinct_card_1h) >= 3"]
 [pattern.events.large]
 kind = "payment"
-where = ["amount >= 2 * feature(card_amount_mean_24h)"]
+where = ["amount >= feature(card_amount_mean_24h)"]
 [[pattern.step]]
 event = "shared"
 [[pattern.step]]
@@ -100,10 +100,10 @@ impl Dataflow for DrainedCards {
         };
         let is_large = |at: usize| {
             let (sum, count) = spent(at);
-            count > 0 && payments[at].int(amount).is_some_and(|cents| cents * count >= 2 * sum)
+            count > 0 && payments[at].int(amount).is_some_and(|cents| cents * count >= sum)
         };
         let mut drained = Vec::new();
-        for start in (0..payments.len()).filter(|&at| payments[at].text(card).is_some() && cards(at) >= 4) {
+        for start in (0..payments.len()).filter(|&at| payments[at].text(card).is_some() && cards(at) >= 3) {
             let first = payments[start];
             let later = (start + 1..payments.len()).filter(|&at| payments[at].text(card) == first.text(card));
             let mut in_time = later.take_while(|&at| payments[at].time - first.time < HOUR_MS);

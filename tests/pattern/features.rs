@@ -13,6 +13,7 @@ use rand::{Rng, SeedableRng};
 
 use super::flow::{Letters, SCHEMA, compare_beside, emitted, flow_beside};
 use super::random::records;
+use crate::dataflows::folder;
 use crate::flows;
 
 /// Seeds; `DELTAWATCH_FULL=1` takes so many times as many.
@@ -359,6 +360,19 @@ fn rows_read_again_come_to_rest() {
     assert_eq!(left, 0, "with another r before it no p is one of the pattern's");
     // Once for the late event, once more for the matches that it undoes.
     assert!(gone.rows.len() <= late.rows.len() + 2 * (ROWS as usize + 1), "{} rows", gone.rows.len());
+}
+
+/// The records on which every dataflow is tried (`dataflows.rs`) have matches of the shipped one, and some come and go.
+#[test]
+fn drained_cards_are_drained() {
+    let dataflow = folder::all().into_iter().find(|one| one.name() == "drained_cards").expect("it is shipped");
+    let setup = flows::setup(dataflow.schema());
+    let plan = Plan::of(&any::records(&setup.schema, 1, 600), Batching::EachEvent);
+    let outcome = Harness::new(dataflow, setup).run(&plan).expect("it builds");
+    let gone = outcome.collections.iter().filter(|update| update.diff < 0).count();
+    let left = outcome.collections.len() - 2 * gone;
+    eprintln!("{left} matches, {gone} taken back");
+    assert!(left >= 10 && gone >= 5, "{left} matches, {gone} taken back");
 }
 
 #[test]
