@@ -20,6 +20,7 @@ pub mod patterns;
 pub mod random;
 pub mod resolve;
 
+mod after_match;
 mod as_of_event;
 mod harness;
 mod model;

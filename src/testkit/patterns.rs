@@ -67,7 +67,8 @@ pub fn matches_beside(patterns: &Patterns, schema: &Schema, events: &[Event], va
         }
         for (key, events) in &by_key {
             let view = View { spec, schema, events, values, key: *key, known: RefCell::default() };
-            found.extend((0..events.len()).filter_map(|start| view.match_from(start)));
+            let candidates = (0..events.len()).filter_map(|start| view.match_from(start));
+            found.extend(view.not_skipped(candidates.collect()));
         }
     }
     for spec in patterns.patterns.iter().filter(|spec| spec.cycle.is_some()) {
@@ -154,7 +155,7 @@ pub(super) struct View<'a> {
 }
 
 /// The events that each step has taken, by index.
-type Taken = Vec<Vec<usize>>;
+pub(super) type Taken = Vec<Vec<usize>>;
 
 /// What a condition is asked about.
 struct Asked<'a> {
@@ -181,7 +182,7 @@ impl View<'_> {
         }
     }
 
-    fn within_ms(&self) -> i64 {
+    pub(super) fn within_ms(&self) -> i64 {
         self.spec.within.as_deref().and_then(|text| duration_ms(text).ok()).unwrap_or(1)
     }
 
@@ -216,7 +217,8 @@ impl View<'_> {
         counted.len() >= step.at_least.unwrap_or(1) as usize && self.all_hold(&step.having, &asked)
     }
 
-    fn match_from(&self, start: usize) -> Option<Found> {
+    /// The candidate that begins at an event, and the events that its steps take.
+    fn match_from(&self, start: usize) -> Option<(Found, Taken)> {
         let (steps, absent) = self.steps();
         let started_ms = self.events[start].time;
         let in_time = |at: &usize| self.events[*at].time - started_ms < self.within_ms();
@@ -276,7 +278,8 @@ impl View<'_> {
             ids.drain(MATCH_IDS_MAX - 1..events - 1);
         }
         let pattern = self.spec.name.clone();
-        Some(Found { pattern, key: self.key, at, started_ms, ids, events, absence: absent.is_some() })
+        let found = Found { pattern, key: self.key, at, started_ms, ids, events, absence: absent.is_some() };
+        Some((found, taken))
     }
 
     /// The events that a counting step counts from its first event up to (not with) another.

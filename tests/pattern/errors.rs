@@ -6,7 +6,7 @@ use deltawatch::event::Schema;
 use super::flow::SCHEMA;
 
 /// What is wrong with a pattern: the lines behind its name, and words of the error.
-const WRONG: [(&str, &[&str]); 24] = [
+const WRONG: [(&str, &[&str]); 32] = [
     ("", &["pattern 'wrong', key", "name the field"]),
     ("key = 'card'", &["'card'", "add it there"]),
     ("key = 'cluster'", &["clusters are not there yet"]),
@@ -57,6 +57,38 @@ const WRONG: [(&str, &[&str]); 24] = [
     (
         "within = '1h'\ncycle = { event = 'e', from = 'account', to = 'payee', amount = 'amount', hops = [1, 3], share = [0.5, 1.0] }\n[pattern.events.e]\nkind = 'p'",
         &["hops [1, 3]"],
+    ),
+    (
+        "after_match = 'skip_past_last'\nwithin = '1h'\ncycle = { event = 'e', from = 'account', to = 'payee', amount = 'amount', hops = [2, 3], share = [0.5, 1.0] }\n[pattern.events.e]\nkind = 'p'",
+        &["after_match", "pattern of steps"],
+    ),
+    (
+        "after_match = 'skip'\nkey = 'account'\n[pattern.events.e]\nkind = 'p'\n[[pattern.step]]\nevent = 'e'",
+        &["after_match", "'skip' is not known", "\"skip_past_last\""],
+    ),
+    (
+        "after_match = 'skip_past_last:e'\nkey = 'account'\n[pattern.events.e]\nkind = 'p'\n[[pattern.step]]\nevent = 'e'",
+        &["'skip_past_last:e' is not known"],
+    ),
+    (
+        "after_match = 'skip_to_last'\nkey = 'account'\n[pattern.events.e]\nkind = 'p'\n[[pattern.step]]\nevent = 'e'",
+        &["no step ''", "\"skip_to_last:STEP\"", "one of: e"],
+    ),
+    (
+        "after_match = 'skip_to_first:b'\nwithin = '1h'\nkey = 'account'\n[pattern.events.e]\nkind = 'p'\n[[pattern.step]]\nevent = 'e'\n[[pattern.step]]\nevent = 'e'\nas = 'a'\n[[pattern.step]]\nabsent = 'e'\nwithin = '5m'",
+        &["no step 'b'", "one of: e, a"],
+    ),
+    (
+        "after_match = 'skip_to_first:e'\nwithin = '1h'\nkey = 'account'\n[pattern.events.e]\nkind = 'p'\n[[pattern.step]]\nevent = 'e'\nat_least = 2",
+        &["'e'", "always the first of the match itself", "later step"],
+    ),
+    (
+        "after_match = 'skip_to_last:e'\nkey = 'account'\n[pattern.events.e]\nkind = 'p'\n[[pattern.step]]\nevent = 'e'",
+        &["'e'", "always the first of the match itself", "\"no_skip\""],
+    ),
+    (
+        "after_match = ['no_skip']\nkey = 'account'\n[pattern.events.e]\nkind = 'p'\n[[pattern.step]]\nevent = 'e'",
+        &["invalid type", "after_match"],
     ),
 ];
 

@@ -55,6 +55,9 @@ fn pattern(random: &mut StdRng, number: usize, text: &mut String) {
     let key = one(random, &["\"account\"", "\"account\"", "\"device\"", "[\"account\", \"device\"]"]);
     let within = random.random_range(3..40);
     let _ = writeln!(text, "[[pattern]]\nname = \"n{number}\"\nkey = {key}\nwithin = \"{within}s\"\nhistory = \"20s\"");
+    if random.random_bool(0.3) {
+        text.push_str("after_match = \"skip_past_last\"\n");
+    }
     for name in ["one", "two"] {
         let kinds = one(random, &["\"p\"", "\"q\"", "[\"p\", \"q\"]"]);
         let mut conditions = Vec::new();

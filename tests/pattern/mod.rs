@@ -9,4 +9,5 @@ mod planted;
 mod random;
 mod semantics;
 mod shipped;
+mod skips;
 mod state;

@@ -35,6 +35,7 @@ fn pattern(random: &mut StdRng, number: usize, text: &mut String) {
     let key = one(random, &["\"account\"", "\"account\"", "\"device\"", "[\"account\", \"device\"]"]);
     let within = random.random_range(2..40);
     let _ = writeln!(text, "[[pattern]]\nname = \"n{number}\"\nkey = {key}\nwithin = \"{within}s\"\nhistory = \"20s\"");
+    let head = text.len();
     const NAMES: [&str; 4] = ["one", "two", "three", "four"];
     for name in NAMES {
         let kinds = one(random, &["\"p\"", "\"q\"", "\"r\"", "\"s\"", "[\"p\", \"q\"]", "[\"q\", \"r\", \"s\"]"]);
@@ -122,11 +123,29 @@ fn pattern(random: &mut StdRng, number: usize, text: &mut String) {
             let _ = writeln!(text, "where = [\"device = {name}.device\"]");
         }
     }
+    if let Some(strategy) = after_match(random, &earlier) {
+        text.insert_str(head, &format!("after_match = \"{strategy}\"\n"));
+    }
+}
+
+/// A strategy for a pattern with these steps, of which some count.
+fn after_match(random: &mut StdRng, steps: &[(String, bool)]) -> Option<String> {
+    let (name, counts) = &steps[random.random_range(0..steps.len())];
+    // The first event of a match cannot be skipped to.
+    let later = *name != steps[0].0;
+    match random.random_range(0..7) {
+        0..2 => None,
+        2 => Some(one(random, &["no_skip", "skip_to_next"]).to_owned()),
+        3 if later => Some(format!("skip_to_first:{name}")),
+        4 if later || *counts => Some(format!("skip_to_last:{name}")),
+        _ => Some("skip_past_last".to_owned()),
+    }
 }
 
 /// Records: in order for the most part, some late, corrected or withdrawn, many at equal times.
 pub fn records(letters: &mut Letters, random: &mut StdRng, count: usize) -> Vec<Event> {
-    let mut now = 1_700_000_000_000;
+    // Half of them around midnight, where skipping begins anew.
+    let mut now = if random.random_bool(0.5) { 1_700_006_350_000 } else { 1_700_000_000_000 };
     let mut records: Vec<Event> = Vec::new();
     for number in 1..=count as u64 {
         now += [0, 0, 500, 1_000, 1_000, 2_000, 3_000][random.random_range(0..7)];

@@ -41,7 +41,7 @@ fn events(letters: &mut Letters, text: &str) -> (Vec<Event>, Vec<String>) {
 }
 
 /// The matches after these events, each as the names of its events.
-fn matches(body: &str, text: &str) -> Vec<String> {
+pub fn matches(body: &str, text: &str) -> Vec<String> {
     let mut letters = Letters::new();
     let (events, names) = events(&mut letters, text);
     let events_of = ["p", "q", "r", "s"].map(|kind| format!("[pattern.events.{kind}]\nkind = \"{kind}\"\n")).concat();
@@ -70,7 +70,7 @@ fn matches(body: &str, text: &str) -> Vec<String> {
 }
 
 /// Steps of one event each.
-fn sequence(within: &str, steps: &[&str]) -> String {
+pub fn sequence(within: &str, steps: &[&str]) -> String {
     let steps: Vec<String> = steps.iter().map(|step| format!("[[pattern.step]]\n{step}\n")).collect();
     format!("within = \"{within}\"\n{}", steps.concat())
 }

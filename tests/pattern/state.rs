@@ -6,7 +6,7 @@ use deltawatch::pipeline::EngineSettings;
 use deltawatch::runtime::metrics::Metrics;
 use deltawatch::testkit::{Batching, Harness, Plan};
 
-use super::flow::{Letters, SCHEMA, emitted, flow};
+use super::flow::{Letters, SCHEMA, compare, emitted, flow};
 
 const PATTERNS: &str = r#"
 [[pattern]]
@@ -26,6 +26,13 @@ name = "silence"
 key = "account"
 events = { p = { kind = "p" }, q = { kind = "q" } }
 step = [{ event = "p" }, { absent = "q", within = "20s" }]
+[[pattern]]
+name = "twice"
+key = "account"
+within = "60s"
+after_match = "skip_past_last"
+events = { p = { kind = "p" } }
+step = [{ event = "p", at_least = 2 }]
 [[pattern]]
 name = "cycle"
 within = "60s"
@@ -105,6 +112,51 @@ fn finished_and_expired_matches_leave_nothing() {
     let after = kept(&harness.run(&Plan::of(&later, Batching::Fixed(20))).expect("it builds").metrics);
     assert_eq!(after[0], 1, "one account is left: {after:?}");
     assert_eq!((after[2], after[3], after[5]), (0, 0, 0), "no run, no match, no backlog: {after:?}");
+}
+
+#[test]
+fn what_has_expired_is_not_found_again() {
+    const LONG: &str = r#"
+    [[pattern]]
+    name = "pair"
+    key = "account"
+    within = "9d"
+    events = { p = { kind = "p" }, q = { kind = "q" } }
+    step = [{ event = "p" }, { event = "q" }]
+    [[pattern]]
+    name = "twice"
+    key = "account"
+    within = "9d"
+    after_match = "skip_past_last"
+    events = { p = { kind = "p" } }
+    step = [{ event = "p", at_least = 2 }]
+    "#;
+    const MINUTE_MS: i64 = 60_000;
+    let patterns = Patterns::parse(LONG).expect("patterns");
+    let (dataflow, setup) = flow(SCHEMA, &patterns);
+    let mut letters = Letters::new();
+    let start_ms = 1_700_000_000_000;
+    let end_ms = start_ms + 4 * 1_440 * MINUTE_MS;
+    let mut all = Vec::new();
+    let mut event = |account: &str, kind: &str, time: i64| {
+        letters.text("account", account);
+        all.push(letters.event(all.len() as u64 + 1, kind, time, Op::Insert));
+    };
+    for (place, kind) in ["p", "q", "p", "p"].into_iter().enumerate() {
+        event("a", kind, start_ms + place as i64);
+    }
+    // Days pass with another account; what was complete on the first has been counted long ago.
+    (1..400).for_each(|number| event("later", "q", start_ms + (end_ms - start_ms) / 400 * number));
+    for (kind, time) in [("p", end_ms), ("q", end_ms + 1), ("p", end_ms - 30_000), ("q", end_ms - 20_000)] {
+        event("a", kind, time);
+    }
+    let settings = EngineSettings { late_ms: MINUTE_MS, ..EngineSettings::default() };
+    let harness = Harness::new(dataflow, setup.clone()).settings(settings);
+    let outcome = compare(&harness, &patterns, &setup.schema, &Plan::of(&all, Batching::EachEvent));
+    let matches = emitted(&outcome.unwrap_or_else(|says| panic!("{says}")));
+    let of = |name: &str| matches.iter().filter(|(pattern, _)| pattern == name).count();
+    // Of five p, each begins a pair, and four are taken two by two.
+    assert_eq!((of("pair"), of("twice")), (5, 2), "{matches:?}");
 }
 
 #[test]

@@ -9,11 +9,12 @@
 //! An event that comes late, or goes, touches only what began less than the pattern's reach before it. That is thrown
 //! away, and the log is taken again from there, by the same steps.
 
+use super::after_match::Candidates;
 use super::condition::{Around, Taken};
 use super::count::Count;
 use super::history::Past;
 use super::log::{Log, Place};
-use super::plan::{Group, Program, Step};
+use super::plan::{COUNTED_MS, Group, Program, Step};
 use super::run::{Fate, Held, Run, Totals};
 use crate::event::Id;
 
@@ -26,6 +27,8 @@ pub struct Automaton {
     young: Vec<Place>,
     /// Matches in order of (completion, start).
     pub matches: Vec<Held>,
+    /// What would be matches if they did not skip it, in the same order.
+    skipped: Vec<Held>,
     /// Starts that are beyond their first count, in order.
     begun: Vec<Place>,
     /// No start before this waits to end its first count.
@@ -46,7 +49,12 @@ type Eligible<'a> = Option<&'a dyn Fn(usize) -> bool>;
 impl Automaton {
     /// Whether nothing is kept.
     pub fn is_empty(&self) -> bool {
-        self.runs.is_empty() && self.young.is_empty() && self.matches.is_empty() && self.begun.is_empty()
+        !self.runs_here() && self.is_over() && self.begun.is_empty()
+    }
+
+    /// Whether there are neither matches nor what they skip.
+    pub fn is_over(&self) -> bool {
+        self.matches.is_empty() && self.skipped.is_empty()
     }
 
     /// Runs that have begun and are not over, as far as they are told apart.
@@ -62,25 +70,27 @@ impl Automaton {
     /// Bytes on the heap, about.
     pub fn bytes(&self) -> usize {
         let runs: usize = self.runs.iter().map(Run::bytes).sum();
-        let matches: usize = self.matches.iter().map(|held| size_of::<Held>() + held.ids.len() * 16).sum();
+        let candidates = self.matches.iter().chain(&self.skipped);
+        let matches: usize = candidates.map(|held| size_of::<Held>() + held.ids.len() * 16).sum();
         runs + matches + (self.young.capacity() + self.begun.capacity()) * size_of::<Place>()
     }
 
-    /// Takes the last event of the log. Calls `changed` with each new match.
+    /// Takes the last event of the log. Calls `changed` with the matches that are gone (false) and new (true).
     pub fn push(
         &mut self,
         group: &Group,
         number: usize,
         log: &mut Log,
         scratch: &mut Scratch,
-        mut changed: impl FnMut(&mut Held),
+        changed: impl FnMut(&mut Held, bool),
     ) {
-        let at = log.len() - 1;
-        self.step(&group.programs[number], group, log, at, None, scratch);
-        for mut held in scratch.found.drain(..) {
-            changed(&mut held);
-            insert(&mut self.matches, held);
-        }
+        let (at, program) = (log.len() - 1, &group.programs[number]);
+        self.step(program, group, log, at, None, scratch);
+        self.candidates().choose(program, &mut scratch.found, None, changed);
+    }
+
+    fn candidates(&mut self) -> Candidates<'_> {
+        Candidates { matches: &mut self.matches, skipped: &mut self.skipped }
     }
 
     /// Takes the event at `at`; matches go to the scratch.
@@ -271,7 +281,7 @@ impl Automaton {
         let place = self.begun.partition_point(|begun| *begun < start);
         self.begun.insert(place, start);
         let events: Vec<usize> = counted.iter().rev().copied().collect();
-        let mut run = Run::counted(log, &events, &totals.values);
+        let mut run = Run::counted(program, log, &events, &totals.values);
         if next.is_some() {
             run.take(program, 1, log, at);
         } else {
@@ -314,9 +324,10 @@ impl Automaton {
         self.runs.retain(|run| touched_by(run.start).is_none());
         self.young.retain(|start| touched_by(*start).is_none());
         let mut kept_starts = Vec::new();
-        self.matches.retain_mut(|held| match touched_by(held.start) {
+        let mut gone: Option<Place> = None;
+        let mut stays = |held: &Held| match touched_by(held.start) {
             Some(place) if held.at >= place => {
-                changed(held, false);
+                gone = Some(gone.map_or(held.at, |first| first.min(held.at)));
                 false
             }
             Some(_) => {
@@ -324,6 +335,14 @@ impl Automaton {
                 true
             }
             None => true,
+        };
+        self.skipped.retain(&mut stays);
+        self.matches.retain_mut(|held| {
+            let stays = stays(held);
+            if !stays {
+                changed(held, false);
+            }
+            stays
         });
         kept_starts.sort_unstable();
         let kept = |start: &Place| kept_starts.binary_search(start).is_ok();
@@ -349,34 +368,42 @@ impl Automaton {
         self.young.sort_unstable();
         self.begun = again.begun;
         self.open_from = None;
-        for mut held in scratch.found.drain(..) {
-            changed(&mut held, true);
-            insert(&mut self.matches, held);
-        }
+        self.candidates().choose(program, &mut scratch.found, gone, changed);
     }
 
-    /// Time has come to `watermark`: runs that wait for an event to stay away are matches once it has passed.
-    pub fn pass(&mut self, watermark: i64, mut changed: impl FnMut(&mut Held)) {
+    /// Time has come to `watermark`: runs that wait for an event to stay away are complete once it has passed. Calls
+    /// `changed` with the matches that are gone (false) and new (true); returns the last completion.
+    pub fn pass(&mut self, program: &Program, watermark: i64, changed: impl FnMut(&mut Held, bool)) -> Option<Place> {
+        let mut found = Vec::new();
         let mut index = 0;
         while index < self.runs.len() {
             match self.runs[index].until_ms {
                 Some(until_ms) if until_ms <= watermark => {
-                    let mut held = self.runs.swap_remove(index).held((until_ms, Id::default()));
-                    changed(&mut held);
-                    insert(&mut self.matches, held);
+                    found.push(self.runs.swap_remove(index).held((until_ms, Id::default())));
                 }
                 _ => index += 1,
             }
         }
+        let last = found.iter().map(|held| held.at).max();
+        self.candidates().choose(program, &mut found, None, changed);
+        last
     }
 
-    /// Drops runs that began, and matches that were complete, before these event times.
-    pub fn expire(&mut self, runs_before_ms: i64, matches_before_ms: i64) {
-        self.runs.retain(|run| run.start.0 >= runs_before_ms);
-        self.young.retain(|start| start.0 >= runs_before_ms);
-        self.begun.retain(|start| start.0 >= runs_before_ms);
-        let expired = self.matches.partition_point(|held| held.at.0 < matches_before_ms);
+    /// Drops what neither a change from this event time on reaches nor the row of an event from then on looks at.
+    pub fn expire(&mut self, program: &Program, bound_ms: i64) {
+        let reached_ms = bound_ms.saturating_sub(program.reach_ms);
+        self.runs.retain(|run| run.start.0 >= reached_ms);
+        self.young.retain(|start| start.0 >= reached_ms);
+        self.begun.retain(|start| start.0 >= reached_ms);
+        // What a change reaches by its start is known to be complete before it, or it would be found again.
+        let expired = self.skipped.partition_point(|held| held.at.0 < reached_ms);
+        self.skipped.drain(..expired);
+        let matches_from_ms = reached_ms.min(bound_ms.saturating_sub(COUNTED_MS));
+        let expired = self.matches.partition_point(|held| held.at.0 < matches_from_ms);
         self.matches.drain(..expired);
+        if self.skipped.is_empty() {
+            self.skipped = Vec::new();
+        }
         if self.runs.is_empty() {
             self.runs = Vec::new();
         }
@@ -413,10 +440,4 @@ pub fn settle(group: &Group, log: &mut Log, at: usize, asked: u64) {
         let entry = log.entry_mut(at);
         entry.mask = entry.mask & !(1 << bit) | u64::from(holds) << bit;
     }
-}
-
-/// Puts a match to its place.
-fn insert(matches: &mut Vec<Held>, held: Held) {
-    let at = matches.partition_point(|known| (known.at, known.start) < (held.at, held.start));
-    matches.insert(at, held);
 }

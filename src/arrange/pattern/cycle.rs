@@ -84,6 +84,9 @@ impl CyclePlan {
         if !spec.steps.is_empty() || spec.key.is_some() || !spec.keys.is_empty() {
             return Err(invalid("cycle", "stands instead of steps and key; remove those".into()));
         }
+        if spec.after_match.is_some() {
+            return Err(invalid("after_match", "belongs to a pattern of steps; remove it".into()));
+        }
         let within =
             spec.within.as_deref().ok_or_else(|| invalid("within", "is missing; write one, like \"72h\"".into()))?;
         let within_ms = duration_ms(within).map_err(|reason| invalid("within", reason))?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use timely::dataflow::Stream;
 
 use super::operator::{Pattern, pattern};
+use super::spec::PatternSpec;
 use super::{Match, Patterns};
 use crate::epoch::Epoch;
 use crate::event::{Event, Id, Schema};
@@ -25,8 +26,12 @@ struct Beside {
 
 impl Family for Patterns {
     fn about(&self) -> String {
-        let names: Vec<String> = self.expanded().into_iter().map(|pattern| pattern.name).collect();
-        format!("event patterns: {}", names.join(", "))
+        let about = |pattern: PatternSpec| match pattern.after_match {
+            Some(strategy) => format!("{} ({strategy})", pattern.name),
+            None => pattern.name,
+        };
+        let patterns: Vec<String> = self.expanded().into_iter().map(about).collect();
+        format!("event patterns: {}", patterns.join(", "))
     }
 
     fn beside(&self, velocities: &[Velocity]) -> Option<Arc<dyn Family>> {

@@ -2,7 +2,7 @@
 
 use super::automaton::Automaton;
 use super::log::{Log, Place};
-use super::plan::{COUNTED_MS, Group};
+use super::plan::Group;
 use crate::arrange::change::NO_TICKET;
 use crate::arrange::request::{Ask, Request};
 use crate::event::{Id, Key};
@@ -27,7 +27,7 @@ pub struct KeyState {
 impl KeyState {
     /// Whether nothing is kept.
     pub fn is_empty(&self) -> bool {
-        self.log.is_empty() && self.automata.iter().all(|(_, one)| one.open_runs() == 0 && one.matches.is_empty())
+        self.log.is_empty() && self.automata.iter().all(|(_, one)| one.open_runs() == 0 && one.is_over())
     }
 
     /// The automata that hold something, with their programs.
@@ -241,8 +241,7 @@ impl Keys {
             // No change comes from before the bound, and none touches rows before it.
             state.log.expire(bound_ms.saturating_sub(group.reach_ms), bound_ms);
             state.automata.retain_mut(|(number, automaton)| {
-                let reach_ms = group.programs[*number].reach_ms;
-                automaton.expire(bound_ms.saturating_sub(reach_ms), bound_ms.saturating_sub(COUNTED_MS));
+                automaton.expire(&group.programs[*number], bound_ms);
                 !automaton.is_empty()
             });
             if !state.is_empty() {

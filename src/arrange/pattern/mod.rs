@@ -12,8 +12,8 @@
 //! *log*. Its named events are conditions over one event: kinds, comparisons of its own fields, and what the key's earlier
 //! events say (`first_seen`, `history`; see [`history`]). An event may be several named events at once.
 //!
-//! For each event `e` of the log that is the first step's named event there is at most one match that begins at `e`. It
-//! follows from the log alone, by these rules:
+//! For each event `e` of the log that is the first step's named event there is at most one candidate that begins at `e`. It
+//! follows from the log alone, by rules 1 to 4; a candidate is a match unless rule 5 skips it:
 //!
 //! 1. **A step of one event** takes the first event after what the step before has taken that is acceptable, whatever lies
 //!    between. Acceptable is an event that is the step's named event, for which the step's conditions hold (over its own
@@ -26,24 +26,41 @@
 //!    step that is the last is complete with the first counted event at which the count is enough.
 //!    With `whole_window` (a pattern of this one step) a start is complete only with an event before which it is the earliest
 //!    within `within`: the count is over everything in `(t - within, t]`.
-//! 3. **Absence**: with a last step `absent`, the match is complete once its event has stayed away for the step's `within`:
+//! 3. **Absence**: with a last step `absent`, the candidate is complete once its event has stayed away for the step's `within`:
 //!    no event that is it, and for which its conditions hold, has a time in `[t, t + within)` and comes after the last event
 //!    taken, whose time is `t`. It is complete at `t + within`, before all events of that time. A row sees it as of its own
 //!    event time; the collection of matches has it once the watermark has come to `t + within`.
 //! 4. `within` is from the first event to the last that is taken or counted: less than that. Exactly that is too late.
-//! 5. **After a match**: the next one begins after its first event. As each event begins at most one, matches may overlap
-//!    and sequences skip nothing.
+//! 5. **After a match** (`after_match`): candidates are taken in the order of (completion, start), and one is a match unless
+//!    its start is skipped by a match taken before it that is complete in the same period.
+//!    * `no_skip`, or nothing written: no start is skipped; matches may overlap.
+//!    * `skip_past_last`: a match skips what began at or before its last event (an absence takes none).
+//!    * `skip_to_first:STEP`, `skip_to_last:STEP`: a match skips what began before the first, or the last, event that the step
+//!      has taken. That cannot be the step whose event is always the first of the match itself. Where it happens to be (a
+//!      first count of one), what began earlier and is complete later is skipped, and nothing else.
+//!    * `skip_to_next`: what began at the first event is skipped; as that is one candidate at most, it is `no_skip`.
 //!
-//! Without counts this is relaxed contiguity without skipping as Flink CEP has it (`followedBy`, `notFollowedBy`, `within`,
-//! `AfterMatchSkipStrategy.noSkip()`): `a ; b` over `a c b1 b2` gives `{a b1}`, over `a1 a2 b` it gives `{a1 b}` and
-//! `{a2 b}`.
+//!    A period is the pattern's reach (`within` and the absence's length) in whole days, rounded up; periods follow each other
+//!    from 1970 on, so most patterns begin anew at midnight UTC. Without that, the three payments that are a match today would
+//!    depend on how payments fell into threes years ago, which no log retains.
+//!
+//! Without counts this is relaxed contiguity as Flink CEP has it (`followedBy`, `notFollowedBy`, `within`,
+//! `AfterMatchSkipStrategy`): `a ; b` over `a c b1 b2` gives `{a b1}`, over `a1 a2 b` it gives `{a1 b}` and `{a2 b}`, of which
+//! `skip_past_last` leaves `{a1 b}`. But where what begins later is complete earlier, Flink holds it back until the earlier
+//! one is complete or out of time, and takes that first; here a match waits for nothing, so that a row can see it.
 //!
 //! # What follows
 //!
 //! The matches are a function of the set of retained events, whatever the order in which they came. An event changes no
-//! match that began `within` (and the absence's length) or longer before it, and none that was complete before it; an event
-//! that changes what `history` says to later events counts as a change of those. So a late, corrected or withdrawn event
-//! throws away what began within the reach before it and takes that stretch of the log again (`automaton.rs`).
+//! candidate that began `within` (and the absence's length) or longer before it, and none that was complete before it; an
+//! event that changes what `history` says to later events counts as a change of those. So a late, corrected or withdrawn
+//! event throws away what began within the reach before it and takes that stretch of the log again (`automaton.rs`).
+//!
+//! Skipping carries a change further: candidates that are complete after the first that has changed are chosen again
+//! (`after_match.rs`), as far as those of its period. So a match follows from the events since the beginning of the period in
+//! which it is complete, and the reach before that. While an engine runs, what is kept of earlier matches (for 24 hours or
+//! the reach, if that is longer) says the same as those events. An engine that starts from retained events needs them for the
+//! reach and a period more than the rows that it is to give, and 24 hours for the feature that counts.
 //!
 //! Features of each pattern, as of the event: `pattern_NAME_now`, 1 if the event is the last of a match, and
 //! `pattern_NAME_count_24h`, matches complete in `(t - 24 h, t]` and not after the event. Both are 0 for an event without
@@ -75,6 +92,9 @@
 //! walk back over the events within `within`. Conditions over the key's history walk back too, but only where their answer
 //! matters. A late event of a busy key costs such walks for each event that it reaches.
 //!
+//! What is skipped costs as much as a match until no change reaches it, and each change among candidates a walk over the
+//! later ones that are kept; `no_skip` costs nothing.
+//!
 //! A key keeps 48 bytes per event and 8 per field of it that conditions across events look at, for the longest reach of its
 //! patterns and the history they look at: `dormant_awakening` keeps 200 days of logins and payments. An event that is none
 //! of the named events is kept for its row alone, as long as a late event may touch that. A pattern that has not begun
@@ -84,6 +104,7 @@
 //! that is read again costs them a look-up. Other patterns do not wait and cost what they did, but for those of a dataflow
 //! that has both: their operator acts once it has all requests of an epoch.
 
+mod after_match;
 mod automaton;
 pub mod condition;
 pub mod count;

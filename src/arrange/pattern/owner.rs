@@ -7,7 +7,7 @@ use super::Match;
 use super::automaton::{Scratch, settle};
 use super::keys::{KeyState, KeyStats, Keys};
 use super::log::{Entry, Place};
-use super::plan::{COUNTED_MS, Group};
+use super::plan::{COUNTED_MS, Group, Program};
 use super::run::Held;
 use crate::arrange::change::{Cause, NO_TICKET};
 use crate::arrange::replies::Replies;
@@ -167,9 +167,18 @@ impl Owner {
             }
             self.deadlines.pop_first();
             let Some(state) = self.keys.get_mut(key) else { continue };
-            let mut reached = state.reached;
+            let (mut reached, program) = (state.reached, &group.programs[number]);
             state.with_automaton(number, |automaton, _| {
-                automaton.pass(watermark, |held| reached = reached.max(held.at));
+                // What completes may skip what has been announced, and that may have skipped what is a match now. The key has
+                // no rows as late as that.
+                let last = automaton.pass(program, watermark, |held, here| {
+                    if here && held.at.0 > watermark {
+                        self.deadlines.insert((held.at.0, key, number));
+                    } else if !here && held.announced {
+                        announced.push((Match::of(&group, number, key, held), -1));
+                    }
+                });
+                reached = last.map_or(reached, |last| reached.max(last));
                 for held in automaton.matches.iter_mut().filter(|held| !held.announced && held.at.0 <= watermark) {
                     held.announced = true;
                     announced.push((Match::of(&group, number, key, held), 1));
@@ -253,10 +262,7 @@ fn push(group: &Group, state: &mut KeyState, request: &Request<'_>, scratch: &mu
             continue;
         }
         state.with_automaton(number, |automaton, log| {
-            automaton.push(group, number, log, scratch, |held| {
-                held.announced = program.absent.is_none();
-                diffs.push((number, held.clone(), 1));
-            });
+            automaton.push(group, number, log, scratch, noted(program, number, diffs));
         });
     }
 }
@@ -311,16 +317,21 @@ fn replay<'a>(
         let mut places: Vec<Place> = concerns.map(|(place, _)| *place).collect();
         places.dedup();
         state.with_automaton(number, |automaton, log| {
-            automaton.replay(group, number, log, &places, scratch, |held, here| {
-                if here {
-                    held.announced = program.absent.is_none();
-                }
-                diffs.push((number, held.clone(), if here { 1 } else { -1 }));
-            });
+            automaton.replay(group, number, log, &places, scratch, noted(program, number, diffs));
             if let (Some(end_ms), true) = (end_ms, program.absent.is_some()) {
-                automaton.pass(end_ms, |held| diffs.push((number, held.clone(), 1)));
+                automaton.pass(program, end_ms, noted(program, number, diffs));
             }
         });
+    }
+}
+
+/// Notes the matches of a program that go (false) and come (true); those of an absence are announced by the watermark.
+fn noted(program: &Program, number: usize, diffs: &mut Diffs) -> impl FnMut(&mut Held, bool) {
+    move |held, here| {
+        if here {
+            held.announced = program.absent.is_none();
+        }
+        diffs.push((number, held.clone(), if here { 1 } else { -1 }));
     }
 }
 

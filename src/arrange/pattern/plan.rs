@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::PatternError;
+use super::after_match::{AfterMatch, period_ms};
 use super::condition::{Column, Condition};
 use super::count::{Aggregate, Count, Measure};
 use super::cycle::CyclePlan;
@@ -112,6 +113,10 @@ pub struct Program {
     pub reach_ms: i64,
     /// An event changes no match that begins this long after it, milliseconds: 0 unless a count is over the whole window.
     pub ahead_ms: i64,
+    /// What a match skips.
+    pub after_match: AfterMatch,
+    /// Matches that are complete in different periods of this length, from 0 on, skip nothing of each other, milliseconds.
+    pub period_ms: i64,
 }
 
 /// One step.
@@ -225,6 +230,8 @@ impl Group {
                 count.aggregates = aggregates.clone();
             }
         }
+        let after_match = AfterMatch::resolve(spec.after_match.as_deref(), &resolved, &names.steps);
+        let after_match = after_match.map_err(|reason| invalid("after_match", reason))?;
         let single = resolved.len() == 1 && resolved[0].count.is_none();
         let within_ms = match written_ms {
             Some(within_ms) => within_ms,
@@ -251,7 +258,20 @@ impl Group {
         }
         let whole = steps[0].count.as_ref().is_some_and(|count| count.whole_window);
         let ahead_ms = if whole { within_ms } else { 0 };
-        self.programs.push(Program { name, within_ms, steps, absent, uses, begins, triggers, reach_ms, ahead_ms });
+        let period_ms = period_ms(reach_ms);
+        self.programs.push(Program {
+            name,
+            within_ms,
+            steps,
+            absent,
+            uses,
+            begins,
+            triggers,
+            reach_ms,
+            ahead_ms,
+            after_match,
+            period_ms,
+        });
         self.keep();
         let may_be = |kind: usize| {
             let bits = self.events.iter().enumerate().filter(|(_, event)| event.kinds.contains(&(kind as u16)));

@@ -20,6 +20,8 @@ pub struct Held {
     pub at: Place,
     /// Its first event.
     pub start: Place,
+    /// Where the next match may begin, if it skips anything.
+    pub next: Place,
     /// The ids of its events, in order, at most [`MATCH_IDS_MAX`].
     pub ids: Box<[Id]>,
     /// How many events it has.
@@ -87,6 +89,8 @@ pub struct Run {
     ids: Vec<Id>,
     events: u32,
     last: Place,
+    /// Where the next match may begin once this is one, by what has been taken so far.
+    next: Place,
 }
 
 fn around(taken: &[Taken], time: i64) -> Around<'_> {
@@ -113,12 +117,12 @@ impl Run {
     }
 
     /// A run whose first step has counted these events (in order) with these totals.
-    pub fn counted(log: &Log, events: &[usize], totals: &[i128]) -> Self {
+    pub fn counted(program: &Program, log: &Log, events: &[usize], totals: &[i128]) -> Self {
         let first = events[0];
         let mut run = Run::empty(log.entry(first).place());
         let Row { time, present, .. } = log.row(first);
         run.taken.push(Taken { time, present, cells: Box::default(), totals: totals.to_vec() });
-        events.iter().for_each(|&at| run.push(log.entry(at).place()));
+        events.iter().for_each(|&at| run.push(program, at == first, log.entry(at).place()));
         run
     }
 
@@ -133,10 +137,13 @@ impl Run {
             ids: Vec::new(),
             events: 0,
             last: start,
+            next: start,
         }
     }
 
-    fn push(&mut self, place: Place) {
+    /// Adds an event, the first of its step or one more that the step counts.
+    fn push(&mut self, program: &Program, first: bool, place: Place) {
+        self.next = program.after_match.next(self.step, first, place).unwrap_or(self.next);
         self.events += 1;
         self.last = place;
         self.blocked = false;
@@ -163,7 +170,7 @@ impl Run {
             self.totals.clear(count);
             self.totals.add(count, entry.mask, &row);
         }
-        self.push(entry.place());
+        self.push(program, true, entry.place());
     }
 
     /// Keeps what the step has counted for later steps.
@@ -237,7 +244,7 @@ impl Run {
             debug_assert!(counted.is_some());
             if own.condition.holds(&row, &around(others, entry.time)) {
                 self.totals.add(count, entry.mask, &row);
-                self.push(entry.place());
+                self.push(program, false, entry.place());
                 return self.completed(program, log, at);
             }
         }
@@ -253,8 +260,8 @@ impl Run {
 
     /// The match that it has become.
     pub fn held(self, at: Place) -> Held {
-        let Run { start, ids, events, .. } = self;
-        Held { at, start, ids: ids.into(), events, announced: false }
+        let Run { start, next, ids, events, .. } = self;
+        Held { at, start, next, ids: ids.into(), events, announced: false }
     }
 
     /// Bytes on the heap, about.

@@ -30,6 +30,10 @@ pub struct PatternSpec {
     /// The time from the first event to the last is less than this.
     #[serde(default)]
     pub within: Option<String>,
+    /// What a match skips: `no_skip`, `skip_past_last`, `skip_to_next`, `skip_to_first:STEP` or `skip_to_last:STEP`; the first
+    /// unless it is written.
+    #[serde(default)]
+    pub after_match: Option<String>,
     /// How far back `history` and `first_seen` look; 30 days unless it is written.
     #[serde(default)]
     pub history: Option<String>,
