@@ -34,7 +34,7 @@ fn dataflow(name: &str) -> &'static dyn Dataflow {
 /// A benchmark by name. `share` is the part of its input to take.
 type Bench = (&'static str, fn(share: f64));
 
-const BENCHES: [Bench; 14] = [
+const BENCHES: [Bench; 15] = [
     ("w1", workloads::w1),
     ("w2", workloads::w2),
     ("w3", identity::w3),
@@ -49,6 +49,7 @@ const BENCHES: [Bench; 14] = [
     ("kafka", kafka::kafka),
     ("patterns", patterns::patterns),
     ("patterns_each", patterns::each),
+    ("patterns_features", patterns::features),
 ];
 
 fn main() {

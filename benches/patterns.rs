@@ -3,7 +3,7 @@
 use deltawatch::arrange::pattern::Patterns;
 use deltawatch::dataflow::{BuildError, Context, Dataflow, Setup};
 use deltawatch::event::Event;
-use deltawatch::feature::FeatureSet;
+use deltawatch::feature::{FeatureSet, Velocity, Window};
 use deltawatch::pipeline::EngineSettings;
 
 use crate::drive::{run, setup};
@@ -11,8 +11,8 @@ use crate::drive::{run, setup};
 /// Events per epoch.
 const BATCH: usize = 128;
 
-/// Patterns as features of a row, without anything else.
-struct Alone(Patterns);
+/// Patterns as features of a row, beside velocity if there is any, without anything else.
+struct Alone(Patterns, Vec<Velocity>);
 
 /// Some of the shipped patterns, by name.
 fn alone(chosen: impl Fn(&str) -> bool) -> &'static Alone {
@@ -20,7 +20,7 @@ fn alone(chosen: impl Fn(&str) -> bool) -> &'static Alone {
         Patterns::parse(include_str!("../dataflows/patterns.toml")).expect("the shipped patterns are valid");
     patterns.patterns.retain(|pattern| chosen(&pattern.name));
     // A handful per run of the benchmark.
-    Box::leak(Box::new(Alone(patterns)))
+    Box::leak(Box::new(Alone(patterns, Vec::new())))
 }
 
 impl Dataflow for Alone {
@@ -37,7 +37,7 @@ impl Dataflow for Alone {
     }
 
     fn features(&self, _setup: &Setup) -> Result<FeatureSet, BuildError> {
-        Ok(FeatureSet::new().family(self.0.clone()))
+        Ok(FeatureSet::new().velocities(self.1.clone()).family(self.0.clone()))
     }
 
     fn build(&self, context: &mut Context<'_>) -> Result<(), BuildError> {
@@ -80,4 +80,51 @@ pub fn each(share: f64) {
         let own_us = of(alone(|name| name == pattern.name)) - bare_us;
         println!("pattern {:<28}{own_us:>7.3} us/event", pattern.name);
     }
+}
+
+/// A pattern whose conditions look at features, in place of `FIRST`, `LARGE` and `MORE`.
+const PATTERN: &str = r#"
+[[pattern]]
+name = "drained"
+key = "card"
+within = "1h"
+[pattern.events.shared]
+kind = "payment"
+where = ["FIRST"]
+[pattern.events.large]
+kind = "payment"
+where = ["LARGE"]
+[[pattern.step]]
+event = "shared"
+[[pattern.step]]
+event = "large"
+where = ["MORE"]
+"#;
+
+/// Prints what a pattern costs with conditions over velocity features, and with conditions over fields.
+pub fn features(share: f64) {
+    let beside = |conditions: Option<[&str; 3]>| {
+        let text = conditions
+            .map(|[first, large, more]| PATTERN.replace("FIRST", first).replace("LARGE", large).replace("MORE", more));
+        let patterns = Patterns::parse(&text.unwrap_or_default()).expect("the pattern is valid");
+        let card = Velocity::of("card", &["card"]).over(&[Window::days(1)]).sum("amount").mean("amount");
+        let device = Velocity::of("device", &["device"]).over(&[Window::hours(1)]).distinct("card");
+        // One per run of the benchmark.
+        &*Box::leak(Box::new(Alone(patterns, vec![card, device])))
+    };
+    let none = beside(None);
+    let fields = beside(Some(["amount <= 5.00", "amount >= 100.00", "amount >= 2 * shared.amount"]));
+    let featured = beside(Some([
+        "feature(device_distinct_card_1h) >= 2",
+        "amount >= 2 * feature(card_amount_mean_24h)",
+        "feature(card_amount_sum_24h) >= 2 * shared.feature(card_amount_sum_24h)",
+    ]));
+    let events: Vec<Event> = crate::pack::events(&setup(none).schema, share);
+    let us = |dataflow| run(dataflow, EngineSettings::default(), events.clone(), BATCH).us_per_event();
+    // The first run also pays for fresh memory.
+    us(none);
+    let (none_us, fields_us, featured_us) = (us(none), us(fields), us(featured));
+    println!(
+        "pattern over features       {featured_us:>7.3} us/event   over fields {fields_us:.3}   velocity alone {none_us:.3}"
+    );
 }

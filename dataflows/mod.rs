@@ -7,6 +7,7 @@ use std::sync::Arc;
 use deltawatch::dataflow::Dataflow;
 
 mod card_testing;
+mod drained_cards;
 mod handbook;
 mod handbook_pack;
 mod hello;
@@ -22,6 +23,7 @@ mod spend_profile_pack;
 pub fn all() -> Vec<Arc<dyn Dataflow>> {
     vec![
         Arc::new(card_testing::CardTesting),
+        Arc::new(drained_cards::DrainedCards),
         Arc::new(handbook::Handbook),
         Arc::new(hello::Hello),
         Arc::new(identity_clusters::IdentityClusters),

@@ -62,7 +62,7 @@ pub enum Ask {
     Insert,
     /// Drop it.
     Remove,
-    /// Set mask and availability of its label.
+    /// Set mask and availability of its label. To patterns: set mask and columns, as its features were read again.
     Relabel,
     /// Only read.
     Read,

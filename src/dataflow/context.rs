@@ -52,6 +52,7 @@ pub struct Context<'scope> {
     touched: Vec<Stream<'scope, Epoch, Vec<Touched>>>,
     beyond: Vec<Stream<'scope, Epoch, Vec<Reject>>>,
     matches: Vec<Matches<'scope>>,
+    velocity: Option<Stream<'scope, Epoch, Vec<Block>>>,
     by_field: BTreeMap<String, EventsBy<'scope>>,
 }
 
@@ -74,7 +75,7 @@ pub(crate) struct Parts<'scope> {
 impl<'scope> Context<'scope> {
     pub(crate) fn new(given: Parts<'scope>) -> Self {
         let (touched, beyond, matches, by_field) = (Vec::new(), Vec::new(), Vec::new(), BTreeMap::new());
-        Context { given, touched, beyond, matches, by_field }
+        Context { given, touched, beyond, matches, velocity: None, by_field }
     }
 
     /// The timely scope, for operators of your own.
@@ -167,6 +168,7 @@ impl<'scope> Context<'scope> {
             keyed(requests, plans, settings, watermarks, self.given.metrics.clone());
         self.touched.push(touched);
         self.beyond.push(beyond);
+        self.velocity = Some(slices.clone());
         let mut slices = vec![slices];
         self.families(&mut slices)?;
         let slices = self.given.scope.concatenate(slices);
@@ -189,6 +191,7 @@ impl<'scope> Context<'scope> {
         FamilyInputs {
             changes: self.given.changes.clone(),
             references: self.given.references.clone(),
+            velocity: self.velocity.clone(),
             index,
             schema: self.given.setup.schema.clone(),
             horizons: self.given.horizons,

@@ -22,6 +22,8 @@ use crate::runtime::metrics::Metrics;
 use crate::testkit::Plan;
 use crate::testkit::oracle::Labelled;
 
+use super::Velocity;
+
 /// When a family's values are fixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timing {
@@ -37,6 +39,9 @@ pub enum Timing {
 pub struct FamilyInputs<'scope> {
     /// What happened to the retained events, on the worker that owns their ids.
     pub changes: Stream<'scope, Epoch, Vec<Change>>,
+    /// The velocity features of each ticket, as rows of `[ticket, feature, ...]` addressed to the worker that asked; the
+    /// [`Block::plan`] is the place of the key among [`crate::feature::FeatureSet::keys`]. None where they are not built.
+    pub velocity: Option<Stream<'scope, Epoch, Vec<Block>>>,
     /// The [`Block::plan`] of the family's slices.
     pub index: u16,
     /// Records of the reference collections, addressed to the worker they are for; every family gets all of them.
@@ -69,6 +74,13 @@ pub struct FamilyOutputs<'scope> {
 pub trait Family: fmt::Debug + Send + Sync {
     /// What it looks at, in a few words: the heading in `dataflow describe`.
     fn about(&self) -> String;
+
+    /// The same family where it looks at these velocity features of its dataflow; None if it looks at none. Called again
+    /// as features are added.
+    fn beside(&self, velocities: &[Velocity]) -> Option<Arc<dyn Family>> {
+        let _ = velocities;
+        None
+    }
 
     /// Names and defaults of its columns, in the order of the slices.
     fn columns(&self) -> Vec<(String, f64)>;

@@ -38,18 +38,28 @@ impl FeatureSet {
     /// The velocity features of a key.
     pub fn velocity(mut self, velocity: Velocity) -> Self {
         self.velocities.push(velocity);
-        self
+        self.introduced()
     }
 
     /// The velocity features of several keys.
     pub fn velocities(mut self, velocities: impl IntoIterator<Item = Velocity>) -> Self {
         self.velocities.extend(velocities);
-        self
+        self.introduced()
     }
 
     /// Features that an operator of its own computes.
     pub fn family(mut self, family: impl Family + 'static) -> Self {
         self.families.push(Arc::new(family));
+        self.introduced()
+    }
+
+    /// Tells the families of the velocity features beside them.
+    fn introduced(mut self) -> Self {
+        for family in &mut self.families {
+            if let Some(beside) = family.beside(&self.velocities) {
+                *family = beside;
+            }
+        }
         self
     }
 

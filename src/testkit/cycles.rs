@@ -49,7 +49,8 @@ fn transfer(spec: &PatternSpec, cycle: &CycleSpec, schema: &Schema, events: &[&E
     let field = |name: &str| schema.slot(name);
     let (from, to) = (event.key(field(&cycle.from)?, schema)?, event.key(field(&cycle.to)?, schema)?);
     let amount = event.int(field(&cycle.amount)?)?;
-    let view = View { spec, schema, events, key: from, known: Default::default() };
+    let values = &Default::default();
+    let view = View { spec, schema, events, values, key: from, known: Default::default() };
     let is = view.is_alone(&cycle.event, at);
     (is && from != to).then_some(Transfer { place: (event.time, event.id), from, to, amount })
 }

@@ -6,13 +6,15 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::cycles;
+use super::oracle::Labelled;
+use super::{cycles, expected};
 use crate::arrange::pattern::condition::distance_km;
 use crate::arrange::pattern::expr::{Comparison, Expr, Side, Term, duration_ms, parse};
 use crate::arrange::pattern::history::PAST_EVENTS_MAX;
 use crate::arrange::pattern::spec::{EventSpec, KeySpec, PatternSpec, StepSpec};
 use crate::arrange::pattern::{MATCH_IDS_MAX, Patterns};
 use crate::event::{Event, FieldType, Id, Key, Schema};
+use crate::feature::{FeatureSet, Velocity};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -35,8 +37,24 @@ pub struct Found {
     pub absence: bool,
 }
 
+/// The velocity features of scored events, by name; NaN is missing.
+pub type VelocityValues = BTreeMap<Id, BTreeMap<String, f64>>;
+
+/// Velocity features by definition, for conditions over them.
+pub fn velocity_values(velocities: &[Velocity], schema: &Schema, events: &[Labelled]) -> VelocityValues {
+    let features = FeatureSet::new().velocities(velocities.to_vec());
+    let names = features.columns();
+    let rows = expected::rows(&features, schema, events, 1);
+    rows.into_iter().map(|(id, row)| (id, names.iter().cloned().zip(row).collect())).collect()
+}
+
 /// All matches over the events, which are all retained ones.
 pub fn matches(patterns: &Patterns, schema: &Schema, events: &[Event]) -> Vec<Found> {
+    matches_beside(patterns, schema, events, &VelocityValues::new())
+}
+
+/// The same of patterns with conditions over velocity features.
+pub fn matches_beside(patterns: &Patterns, schema: &Schema, events: &[Event], values: &VelocityValues) -> Vec<Found> {
     let mut events: Vec<&Event> = events.iter().collect();
     events.sort_by_key(|event| (event.time, event.id));
     let mut found = Vec::new();
@@ -48,7 +66,7 @@ pub fn matches(patterns: &Patterns, schema: &Schema, events: &[Event]) -> Vec<Fo
             keys.into_iter().for_each(|key| by_key.entry(key).or_default().push(event));
         }
         for (key, events) in &by_key {
-            let view = View { spec, schema, events, key: *key, known: RefCell::default() };
+            let view = View { spec, schema, events, values, key: *key, known: RefCell::default() };
             let candidates = (0..events.len()).filter_map(|start| view.match_from(start));
             found.extend(view.not_skipped(candidates.collect()));
         }
@@ -62,7 +80,17 @@ pub fn matches(patterns: &Patterns, schema: &Schema, events: &[Event]) -> Vec<Fo
 
 /// The features of scored events, in the order of [`Patterns::columns`].
 pub fn features(patterns: &Patterns, schema: &Schema, events: &[Event]) -> BTreeMap<Id, Vec<f64>> {
-    let found = matches(patterns, schema, events);
+    features_beside(patterns, schema, events, &VelocityValues::new())
+}
+
+/// The same of patterns with conditions over velocity features.
+pub fn features_beside(
+    patterns: &Patterns,
+    schema: &Schema,
+    events: &[Event],
+    values: &VelocityValues,
+) -> BTreeMap<Id, Vec<f64>> {
+    let found = matches_beside(patterns, schema, events, values);
     let columns = patterns.columns();
     let specs = patterns.expanded();
     let names: Vec<&str> =
@@ -119,6 +147,8 @@ pub(super) struct View<'a> {
     pub spec: &'a PatternSpec,
     pub schema: &'a Schema,
     pub events: &'a [&'a Event],
+    /// Velocity features of the events.
+    pub values: &'a VelocityValues,
     pub key: Key,
     /// What [`View::is`] has said before.
     pub known: RefCell<HashMap<(String, usize), bool>>,
@@ -403,6 +433,15 @@ impl View<'_> {
                     return Some(Value::Float(km));
                 }
                 Value::Float(km / (elapsed as f64 / 3_600_000.0))
+            }
+            Term::Call(of, name, arguments) if name == "feature" => {
+                let at = match of {
+                    Some(of) => asked.taken.get(step(of)?)?[0],
+                    None => asked.at,
+                };
+                let (Term::Name(None, name) | Term::Text(name)) = arguments.first()? else { return None };
+                let value = *self.values.get(&self.events[at].id)?.get(name)?;
+                return (!value.is_nan()).then_some(Value::Float(value));
             }
             Term::Call(of, name, arguments) => {
                 let counted = match of {

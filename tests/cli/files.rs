@@ -103,8 +103,16 @@ fn a_replay_of_the_generator_is_a_replay_of_its_file() {
 fn dataflows_are_listed_described_and_drawn() {
     let list: Value = serde_json::from_str(&done(&["dataflow", "list", "--json"])).expect("JSON");
     let names: Vec<&str> = list.as_array().into_iter().flatten().filter_map(|one| one["name"].as_str()).collect();
-    let shipped =
-        ["card_testing", "handbook", "hello", "identity_clusters", "merchant_risk", "payments", "spend_profile"];
+    let shipped = [
+        "card_testing",
+        "drained_cards",
+        "handbook",
+        "hello",
+        "identity_clusters",
+        "merchant_risk",
+        "payments",
+        "spend_profile",
+    ];
     assert_eq!(names, shipped);
     let payments: Value = serde_json::from_str(&done(&["dataflow", "describe", "payments", "--json"])).expect("JSON");
     assert!(payments["columns"].as_array().is_some_and(|columns| columns.len() >= 240));

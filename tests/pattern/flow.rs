@@ -6,8 +6,9 @@ use std::sync::Arc;
 use deltawatch::arrange::pattern::{Match, Patterns};
 use deltawatch::dataflow::{BuildError, Context, Dataflow, Parameters, Setup};
 use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
-use deltawatch::feature::FeatureSet;
-use deltawatch::testkit::{Harness, Outcome, Plan, patterns as definition, resolve};
+use deltawatch::feature::{FeatureSet, Velocity};
+use deltawatch::testkit::compare::same_rows;
+use deltawatch::testkit::{Harness, Outcome, Plan, expected, patterns as definition, resolve};
 
 /// Events of four kinds, p, q, r and s; p and q have rows.
 pub const SCHEMA: &str = r#"
@@ -33,7 +34,7 @@ field = [
 /// A dataflow that emits matches and assembles their features.
 pub struct PatternFlow {
     schema: &'static str,
-    patterns: Patterns,
+    features: FeatureSet,
 }
 
 impl Dataflow for PatternFlow {
@@ -50,7 +51,7 @@ impl Dataflow for PatternFlow {
     }
 
     fn features(&self, _setup: &Setup) -> Result<FeatureSet, BuildError> {
-        Ok(FeatureSet::new().family(self.patterns.clone()))
+        Ok(self.features.clone())
     }
 
     fn build(&self, context: &mut Context<'_>) -> Result<(), BuildError> {
@@ -69,11 +70,21 @@ fn written(one: &Match) -> String {
 
 /// The dataflow and its set-up.
 pub fn flow(schema: &'static str, patterns: &Patterns) -> (Arc<dyn Dataflow>, Setup) {
+    flow_beside(schema, patterns, &[])
+}
+
+/// The features of patterns beside velocity.
+fn features(patterns: &Patterns, velocities: &[Velocity]) -> FeatureSet {
+    FeatureSet::new().family(patterns.clone()).velocities(velocities.to_vec())
+}
+
+/// The same with velocity features.
+pub fn flow_beside(schema: &'static str, patterns: &Patterns, velocities: &[Velocity]) -> (Arc<dyn Dataflow>, Setup) {
     let setup = Setup {
         schema: Arc::new(Schema::parse("letters", schema).expect("the schema is valid")),
         parameters: Parameters::default(),
     };
-    (Arc::new(PatternFlow { schema, patterns: patterns.clone() }), setup)
+    (Arc::new(PatternFlow { schema, features: features(patterns, velocities) }), setup)
 }
 
 /// The matches that are there in the end.
@@ -90,9 +101,17 @@ pub fn emitted(outcome: &Outcome) -> Vec<(String, String)> {
 }
 
 /// The matches that there must be once the watermark has come this far.
-pub fn wanted(patterns: &Patterns, schema: &Schema, records: &[Event], watermark_ms: i64) -> Vec<(String, String)> {
-    let events: Vec<Event> = resolve::retained(records, schema).into_iter().map(|(event, _)| event).collect();
-    let found = definition::matches(patterns, schema, &events);
+fn wanted(
+    patterns: &Patterns,
+    velocities: &[Velocity],
+    schema: &Schema,
+    records: &[Event],
+    watermark_ms: i64,
+) -> Vec<(String, String)> {
+    let labelled = resolve::retained(records, schema);
+    let values = definition::velocity_values(velocities, schema, &labelled);
+    let events: Vec<Event> = labelled.into_iter().map(|(event, _)| event).collect();
+    let found = definition::matches_beside(patterns, schema, &events, &values);
     let known = found.into_iter().filter(|one| !one.absence || one.at.0 <= watermark_ms);
     let mut wanted: Vec<(String, String)> = known
         .map(|one| {
@@ -105,31 +124,34 @@ pub fn wanted(patterns: &Patterns, schema: &Schema, records: &[Event], watermark
     wanted
 }
 
-/// The features that there must be.
-pub fn wanted_rows(patterns: &Patterns, schema: &Schema, records: &[Event]) -> BTreeMap<Id, Vec<f64>> {
-    let events: Vec<Event> = resolve::retained(records, schema).into_iter().map(|(event, _)| event).collect();
-    definition::features(patterns, schema, &events)
-}
-
 /// Runs a plan and compares with the definition; the error is the first difference.
 pub fn compare(harness: &Harness, patterns: &Patterns, schema: &Schema, plan: &Plan) -> Result<Outcome, String> {
+    compare_beside(harness, patterns, &[], schema, plan)
+}
+
+/// The same with velocity features.
+pub fn compare_beside(
+    harness: &Harness,
+    patterns: &Patterns,
+    velocities: &[Velocity],
+    schema: &Schema,
+    plan: &Plan,
+) -> Result<Outcome, String> {
     let records: Vec<Event> = plan.events().cloned().collect();
     let outcome = harness.run(plan).map_err(|error| error.to_string())?;
-    let (emitted, wanted) = (emitted(&outcome), wanted(patterns, schema, &records, plan.watermark_ms()));
+    let (emitted, wanted) = (emitted(&outcome), wanted(patterns, velocities, schema, &records, plan.watermark_ms()));
     if let Some(one) = wanted.iter().find(|one| !emitted.contains(one)) {
         return Err(format!("missing: {one:?}"));
     }
     if let Some(one) = emitted.iter().find(|one| !wanted.contains(one)) {
         return Err(format!("too much: {one:?}"));
     }
-    let (rows, wanted) = (outcome.final_rows(), wanted_rows(patterns, schema, &records));
-    for (id, row) in &wanted {
-        let held = rows.get(id).map(|row| &row[..]);
-        if held != Some(&row[..]) {
-            return Err(format!("row {}: {held:?}, by definition {row:?}, of {:?}", id.lo, patterns.columns()));
-        }
+    let features = features(patterns, velocities);
+    let wanted = expected::rows(&features, schema, &resolve::retained(&records, schema), 1);
+    match same_rows(&outcome.final_rows(), &wanted, &features.columns()) {
+        Ok(()) => Ok(outcome),
+        Err(says) => Err(format!("engine and definition: {says}")),
     }
-    if rows.len() == wanted.len() { Ok(outcome) } else { Err(format!("{} rows, not {}", rows.len(), wanted.len())) }
 }
 
 /// Makes events of the letters' schema.

@@ -3,6 +3,7 @@
 mod cycles;
 mod errors;
 mod fanin;
+mod features;
 mod flow;
 mod planted;
 mod random;

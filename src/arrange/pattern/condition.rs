@@ -10,15 +10,24 @@ use super::expr::Comparison;
 use super::history::{Past, PastTerm};
 use crate::event::{Event, FieldType, Schema, Slot};
 
-/// A field of the event: its slot, its place in the key's log, and how its cell is read.
+/// A field or a feature of the event: which, its place in the key's log, and how its cell is read.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Column {
-    /// The field.
-    pub slot: Slot,
+    /// What it holds.
+    pub of: ColumnOf,
     /// Its place among the columns of the key's log; unused where the event itself is looked at.
     pub index: u16,
     /// How its cell is read.
     pub kind: ColumnKind,
+}
+
+/// What a column holds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ColumnOf {
+    /// A field.
+    Field(Slot),
+    /// A velocity feature as of the event: its number among [`super::plan::PatternPlan::features`].
+    Feature(u16),
 }
 
 /// How a cell is read.
@@ -47,7 +56,7 @@ impl ColumnKind {
 
 /// Where the cells of an event are found.
 pub trait Cells {
-    /// The cell of a column, if the event has the field.
+    /// The cell of a column, if the event has the field, or the feature is not missing.
     fn cell(&self, column: &Column) -> Option<u64>;
 }
 
@@ -56,6 +65,7 @@ pub struct Whole<'a> {
     event: &'a Event,
     schema: &'a Schema,
     texts: &'a Texts,
+    features: &'a [f64],
 }
 
 /// Fingerprints of the texts of one event, as far as somebody asked.
@@ -76,26 +86,35 @@ impl<'a> Whole<'a> {
     /// An event that has not been looked at before.
     pub fn new(event: &'a Event, schema: &'a Schema, texts: &'a Texts) -> Self {
         texts.known.set(0);
-        Whole { event, schema, texts }
+        Whole { event, schema, texts, features: &[] }
+    }
+
+    /// The event with its velocity features, by their numbers; NaN is missing.
+    pub fn with_features(self, features: &'a [f64]) -> Self {
+        Whole { features, ..self }
     }
 }
 
 impl Cells for Whole<'_> {
     #[inline]
     fn cell(&self, column: &Column) -> Option<u64> {
-        match column.kind {
-            ColumnKind::Text => {
-                if !self.event.has(column.slot) {
+        match (column.of, column.kind) {
+            (ColumnOf::Field(field), ColumnKind::Text) => {
+                if !self.event.has(field) {
                     return None;
                 }
-                let (slot, known) = (usize::from(column.slot.0), self.texts.known.get());
+                let (slot, known) = (usize::from(field.0), self.texts.known.get());
                 if known >> slot & 1 == 0 {
                     self.texts.known.set(known | 1 << slot);
-                    self.texts.by_slot[slot].set(self.event.fingerprint(column.slot, self.schema)?);
+                    self.texts.by_slot[slot].set(self.event.fingerprint(field, self.schema)?);
                 }
                 Some(self.texts.by_slot[slot].get())
             }
-            _ => self.event.int(column.slot).map(|cell| cell as u64),
+            (ColumnOf::Field(field), _) => self.event.int(field).map(|cell| cell as u64),
+            (ColumnOf::Feature(number), _) => {
+                let value = *self.features.get(usize::from(number))?;
+                (!value.is_nan()).then(|| value.to_bits())
+            }
         }
     }
 }
@@ -160,7 +179,7 @@ pub enum Condition {
     Is(Column, bool, u64),
     /// Two values.
     Compare(Operand, Comparison, Operand),
-    /// The event has the field.
+    /// The event has the field, or the feature is not missing.
     Has(Column),
     /// The field's value does not occur in an earlier event of the key (of the kinds of this bit).
     FirstSeen(Column, u8),
@@ -180,9 +199,9 @@ pub struct Operand {
 pub enum Source {
     /// A constant.
     Constant(Value),
-    /// The event's own field.
+    /// The event's own field or feature.
     Own(Column),
-    /// A field of an earlier step's event.
+    /// A field or feature of an earlier step's event.
     Taken(usize, Column),
     /// Aggregates of an earlier step (or, without one, of this step): the first over the second (or over 1), in units
     /// of one over the last.
@@ -324,7 +343,7 @@ fn compare(a: Value, fa: (i64, i64), comparison: Comparison, b: Value, fb: (i64,
     if let (Some(left), Some(right)) = (crossed(a, fa, b, fb), crossed(b, fb, a, fa)) {
         return comparison.accepts(left.cmp(&right));
     }
-    let (a, b) = (a.float() * fa.0 as f64 / fa.1 as f64, b.float() * fb.0 as f64 / fb.1 as f64);
+    let (a, b) = (a.float(fa), b.float(fb));
     a.partial_cmp(&b).is_some_and(|ordering| comparison.accepts(ordering))
 }
 
@@ -336,10 +355,12 @@ fn crossed(a: Value, fa: (i64, i64), b: Value, fb: (i64, i64)) -> Option<i128> {
 }
 
 impl Value {
-    fn float(self) -> f64 {
+    /// The value times a factor as a double. A fraction is rounded once, as features are: what is equal compares equal.
+    fn float(self, factor: (i64, i64)) -> f64 {
+        let (times, per) = (i128::from(factor.0), i128::from(factor.1));
         match self {
-            Value::Exact(top, bottom) => top as f64 / bottom as f64,
-            Value::Float(value) => value,
+            Value::Exact(top, bottom) => top.saturating_mul(times) as f64 / bottom.saturating_mul(per) as f64,
+            Value::Float(value) => value * factor.0 as f64 / factor.1 as f64,
             Value::Word(_) => f64::NAN,
         }
     }

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use super::PatternError;
 use super::condition::{Around, Condition, Texts, Whole};
 use super::expr::duration_ms;
+use super::features::FeatureNames;
 use super::log::Place;
 use super::plan::{COUNTED_MS, Group};
 use super::resolve::Names;
@@ -115,10 +116,21 @@ impl CyclePlan {
         let main = group.side(&key, schema).map_err(|reason| invalid("cycle", reason))?;
         let location = ["lat".to_owned(), "lon".to_owned()];
         let (bits, steps) = (BTreeMap::new(), Vec::new());
-        let mut names =
-            Names { schema, group: &mut group, bits, steps, location, base: None, alone: false, here: None };
+        let features = &mut FeatureNames::new(&[]);
+        let mut names = Names {
+            schema,
+            features,
+            group: &mut group,
+            bits,
+            steps,
+            kinds: Vec::new(),
+            location,
+            base: None,
+            alone: false,
+            here: None,
+        };
         let in_event = |reason: String| invalid(&format!("event '{}'", cycle.event), reason);
-        if event.looks_back() || event.key.is_some() {
+        if event.looks_back() || event.looks_at_features() || event.key.is_some() {
             return Err(in_event("a cycle's event has conditions over itself only, and no key".into()));
         }
         let bit = names.event(event, main, 0).map_err(in_event)?;

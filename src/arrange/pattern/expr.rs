@@ -7,6 +7,7 @@
 //! side   := [number "*"] term
 //! term   := number | number unit | 'text' | true | false | [step "."] name | [step "."] name "(" term, ... ")"
 //! unit   := ms | s | m | h | d
+//! text   stands between single or double quotes
 //! comparison := = | != | < | <= | > | >=
 //! ```
 
@@ -157,9 +158,9 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token)>, String> {
         rest = rest.trim_start();
         let at = text.len() - rest.len();
         let Some(first) = rest.chars().next() else { return Ok(tokens) };
-        let (token, length) = if first == '\'' {
+        let (token, length) = if first == '\'' || first == '"' {
             let end =
-                rest[1..].find('\'').ok_or_else(|| format!("the text that starts at {at} has no closing quote"))?;
+                rest[1..].find(first).ok_or_else(|| format!("the text that starts at {at} has no closing quote"))?;
             (Token::Text(rest[1..1 + end].to_owned()), end + 2)
         } else if first.is_ascii_digit() || first == '-' {
             number(rest, at)?

@@ -3,6 +3,8 @@
 use super::automaton::Automaton;
 use super::log::{Log, Place};
 use super::plan::Group;
+use crate::arrange::change::NO_TICKET;
+use crate::arrange::request::{Ask, Request};
 use crate::event::{Id, Key};
 use crate::operators::{ShardedMap, prefetch};
 
@@ -173,6 +175,31 @@ impl Keys {
         let last = &mut self.chunks[chunks - 1];
         last.push(state);
         ((chunks - 1) * CHUNK + last.len() - 1) as u32
+    }
+
+    /// What is to be done of a request that gives an event its features again: nothing but to read if it is kept with the
+    /// same ones. The order of requests of one epoch does not matter to it, as no other one is of the same event.
+    pub fn weighed(&self, request: &Request<'_>) -> Ask {
+        if request.ask != Ask::Relabel {
+            return request.ask;
+        }
+        let held = self.get(request.key).and_then(|state| {
+            let at = state.log.find((request.time, request.id))?;
+            Some((state.log.entry(at).raw, state.log.row(at)))
+        });
+        let same = match held {
+            None | Some((0, _)) => request.mask == 0,
+            Some((raw, row)) => {
+                let (present, cells) = request.columns.split_first().unwrap_or((&0, &[]));
+                (raw, row.present, row.cells) == (request.mask, *present, cells)
+            }
+        };
+        match same {
+            true => Ask::Read,
+            // Where it has no row it is not kept once it is none of the events.
+            false if request.mask == 0 && request.ticket == NO_TICKET => Ask::Remove,
+            false => Ask::Relabel,
+        }
     }
 
     /// Drops a key of which nothing is left.

@@ -66,6 +66,25 @@
 //! `pattern_NAME_count_24h`, matches complete in `(t - 24 h, t]` and not after the event. Both are 0 for an event without
 //! the key.
 //!
+//! # Conditions over features
+//!
+//! `feature(NAME)` is a velocity feature of the same dataflow as of the event, `STEP.feature(NAME)` that of the event which an
+//! earlier step has taken; a name that is no word stands in quotes.
+//!
+//! ```toml
+//! where = ["feature(card_count_1h) > 3", "amount >= 2 * feature(card_amount_mean_24h)"]      # of an event or a step
+//! where = ["feature(card_amount_sum_1h) > 2 * first.feature(card_amount_sum_1h)"]            # of a step after `first`
+//! ```
+//!
+//! The units are the feature's: a number of events, units of the currency, milliseconds (`dataflow describe` lists them). Features
+//! are doubles; what they are compared with is rounded once, as they are, so that equal compares equal. A comparison with a
+//! missing feature does not hold; `has(feature(NAME))` asks. Only events of scored kinds have features. `having`, which is
+//! over all that are counted, has those of earlier steps only.
+//!
+//! The value is that of the event's own row, not computed again. Where a late, corrected or withdrawn event or a label
+//! changes it, while the feature's key still revises that row, the event counts as one that has changed in its place, and
+//! matches follow. A row that is read again without such a change changes no match, so what goes round comes to rest.
+//!
 //! # Cost
 //!
 //! Patterns of one key share a log, an exchange and a look-up. An event costs a test of each named event's condition where
@@ -80,17 +99,24 @@
 //! patterns and the history they look at: `dormant_awakening` keeps 200 days of logins and payments. An event that is none
 //! of the named events is kept for its row alone, as long as a late event may touch that. A pattern that has not begun
 //! keeps nothing, and one that has taken one event only keeps its place.
+//!
+//! Patterns over features form groups of their own, whose requests wait until the epoch's velocity is read (`cut.rs`); a row
+//! that is read again costs them a look-up. Other patterns do not wait and cost what they did, but for those of a dataflow
+//! that has both: their operator acts once it has all requests of an epoch.
 
 mod after_match;
 mod automaton;
 pub mod condition;
 pub mod count;
+mod cut;
 pub mod cycle;
 mod cycles;
 pub mod expr;
 mod family;
+mod features;
 pub mod history;
 mod keys;
+mod layout;
 pub mod log;
 mod operator;
 mod outputs;

@@ -1,4 +1,4 @@
-//! The timely operators: changes are cut to requests by key; the owners of the keys answer.
+//! The timely operator: the owners of the keys answer requests, to which changes are cut (`cut.rs`).
 //!
 //! For each closed epoch the owner's operator
 //!
@@ -11,27 +11,25 @@
 use std::sync::Arc;
 
 use differential_dataflow::consolidation::consolidate;
-use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::{Capability, Concat};
 
-use super::condition::{Around, Cells, Texts, Whole};
+use super::cut::{cut, cut_with_features};
 use super::cycles::{CycleInputs, cycle_operator};
 use super::outputs::{MATCHES, OUTPUTS, Outputs};
 use super::owner::{Owner, requests as requests_of};
-use super::plan::{Group, KeySide, PatternPlan};
+use super::plan::{Group, PatternPlan};
 use super::repairs::{Effects, Repairs, beyond_record};
 use super::{Match, keys::KeyStats};
-use crate::arrange::change::{Change, NO_TICKET, Verb};
 use crate::arrange::replies::Replies;
-use crate::arrange::request::{Ask, Block, HEAD, Outgoing, Request};
+use crate::arrange::request::Block;
 use crate::arrange::upsert::Touched;
 use crate::decode::Reject;
 use crate::epoch::{Epoch, Watermarks};
-use crate::event::{Event, Id, IdType, Key, Schema};
+use crate::event::{Id, IdType};
+use crate::feature::FamilyInputs;
 use crate::operators::Epochs;
 use crate::runtime::metrics::Metrics;
 
@@ -58,18 +56,16 @@ pub struct Pattern<'scope> {
     pub beyond: Stream<'scope, Epoch, Vec<Reject>>,
 }
 
-/// Builds the operators. `index` is the place of the first block in a row's layout.
-pub fn pattern<'scope>(
-    changes: Stream<'scope, Epoch, Vec<Change>>,
-    plan: &PatternPlan,
-    index: u16,
-    schema: Arc<Schema>,
-    settings: PatternSettings,
-    watermarks: Watermarks,
-    metrics: Arc<Metrics>,
-) -> Pattern<'scope> {
+/// Builds the operators. The error is a plan with conditions on features, and no velocity to take them from.
+pub fn pattern<'scope>(inputs: FamilyInputs<'scope>, plan: &PatternPlan) -> Result<Pattern<'scope>, String> {
+    let FamilyInputs { changes, velocity, index, schema, horizons, repair_rows_max, watermarks, metrics, .. } = inputs;
+    let settings = PatternSettings { repair_rows_max, kept_ms: horizons.read_ms };
     let ids = schema.id_type();
-    let requests = cut(changes.clone(), plan.groups.clone(), schema.clone());
+    let mut requests = cut(changes.clone(), plan.groups.clone(), schema.clone());
+    if plan.groups.iter().any(|group| group.featured) {
+        let velocity = velocity.ok_or("patterns look at velocity features, which are not built before them")?;
+        requests = requests.concat(cut_with_features(changes.clone(), velocity, plan, schema.clone()));
+    }
     let scope = requests.scope();
     let (here, peers) = (scope.worker().index() as u32, scope.worker().peers());
     let (closing, announced) = (watermarks.clone(), metrics.clone());
@@ -119,7 +115,7 @@ pub fn pattern<'scope>(
         streams.touched = streams.touched.concat(touched);
         streams.beyond = streams.beyond.concat(beyond);
     }
-    streams
+    Ok(streams)
 }
 
 /// Epochs without requests, up to (not with) this one: announces what waited for their watermarks. Holds the output of
@@ -139,126 +135,6 @@ fn announce(
         } else {
             *waiting = None;
         }
-    }
-}
-
-/// Cuts changes to requests, addressed to the owners of their keys.
-fn cut<'scope>(
-    changes: Stream<'scope, Epoch, Vec<Change>>,
-    groups: Vec<Arc<Group>>,
-    schema: Arc<Schema>,
-) -> Stream<'scope, Epoch, Vec<Block>> {
-    let worker = changes.scope().worker().clone();
-    let mut outgoing = Outgoing::new(worker.index() as u32, worker.peers(), groups.len());
-    changes.unary::<CapacityContainerBuilder<Vec<Block>>, _, _, _>(Pipeline, "Cut patterns", move |_, _| {
-        let mut columns = Vec::new();
-        let texts = Texts::new(&schema);
-        move |input, output| {
-            input.for_each(|capability, changes| {
-                for change in changes.iter() {
-                    let whole = Whole::new(&change.event, &schema, &texts);
-                    for (index, group) in groups.iter().enumerate() {
-                        requests(change, &whole, group, &schema, &mut columns, |request| {
-                            outgoing.push(index, &request)
-                        });
-                    }
-                }
-                changes.clear();
-                output.session(&capability).give_iterator(outgoing.take());
-            });
-        }
-    })
-}
-
-/// The requests that a change makes of a group: one per key that the event carries.
-#[inline]
-fn requests(
-    change: &Change,
-    content: &Whole<'_>,
-    group: &Group,
-    schema: &Schema,
-    columns: &mut Vec<u64>,
-    mut send: impl FnMut(Request<'_>),
-) {
-    let event = &*change.event;
-    let ask = match change.verb {
-        Verb::Insert => Ask::Insert,
-        Verb::Remove => Ask::Remove,
-        Verb::Read => Ask::Read,
-        Verb::Label | Verb::Relabel => return,
-    };
-    let scored = schema.is_scored(event.kind);
-    let whole = if ask == Ask::Read { 0 } else { mask_of(group, event, content) };
-    if whole == 0 && !scored && change.ticket == NO_TICKET {
-        return;
-    }
-    columns.clear();
-    if ask == Ask::Insert {
-        fill(columns, group, whole, content);
-    } else {
-        columns.push(0);
-    }
-    let mut first: Option<Key> = None;
-    for (number, side) in group.sides.iter().enumerate() {
-        let mut mask = whole & side.bits;
-        let main = number == 0;
-        let read = main && (scored || change.ticket != NO_TICKET);
-        if mask == 0 && !read {
-            continue;
-        }
-        let Some(key) = group.key_of(number, event, schema) else { continue };
-        if main {
-            first = Some(key);
-            // An event that carries one key on both sides is one event of that key.
-            let again = |(other, side): &(usize, &KeySide)| {
-                whole & side.bits != 0 && group.key_of(*other, event, schema) == Some(key)
-            };
-            let others = group.sides.iter().enumerate().skip(1).filter(again);
-            mask |= others.fold(0, |bits, (_, side)| bits | side.bits) & whole;
-        } else if first == Some(key) {
-            continue;
-        }
-        send(Request {
-            ask,
-            scored: main && scored,
-            cause: change.cause,
-            ticket: if main { change.ticket } else { NO_TICKET },
-            key,
-            time: event.time,
-            id: event.id,
-            mask,
-            known_at: i64::MAX,
-            columns,
-        });
-    }
-}
-
-/// The named events that an event is, as far as it can tell alone.
-#[inline]
-fn mask_of(group: &Group, event: &Event, content: &Whole<'_>) -> u64 {
-    let around = Around { time: event.time, ..Around::default() };
-    let mut open = group.of_kind.get(usize::from(event.kind)).copied().unwrap_or(0);
-    let mut mask = 0;
-    while open != 0 {
-        let bit = open.trailing_zeros();
-        open &= open - 1;
-        mask |= u64::from(group.events[bit as usize].own.holds(content, &around)) << bit;
-    }
-    mask
-}
-
-/// Which columns are there, then those columns: as many as are kept with the named events that the event is.
-fn fill(words: &mut Vec<u64>, group: &Group, mask: u64, content: &Whole<'_>) {
-    words.push(0);
-    let is = |bit: &usize| mask >> bit & 1 == 1;
-    let mut kept = (0..group.kept.len()).filter(is).fold(0, |kept, bit| kept | group.kept[bit]);
-    while kept != 0 {
-        let index = kept.trailing_zeros() as usize;
-        kept &= kept - 1;
-        let column = &group.columns[index];
-        let cell = content.cell(column);
-        words[0] |= u64::from(cell.is_some()) << index;
-        words.extend(cell);
     }
 }
 
@@ -365,6 +241,3 @@ impl Drop for Owners {
         self.report(Owner::stats);
     }
 }
-
-// A request has room for which columns are there behind its head.
-const _: () = assert!(HEAD == 8);

@@ -72,6 +72,7 @@ impl Owner {
     ///
     /// Requests are taken in (key, time, id) order, and of one event in the order given. Events beyond what their key has
     /// reached take one step of each program; of a key with any other change, what the changes reach is taken again.
+    /// An event whose features are given again is a change only if it is not kept with the same ones.
     /// Features are read afterwards: they are as of the event's place, so it does not matter what has been added behind it.
     pub fn apply(&mut self, watermark: i64, asked: &[Asked<'_>], replies: &mut Replies) -> Outcome {
         let mut outcome = Outcome::default();
@@ -81,7 +82,10 @@ impl Owner {
         };
         let mut order: Vec<u32> = (0..asked.len() as u32).collect();
         order.sort_unstable_by_key(place);
-        let asked: Vec<Asked<'_>> = order.into_iter().map(|at| asked[at as usize]).collect();
+        let mut asked: Vec<Asked<'_>> = order.into_iter().map(|at| asked[at as usize]).collect();
+        if self.group.featured {
+            asked.iter_mut().for_each(|(request, _)| request.ask = self.keys.weighed(request));
+        }
         let of_keys: Vec<(&[Asked<'_>], Option<u32>)> =
             asked.chunk_by(|a, b| a.0.key == b.0.key).map(|of_key| (of_key, self.keys.slot(of_key[0].0.key))).collect();
         // The waits for memory overlap.
@@ -104,7 +108,7 @@ impl Owner {
         let group = self.group.clone();
         // What is only read or removed needs no key to be opened for it.
         let state = match slot {
-            None if inserted == 0 => None,
+            None if inserted == 0 && changes().all(|request| request.ask == Ask::Remove) => None,
             known => Some(self.keys.open(key, known, &group)),
         };
         // Rows begin with the defaults: who has none of this key's matches needs no answer.
@@ -276,7 +280,7 @@ fn replay<'a>(
         let place = (request.time, request.id);
         let held = state.log.find(place).map_or(0, |at| state.log.entry(at).raw);
         match request.ask {
-            Ask::Insert => {
+            Ask::Insert | Ask::Relabel => {
                 state.log.insert(entry_of(group, request), request.columns);
                 changed.push((place, held | request.mask));
             }
@@ -284,7 +288,7 @@ fn replay<'a>(
                 state.log.remove(place);
                 changed.push((place, held));
             }
-            Ask::Read | Ask::Label | Ask::Relabel => {}
+            Ask::Read | Ask::Label => {}
         }
     }
     let (Some(&(first, _)), Some(&(last, _))) = (changed.first(), changed.last()) else { return };

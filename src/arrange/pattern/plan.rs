@@ -9,10 +9,10 @@ use super::condition::{Column, Condition};
 use super::count::{Aggregate, Count, Measure};
 use super::cycle::CyclePlan;
 use super::expr::duration_ms;
+use super::features::{FeatureCell, FeatureNames};
 use super::resolve::{Names, StepName, resolve_all};
-use super::spec::{KeySpec, PatternSpec, Patterns, StepSpec};
+use super::spec::{KeySpec, PatternSpec, StepSpec};
 use crate::event::{Event, Key, Schema, Slot};
-use crate::feature::REVISE_MS_DEFAULT;
 
 /// Named events of one key, over all its patterns: bits of a `u64`.
 pub const EVENTS_MAX: usize = 64;
@@ -29,8 +29,10 @@ const HISTORY_MS: i64 = 30 * 86_400_000;
 /// All patterns of a dataflow.
 #[derive(Clone, Debug, Default)]
 pub struct PatternPlan {
-    /// The patterns of each key.
+    /// The patterns of each key; those that look at features apart, behind the others.
     pub groups: Vec<Arc<Group>>,
+    /// Velocity features that conditions look at, by their numbers.
+    pub features: Vec<FeatureCell>,
     /// Patterns that are cycles.
     pub cycles: Vec<Arc<CyclePlan>>,
 }
@@ -46,7 +48,9 @@ pub struct Group {
     pub events: Vec<NamedEvent>,
     /// Which of them an event of a kind, by index, may be.
     pub of_kind: Vec<u64>,
-    /// Fields kept with events.
+    /// Whether conditions look at velocity features, so that requests wait for those.
+    pub featured: bool,
+    /// Fields and features kept with events.
     pub columns: Vec<Column>,
     /// Which of them with an event that is this named event, bit by bit.
     pub kept: Vec<u64>,
@@ -57,7 +61,7 @@ pub struct Group {
     /// A change of one event reaches events this much later, by the history they look at, milliseconds.
     pub history_ms: i64,
     /// The longest reach of a pattern, and how long its matches count, milliseconds.
-    longest_ms: i64,
+    pub(super) longest_ms: i64,
     /// Events are kept this long at least, milliseconds.
     pub reach_ms: i64,
     /// How long a row is revised after its event time, milliseconds.
@@ -141,70 +145,6 @@ pub struct Absent {
     pub within_ms: i64,
 }
 
-impl Patterns {
-    /// Names of keys in the order of their first pattern, with the patterns of each; cycles are left out.
-    fn by_key(&self) -> Vec<(Vec<String>, Vec<PatternSpec>)> {
-        let mut keys: Vec<(Vec<String>, Vec<PatternSpec>)> = Vec::new();
-        for pattern in self.expanded().into_iter().filter(|pattern| pattern.cycle.is_none()) {
-            let fields = pattern.key.as_ref().map(|key| key.fields().to_vec()).unwrap_or_default();
-            match keys.iter_mut().find(|(known, _)| *known == fields) {
-                Some((_, patterns)) => patterns.push(pattern),
-                None => keys.push((fields, vec![pattern])),
-            }
-        }
-        keys
-    }
-
-    /// The features of a row in the order of [`PatternPlan::blocks`]: `pattern_NAME_now` and `pattern_NAME_count_24h` of
-    /// each pattern, key by key, then those of cycles. Their value without any match, or without a key, is 0.
-    pub fn columns(&self) -> Vec<String> {
-        let of_keys = self.by_key().into_iter().flat_map(|(_, patterns)| patterns);
-        let cycles = self.patterns.iter().filter(|pattern| pattern.cycle.is_some()).cloned();
-        of_keys.chain(cycles).flat_map(|pattern| features(&pattern.name)).collect()
-    }
-
-    /// Columns of each block of [`PatternPlan::blocks`].
-    pub fn block_lengths(&self) -> Vec<usize> {
-        let cycles = self.patterns.iter().filter(|pattern| pattern.cycle.is_some());
-        self.by_key().iter().map(|(_, patterns)| 2 * patterns.len()).chain(cycles.map(|_| 2)).collect()
-    }
-
-    /// Resolves the patterns. The error names the pattern, the place in it and how to mend it.
-    pub fn resolve(&self, schema: &Schema) -> Result<PatternPlan, PatternError> {
-        let mut plan = PatternPlan::default();
-        for (_, patterns) in self.by_key() {
-            let mut group = Group { revise_ms: REVISE_MS_DEFAULT, ..Group::default() };
-            for pattern in &patterns {
-                group.add(pattern, schema)?;
-            }
-            plan.groups.push(Arc::new(group));
-        }
-        for pattern in self.patterns.iter().filter(|pattern| pattern.cycle.is_some()) {
-            plan.cycles.push(Arc::new(CyclePlan::resolve(pattern, schema)?));
-        }
-        Ok(plan)
-    }
-}
-
-/// The features of a pattern.
-fn features(name: &str) -> [String; 2] {
-    [format!("pattern_{name}_now"), format!("pattern_{name}_count_24h")]
-}
-
-impl PatternPlan {
-    /// The names of the features of each block, in order: block `n` of the operator's slices has plan `index + n`.
-    pub fn blocks(&self) -> Vec<Vec<String>> {
-        let groups = self.groups.iter().map(|group| group.programs.iter().flat_map(|p| features(&p.name)).collect());
-        groups.chain(self.cycles.iter().map(|cycle| features(&cycle.name).to_vec())).collect()
-    }
-
-    /// How long a row is revised after its event time, milliseconds; 0 without patterns.
-    pub fn revise_ms(&self) -> i64 {
-        let groups = self.groups.iter().map(|group| group.revise_ms);
-        groups.chain(self.cycles.iter().map(|cycle| cycle.revise_ms)).max().unwrap_or(0)
-    }
-}
-
 impl Group {
     /// The key of an event on one side, if it has all the fields.
     #[inline]
@@ -217,7 +157,13 @@ impl Group {
         }
     }
 
-    fn add(&mut self, spec: &PatternSpec, schema: &Schema) -> Result<(), PatternError> {
+    /// Adds a pattern. The error names the place in it and how to mend it.
+    pub(super) fn add(
+        &mut self,
+        spec: &PatternSpec,
+        schema: &Schema,
+        features: &mut FeatureNames<'_>,
+    ) -> Result<(), PatternError> {
         let invalid = |place: &str, reason: String| PatternError::invalid(&spec.name, place, reason);
         let key = spec
             .key
@@ -231,9 +177,11 @@ impl Group {
         let location = spec.location.clone().unwrap_or_else(|| ["lat".to_owned(), "lon".to_owned()]);
         let mut names = Names {
             schema,
+            features,
             group: self,
             bits: BTreeMap::new(),
             steps: Vec::new(),
+            kinds: Vec::new(),
             location,
             base: None,
             alone: false,
@@ -418,7 +366,7 @@ impl Group {
 
     /// The column of a field.
     pub(super) fn column(&mut self, column: Column) -> Column {
-        let known = self.columns.iter().position(|known| known.slot == column.slot);
+        let known = self.columns.iter().position(|known| known.of == column.of);
         let index = known.unwrap_or(self.columns.len()) as u16;
         let column = Column { index, ..column };
         if known.is_none() {
@@ -428,7 +376,7 @@ impl Group {
     }
 }
 
-impl Names<'_> {
+impl Names<'_, '_> {
     fn step(&mut self, step: &StepSpec, number: usize) -> Result<Step, String> {
         if step.absent.is_some() {
             return Err("'absent' may stand in the last step only; move it there".into());
@@ -450,6 +398,8 @@ impl Names<'_> {
         if self.steps.iter().any(|known| known.name == name) || name == "history" {
             return Err(format!("the name '{name}' is taken; give the step another with as = \"...\""));
         }
+        let kinds = self.group.events[usize::from(bit)].kinds.clone();
+        self.kinds.clone_from(&kinds);
         let condition = resolve_all(&step.conditions, self)?;
         let not = step.not.iter().try_fold(0, |bits, name| self.named(name).map(|bit| bits | 1 << bit))?;
         let count = step.counts().then(|| {
@@ -465,7 +415,7 @@ impl Names<'_> {
         });
         let count = count.transpose()?;
         let aggregates = count.as_ref().map(|count| count.aggregates.clone());
-        self.steps.push(StepName { name, aggregates, keeps: false });
+        self.steps.push(StepName { name, kinds, aggregates, keeps: false });
         Ok(Step { bit, condition, not, count, keeps: false })
     }
 
@@ -474,6 +424,7 @@ impl Names<'_> {
             return Err("a step with 'absent' has only 'where' and 'within' beside it; remove the rest".into());
         }
         let bit = self.named(step.absent.as_deref().unwrap_or_default())?;
+        self.kinds = self.group.events[usize::from(bit)].kinds.clone();
         let within = step.within.as_deref().ok_or("'absent' needs a 'within': how long the event stays away")?;
         Ok(Absent { bit, condition: resolve_all(&step.conditions, self)?, within_ms: duration_ms(within)? })
     }

@@ -4,24 +4,29 @@ use std::collections::BTreeMap;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::condition::{Column, ColumnKind, Condition, Operand, Source, Value};
+use super::condition::{Column, ColumnKind, ColumnOf, Condition, Operand, Source, Value};
 use super::count::{Aggregate, Measure};
 use super::expr::{Comparison, Decimal, Expr, Side, Term, parse};
+use super::features::{FeatureNames, feature_argument};
 use super::history::{PastMeasure, PastTerm};
 use super::plan::{Group, NamedEvent};
 use super::spec::{EventSpec, KeySpec};
 use crate::event::{FieldType, Schema};
 
 /// What names mean in one place of a pattern.
-pub struct Names<'a> {
+pub struct Names<'a, 'v> {
     /// The schema.
     pub schema: &'a Schema,
+    /// The velocity features.
+    pub features: &'a mut FeatureNames<'v>,
     /// Where columns and named events are registered.
     pub group: &'a mut Group,
     /// The pattern's named events.
     pub bits: BTreeMap<String, u8>,
     /// The steps before this place.
     pub steps: Vec<StepName>,
+    /// The kinds of the event whose conditions are resolved.
+    pub kinds: Vec<u16>,
     /// The fields of latitude and longitude.
     pub location: [String; 2],
     /// In a named event's condition: the bit of its kinds, for what looks at the key's history.
@@ -36,6 +41,8 @@ pub struct Names<'a> {
 pub struct StepName {
     /// Its name.
     pub name: String,
+    /// The kinds of its event.
+    pub kinds: Vec<u16>,
     /// What it adds up, if it counts.
     pub aggregates: Option<Vec<Aggregate>>,
     /// Whether a later step looks at its event's fields.
@@ -43,7 +50,7 @@ pub struct StepName {
 }
 
 /// Resolves conditions, all of which hold. The error names the condition.
-pub(super) fn resolve_all(conditions: &[String], names: &mut Names<'_>) -> Result<Condition, String> {
+pub(super) fn resolve_all(conditions: &[String], names: &mut Names<'_, '_>) -> Result<Condition, String> {
     let mut all = Vec::new();
     for text in conditions {
         let one = parse(text).and_then(|expr| names.condition(&expr));
@@ -52,7 +59,7 @@ pub(super) fn resolve_all(conditions: &[String], names: &mut Names<'_>) -> Resul
     Ok(Condition::All(all))
 }
 
-impl Names<'_> {
+impl Names<'_, '_> {
     /// The bit of a named event of the pattern.
     pub fn named(&self, name: &str) -> Result<u8, String> {
         let known = || self.bits.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -74,6 +81,7 @@ impl Names<'_> {
             }
         };
         let kinds = self.kinds(&event.kind)?;
+        self.kinds.clone_from(&kinds);
         let (mut own, mut historic) = (Vec::new(), Vec::new());
         for text in &event.conditions {
             let in_condition = |reason| format!("condition \"{text}\": {reason}");
@@ -131,12 +139,15 @@ impl Names<'_> {
                 let (arguments, base) = self.based(arguments, 1, own)?;
                 Condition::FirstSeen(self.field_argument(name, arguments)?, base)
             }
-            Expr::Holds(Term::Call(None, name, arguments)) if name == "has" => {
-                Condition::Has(self.field_argument(name, arguments)?)
-            }
+            Expr::Holds(Term::Call(None, name, arguments)) if name == "has" => match arguments.as_slice() {
+                [Term::Call(None, inner, arguments)] if inner == "feature" => {
+                    Condition::Has(self.feature(arguments, None)?)
+                }
+                _ => Condition::Has(self.field_argument(name, arguments)?),
+            },
             Expr::Holds(Term::Name(None, name)) => {
                 let column = self.field(name)?;
-                if self.schema.field(column.slot).kind != FieldType::Bool {
+                if self.schema.slot(name).is_none_or(|slot| self.schema.field(slot).kind != FieldType::Bool) {
                     return Err(format!("'{name}' is not a flag; compare it with something"));
                 }
                 Condition::Bound(column, Comparison::Equal, 1)
@@ -169,10 +180,10 @@ impl Names<'_> {
                 (ColumnKind::Exact(unit), Value::Exact(top, bottom)) => {
                     let scaled = top * i128::from(unit);
                     if scaled % bottom != 0 {
-                        let field = self.schema.field(column.slot);
+                        let digits = unit.ilog10();
                         return Err(format!(
-                            "'{}' has more digits than '{}', which keeps {}; round it",
-                            right.term, field.name, field.scale
+                            "'{}' has more digits than '{}', which keeps {digits}; round it",
+                            right.term, left.term
                         ));
                     }
                     let bound = i64::try_from(scaled / bottom).map_err(|_| format!("'{}' is too large", right.term))?;
@@ -213,6 +224,13 @@ impl Names<'_> {
                 Source::Taken(step, column)
             }
             Term::Call(Some(of), name, arguments) if of == "history" => Source::Past(self.past(name, arguments)?),
+            Term::Call(None, name, arguments) if name == "feature" => Source::Own(self.feature(arguments, None)?),
+            Term::Call(Some(step), name, arguments) if name == "feature" => {
+                let step = self.step_of_one(step, "feature")?;
+                let column = self.feature(arguments, Some(step))?;
+                self.steps[step].keeps = true;
+                Source::Taken(step, column)
+            }
             Term::Call(Some(step), name, arguments) => {
                 let step = self.step_named(step)?;
                 let mut aggregates = self.steps[step].aggregates.take().ok_or_else(|| {
@@ -226,16 +244,10 @@ impl Names<'_> {
                 let [Term::Name(None, step)] = arguments.as_slice() else {
                     return Err(format!("'{name}' asks for an earlier step: {name}(STEP)"));
                 };
-                let step = self.step_named(step)?;
                 if name == "since" {
-                    return Ok(Source::Since(step));
+                    return Ok(Source::Since(self.step_named(step)?));
                 }
-                if self.steps[step].aggregates.is_some() {
-                    return Err(format!(
-                        "step '{}' counts; '{name}' asks for a step of one event",
-                        self.steps[step].name
-                    ));
-                }
+                let step = self.step_of_one(step, name)?;
                 let [lat, lon] = self.location.clone();
                 let (lat, lon) = (self.field(&lat)?, self.field(&lon)?);
                 if lat.kind != ColumnKind::Float || lon.kind != ColumnKind::Float {
@@ -342,6 +354,38 @@ impl Names<'_> {
         })
     }
 
+    /// A step that takes one event.
+    fn step_of_one(&self, name: &str, function: &str) -> Result<usize, String> {
+        let step = self.step_named(name)?;
+        match self.steps[step].aggregates {
+            None => Ok(step),
+            Some(_) => Err(format!("step '{name}' counts; '{function}' asks for a step of one event")),
+        }
+    }
+
+    /// The column of a velocity feature, of the event itself or of a step's.
+    fn feature(&mut self, arguments: &[Term], step: Option<usize>) -> Result<Column, String> {
+        let name = feature_argument(arguments)?;
+        if self.here.is_some() && step.is_none() {
+            return Err(format!(
+                "feature('{name}') is of one event, and 'having' is over all that are counted; put it into the event or \
+                 the step's 'where'"
+            ));
+        }
+        let kinds = step.map_or(&self.kinds, |step| &self.steps[step].kinds);
+        if let Some(&kind) = kinds.iter().find(|&&kind| !self.schema.is_scored(kind)) {
+            let names = self.schema.kinds();
+            let scored = (0..names.len()).filter(|&kind| self.schema.is_scored(kind as u16));
+            return Err(format!(
+                "feature('{name}') is of scored events, and '{}' is not scored; let the event be of these kinds only: {}",
+                names[usize::from(kind)],
+                scored.map(|kind| names[kind].as_str()).collect::<Vec<_>>().join(", ")
+            ));
+        }
+        let of = ColumnOf::Feature(self.features.number(name)?);
+        Ok(self.placed(Column { of, index: u16::MAX, kind: ColumnKind::Float }))
+    }
+
     /// A column of numbers that can be added up exactly, and its unit.
     fn number(&mut self, name: &str) -> Result<(Column, i64), String> {
         let column = self.field(name)?;
@@ -362,8 +406,13 @@ impl Names<'_> {
         let unknown =
             || format!("the schema '{}' has no field '{name}'; add it there or use another", self.schema.name());
         let slot = self.schema.slot(name).ok_or_else(unknown)?;
-        let column = Column { slot, index: u16::MAX, kind: ColumnKind::of(self.schema, slot) };
-        Ok(if self.alone { column } else { self.group.column(column) })
+        let of = ColumnOf::Field(slot);
+        Ok(self.placed(Column { of, index: u16::MAX, kind: ColumnKind::of(self.schema, slot) }))
+    }
+
+    /// The column with its place in the log, if it is looked at there.
+    fn placed(&mut self, column: Column) -> Column {
+        if self.alone { column } else { self.group.column(column) }
     }
 }
 
