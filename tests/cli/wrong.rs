@@ -45,7 +45,7 @@ fn wrong_usage_is_one_line() {
         (&["replay", "--input", "kafka:a", "--from", "5", "--to", "4"], &["--from", "--to"]),
         (&["replay", "--input", "kafka:a", "--from", "yesterday"], &["--from", "yesterday", "earliest"]),
         (&["run", "--dataflow", "paymets"], &["paymets", "did you mean 'payments'"]),
-        (&["run", "--dataflow", "zzzzzzzz"], &["zzzzzzzz", "there are card_testing, handbook, hello"]),
+        (&["run", "--dataflow", "zzzzzzzz"], &["zzzzzzzz", "there are card_testing, drained_cards, handbook"]),
         (&["run", "--schema", "missing.toml"], &["missing.toml", "--schema"]),
         (&["run", "--schema", &no_id], &["no_id.toml", "role = \"id\""]),
         (&["run", "--schema", &no_toml], &["no.toml"]),

@@ -81,7 +81,7 @@ impl<P: Part> Connectivity<P> {
             return;
         }
         let component = self.vertices[vertex].component;
-        self.hubs[component] = 0;
+        self.small[component].hub = 0;
         self.bring_near(ends.iter().copied());
         let mut members = std::mem::take(&mut self.sides[0]);
         for end in ends {
@@ -111,7 +111,6 @@ impl<P: Part> Connectivity<P> {
         let (far, near): (Vec<_>, Vec<_>) = edges.iter().partition(|(_, end)| self.vertices[*end].node != NIL);
         for (_, end) in &near {
             self.small.prefetch(self.vertices[*end].component);
-            self.hubs.prefetch(self.vertices[*end].component);
         }
         self.bring_near(near.iter().map(|(_, end)| *end));
         for (edge, end) in near {
@@ -180,7 +179,8 @@ impl<P: Part> Connectivity<P> {
         let mut members = Vec::new();
         self.members(vertex, &mut members);
         let component = self.component(vertex);
-        let number = self.take_small(component);
+        let number = self.small.take();
+        self.small[number] = component;
         self.large -= 1;
         for &member in &members {
             let mut edge = self.vertices[member].first;

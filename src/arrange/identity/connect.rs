@@ -23,8 +23,9 @@ pub const SMALL_MAX: u32 = 256;
 /// keeps one that breathes from being rebuilt each time.
 pub const SMALL_AGAIN: u32 = 64;
 
-/// A vertex.
+/// A vertex. What is read of most of them comes first.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
 pub(super) struct Vertex<P: Part> {
     /// The first edge in its list.
     pub(super) first: u32,
@@ -68,20 +69,27 @@ pub struct Component<T> {
     pub accounts: u32,
     /// Edges.
     pub links: u32,
+    /// The most edges of any vertex, if that is known of a small component; 0 otherwise, and for a vertex alone.
+    pub(super) hub: u32,
     /// The totals over its vertices.
     pub total: T,
 }
 
 impl<T> Component<T> {
-    /// The same with other totals.
+    /// The same with other totals, for those who read it.
     pub fn map<U>(self, map: impl FnOnce(T) -> U) -> Component<U> {
-        let Component { size, accounts, links, total } = self;
-        Component { size, accounts, links, total: map(total) }
+        let Component { size, accounts, links, total, .. } = self;
+        Component { size, accounts, links, hub: 0, total: map(total) }
+    }
+
+    /// The most edges of any vertex, if it is known.
+    fn known_hub(&self) -> Option<u32> {
+        (self.hub > 0 || self.size == 1).then_some(self.hub)
     }
 
     /// A vertex alone.
     pub(super) fn of<P: Part<Total = T>>(part: &P) -> Self {
-        Component { size: 1, accounts: u32::from(part.is_account()), links: 0, total: part.total() }
+        Component { size: 1, accounts: u32::from(part.is_account()), links: 0, hub: 0, total: part.total() }
     }
 }
 
@@ -100,8 +108,6 @@ pub struct Connectivity<P: Part> {
     pub(super) vertices: Slab<Vertex<P>>,
     pub(super) edges: Slab<Edge>,
     pub(super) small: Slab<Component<P::Total>>,
-    /// By small component: the most edges of any vertex. 0 if that is not known, and for a vertex alone.
-    pub(super) hubs: Slab<u32>,
     pub(super) tours: Tours<P::Total>,
     pub(super) large: usize,
     mark: u32,
@@ -115,7 +121,6 @@ impl<P: Part> Default for Connectivity<P> {
             vertices: Slab::default(),
             edges: Slab::default(),
             small: Slab::default(),
-            hubs: Slab::default(),
             tours: Tours::default(),
             large: 0,
             mark: 0,
@@ -128,17 +133,9 @@ impl<P: Part> Connectivity<P> {
     /// Adds a vertex under a number that is not in use: a component of its own.
     pub fn add(&mut self, vertex: u32, part: P) {
         self.vertices.reach(vertex);
-        let component = self.take_small(Component::of(&part));
+        let component = self.small.take();
+        self.small[component] = Component::of(&part);
         self.vertices[vertex] = Vertex { component, part, ..Vertex::default() };
-    }
-
-    /// A number for a small component whose hub is not known yet.
-    pub(super) fn take_small(&mut self, component: Component<P::Total>) -> u32 {
-        let number = self.small.take();
-        self.small[number] = component;
-        self.hubs.reach(number);
-        self.hubs[number] = 0;
-        number
     }
 
     /// Removes a vertex without edges.
@@ -146,7 +143,7 @@ impl<P: Part> Connectivity<P> {
         self.small.release(self.vertices[vertex].component);
         self.vertices[vertex] = Vertex::default();
         if self.is_empty() {
-            (self.vertices, self.edges, self.hubs) = (Slab::default(), Slab::default(), Slab::default());
+            (self.vertices, self.edges) = (Slab::default(), Slab::default());
         }
     }
 
@@ -194,7 +191,7 @@ impl<P: Part> Connectivity<P> {
             Place::Small(component) => self.small[component].map(drop),
             Place::Large(root) => {
                 let Sum { size, accounts, links, .. } = self.tours.get(root).sum;
-                Component { size, accounts, links, total: () }
+                Component { size, accounts, links, hub: 0, total: () }
             }
         }
     }
@@ -213,7 +210,7 @@ impl<P: Part> Connectivity<P> {
     pub fn component(&mut self, vertex: u32) -> Component<P::Total> {
         let place = self.place(vertex);
         let root = match place {
-            Place::Small(component) => return self.small[component],
+            Place::Small(component) => return self.small[component].map(|total| total),
             Place::Large(root) => root,
         };
         if size_of::<P::Total>() == 0 {
@@ -242,7 +239,7 @@ impl<P: Part> Connectivity<P> {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.vertices.bytes() + self.edges.bytes() + self.small.bytes() + self.hubs.bytes() + self.tours.bytes()
+        self.vertices.bytes() + self.edges.bytes() + self.small.bytes() + self.tours.bytes()
     }
 
     /// Links two different vertices by an edge under a number that is not in use. True if that joins two components.
@@ -257,16 +254,16 @@ impl<P: Part> Connectivity<P> {
         let small = |vertex: u32| self.vertices[vertex].node == NIL;
         let size = |vertex: u32| self.small[self.vertices[vertex].component].size;
         if small(a) && small(b) && (!joins || size(a) + size(b) <= small_max) {
-            let [hub, other] = [a, b].map(|vertex| self.hub(self.vertices[vertex].component));
+            let hubs = [a, b].map(|vertex| self.small[self.vertices[vertex].component].known_hub());
             if joins {
                 let (smaller, larger) = if size(a) < size(b) { (a, b) } else { (b, a) };
                 self.absorb(smaller, larger);
             }
             self.attach(edge, a, b);
-            let component = self.vertices[a].component;
-            self.small[component].links += 1;
-            let degrees = self.vertices[a].degree.max(self.vertices[b].degree);
-            self.hubs[component] = hub.zip(other).map_or(0, |(hub, other)| hub.max(other).max(degrees));
+            let degree = self.vertices[a].degree.max(self.vertices[b].degree);
+            let component = &mut self.small[self.vertices[a].component];
+            component.links += 1;
+            component.hub = hubs[0].zip(hubs[1]).map_or(0, |(hub, other)| hub.max(other).max(degree));
             return joins;
         }
         for vertex in [a, b] {
@@ -285,10 +282,10 @@ impl<P: Part> Connectivity<P> {
         let [a, b] = self.edges[edge].wires.ends;
         self.detach(edge);
         if self.vertices[a].node == NIL {
-            let component = self.vertices[a].component;
-            self.small[component].links -= 1;
-            if [a, b].into_iter().any(|vertex| self.vertices[vertex].degree + 1 == self.hubs[component]) {
-                self.hubs[component] = 0;
+            let component = &mut self.small[self.vertices[a].component];
+            component.links -= 1;
+            if [a, b].into_iter().any(|vertex| self.vertices[vertex].degree + 1 == component.hub) {
+                component.hub = 0;
             }
             return self.separate(a, b);
         }
@@ -330,7 +327,7 @@ impl<P: Part> Connectivity<P> {
     /// The most edges of any vertex of the component. Known of most small components; costs O(vertices + edges) otherwise.
     pub fn largest_degree(&mut self, vertex: u32) -> u32 {
         let Vertex { component, node, .. } = self.vertices[vertex];
-        if let Some(hub) = (node == NIL).then(|| self.hub(component)).flatten() {
+        if let Some(hub) = (node == NIL).then(|| self.small[component].known_hub()).flatten() {
             return hub;
         }
         let mut members = std::mem::take(&mut self.sides[0]);
@@ -338,15 +335,9 @@ impl<P: Part> Connectivity<P> {
         let largest = members.iter().map(|&member| self.vertices[member].degree).max().unwrap_or(0);
         self.sides[0] = members;
         if node == NIL {
-            self.hubs[component] = largest;
+            self.small[component].hub = largest;
         }
         largest
-    }
-
-    /// The most edges of any vertex of a small component, if it is known.
-    fn hub(&self, component: u32) -> Option<u32> {
-        let hub = self.hubs[component];
-        (hub > 0 || self.small[component].size == 1).then_some(hub)
     }
 
     /// Every vertex within so many steps, the farthest last, and where those begin. `None` if they are more than `most`.
@@ -431,7 +422,7 @@ impl<P: Part> Connectivity<P> {
     /// Gives the vertices of one small component the number of another.
     fn absorb(&mut self, smaller: u32, larger: u32) {
         let (from, to) = (self.vertices[smaller].component, self.vertices[larger].component);
-        let Component { size, accounts, links, total } = self.small[from];
+        let Component { size, accounts, links, total, .. } = self.small[from];
         if size == 1 {
             self.vertices[smaller].component = to;
         } else {
@@ -476,25 +467,24 @@ impl<P: Part> Connectivity<P> {
     /// Gives vertices that are all of a component a number of their own. False if the total of the rest is not known.
     pub(super) fn part_off(&mut self, members: &[u32]) -> bool {
         let from = self.vertices[members[0]].component;
-        let number = self.take_small(Component { size: members.len() as u32, ..Component::default() });
+        let number = self.small.take();
         let part = &mut self.small[number];
-        let mut hub = 0;
+        part.size = members.len() as u32;
         for &vertex in members {
             let vertex = &mut self.vertices[vertex];
             vertex.component = number;
-            part.total.add(&vertex.part.total());
+            vertex.part.add_to(&mut part.total);
             part.accounts += u32::from(vertex.part.is_account());
             part.links += vertex.degree;
-            hub = hub.max(vertex.degree);
+            part.hub = part.hub.max(vertex.degree);
         }
         // Each edge has been counted at both of its ends.
         part.links /= 2;
         let part = *part;
-        self.hubs[number] = hub;
-        if hub == self.hubs[from] {
-            self.hubs[from] = 0;
-        }
         let rest = &mut self.small[from];
+        if part.hub == rest.hub {
+            rest.hub = 0;
+        }
         rest.size -= part.size;
         rest.accounts -= part.accounts;
         rest.links -= part.links;
@@ -506,7 +496,7 @@ impl<P: Part> Connectivity<P> {
         let mut members = Vec::new();
         self.members(vertex, &mut members);
         let mut total = P::Total::default();
-        members.iter().for_each(|&member| total.add(&self.vertices[member].part.total()));
+        members.iter().for_each(|&member| self.vertices[member].part.add_to(&mut total));
         self.small[self.vertices[vertex].component].total = total;
     }
 }

@@ -86,20 +86,22 @@ impl Tallies {
     }
 }
 
-/// What is known of one value. The default is nobody.
+/// What is known of one value. The default is nobody. Most values are no accounts: of those only what comes first is set, and
+/// read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct Facts {
     /// Its kind, counted from 1.
     pub kind: u8,
     /// 1 while it was first seen less than 24 hours ago.
     pub fresh: u8,
-    /// Known frauds.
+    /// Known frauds of an account.
     pub frauds: u32,
-    /// When the last of them became known, milliseconds.
-    pub fraud_last_ms: i64,
     /// When its first live link was seen, milliseconds.
     pub first_seen_ms: i64,
-    /// Payments since then.
+    /// When the last of them became known, milliseconds.
+    pub fraud_last_ms: i64,
+    /// Payments of an account since it was first seen.
     pub payments: Payments,
     /// Payments in each of [`SPANS_MS`].
     pub recent: [Payments; 3],
@@ -157,6 +159,16 @@ impl Part for Facts {
         }
         (cluster.payments, cluster.recent) = (self.payments, self.recent);
         cluster
+    }
+
+    fn add_to(&self, total: &mut Cluster) {
+        if self.is_account() || self.kind == 0 {
+            total.add(&self.total());
+        } else {
+            total.members[self.kind as usize - 1] += 1;
+            total.fresh += u32::from(self.fresh);
+            total.first_seen_ms = total.first_seen_ms.min(self.first_seen_ms);
+        }
     }
 
     fn is_account(&self) -> bool {

@@ -159,7 +159,7 @@ fn hub_share<P: Member>(links: &mut Links<P>, account: Option<u32>, wide: &Compo
 fn alone() -> Component<Cluster> {
     let mut total = Cluster::default();
     total.members[ACCOUNT as usize] = 1;
-    Component { size: 1, accounts: 1, links: 0, total }
+    Component { size: 1, accounts: 1, total, ..Component::default() }
 }
 
 /// Whether values whose clusters were apart are in one with the account now.

@@ -5,6 +5,7 @@ use super::tour::{Part, Total};
 
 /// What is known of one value, and what its events add up to if it is an account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct Tallied {
     facts: Facts,
     tallies: Tallies,
@@ -22,6 +23,13 @@ impl Part for Tallied {
 
     fn total(&self) -> TalliedCluster {
         TalliedCluster { cluster: self.facts.total(), tallies: self.tallies }
+    }
+
+    fn add_to(&self, total: &mut TalliedCluster) {
+        self.facts.add_to(&mut total.cluster);
+        if self.is_account() {
+            total.tallies.add(&self.tallies);
+        }
     }
 
     fn is_account(&self) -> bool {

@@ -20,6 +20,11 @@ pub trait Part: Copy + Default + std::fmt::Debug {
     /// What this vertex adds.
     fn total(&self) -> Self::Total;
 
+    /// Adds it to a total.
+    fn add_to(&self, total: &mut Self::Total) {
+        total.add(&self.total());
+    }
+
     /// Whether it is an account. This never changes.
     fn is_account(&self) -> bool;
 }
