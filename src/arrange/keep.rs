@@ -10,19 +10,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::dataflow::operators::generic::OutputBuilder;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use crate::epoch::{Epoch, Watermarks};
 use crate::event::{Id, IdType};
-use crate::operators::{Epochs, Expiring, ShardedMap};
+use crate::operators::{Expiring, ShardedMap};
 use crate::runtime::metrics::Metrics;
 
 use super::change::{Change, NO_TICKET, Verb};
 use super::request::Block;
+use super::with_slices;
 
 /// Builds the operator: changes and the slices of all look-ups in; slices for every ticket of theirs out. `widths` has the
 /// values per slice of each [`Block::plan`]; `kept_ms` says how long behind the watermark a row may be read again.
@@ -36,38 +33,15 @@ pub fn keep<'scope>(
     metrics: Arc<Metrics>,
 ) -> Stream<'scope, Epoch, Vec<Block>> {
     let here = changes.scope().worker().index() as u32;
-    let mut builder = OperatorBuilder::new("Keep".to_owned(), changes.scope());
-    let mut changes = builder.new_input(changes, Pipeline);
-    let mut slices = builder.new_input(slices, Exchange::new(|block: &Block| u64::from(block.to)));
-    let (output, answers) = builder.new_output();
-    let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Block>>>::from(output);
-    builder.build(move |_| {
-        let mut epochs: Epochs<(Vec<Change>, Vec<Block>)> = Epochs::new(1);
-        let mut kept =
-            Kept { values: ShardedMap::default(), expiring: Expiring::new(kept_ms), bytes: 0, widths, ids, here };
-        move |frontiers| {
-            changes.for_each(|capability, data| {
-                if let Some(epoch) = epochs.of(&capability) {
-                    epoch.0.append(data);
-                }
-            });
-            slices.for_each(|capability, data| {
-                if let Some(epoch) = epochs.of(&capability) {
-                    epoch.1.append(data);
-                }
-            });
-            while let Some((epoch, capabilities, (changes, mut blocks))) = epochs.next_complete(frontiers) {
-                kept.note(&changes, &blocks);
-                kept.recall(&changes, &mut blocks);
-                kept.expire(watermarks.before(epoch));
-                metrics.kept_bytes.set_own(kept.bytes as u64);
-                if !blocks.is_empty() {
-                    output.activate().session(&capabilities[0]).give_container(&mut blocks);
-                }
-            }
-        }
-    });
-    answers
+    let mut kept =
+        Kept { values: ShardedMap::default(), expiring: Expiring::new(kept_ms), bytes: 0, widths, ids, here };
+    with_slices("Keep", changes, slices, move |epoch, changes, mut blocks, out| {
+        kept.note(&changes, &blocks);
+        kept.recall(&changes, &mut blocks);
+        kept.expire(watermarks.before(epoch));
+        metrics.kept_bytes.set_own(kept.bytes as u64);
+        *out = blocks;
+    })
 }
 
 /// What a transaction's look-ups answered: per family its number and its values, packed.

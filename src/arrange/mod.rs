@@ -37,3 +37,6 @@ mod replies;
 pub mod request;
 pub mod upsert;
 pub mod velocity;
+mod with_slices;
+
+pub(crate) use with_slices::with_slices;

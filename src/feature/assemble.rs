@@ -5,17 +5,13 @@
 
 use std::sync::Arc;
 
-use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::dataflow::operators::generic::OutputBuilder;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use crate::arrange::change::{Cause, Change, NO_TICKET, Verb};
 use crate::arrange::request::Block;
+use crate::arrange::with_slices;
 use crate::epoch::Epoch;
 use crate::event::Event;
-use crate::operators::Epochs;
 
 use super::{FeatureSet, KeyPlan};
 
@@ -59,34 +55,13 @@ pub fn assemble<'scope>(
     features: FeatureSet,
     plans: Arc<[Arc<KeyPlan>]>,
 ) -> Stream<'scope, Epoch, Vec<Rows>> {
-    let mut builder = OperatorBuilder::new("Assemble".to_owned(), changes.scope());
-    let mut changes = builder.new_input(changes, Pipeline);
-    let mut slices = builder.new_input(slices, Exchange::new(|block: &Block| u64::from(block.to)));
-    let (output, rows) = builder.new_output();
-    let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Rows>>>::from(output);
-    builder.build(move |_| {
-        let mut epochs: Epochs<(Vec<Change>, Vec<Block>)> = Epochs::new(1);
-        let layout = Layout::new(features, &plans);
-        move |frontiers| {
-            changes.for_each(|capability, data| {
-                if let Some(epoch) = epochs.of(&capability) {
-                    epoch.0.append(data);
-                }
-            });
-            slices.for_each(|capability, data| {
-                if let Some(epoch) = epochs.of(&capability) {
-                    epoch.1.append(data);
-                }
-            });
-            while let Some((_, capabilities, (changes, slices))) = epochs.next_complete(frontiers) {
-                let rows = layout.rows(changes, &slices);
-                if !rows.transactions.is_empty() || !rows.withdrawn.is_empty() {
-                    output.activate().session(&capabilities[0]).give(rows);
-                }
-            }
+    let layout = Layout::new(features, &plans);
+    with_slices("Assemble", changes, slices, move |_, changes, slices, out| {
+        let rows = layout.rows(changes, &slices);
+        if !rows.transactions.is_empty() || !rows.withdrawn.is_empty() {
+            out.push(rows);
         }
-    });
-    rows
+    })
 }
 
 /// Where each feature stands in a row.

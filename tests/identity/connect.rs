@@ -29,8 +29,10 @@ impl Default for Pieces {
 impl Part for Piece {
     type Total = Pieces;
 
-    fn total(&self) -> Pieces {
-        if self.weight == 0 { Pieces::default() } else { Pieces { weight: self.weight, since: self.since } }
+    fn add_to(&self, total: &mut Pieces) {
+        if self.weight > 0 {
+            total.add(&Pieces { weight: self.weight, since: self.since });
+        }
     }
 
     fn is_account(&self) -> bool {

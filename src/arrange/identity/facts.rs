@@ -146,29 +146,23 @@ impl Default for Cluster {
 impl Part for Facts {
     type Total = Cluster;
 
-    fn total(&self) -> Cluster {
-        let mut cluster = Cluster::default();
-        if self.kind == 0 {
-            return cluster;
-        }
-        cluster.members[self.kind as usize - 1] = 1;
-        cluster.fresh = u32::from(self.fresh);
-        cluster.first_seen_ms = self.first_seen_ms;
-        if self.frauds > 0 {
-            (cluster.frauds, cluster.fraud_members, cluster.fraud_last_ms) = (self.frauds, 1, self.fraud_last_ms);
-        }
-        (cluster.payments, cluster.recent) = (self.payments, self.recent);
-        cluster
-    }
-
     fn add_to(&self, total: &mut Cluster) {
-        if self.is_account() || self.kind == 0 {
-            total.add(&self.total());
-        } else {
-            total.members[self.kind as usize - 1] += 1;
-            total.fresh += u32::from(self.fresh);
-            total.first_seen_ms = total.first_seen_ms.min(self.first_seen_ms);
+        if self.kind == 0 {
+            return;
         }
+        total.members[self.kind as usize - 1] += 1;
+        total.fresh += u32::from(self.fresh);
+        total.first_seen_ms = total.first_seen_ms.min(self.first_seen_ms);
+        if !self.is_account() {
+            return;
+        }
+        if self.frauds > 0 {
+            total.frauds += self.frauds;
+            total.fraud_members += 1;
+            total.fraud_last_ms = total.fraud_last_ms.max(self.fraud_last_ms);
+        }
+        total.payments.add(self.payments);
+        total.recent.iter_mut().zip(self.recent).for_each(|(payments, more)| payments.add(more));
     }
 
     fn is_account(&self) -> bool {
@@ -224,7 +218,7 @@ pub struct Bare {
 impl Part for Bare {
     type Total = ();
 
-    fn total(&self) {}
+    fn add_to(&self, (): &mut ()) {}
 
     fn is_account(&self) -> bool {
         self.account

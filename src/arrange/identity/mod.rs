@@ -17,7 +17,7 @@
 //! | `tally` | counts of any events and limits on them: velocity and patterns of a cluster |
 //! | `owner`, `read`, `facts`, `tallied`, `frauds`, `ledger` | one event after the other; columns; what clusters add up |
 //! | `links`, `carry`, `values`, `sightings`, `calendar` | live links, caps, withdrawals, expiry |
-//! | `connect`, `bulk`, `levels`, `tour`, `sum` | fully dynamic connectivity |
+//! | `connect`, `small`, `bulk`, `levels`, `tour`, `sum` | fully dynamic connectivity |
 //! | `slab`, `table`, `wires` | records by number, by content, adjacency |
 //! | `propagate` | the same clusters by differential iteration, as a collection to join on |
 //! | `oracle` | the same columns from scratch |
@@ -56,6 +56,7 @@ pub mod read;
 pub mod request;
 pub mod sightings;
 pub mod slab;
+mod small;
 mod spec;
 mod sum;
 pub mod table;

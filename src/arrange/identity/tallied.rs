@@ -21,10 +21,6 @@ pub struct TalliedCluster {
 impl Part for Tallied {
     type Total = TalliedCluster;
 
-    fn total(&self) -> TalliedCluster {
-        TalliedCluster { cluster: self.facts.total(), tallies: self.tallies }
-    }
-
     fn add_to(&self, total: &mut TalliedCluster) {
         self.facts.add_to(&mut total.cluster);
         if self.is_account() {

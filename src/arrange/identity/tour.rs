@@ -17,12 +17,14 @@ pub trait Part: Copy + Default + std::fmt::Debug {
     /// The total over vertices.
     type Total: Total;
 
-    /// What this vertex adds.
-    fn total(&self) -> Self::Total;
+    /// Adds what this vertex adds.
+    fn add_to(&self, total: &mut Self::Total);
 
-    /// Adds it to a total.
-    fn add_to(&self, total: &mut Self::Total) {
-        total.add(&self.total());
+    /// What this vertex adds.
+    fn total(&self) -> Self::Total {
+        let mut total = Self::Total::default();
+        self.add_to(&mut total);
+        total
     }
 
     /// Whether it is an account. This never changes.

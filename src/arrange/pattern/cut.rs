@@ -17,9 +17,8 @@ use std::sync::Arc;
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use timely::dataflow::operators::generic::{Operator, OutputBuilder};
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::Filter;
 
 use super::condition::{Around, Cells, Texts, Whole};
@@ -27,9 +26,9 @@ use super::features::rows;
 use super::plan::{Group, KeySide, PatternPlan};
 use crate::arrange::change::{Change, NO_TICKET, Verb};
 use crate::arrange::request::{Ask, Block, HEAD, Outgoing, Request};
+use crate::arrange::with_slices;
 use crate::epoch::Epoch;
 use crate::event::{Event, Key, Schema};
-use crate::operators::Epochs;
 
 /// Cuts changes for the groups that look at no features.
 pub fn cut<'scope>(
@@ -72,45 +71,21 @@ pub fn cut_with_features<'scope>(
     let looked_at = cells.clone();
     // What no condition looks at is not sent around.
     let velocity = velocity.filter(move |block| looked_at.iter().any(|cell| cell.plan == block.plan));
-    let mut builder = OperatorBuilder::new("Cut patterns with features".to_owned(), changes.scope());
-    let mut changes = builder.new_input(changes, Pipeline);
-    let mut slices = builder.new_input(velocity, Exchange::new(|block: &Block| u64::from(block.to)));
-    let (output, blocks) = builder.new_output();
-    let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Block>>>::from(output);
-    builder.build(move |_| {
-        let mut epochs: Epochs<(Vec<Change>, Vec<Block>)> = Epochs::new(1);
-        let mut columns = Vec::new();
-        let texts = Texts::new(&schema);
-        move |frontiers| {
-            changes.for_each(|capability, data| {
-                if let Some(epoch) = epochs.of(&capability) {
-                    epoch.0.append(data);
-                }
-            });
-            slices.for_each(|capability, data| {
-                if let Some(epoch) = epochs.of(&capability) {
-                    epoch.1.append(data);
-                }
-            });
-            while let Some((_, capabilities, (changes, slices))) = epochs.next_complete(frontiers) {
-                let tickets = changes.iter().filter(|change| change.ticket != NO_TICKET).count();
-                let features = rows(&cells, tickets, &slices);
-                for change in &changes {
-                    let whole = Whole::new(&change.event, &schema, &texts);
-                    // A row that was asked for and taken back in this epoch has no ticket: its event goes with it.
-                    let row = (change.ticket as usize).saturating_mul(cells.len());
-                    let whole = whole.with_features(features.get(row..row.saturating_add(cells.len())).unwrap_or(&[]));
-                    for (index, group) in groups.iter().enumerate().filter(|(_, group)| group.featured) {
-                        requests(change, &whole, group, &schema, &mut columns, |request| {
-                            outgoing.push(index, &request)
-                        });
-                    }
-                }
-                output.activate().session(&capabilities[0]).give_iterator(outgoing.take());
+    let (mut columns, texts) = (Vec::new(), Texts::new(&schema));
+    with_slices("Cut patterns with features", changes, velocity, move |_, changes, slices, out| {
+        let tickets = changes.iter().filter(|change| change.ticket != NO_TICKET).count();
+        let features = rows(&cells, tickets, &slices);
+        for change in &changes {
+            let whole = Whole::new(&change.event, &schema, &texts);
+            // A row that was asked for and taken back in this epoch has no ticket: its event goes with it.
+            let row = (change.ticket as usize).saturating_mul(cells.len());
+            let whole = whole.with_features(features.get(row..row.saturating_add(cells.len())).unwrap_or(&[]));
+            for (index, group) in groups.iter().enumerate().filter(|(_, group)| group.featured) {
+                requests(change, &whole, group, &schema, &mut columns, |request| outgoing.push(index, &request));
             }
         }
-    });
-    blocks
+        out.extend(outgoing.take());
+    })
 }
 
 /// The requests that a change makes of a group: one per key that the event carries.

@@ -15,8 +15,8 @@ use super::{Model, ModelError, quantise, sigmoid};
 /// A version whose files, weights and golden rows were checked. Its rows are its own features in their order.
 ///
 /// Contributions ([`Model::reasons`]) are in log odds: for logistic regression exact (normalised value times weight, under
-/// a microsecond), for trees path-dependent TreeSHAP (some 60 us for 120 trees of depth 5), for an mlp gradient times normalised value (twice a
-/// score), a first-order attribution. They are those of the margin, before calibration.
+/// a microsecond), for trees path-dependent TreeSHAP (some 60 us for 120 trees of depth 5), for an mlp gradient times
+/// normalised value (twice a score), a first-order attribution. They are those of the margin, before calibration.
 #[derive(Clone)]
 pub struct LoadedModel {
     inner: Arc<Inner>,
