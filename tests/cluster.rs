@@ -148,7 +148,7 @@ impl Trial {
             limits: Limits::default(),
             pace,
             // Small, so that what comes late comes in a later epoch.
-            epoch_records_max: 10,
+            bounds: deltawatch::epoch::PartitionBounds { records_max: 10, ..Default::default() },
             outputs: Outputs {
                 scored: Some(Box::new(scored.clone())),
                 features: Some(log.expect("a log")),

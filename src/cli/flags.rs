@@ -77,6 +77,16 @@ pub struct JobFlags {
     /// Records of a partition per epoch at most
     #[arg(long, value_name = "RECORDS", default_value_t = 1024, env = "DELTAWATCH_EPOCH_RECORDS", value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Engine")]
     pub epoch_records: u32,
+    /// How far a partition with a backlog may fall behind the others in event time before a run waits for it
+    #[arg(long, value_name = "DURATION", default_value = "10s", env = "DELTAWATCH_SKEW", value_parser = duration_ms, help_heading = "Engine")]
+    pub skew: i64,
+    /// How far ahead one event's time may be of what the other records of its partition say, and in a run the wall clock, and
+    /// still be believed; what is further ahead is a reject
+    #[arg(long, value_name = "DURATION", default_value = "5m", env = "DELTAWATCH_FUTURE", value_parser = duration_ms, help_heading = "Engine")]
+    pub future: i64,
+    /// A partition that has been empty and quiet for so long holds event time back no more
+    #[arg(long, value_name = "DURATION", default_value = "500ms", env = "DELTAWATCH_IDLE", value_parser = duration_ms, help_heading = "Engine")]
+    pub idle: i64,
     /// Memory to take at start, so that no score waits for the system to clear pages; freed memory is kept
     #[arg(long, value_name = "SIZE", env = "DELTAWATCH_RESERVE_MEMORY", value_parser = memory, help_heading = "Engine")]
     pub reserve_memory: Option<usize>,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::arrange::enrich::{Enrich, Kind};
 use crate::dataflow::{Dataflow, Parameters, Setup};
 use crate::decode::Limits;
-use crate::epoch::Pace;
+use crate::epoch::{Pace, PartitionBounds};
 use crate::event::Schema;
 use crate::feature::FeatureSet;
 use crate::pipeline::EngineSettings;
@@ -86,12 +86,17 @@ impl JobFlags {
             services,
             limits,
             pace: mode.pace,
-            epoch_records_max: self.epoch_records as usize,
+            bounds: self.bounds(),
             outputs,
             state: self.state.clone(),
             stop,
             metrics: metrics.clone(),
         })
+    }
+
+    fn bounds(&self) -> PartitionBounds {
+        let (skew_ms, future_ms, idle_ms) = (self.skew, self.future, self.idle);
+        PartitionBounds { records_max: self.epoch_records as usize, skew_ms, future_ms, idle_ms }
     }
 
     fn scorer(&self, dataflow: &dyn Dataflow, columns: &[String]) -> Result<Option<Scorer>, Failure> {

@@ -106,6 +106,11 @@ impl Decoder {
         }
     }
 
+    /// The schema that it decodes by.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
     /// What was seen so far.
     pub fn counters(&self) -> Counters {
         self.counters

@@ -72,13 +72,15 @@ pub enum RejectReason {
     OrphanLabel,
     /// Older than the horizon when it arrived.
     TooLate,
+    /// Its event time is ahead of what the other records of its partition say, and in a run the wall clock.
+    FromTheFuture,
     /// It changed features of transactions that are too old to be revised.
     BeyondHorizon,
 }
 
 impl RejectReason {
     /// All of them, in the order of their declaration.
-    pub const ALL: [RejectReason; 9] = [
+    pub const ALL: [RejectReason; 10] = [
         RejectReason::Malformed,
         RejectReason::MissingField,
         RejectReason::BadValue,
@@ -87,6 +89,7 @@ impl RejectReason {
         RejectReason::Oversized,
         RejectReason::OrphanLabel,
         RejectReason::TooLate,
+        RejectReason::FromTheFuture,
         RejectReason::BeyondHorizon,
     ];
 
@@ -101,6 +104,7 @@ impl RejectReason {
             RejectReason::Oversized => "oversized",
             RejectReason::OrphanLabel => "orphan_label",
             RejectReason::TooLate => "too_late",
+            RejectReason::FromTheFuture => "from_the_future",
             RejectReason::BeyondHorizon => "beyond_horizon",
         }
     }

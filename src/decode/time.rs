@@ -7,6 +7,11 @@ pub(super) fn millis(text: &str) -> Option<i64> {
     fixed(text.as_bytes()).or_else(|| general(text))
 }
 
+/// A time as text, for messages; its number if it is beyond the calendar.
+pub(super) fn text(millis: i64) -> String {
+    jiff::Timestamp::from_millisecond(millis).map_or_else(|_| millis.to_string(), |time| time.to_string())
+}
+
 /// The forms that nearly every record has, by hand: ten times as fast as the general parser.
 fn fixed(text: &[u8]) -> Option<i64> {
     if text.len() < 19 {

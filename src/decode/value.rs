@@ -44,6 +44,8 @@ pub(super) enum Misfit {
     Fractional,
     /// A number beyond what the type holds.
     Range(&'static str),
+    /// A time before or after what the schema takes for a time, milliseconds.
+    Outside(i64, i64),
 }
 
 /// How to read a field, in the few bytes that the hot path touches.
@@ -56,6 +58,8 @@ pub(super) struct Form {
     unsigned: bool,
     /// An empty text is not a value.
     filled: bool,
+    /// A time is from the one to the other, milliseconds.
+    range_ms: (i64, i64),
 }
 
 impl Form {
@@ -67,6 +71,7 @@ impl Form {
             scale: field.scale,
             unsigned: matches!(field.role, Role::Id | Role::LabelTarget | Role::Rank),
             filled: matches!(field.role, Role::Id | Role::LabelTarget | Role::Kind | Role::Op),
+            range_ms: field.range_ms(),
         }
     }
 
@@ -93,11 +98,16 @@ impl Form {
             FieldType::Decimal => scaled(text, self.scale, true, "a decimal number").map(Cell::Int),
             FieldType::Float => float(text).map(Cell::Float),
             FieldType::Bool => boolean(text).map(|value| Cell::Int(value.into())),
-            FieldType::Time => match self.format {
-                TimeFormat::Millis => scaled(text, 0, false, "a time in milliseconds").map(Cell::Int),
-                TimeFormat::Seconds => scaled(text, 3, true, "a time in seconds").map(Cell::Int),
-                TimeFormat::Text => time::millis(text).map(Cell::Int).ok_or(Misfit::Not(self.name())),
-            },
+            FieldType::Time => {
+                let time_ms = match self.format {
+                    TimeFormat::Millis => scaled(text, 0, false, "a time in milliseconds")?,
+                    TimeFormat::Seconds => scaled(text, 3, true, "a time in seconds")?,
+                    TimeFormat::Text => time::millis(text).ok_or(Misfit::Not(self.name()))?,
+                };
+                let (earliest_ms, latest_ms) = self.range_ms;
+                let inside = (earliest_ms..=latest_ms).contains(&time_ms);
+                if inside { Ok(Cell::Int(time_ms)) } else { Err(Misfit::Outside(earliest_ms, latest_ms)) }
+            }
         }
     }
 
@@ -132,6 +142,12 @@ pub(super) fn complain(field: &str, value: Scalar<'_>, misfit: Misfit) -> String
         Misfit::Not(what) => format!("field '{field}': {written} is not {what}"),
         Misfit::Fractional => format!("field '{field}': {written} is not an integer; it has digits after the point"),
         Misfit::Range(what) => format!("field '{field}': {written} is out of range for {what}"),
+        Misfit::Outside(earliest_ms, latest_ms) => format!(
+            "field '{field}': {written} is no time from {} to {}; correct the field's format in the schema if its unit is \
+             another one, or set its earliest and latest",
+            time::text(earliest_ms),
+            time::text(latest_ms)
+        ),
     }
 }
 

@@ -4,10 +4,24 @@
 //! engine answers in one event's time, a busy one forms batches. Bounded, an epoch takes a fixed number of records of each
 //! partition, whatever the timing, so that a replay is the same every time. While rows wait to be repaired, epochs go on
 //! without records.
+//!
+//! **Merging.** A replay, and a run for as long as any partition has a backlog, merges partitions by event time:
+//!
+//! ```text
+//!  every partition offers a share ─► Cut: the smallest time that a share reaches ─► all offer what lies before it ─► Bind
+//! ```
+//!
+//! So the same records make the same epochs, whatever the speeds at which partitions are read, and a run that catches up
+//! decides as a replay does. A partition that is at its end holds nobody back. Once all have caught up, a run takes records
+//! as they come; it merges again when a partition with a full share waiting is behind the others by more than the skew
+//! bound.
+//!
+//! A run that is stopped while it merges ends where the partitions are even: what it has read beyond that is left unbound,
+//! and read again by the next one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
-use super::{Binding, Bound, Epoch, Offer, Report};
+use super::{Binding, Cut, Epoch, Offer, PartitionBounds, Report, Word};
 use crate::source::Partition;
 
 /// When epochs are closed.
@@ -28,26 +42,37 @@ const IN_FLIGHT_MAX: u64 = 3;
 #[derive(Debug)]
 pub struct Authority {
     pace: Pace,
+    skew_ms: i64,
     /// The workers' reports for the next epoch.
     reports: Vec<Option<Report>>,
     next: Epoch,
     watermark_ms: i64,
     minted_ns: u64,
     recorded: VecDeque<Binding>,
+    /// Partitions are merged by event time.
+    merging: bool,
+    /// Partitions that have been at their end since merging began.
+    caught_up: BTreeSet<Partition>,
+    /// What the workers were asked to offer up to, and the watermark that goes with it.
+    cut: Option<(Cut, i64)>,
     stop_sent: bool,
     finished: bool,
 }
 
 impl Authority {
     /// For so many workers. `recorded` bindings are minted first, as they were: that is how a run is repeated.
-    pub fn new(workers: usize, pace: Pace, recorded: Vec<Binding>) -> Self {
+    pub fn new(workers: usize, pace: Pace, bounds: &PartitionBounds, recorded: Vec<Binding>) -> Self {
         Authority {
             pace,
+            skew_ms: bounds.skew_ms,
             reports: vec![None; workers],
             next: 0,
             watermark_ms: i64::MIN,
             minted_ns: 0,
             recorded: recorded.into(),
+            merging: true,
+            caught_up: BTreeSet::new(),
+            cut: None,
             stop_sent: false,
             finished: false,
         }
@@ -61,84 +86,196 @@ impl Authority {
         }
     }
 
-    /// The next binding, if it is time. `left` is the first epoch that has not left the engine yet.
-    pub fn mint(&mut self, now_ns: u64, left: Epoch) -> Option<Binding> {
-        if self.finished || self.next.saturating_sub(left) >= IN_FLIGHT_MAX || self.reports.iter().any(Option::is_none)
-        {
+    /// What the workers are to do next, if it is time. `left` is the first epoch that has not left the engine yet.
+    pub fn mint(&mut self, now_ns: u64, left: Epoch) -> Option<Word> {
+        let cut = self.cut.map(|(cut, _)| cut);
+        let stale = |report: &Option<Report>| report.as_ref().is_none_or(|report| report.cut != cut);
+        if self.finished || self.next.saturating_sub(left) >= IN_FLIGHT_MAX || self.reports.iter().any(stale) {
             return None;
         }
-        let binding = if self.recorded.is_empty() { self.decide(now_ns, left)? } else { self.repeat()? };
-        self.next = binding.epoch + 1;
-        self.watermark_ms = binding.watermark_ms;
-        self.minted_ns = now_ns;
-        self.stop_sent |= binding.stop;
-        self.finished = binding.last;
-        self.reports.fill(None);
-        Some(binding)
+        let word = if self.recorded.is_empty() { self.decide(now_ns, left)? } else { Word::Bind(self.repeat()?) };
+        if let Word::Bind(binding) = &word {
+            self.next = binding.epoch + 1;
+            self.watermark_ms = binding.watermark_ms;
+            self.minted_ns = now_ns;
+            self.stop_sent |= binding.stop;
+            self.finished = binding.last;
+            self.cut = None;
+            self.reports.fill(None);
+        }
+        Some(word)
     }
 
-    fn decide(&self, now_ns: u64, left: Epoch) -> Option<Binding> {
-        let reports = || self.reports.iter().flatten();
-        let offers = || reports().flat_map(|report| &report.offers);
-        let events = || offers().filter(|offer| !offer.reference);
-        let fresh = offers().any(|offer| offer.records > 0);
-        let stop = !self.stop_sent && reports().any(|report| report.stopping);
-        let idle = left >= self.next;
-        let backlog = reports().any(|report| report.backlog > 0);
-        if reports().any(|report| report.loading) {
+    fn decide(&mut self, now_ns: u64, left: Epoch) -> Option<Word> {
+        let stop = !self.stop_sent && self.reports().any(|report| report.stopping);
+        if self.reports().any(|report| report.loading) {
             // Stopped, or failed, before the references were there: nothing is scored without them.
-            let bound = Bound::Offsets(BTreeMap::new());
-            let end = Binding { epoch: self.next, bound, watermark_ms: self.watermark_ms, stop: true, last: true };
-            return (stop || self.stop_sent).then_some(end);
+            let end = Binding { stop: true, last: true, ..self.binding(self.watermark_ms) };
+            return (stop || self.stop_sent).then_some(Word::Bind(end));
         }
-        let last = !fresh && reports().all(|report| report.done);
-        let due = match self.pace {
-            Pace::Live => fresh && (idle || now_ns.saturating_sub(self.minted_ns) >= WAIT_NS_MAX),
-            Pace::Bounded => fresh && offers().all(|offer| offer.ripe),
-        };
+        if let Some((_, watermark_ms)) = self.cut {
+            return Some(Word::Bind(Binding { stop, ..self.taking(watermark_ms) }));
+        }
+        self.look();
+        let fresh = self.offers().any(|offer| offer.records > 0);
+        let idle = left >= self.next;
+        let last = self.is_last(fresh);
+        let due = !last
+            && match self.merging {
+                true => fresh && self.events().all(|offer| self.is_ready(offer)),
+                false => fresh && (idle || now_ns.saturating_sub(self.minted_ns) >= WAIT_NS_MAX),
+            };
+        let backlog = self.reports().any(|report| report.backlog > 0);
         // What waits to be repaired when the input ends drains by itself.
         if !(due || stop || last || backlog && idle) {
             return None;
         }
-        let timed = offers().any(|offer| offer.reference && offer.time_ms > i64::MIN);
-        let merged = self.pace == Pace::Bounded && (events().count() > 1 || timed);
-        let (bound, watermark_ms) = if merged && due {
-            let through = events().filter(|offer| !offer.end).map(|offer| offer.time_ms).min();
-            let latest = events().map(|offer| offer.time_ms).max().unwrap_or(i64::MIN);
-            (Bound::Through(through.unwrap_or(i64::MAX)), through.unwrap_or(latest))
-        } else if due {
-            let uppers = offers().filter(|offer| offer.records > 0).map(|offer| (offer.partition, offer.upper));
-            (Bound::Offsets(uppers.collect()), self.watermark())
-        } else {
-            (Bound::Offsets(BTreeMap::new()), self.watermark_ms)
-        };
-        let watermark_ms = watermark_ms.max(self.watermark_ms);
-        Some(Binding { epoch: self.next, bound, watermark_ms, stop, last })
+        if !due {
+            return Some(Word::Bind(Binding { stop, last, ..self.binding(self.watermark_ms) }));
+        }
+        if !self.merging {
+            return Some(Word::Bind(Binding { stop, ..self.taking(self.live_watermark()) }));
+        }
+        let even = self.is_even();
+        match self.next_cut().filter(|_| !even) {
+            Some((cut, watermark_ms)) => {
+                self.cut = Some((cut, watermark_ms));
+                Some(Word::Cut(self.next, cut))
+            }
+            None => {
+                self.merging &= !even;
+                Some(Word::Bind(Binding { stop, ..self.taking(self.merged_watermark()) }))
+            }
+        }
+    }
+
+    /// Takes note of which partitions are at their end, and of a live one that has fallen behind.
+    fn look(&mut self) {
+        let at_end: Vec<_> = self.events().filter(|offer| offer.at_end).map(|offer| offer.partition).collect();
+        if self.merging {
+            self.caught_up.extend(at_end);
+            self.merging = !(self.is_even() && self.offers().all(|offer| offer.records == 0));
+            return;
+        }
+        let latest = self.events().map(|offer| offer.clock_ms).max().unwrap_or(i64::MIN);
+        let behind =
+            |offer: &Offer| offer.ripe && !offer.at_end && offer.clock_ms < latest.saturating_sub(self.skew_ms);
+        if self.events().any(behind) {
+            self.merging = true;
+            self.caught_up = at_end.into_iter().collect();
+        }
+    }
+
+    /// Whether a run may take records as they come: every partition has been at its end, and what waits fits into an epoch.
+    fn is_even(&self) -> bool {
+        let even = |offer: &Offer| offer.whole && self.caught_up.contains(&offer.partition);
+        self.pace == Pace::Live && !self.stop_sent && self.events().next().is_some() && self.events().all(even)
+    }
+
+    /// Whether a partition holds nobody back for now: at its end, or known to be near it.
+    fn is_done(&self, offer: &Offer) -> bool {
+        let near = self.pace == Pace::Live && self.caught_up.contains(&offer.partition);
+        // A partition whose reader was stopped has not ended: it goes on from here after a restart.
+        offer.at_end || offer.end && !self.stop_sent || near && offer.records == 0
+    }
+
+    /// Whether a partition offers all that an epoch may take of it, as far as that can be known now.
+    fn is_ready(&self, offer: &Offer) -> bool {
+        let near = self.pace == Pace::Live && self.caught_up.contains(&offer.partition);
+        offer.ripe || self.is_done(offer) || near || offer.end
+    }
+
+    /// Whether partitions are told apart by time: there are several, or references with times of their own.
+    fn is_merge(&self) -> bool {
+        self.events().count() > 1 || self.offers().any(|offer| offer.reference && offer.merge_ms > i64::MIN)
+    }
+
+    /// Whether no epoch follows: everything was bound, or a partition that was stopped lacks the records to merge the others
+    /// with.
+    fn is_last(&self, fresh: bool) -> bool {
+        let blocked = |offer: &Offer| offer.end && offer.records == 0 && !self.is_done(offer);
+        !fresh && self.reports().all(|report| report.done)
+            || self.stop_sent && self.merging && self.is_merge() && self.events().any(blocked)
+    }
+
+    /// Where the next epoch ends, with the watermark there; `None` if it takes all that is offered.
+    fn next_cut(&self) -> Option<(Cut, i64)> {
+        let waited_for = self.events().filter(|offer| !self.is_done(offer));
+        let before_ms = waited_for.map(|offer| offer.merge_ms).min().filter(|_| self.is_merge())?;
+        let before = self.offers().any(|offer| offer.first_ms < before_ms);
+        let ties_of = self.events().filter(|offer| offer.first_ms == before_ms).map(|offer| offer.partition).min();
+        let ties_of = if before { None } else { ties_of };
+        // A leap in doubt does not move event time.
+        let latest = self.events().map(|offer| offer.clock_ms).max()?;
+        Some((Cut { before_ms, ties_of }, latest.min(before_ms.saturating_sub(1))))
     }
 
     /// The next recorded binding, once its records are there.
     fn repeat(&mut self) -> Option<Binding> {
         let binding = self.recorded.front()?;
-        if let Bound::Offsets(uppers) = &binding.bound {
-            let offers = || self.reports.iter().flatten().flat_map(|report| &report.offers);
-            let there = |(partition, upper): (&Partition, &u64)| {
-                offers().any(|offer| offer.partition == *partition && offer.upper >= *upper)
-            };
-            if !uppers.iter().all(there) {
-                return None;
-            }
+        let there = |(partition, upper): (&Partition, &u64)| {
+            self.offers().any(|offer| offer.partition == *partition && offer.came >= *upper)
+        };
+        if !binding.uppers.iter().all(there) {
+            return None;
         }
-        self.recorded.pop_front().map(|binding| Binding { epoch: self.next, last: false, stop: false, ..binding })
+        let next = self.next;
+        // What was read ahead is judged as a backlog is, whatever the earlier run did.
+        let as_recorded = |binding| Binding { epoch: next, merging: true, last: false, stop: false, ..binding };
+        self.recorded.pop_front().map(as_recorded)
+    }
+
+    /// Event time once everything that is offered is taken: as far as the partitions that are not at their end have come, else
+    /// as far as any has.
+    fn merged_watermark(&self) -> i64 {
+        let waited_for = self.events().filter(|offer| !self.is_done(offer)).map(|offer| offer.clock_ms).min();
+        waited_for.or_else(|| self.events().map(|offer| offer.clock_ms).max()).unwrap_or(self.watermark_ms)
     }
 
     /// The smallest event time that a partition which is not idle has reached. Until every partition has delivered
-    /// something, or is idle, event time does not move. A partition that was stopped has not ended: it goes on from here
-    /// after a restart, so it still counts.
-    fn watermark(&self) -> i64 {
-        let offers =
-            || self.reports.iter().flatten().flat_map(|report| &report.offers).filter(|offer| !offer.reference);
+    /// something, or is idle, event time does not move.
+    fn live_watermark(&self) -> i64 {
         let ended = |offer: &Offer| offer.end && !self.stop_sent;
-        let live = offers().filter(|offer| !offer.idle && !ended(offer)).map(|offer| offer.time_ms).min();
-        live.or_else(|| offers().map(|offer| offer.time_ms).max()).unwrap_or(self.watermark_ms)
+        let live = self.events().filter(|offer| !offer.idle && !ended(offer)).map(|offer| offer.clock_ms).min();
+        live.or_else(|| self.events().map(|offer| offer.clock_ms).max()).unwrap_or(self.watermark_ms)
+    }
+
+    /// A binding of everything that is offered.
+    fn taking(&self, watermark_ms: i64) -> Binding {
+        let taken = || self.offers().filter(|offer| offer.records > 0);
+        let refused = |offer: &Offer| {
+            let partition = offer.partition;
+            offer.refused.iter().map(move |&offset| (partition, offset)).collect::<Vec<_>>()
+        };
+        Binding {
+            uppers: taken().map(|offer| (offer.partition, offer.upper)).collect(),
+            refused: taken().flat_map(refused).collect(),
+            ..self.binding(watermark_ms)
+        }
+    }
+
+    /// A binding of nothing.
+    fn binding(&self, watermark_ms: i64) -> Binding {
+        Binding {
+            epoch: self.next,
+            uppers: Default::default(),
+            refused: Vec::new(),
+            watermark_ms: watermark_ms.max(self.watermark_ms),
+            merging: self.merging,
+            stop: false,
+            last: false,
+        }
+    }
+
+    fn reports(&self) -> impl Iterator<Item = &Report> {
+        self.reports.iter().flatten()
+    }
+
+    fn offers(&self) -> impl Iterator<Item = &Offer> {
+        self.reports().flat_map(|report| &report.offers)
+    }
+
+    fn events(&self) -> impl Iterator<Item = &Offer> {
+        self.offers().filter(|offer| !offer.reference)
     }
 }

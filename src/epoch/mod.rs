@@ -6,19 +6,44 @@
 //! output.
 //!
 //! The *watermark* of an epoch is the smallest, over the partitions that are not idle, of the largest event time that
-//! the partition has delivered up to and including the epoch. It never goes back.
+//! the partition has delivered up to and including the epoch. It never goes back. One wrong clock does not move it
+//! ([`clock`]), a partition that is empty and quiet does not hold it, and while any partition has a backlog they are merged by
+//! event time ([`Authority`]).
 
 mod authority;
 mod binding;
+pub mod clock;
+mod lane;
 mod remap;
 mod stash;
 mod watermark;
 
 pub use authority::{Authority, Pace};
-pub use binding::{Binding, Bound, Offer, Report};
+pub use binding::{Binding, Cut, Offer, Report, Word};
 pub use remap::{RemapError, RemapLog};
 pub use stash::{Decoded, Stash};
 pub use watermark::Watermarks;
 
 /// The differential timestamp.
 pub type Epoch = u64;
+
+/// What keeps the partitions of a source together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionBounds {
+    /// Records of a partition that an epoch takes at most.
+    pub records_max: usize,
+    /// A partition of a run that is behind the others by more than this, with a backlog, is waited for; milliseconds of event
+    /// time.
+    pub skew_ms: i64,
+    /// A record whose event time is further ahead than this of what the records around it say, and in a run of the wall clock,
+    /// does not move event time; milliseconds.
+    pub future_ms: i64,
+    /// A partition that has been empty and quiet for so long holds nobody back, milliseconds of wall time.
+    pub idle_ms: i64,
+}
+
+impl Default for PartitionBounds {
+    fn default() -> Self {
+        PartitionBounds { records_max: 1024, skew_ms: 10_000, future_ms: 300_000, idle_ms: 500 }
+    }
+}

@@ -11,7 +11,7 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::{Binding, Bound};
+use super::Binding;
 
 /// Bindings on their way to the disk.
 const QUEUE_MAX: usize = 64;
@@ -104,9 +104,6 @@ fn read(path: &Path) -> Result<(Vec<Binding>, u64), String> {
         }
         let binding: Binding =
             serde_json::from_str(&line).map_err(|error| format!("line {} is damaged: {error}", bindings.len() + 1))?;
-        if matches!(binding.bound, Bound::Through(_)) {
-            return Err(format!("line {} binds event times, which only replays do", bindings.len() + 1));
-        }
         bytes += read as u64;
         bindings.push(binding);
     }

@@ -1,12 +1,12 @@
 //! Decoded records that wait for the epoch they will belong to, per partition.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
-use super::{Bound, Offer};
+use super::lane::Lane;
+use super::{Binding, Cut, Offer, PartitionBounds};
 use crate::arrange::enrich::ReferenceRecord;
 use crate::arrange::upsert::Arrival;
 use crate::decode::Reject;
-use crate::runtime::service::LATE_BASE;
 use crate::source::Partition;
 use crate::source::reference::PARTITION_BASE;
 
@@ -23,30 +23,12 @@ pub enum Decoded {
     Reference(ReferenceRecord),
 }
 
-#[derive(Debug)]
-struct Waiting {
-    offset: u64,
-    /// The largest event time of the partition up to here.
-    time_ms: i64,
-    decoded: Decoded,
-}
+/// Records that wait, over all partitions of events: beyond it the reader is left alone, so that its queue fills and it
+/// stops fetching.
+pub const STASH_RECORDS_MAX: usize = 65_536;
 
-#[derive(Debug, Default)]
-struct Lane {
-    waiting: VecDeque<Waiting>,
-    /// Offset after the last record bound.
-    bound: u64,
-    /// The largest event time of what is bound.
-    bound_ms: Option<i64>,
-    /// The largest event time of all that came.
-    time_ms: Option<i64>,
-    last_ns: u64,
-    /// Of a reference, not of events.
-    reference: bool,
-}
-
-/// A partition with nothing new for this long, that its source has caught up with, holds nobody back, nanoseconds.
-const IDLE_NS: u64 = 500_000_000;
+/// Shares of an epoch that a partition may be ahead before it is held, at least.
+const SHARES_AHEAD_MIN: usize = 2;
 
 /// What a worker has decoded and not bound yet.
 #[derive(Debug)]
@@ -55,46 +37,48 @@ pub struct Stash {
     len: usize,
     /// Records of references among them.
     references: usize,
-    /// Records of a partition that an epoch takes at most.
-    share: usize,
-    through_ms: i64,
+    bounds: PartitionBounds,
+    /// What the authority has asked the next offers to end before.
+    cut: Option<Cut>,
+    /// Partitions are merged: a record whose time is in doubt may wait for the ones behind it.
+    merging: bool,
+    /// Partitions that are so far ahead of the others that their reader should leave them alone.
+    held: Vec<Partition>,
 }
 
 impl Stash {
-    /// For epochs of at most so many records per partition.
-    pub fn new(share: usize) -> Self {
-        Stash { lanes: BTreeMap::new(), len: 0, references: 0, share, through_ms: i64::MIN }
+    /// Nothing waits yet.
+    pub fn new(bounds: PartitionBounds) -> Self {
+        let (lanes, held) = Default::default();
+        Stash { lanes, len: 0, references: 0, bounds, cut: None, merging: true, held }
     }
 
     /// Makes a partition known.
-    pub fn lane(&mut self, partition: Partition, now_ns: u64) {
-        self.lanes.entry(partition).or_insert_with(|| Lane { last_ns: now_ns, ..Lane::default() });
+    pub fn lane(&mut self, partition: Partition, now_ns: u64) -> &mut Lane {
+        let (reference, future_ms) = (partition >= PARTITION_BASE, self.bounds.future_ms);
+        self.lanes.entry(partition).or_insert_with(|| Lane::new(partition, reference, future_ms, now_ns))
     }
 
-    /// Adds a record.
-    pub fn push(&mut self, partition: Partition, offset: u64, now_ns: u64, decoded: Decoded) {
-        let reference = partition >= PARTITION_BASE;
-        let lane = self.lanes.entry(partition).or_insert_with(|| Lane { reference, ..Lane::default() });
-        let time = match &decoded {
-            Decoded::Event(arrival) => arrival.event.time,
-            Decoded::Answered(answered) => answered.0.event.time,
-            // A late answer's time is its event's.
-            Decoded::Reference(_) if partition >= LATE_BASE => i64::MIN,
-            Decoded::Reject(_) => i64::MIN,
-            Decoded::Reference(record) => record.time,
-        };
-        let time_ms = lane.time_ms.unwrap_or(i64::MIN).max(time);
-        let mut decoded = decoded;
-        if let Decoded::Reference(record) = &mut decoded
-            && partition < LATE_BASE
-        {
-            // Records of one partition keep their order, whatever times they carry.
-            record.time = time_ms;
-        }
-        (lane.time_ms, lane.last_ns) = (Some(time_ms), now_ns);
-        lane.waiting.push_back(Waiting { offset, time_ms, decoded });
+    /// Adds a record; `wall_ms` is the wall clock at its arrival in a run.
+    pub fn push(&mut self, partition: Partition, offset: u64, now_ns: u64, wall_ms: Option<i64>, decoded: Decoded) {
+        let lane = self.lane(partition, now_ns);
+        lane.push(offset, now_ns, wall_ms, decoded);
+        let reference = lane.is_reference();
         self.len += 1;
         self.references += usize::from(reference);
+    }
+
+    /// Notes which partitions have no more for now, by the offset after their last record. `caught_up`: none has.
+    pub fn look(&mut self, caught_up: bool, ends: &[(Partition, u64)]) {
+        for (partition, lane) in &mut self.lanes {
+            let end = ends.iter().find(|(ended, _)| ended == partition);
+            lane.look(caught_up || end.is_some_and(|(_, end)| lane.next() >= *end), self.merging);
+        }
+    }
+
+    /// Nothing more will be added.
+    pub fn close(&mut self) {
+        self.lanes.values_mut().for_each(Lane::close);
     }
 
     /// Events and rejects waiting, without the references'.
@@ -112,65 +96,51 @@ impl Stash {
         self.len == 0
     }
 
-    /// What is offered of each partition. `closed`: nothing more will be added; `caught_up`: the source has no more for
-    /// now.
-    pub fn offers(&self, closed: bool, caught_up: bool, now_ns: u64) -> Vec<Offer> {
-        self.lanes.iter().map(|(&partition, lane)| self.offer(partition, lane, closed, caught_up, now_ns)).collect()
+    /// Whether the reader is to be left alone for now: enough waits, and no partition lacks records.
+    pub fn is_full(&self) -> bool {
+        self.events() >= STASH_RECORDS_MAX && !self.lanes.values().any(|lane| lane.wants_more(self.bounds.records_max))
     }
 
-    fn offer(&self, partition: Partition, lane: &Lane, closed: bool, caught_up: bool, now_ns: u64) -> Offer {
-        // A new version of a collection comes in as a whole.
-        let share = if lane.reference { usize::MAX } else { self.share };
-        let mut records = lane.waiting.len().min(share);
-        // The share must lead beyond the last common event time, or merging partitions would not advance.
-        while records > 0 && records < lane.waiting.len() && lane.waiting[records - 1].time_ms <= self.through_ms {
-            records += 1;
-        }
-        let whole = records == lane.waiting.len();
-        let last = records.checked_sub(1).map(|last| &lane.waiting[last]);
-        let quiet = now_ns.saturating_sub(lane.last_ns) >= IDLE_NS;
-        let beyond = last.is_some_and(|last| last.time_ms > self.through_ms);
-        Offer {
-            partition,
-            upper: last.map_or(lane.bound, |last| last.offset + 1),
-            records: records as u64,
-            time_ms: last.map_or(lane.bound_ms.unwrap_or(i64::MIN), |last| last.time_ms),
-            ripe: lane.reference || closed && whole || records >= self.share && beyond,
-            idle: records == 0 && caught_up && quiet,
-            end: closed && whole,
-            reference: lane.reference,
-        }
+    /// Partitions that are far ahead of the others, if there are others than last time. One that is held stays so until half
+    /// of what waits of it is bound.
+    pub fn hold(&mut self) -> Option<&[Partition]> {
+        let lanes = self.lanes.values().filter(|lane| !lane.is_reference()).count();
+        let ahead = (STASH_RECORDS_MAX / lanes.max(1)).max(SHARES_AHEAD_MIN * self.bounds.records_max);
+        let far = |(partition, lane): (&Partition, &Lane)| {
+            let held = self.held.binary_search(partition).is_ok();
+            let limit = if held { ahead / 2 } else { ahead };
+            (!lane.is_reference() && lane.len() >= limit).then_some(*partition)
+        };
+        let held: Vec<Partition> = self.lanes.iter().filter_map(far).collect();
+        (held != self.held).then(|| {
+            self.held = held;
+            &self.held[..]
+        })
     }
 
-    /// Whether some partition needs more records before its offer is ripe, however many wait.
-    pub fn wants_more(&self) -> bool {
-        let mut lanes = self.lanes.values().filter(|lane| !lane.reference);
-        lanes.any(|lane| lane.waiting.back().is_none_or(|last| last.time_ms <= self.through_ms))
+    /// Has the next offers end before a cut.
+    pub fn cut(&mut self, cut: Cut) {
+        self.cut = Some(cut);
     }
 
-    /// Takes out the records of a bound, in partition and offset order.
-    pub fn take(&mut self, bound: &Bound, mut take: impl FnMut(Decoded)) {
-        if let Bound::Through(through_ms) = bound {
-            self.through_ms = *through_ms;
-        }
-        for (partition, lane) in &mut self.lanes {
-            let belongs = |waiting: &Waiting| match bound {
-                Bound::Offsets(uppers) => uppers.get(partition).is_some_and(|upper| waiting.offset < *upper),
-                Bound::Through(through_ms) => waiting.time_ms <= *through_ms,
-            };
-            while lane.waiting.front().is_some_and(belongs) {
-                let Some(waiting) = lane.waiting.pop_front() else { break };
-                (lane.bound, lane.bound_ms) = (waiting.offset + 1, Some(waiting.time_ms));
-                self.len -= 1;
-                self.references -= usize::from(lane.reference);
-                take(waiting.decoded);
-            }
-        }
+    /// What is offered of each partition, and the cut that it ends before. `closed`: nothing more will be added.
+    pub fn offers(&self, closed: bool, now_ns: u64) -> (Vec<Offer>, Option<Cut>) {
+        let offer = |lane: &Lane| lane.offer(&self.bounds, self.cut, closed, now_ns);
+        (self.lanes.values().map(offer).collect(), self.cut)
     }
 
-    /// The offset after the last record bound, per partition that has any.
-    pub fn bound(&self) -> BTreeMap<Partition, u64> {
-        let begun = self.lanes.iter().filter(|(_, lane)| lane.bound_ms.is_some());
-        begun.map(|(&partition, lane)| (partition, lane.bound)).collect()
+    /// Takes out the records of an epoch, in partition and offset order; with each whether its time is refused.
+    pub fn take(&mut self, binding: &Binding, mut take: impl FnMut(Decoded, bool)) {
+        self.cut = None;
+        self.merging = binding.merging;
+        for (partition, upper) in &binding.uppers {
+            let Some(lane) = self.lanes.get_mut(partition) else { continue };
+            let (reference, before) = (lane.is_reference(), lane.len());
+            let refused = |offset| binding.refused.contains(&(*partition, offset));
+            lane.take(*upper, refused, &mut take);
+            let taken = before - lane.len();
+            self.len -= taken;
+            self.references -= if reference { taken } else { 0 };
+        }
     }
 }

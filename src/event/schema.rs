@@ -14,6 +14,9 @@
 //! scale = 2                          # decimal: digits after the point kept (19.99 -> 1999)
 //! role = "amount"                    # id | kind | op | time | rank | entity | amount | number | category | flag
 //!                                    # | label_target | label_value | available_at
+//! format = "millis"                  # time: millis | seconds | text
+//! earliest = "1970-01-01T00:00:00Z"  # time: what is before is a bad value; of the event time by default 1970
+//! latest = "2200-01-01T00:00:00Z"    # time: what is after is one too; of the event time by default 2200
 //! required = true
 //! kinds = ["payment", "refund"]      # kinds of records that the field belongs to; default: all
 //! ```
@@ -135,12 +138,50 @@ pub struct Field {
     /// How a time is written.
     #[serde(default)]
     pub format: TimeFormat,
+    /// A time before this (RFC 3339) is a bad value. Of the event time, unless it is said: 1970.
+    #[serde(default)]
+    pub earliest: Option<String>,
+    /// A time after this (RFC 3339) is a bad value. Of the event time, unless it is said: 2200.
+    #[serde(default)]
+    pub latest: Option<String>,
     /// Old paths that are read when `path` is absent (a renamed field), the first that is there.
     #[serde(default)]
     pub aliases: Vec<String>,
     /// The kinds of records that the field belongs to: `required` and `default` apply to those only. Empty: all.
     #[serde(default)]
     pub kinds: Vec<String>,
+}
+
+/// Event times are from here to there unless the schema says otherwise: microseconds taken for milliseconds are caught.
+const EVENT_TIMES: [&str; 2] = ["1970-01-01T00:00:00Z", "2200-01-01T00:00:00Z"];
+
+impl Field {
+    /// The earliest and the latest time that the field takes, milliseconds.
+    pub fn range_ms(&self) -> (i64, i64) {
+        let millis = |text: &Option<String>| text.as_deref().and_then(|text| time_ms(text).ok());
+        (millis(&self.earliest).unwrap_or(i64::MIN), millis(&self.latest).unwrap_or(i64::MAX))
+    }
+
+    fn check_range(&self) -> Result<(), String> {
+        let name = &self.name;
+        for (key, text) in [("earliest", &self.earliest), ("latest", &self.latest)] {
+            let Some(text) = text else { continue };
+            if self.kind != FieldType::Time {
+                return Err(format!("field '{name}' has {key} but is not of type time; remove it"));
+            }
+            time_ms(text)
+                .map_err(|_| format!("field '{name}': {key} = \"{text}\" is not a time; write 2024-01-31T00:00:00Z"))?;
+        }
+        let (earliest_ms, latest_ms) = self.range_ms();
+        if earliest_ms > latest_ms {
+            return Err(format!("field '{name}': earliest is after latest; swap them"));
+        }
+        Ok(())
+    }
+}
+
+fn time_ms(text: &str) -> Result<i64, jiff::Error> {
+    text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_millisecond)
 }
 
 /// A resolved schema.
@@ -310,6 +351,11 @@ impl Schema {
         let default_kind = kinds.iter().position(|kind| *kind == default_kind).unwrap_or(0) as u16;
         let label_target = only(&fields, Role::LabelTarget, "label_target")?;
         let label_kind = kinds.iter().position(|kind| kind == "label").map(|index| index as u16);
+        let time_field = &mut fields[time.0 as usize];
+        for (bound, usual) in [&mut time_field.earliest, &mut time_field.latest].into_iter().zip(EVENT_TIMES) {
+            bound.get_or_insert_with(|| usual.to_owned());
+        }
+        fields.iter().try_for_each(Field::check_range)?;
         Ok(Schema { name: file.name, fields, kinds, scored, default_kind, slots, id, time, label_target, label_kind })
     }
 
@@ -336,6 +382,8 @@ impl Schema {
             default: None,
             scale: 0,
             format: TimeFormat::Millis,
+            earliest: None,
+            latest: None,
             aliases: Vec::new(),
             kinds: Vec::new(),
         };

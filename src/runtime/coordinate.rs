@@ -1,4 +1,4 @@
-//! Reports to the authority, bindings from it: two plain channels between the workers, beside the graph.
+//! Reports to the authority, its word to the workers: two plain channels between the workers, beside the graph.
 
 use std::rc::Rc;
 
@@ -7,7 +7,7 @@ use timely::dataflow::channels::Message;
 use timely::progress::Stamp;
 use timely::worker::Worker;
 
-use crate::epoch::{Binding, Report};
+use crate::epoch::{Report, Word};
 
 type Letter<D> = Message<u64, Vec<D>>;
 
@@ -15,8 +15,8 @@ type Letter<D> = Message<u64, Vec<D>>;
 pub struct Coordinator {
     reports_out: Vec<Box<dyn Push<Letter<Report>>>>,
     reports_in: Box<dyn Pull<Letter<Report>>>,
-    bindings_out: Vec<Box<dyn Push<Letter<Binding>>>>,
-    bindings_in: Box<dyn Pull<Letter<Binding>>>,
+    words_out: Vec<Box<dyn Push<Letter<Word>>>>,
+    words_in: Box<dyn Pull<Letter<Word>>>,
 }
 
 impl Coordinator {
@@ -24,8 +24,8 @@ impl Coordinator {
     pub fn new(worker: &Worker) -> Self {
         let address: Rc<[usize]> = Rc::from(vec![usize::MAX]);
         let (reports_out, reports_in) = worker.allocate(worker.new_identifier(), address.clone());
-        let (bindings_out, bindings_in) = worker.allocate(worker.new_identifier(), address);
-        Coordinator { reports_out, reports_in, bindings_out, bindings_in }
+        let (words_out, words_in) = worker.allocate(worker.new_identifier(), address);
+        Coordinator { reports_out, reports_in, words_out, words_in }
     }
 
     /// Sends a report to the authority.
@@ -38,16 +38,16 @@ impl Coordinator {
         receive(&mut self.reports_in)
     }
 
-    /// Sends a binding to every worker, the authority's own included.
-    pub fn publish(&mut self, binding: &Binding) {
-        for worker in &mut self.bindings_out {
-            send(worker, binding.clone());
+    /// Tells every worker, the authority's own included.
+    pub fn publish(&mut self, word: &Word) {
+        for worker in &mut self.words_out {
+            send(worker, word.clone());
         }
     }
 
-    /// Bindings that have come in, in order.
-    pub fn bindings(&mut self) -> Vec<Binding> {
-        receive(&mut self.bindings_in)
+    /// What the authority has said, in order.
+    pub fn words(&mut self) -> Vec<Word> {
+        receive(&mut self.words_in)
     }
 }
 

@@ -11,7 +11,7 @@ use timely::worker::Worker;
 
 use crate::dataflow::{BuildError, Dataflow, Setup};
 use crate::decode::{Decoder, Limits};
-use crate::epoch::{Authority, Epoch, Pace, RemapError, RemapLog};
+use crate::epoch::{Authority, Epoch, Pace, PartitionBounds, RemapError, RemapLog};
 use crate::feature::assemble::Rows;
 use crate::pipeline::{self, EngineSettings, Ports};
 use crate::sink::features::{FeatureLog, FeatureRows};
@@ -43,8 +43,8 @@ pub struct Job {
     pub limits: Limits,
     /// When epochs close.
     pub pace: Pace,
-    /// Records of a partition that an epoch takes at most.
-    pub epoch_records_max: usize,
+    /// What keeps the partitions together, and how many of their records an epoch takes.
+    pub bounds: PartitionBounds,
     /// Where outputs go.
     pub outputs: Outputs,
     /// Directory of the remap log.
@@ -108,7 +108,7 @@ impl Job {
             services,
             limits,
             pace,
-            epoch_records_max,
+            bounds,
             outputs,
             state,
             stop,
@@ -152,14 +152,14 @@ impl Job {
             let mint = (worker.index() == 0).then(|| mint.lock().ok().and_then(|mut mint| mint.take())).flatten();
             let mint = mint.map(|(log, recorded)| Mint {
                 recorded: recorded.last().map_or(0, |binding| binding.epoch + 1),
-                authority: Authority::new(worker.peers(), pace, recorded),
+                authority: Authority::new(worker.peers(), pace, &bounds, recorded),
                 log,
             });
             let (reader, references, failed) = open(&*source, &references, worker, &stop);
             let stage = services.open(&setup.schema, metrics)?;
             let decoder = Decoder::new(setup.schema.clone(), limits)?;
             let (prepare, stop, metrics) = (prepare.clone(), stop.clone(), metrics.clone());
-            let feed = Feed { reader, references, stage, decoder, prepare, share: epoch_records_max, stop, metrics };
+            let feed = Feed { reader, references, stage, decoder, prepare, bounds, live, stop, metrics };
             worker::run(worker, engine, coordinator, mint, feed)?;
             failed.map_or(Ok(()), |error| Err(JobError::Source(error)))
         })

@@ -9,21 +9,19 @@ use timely::worker::Worker;
 use crate::arrange::enrich::ReferenceRecord;
 use crate::arrange::upsert::Arrival;
 use crate::dataflow::Prepare;
-use crate::decode::{Decoder, Reject};
-use crate::epoch::{Authority, Binding, Decoded, Epoch, RemapLog, Report, Stash};
+use crate::decode::{Decoder, Reject, RejectReason};
+use crate::epoch::{Authority, Binding, Decoded, Epoch, PartitionBounds, RemapLog, Report, Stash, Word};
 use crate::pipeline::Engine;
 use crate::source::reference::ReferenceReader;
 use crate::source::{Partition, Payload, Reader, Ready, Record, SourceError};
 
-use super::clock::now_ns;
+use super::clock::{now_ns, wall_ms};
 use super::coordinate::Coordinator;
 use super::metrics::Metrics;
 use super::service::{HELD_MAX, Stage};
 
 /// Records taken from the reader in one turn.
 const POLL_RECORDS_MAX: usize = 1024;
-/// Records that wait for an epoch; beyond it the reader is left alone, so that its queue fills and it stops fetching.
-const STASH_RECORDS_MAX: usize = 65_536;
 /// The longest an idle worker sleeps; readers and other workers wake it earlier.
 const PARK_MAX: Duration = Duration::from_millis(1);
 
@@ -49,8 +47,10 @@ pub struct Feed {
     pub decoder: Decoder,
     /// The dataflow's change to every event.
     pub prepare: Option<Prepare>,
-    /// Records of a partition that an epoch takes at most.
-    pub share: usize,
+    /// What keeps the partitions together.
+    pub bounds: PartitionBounds,
+    /// Whether the wall clock says something about the records: they come in as they happen.
+    pub live: bool,
     /// Set to stop: what has been read is completed.
     pub stop: Arc<AtomicBool>,
     /// Counters.
@@ -85,16 +85,22 @@ pub fn run(
             mint.advance(&mut coordinator, first_open(&engine))?;
         }
         let mut last = false;
-        let bindings = coordinator.bindings();
-        let bound = !bindings.is_empty();
-        for binding in bindings {
-            intake.bind(&binding, &mut engine);
-            last |= binding.last;
+        let words = coordinator.words();
+        let told = !words.is_empty();
+        for word in words {
+            match word {
+                Word::Cut(epoch, cut) if epoch == intake.next => intake.stash.cut(cut),
+                Word::Cut(..) => {}
+                Word::Bind(binding) => {
+                    intake.bind(&binding, &mut engine);
+                    last |= binding.last;
+                }
+            }
         }
         if last {
             break;
         }
-        worker.step_or_park(Some(if read || bound { Duration::ZERO } else { PARK_MAX }));
+        worker.step_or_park(Some(if read || told { Duration::ZERO } else { PARK_MAX }));
     }
     let probe = engine.finish();
     while !probe.done() {
@@ -110,22 +116,21 @@ fn first_open(engine: &Engine) -> Epoch {
 
 impl Mint {
     fn advance(&mut self, coordinator: &mut Coordinator, left: Epoch) -> Result<(), SourceError> {
-        let Some(log) = &mut self.log else {
-            if let Some(binding) = self.authority.mint(now_ns(), left) {
-                coordinator.publish(&binding);
+        let word = self.authority.mint(now_ns(), left);
+        match (word, &mut self.log) {
+            (None, _) => {}
+            // What was recorded is on disk already, and a cut binds nothing.
+            (Some(word @ Word::Cut(..)), _) | (Some(word), None) => coordinator.publish(&word),
+            (Some(Word::Bind(binding)), Some(_)) if binding.epoch < self.recorded => {
+                coordinator.publish(&Word::Bind(binding));
             }
-            return Ok(());
-        };
-        // The authority has a handful of epochs in flight at most, so the log's queue never fills.
-        if let Some(binding) = self.authority.mint(now_ns(), left) {
-            if binding.epoch < self.recorded {
-                coordinator.publish(&binding);
-            } else if log.append(binding).is_err() {
-                return Err(SourceError::External("the remap log's writer has stopped; check --state".into()));
-            }
+            // The authority has a handful of epochs in flight at most, so the log's queue never fills.
+            (Some(Word::Bind(binding)), Some(log)) => log
+                .append(binding)
+                .map_err(|_| SourceError::External("the remap log's writer has stopped; check --state".into()))?,
         }
-        while let Some(durable) = log.durable() {
-            coordinator.publish(&durable.map_err(SourceError::External)?);
+        while let Some(durable) = self.log.as_mut().and_then(RemapLog::durable) {
+            coordinator.publish(&Word::Bind(durable.map_err(SourceError::External)?));
         }
         Ok(())
     }
@@ -138,6 +143,8 @@ struct Intake {
     stash: Stash,
     records: Vec<Record>,
     partitions: Vec<Partition>,
+    /// Partitions at their end, with the offset after their last record.
+    ends: Vec<(Partition, u64)>,
     ready: Ready,
     closed: bool,
     next: Epoch,
@@ -153,13 +160,14 @@ struct Intake {
 
 impl Intake {
     fn new(feed: Feed, worker: u32, peers: usize) -> Self {
-        let stash = Stash::new(feed.share);
+        let stash = Stash::new(feed.bounds);
         Intake {
             feed,
             worker,
             stash,
             records: Vec::with_capacity(POLL_RECORDS_MAX),
             partitions: Vec::new(),
+            ends: Vec::new(),
             ready: Ready::Waiting,
             closed: false,
             next: 0,
@@ -177,19 +185,21 @@ impl Intake {
     fn read(&mut self) -> Result<bool, SourceError> {
         let referred = self.refer()?;
         let turned = self.turn()?;
-        let full = self.stash.events() >= STASH_RECORDS_MAX && !self.stash.wants_more();
-        if self.closed || full || self.feed.stage.len() >= HELD_MAX {
+        if self.closed || self.stash.is_full() || self.feed.stage.len() >= HELD_MAX {
             return Ok(referred || turned);
         }
+        if let Some(held) = self.stash.hold() {
+            self.feed.reader.hold(held);
+        }
         self.ready = self.feed.reader.poll(POLL_RECORDS_MAX, &mut self.records)?;
-        let now = now_ns();
+        let (now, wall) = (now_ns(), self.feed.live.then(wall_ms));
         let partitions = self.feed.reader.partitions();
         if partitions != self.partitions {
             for &partition in &partitions {
                 self.stash.lane(partition, now);
                 for late in self.feed.stage.lane(partition)? {
                     if let Decoded::Reference(record) = &late {
-                        self.stash.push(record.partition, record.offset, now, late);
+                        self.stash.push(record.partition, record.offset, now, None, late);
                     }
                 }
             }
@@ -215,11 +225,12 @@ impl Intake {
                 }
             };
             match self.feed.stage.is_through() {
-                true => self.stash.push(partition, offset, now, decoded),
+                true => self.stash.push(partition, offset, now, wall, decoded),
                 false => self.feed.stage.take(partition, offset, decoded, now),
             }
         }
         let read = self.turn()? || read;
+        self.look();
         if self.ready == Ready::Done {
             self.close();
         }
@@ -228,14 +239,22 @@ impl Intake {
         Ok(read)
     }
 
+    /// Takes note of which partitions have no more for now.
+    fn look(&mut self) {
+        self.ends.clear();
+        self.feed.reader.ends(&mut self.ends);
+        let caught_up = matches!(self.ready, Ready::CaughtUp | Ready::Done) && self.feed.stage.is_empty();
+        self.stash.look(caught_up, &self.ends);
+    }
+
     /// Lets events that have waited long enough go on. Says whether there were any.
     fn turn(&mut self) -> Result<bool, SourceError> {
         if self.feed.stage.is_through() {
             return Ok(false);
         }
-        let (stash, now, mut any) = (&mut self.stash, now_ns(), false);
+        let (stash, now, wall, mut any) = (&mut self.stash, now_ns(), self.feed.live.then(wall_ms), false);
         self.feed.stage.turn(now, |partition, offset, decoded| {
-            stash.push(partition, offset, now, decoded);
+            stash.push(partition, offset, now, wall, decoded);
             any = true;
         })?;
         Ok(any)
@@ -265,7 +284,7 @@ impl Intake {
                 }
                 Decoded::Event(_) | Decoded::Answered(_) => continue,
             };
-            self.stash.push(partition, offset, now_ns(), record);
+            self.stash.push(partition, offset, now_ns(), None, record);
         }
         Ok(taken)
     }
@@ -276,12 +295,16 @@ impl Intake {
 
     /// What the authority should know, if it does not know it yet.
     fn report(&mut self) -> Option<Report> {
-        let caught_up = self.ready == Ready::CaughtUp && self.feed.stage.is_empty();
         let closed = self.closed && self.feed.stage.is_empty();
+        if closed {
+            self.stash.close();
+        }
+        let (offers, cut) = self.stash.offers(closed, now_ns());
         let report = Report {
             worker: self.worker,
             next: self.next,
-            offers: self.stash.offers(closed, caught_up, now_ns()),
+            offers,
+            cut,
             done: closed && self.stash.is_empty(),
             loading: self.loading,
             stopping: self.feed.stop.load(Ordering::Relaxed),
@@ -300,8 +323,10 @@ impl Intake {
             self.close();
         }
         let (arrivals, rejects, references) = (&mut self.arrivals, &mut self.rejects, &mut self.references);
-        let peers = self.peers;
-        self.stash.take(&binding.bound, |decoded| match decoded {
+        let (peers, decoder, metrics) = (self.peers, &self.feed.decoder, &self.feed.metrics);
+        self.stash.take(binding, |decoded, refused| match decoded {
+            Decoded::Event(arrival) if refused => rejects.push(from_the_future(decoder, arrival, metrics)),
+            Decoded::Answered(answered) if refused => rejects.push(from_the_future(decoder, answered.0, metrics)),
             Decoded::Event(arrival) => arrivals.push(arrival),
             Decoded::Reject(reject) => rejects.push(reject),
             Decoded::Answered(answered) => {
@@ -327,4 +352,16 @@ impl Intake {
         self.next = binding.epoch + 1;
         self.feed.metrics.epochs.add((self.worker == 0) as u64);
     }
+}
+
+/// The reject of an event whose time is not believed.
+fn from_the_future(decoder: &Decoder, arrival: Arrival, metrics: &Metrics) -> Reject {
+    metrics.rejects.count(RejectReason::FromTheFuture);
+    let Arrival { event, partition, offset, .. } = arrival;
+    let message = format!(
+        "event time {} is ahead of what the other records of its partition say; mend the sender's clock, or raise --future",
+        event.time
+    );
+    let (timestamp_ms, raw) = (event.time, event.id_text(decoder.schema()).into_bytes());
+    Reject { partition, offset, timestamp_ms, reason: RejectReason::FromTheFuture, message, raw }
 }

@@ -4,7 +4,9 @@
 //! cover the same time stay roughly abreast. An offset is the number of the record in its file, blank lines and the CSV
 //! header not counted; starting at an offset reads over the records before it.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, Thread};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
@@ -57,13 +59,16 @@ impl Source for FileSource {
         let partitions = parts.iter().map(|(partition, _)| *partition).collect();
         let live = self.inputs.iter().any(Input::is_stdin);
         let (sender, receiver) = bounded(CHANNEL_BATCHES_MAX);
+        let held = Arc::new(Mutex::new(Vec::new()));
+        let left_alone = held.clone();
         // The caller is the worker that will poll.
         let poller = thread::current();
         thread::Builder::new()
             .name(format!("file-source-{worker}"))
-            .spawn(move || read(parts, &sender, &poller))
+            .spawn(move || read(parts, &left_alone, &sender, &poller))
             .map_err(|error| SourceError::External(format!("cannot start a thread to read files: {error}")))?;
-        Ok(Box::new(FileReader { receiver, partitions, live, batch: Vec::new().into_iter(), end: None }))
+        let (batch, ends) = (Vec::new().into_iter(), Vec::new());
+        Ok(Box::new(FileReader { receiver, partitions, live, batch, ends, held, end: None }))
     }
 
     fn describe(&self) -> String {
@@ -78,6 +83,8 @@ impl Source for FileSource {
 /// What the thread sends.
 enum Message {
     Batch(Vec<Record>),
+    /// A file is read to its end: so many records.
+    EndOf(Partition, u64),
     /// Everything was read, or the reason why no more will come.
     End(Result<(), String>),
 }
@@ -88,6 +95,9 @@ struct FileReader {
     /// Standard input may be quiet for long; a file that gives nothing is being fetched.
     live: bool,
     batch: std::vec::IntoIter<Record>,
+    /// Files read to their ends, with the number of their records.
+    ends: Vec<(Partition, u64)>,
+    held: Held,
     end: Option<Result<(), String>>,
 }
 
@@ -104,6 +114,7 @@ impl Reader for FileReader {
             }
             match self.receiver.try_recv() {
                 Ok(Message::Batch(batch)) => self.batch = batch.into_iter(),
+                Ok(Message::EndOf(partition, records)) => self.ends.push((partition, records)),
                 Ok(Message::End(end)) => self.end = Some(end),
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => {
@@ -126,22 +137,43 @@ impl Reader for FileReader {
     fn partitions(&self) -> Vec<Partition> {
         self.partitions.clone()
     }
+
+    fn ends(&self, into: &mut Vec<(Partition, u64)>) {
+        into.extend(&self.ends);
+    }
+
+    fn hold(&mut self, partitions: &[Partition]) {
+        partitions.clone_into(&mut self.held.lock().unwrap_or_else(PoisonError::into_inner));
+    }
 }
+
+/// Files that are left alone for now: they are far ahead of the others.
+type Held = Arc<Mutex<Vec<Partition>>>;
+
+/// How long the thread waits when all files that are left are held.
+const HELD_WAIT: Duration = Duration::from_millis(1);
 
 /// Reads all parts to their ends, a batch of each in turn. Ends early when the reader has been dropped.
 ///
 /// The poller sleeps when it has nothing to do: every message wakes it.
-fn read(mut parts: Vec<(Partition, Lines)>, sender: &Sender<Message>, poller: &Thread) {
+fn read(mut parts: Vec<(Partition, Lines)>, held: &Held, sender: &Sender<Message>, poller: &Thread) {
     let mut failed = None;
     while !parts.is_empty() && failed.is_none() {
         let mut gone = false;
+        let held = held.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if parts.iter().all(|(partition, _)| held.contains(partition)) {
+            thread::sleep(HELD_WAIT);
+        }
         parts.retain_mut(|(partition, lines)| {
-            if gone || failed.is_some() {
+            if gone || failed.is_some() || held.contains(partition) {
                 return true;
             }
             let mut batch = Vec::new();
             let ended = fill(*partition, lines, &mut batch);
             gone = !batch.is_empty() && sender.send(Message::Batch(batch)).is_err();
+            if ended == Ok(false) {
+                gone |= sender.send(Message::EndOf(*partition, lines.records())).is_err();
+            }
             poller.unpark();
             ended.unwrap_or_else(|message| {
                 failed = Some(message);

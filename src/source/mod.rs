@@ -79,6 +79,18 @@ pub trait Reader: Send {
     /// The partitions this reader serves now (Kafka may discover more while it runs).
     fn partitions(&self) -> Vec<Partition>;
 
+    /// Partitions that had no more records when the source last looked, each with the offset after its last record, if the
+    /// source can tell them apart. Whoever has taken everything before that offset has caught up with the partition.
+    fn ends(&self, into: &mut Vec<(Partition, u64)>) {
+        let _ = into;
+    }
+
+    /// These partitions are far ahead of the others: no records of them are wanted until the next call. What has been
+    /// fetched may still come.
+    fn hold(&mut self, partitions: &[Partition]) {
+        let _ = partitions;
+    }
+
     /// Records known to the source but not yet taken, if it can tell.
     fn lag(&self) -> Option<u64> {
         None

@@ -34,6 +34,11 @@ impl MemorySource {
         self.records_max = Some(records_max);
         self
     }
+
+    /// Offset after the last record of a partition that is handed out.
+    fn end(&self, partition: Partition) -> usize {
+        self.partitions[partition as usize].len().min(self.records_max.unwrap_or(usize::MAX))
+    }
 }
 
 impl Source for MemorySource {
@@ -63,7 +68,7 @@ impl Reader for MemoryReader {
         let mut more = false;
         for (partition, place) in &mut self.places {
             let events = &self.source.partitions[*partition as usize];
-            let end = events.len().min(self.source.records_max.unwrap_or(usize::MAX));
+            let end = self.source.end(*partition);
             let until = end.min(*place + share);
             for (offset, event) in events.iter().enumerate().take(until).skip(*place) {
                 let payload = Payload::Event(Box::new(event.clone()));
@@ -82,6 +87,10 @@ impl Reader for MemoryReader {
 
     fn partitions(&self) -> Vec<Partition> {
         self.places.iter().map(|&(partition, _)| partition).collect()
+    }
+
+    fn ends(&self, into: &mut Vec<(Partition, u64)>) {
+        into.extend(self.places.iter().map(|&(partition, _)| (partition, self.source.end(partition) as u64)));
     }
 }
 

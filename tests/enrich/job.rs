@@ -67,7 +67,7 @@ impl Trial {
             services: BTreeMap::new(),
             limits,
             pace,
-            epoch_records_max: 4,
+            bounds: deltawatch::epoch::PartitionBounds { records_max: 4, ..Default::default() },
             outputs: Outputs { features: Some(log), ..Outputs::default() },
             state,
             stop: stop.clone(),

@@ -129,6 +129,11 @@ impl Lines {
         self.reader.buffer().contains(&b'\n')
     }
 
+    /// Records read so far, those before the start included.
+    pub fn records(&self) -> u64 {
+        self.offset
+    }
+
     /// The next record at or after the start, with its offset; `None` at the end. Errors say what to do.
     pub fn next(&mut self) -> Result<Option<(u64, Payload)>, String> {
         loop {

@@ -1,9 +1,9 @@
 //! The thread behind a reader: polls the consumer, forms batches, pauses, discovers, ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -53,6 +53,11 @@ pub(super) struct Shared {
     /// Records at the brokers that are not yet fetched.
     behind: AtomicU64,
     partitions: Mutex<Vec<Partition>>,
+    /// Partitions at their end, with the offset after the last record sent of each.
+    ends: Mutex<BTreeMap<Partition, u64>>,
+    /// Partitions that the worker does not want now, and whether that has changed.
+    held: Mutex<BTreeSet<Partition>>,
+    held_changed: AtomicBool,
 }
 
 impl Shared {
@@ -63,7 +68,24 @@ impl Shared {
             queued: AtomicU64::new(0),
             behind: AtomicU64::new(0),
             partitions: Mutex::new(partitions),
+            ends: Mutex::default(),
+            held: Mutex::default(),
+            held_changed: AtomicBool::new(false),
         }
+    }
+
+    /// Partitions at their end. Their last records may still be on their way: the offsets tell.
+    pub(super) fn ends(&self) -> MutexGuard<'_, BTreeMap<Partition, u64>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn hold(&self, partitions: &[Partition]) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = partitions.iter().copied().collect();
+        self.held_changed.store(true, Ordering::Release);
+    }
+
+    fn held(&self) -> BTreeSet<Partition> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn stop(&self) {
@@ -91,6 +113,8 @@ impl Shared {
 /// Where a partition stands.
 struct Progress {
     next: u64,
+    /// The offset after the last record sent: offsets behind it may hold nothing that is wanted.
+    sent: u64,
     stop: Option<u64>,
     /// Read to its end, as far as it went when last looked at.
     at_end: bool,
@@ -101,7 +125,7 @@ struct Progress {
 impl Progress {
     fn new(span: Span) -> Self {
         let done = span.stop.is_some_and(|stop| span.start >= stop);
-        Progress { next: span.start, stop: span.stop, at_end: false, done }
+        Progress { next: span.start, sent: 0, stop: span.stop, at_end: false, done }
     }
 }
 
@@ -117,6 +141,8 @@ pub(super) struct Fetch {
     poller: Thread,
     batch: Vec<Record>,
     batch_bytes: usize,
+    /// Partitions paused because the worker does not want them now.
+    paused: BTreeSet<Partition>,
 }
 
 impl Fetch {
@@ -139,6 +165,7 @@ impl Fetch {
             poller,
             batch: Vec::with_capacity(BATCH_RECORDS),
             batch_bytes: 0,
+            paused: BTreeSet::new(),
         }
     }
 
@@ -159,6 +186,9 @@ impl Fetch {
         let (mut chores_due, mut discovery_due) = (Instant::now(), Instant::now() + self.source.discovery);
         let bounded = self.source.to.is_some();
         while !(self.shared.stop.load(Ordering::Relaxed) || bounded && self.progress.values().all(|p| p.done)) {
+            if self.shared.held_changed.swap(false, Ordering::Acquire) {
+                self.pause(consumer)?;
+            }
             let wait = if self.batch.is_empty() { POLL_WAIT } else { Duration::ZERO };
             let idle = !self.serve(consumer, wait)?;
             let full = self.batch.len() >= BATCH_RECORDS || self.batch_bytes >= BATCH_BYTES;
@@ -189,6 +219,7 @@ impl Fetch {
             None => return Ok(false),
         };
         if let Some(partition) = done {
+            self.publish_end(partition);
             // What stands behind the stop need not be fetched.
             let mut list = TopicPartitionList::new();
             list.add_partition(&self.source.topic, partition as i32);
@@ -203,7 +234,9 @@ impl Fetch {
     fn take(&mut self, message: &BorrowedMessage<'_>) -> Option<Partition> {
         let (partition, offset) = (message.partition() as Partition, message.offset() as u64);
         let progress = self.progress.get_mut(&partition).filter(|progress| !progress.done)?;
-        progress.at_end = false;
+        if std::mem::take(&mut progress.at_end) {
+            self.shared.ends().remove(&partition);
+        }
         progress.done = progress.stop.is_some_and(|stop| offset + 1 >= stop);
         let done = progress.done.then_some(partition);
         let timestamp_ms = message.timestamp().to_millis().unwrap_or(0);
@@ -214,6 +247,7 @@ impl Fetch {
                     Some(bytes) => Payload::Json(bytes.to_vec()),
                     None => Payload::Tombstone { key: message.key().unwrap_or_default().to_vec() },
                 };
+                progress.sent = offset + 1;
                 self.batch_bytes += message.payload_len();
                 self.batch.push(Record { partition, offset, timestamp_ms, arrived_ns: clock::now_ns(), payload });
             }
@@ -226,10 +260,20 @@ impl Fetch {
         self.health.answered();
         let progress = self.progress.get_mut(&partition)?;
         progress.at_end = true;
+        self.publish_end(partition);
+        let progress = self.progress.get_mut(&partition)?;
         // The stop was the end at the time of opening or before it, and ends only move on.
         let done = progress.stop.is_some() && !progress.done;
         progress.done |= done;
         done.then_some(partition)
+    }
+
+    /// Tells the worker at once: a partition that is at its end holds nobody back.
+    fn publish_end(&self, partition: Partition) {
+        if let Some(progress) = self.progress.get(&partition) {
+            self.shared.ends().insert(partition, progress.sent);
+            self.poller.unpark();
+        }
     }
 
     fn note(&self, error: KafkaError) -> Result<(), SourceError> {
@@ -291,12 +335,38 @@ impl Fetch {
             while paused.is_some() && self.serve(consumer, Duration::ZERO)? {}
             self.measure();
         }
-        if let Some(assigned) = paused
-            && let Err(error) = consumer.resume(&assigned)
-        {
-            return Err(SourceError::External(format!("kafka partitions cannot be resumed: {error}")));
+        if paused.is_some() {
+            let all: Vec<_> =
+                self.progress.keys().copied().filter(|partition| !self.paused.contains(partition)).collect();
+            consumer.resume(&self.list(&all)).map_err(not_paused)?;
         }
         Ok(true)
+    }
+
+    /// Pauses the partitions that the worker does not want now, and resumes those that it wants again.
+    fn pause(&mut self, consumer: &BaseConsumer<Context>) -> Result<(), SourceError> {
+        let (open, mut held) = (|p: &Progress| !p.done, self.shared.held());
+        held.retain(|partition| self.progress.get(partition).is_some_and(open));
+        let wanted =
+            |partition: &&Partition| !held.contains(partition) && self.progress.get(partition).is_some_and(open);
+        let again: Vec<_> = self.paused.iter().filter(wanted).copied().collect();
+        let now: Vec<_> = held.difference(&self.paused).copied().collect();
+        for (partitions, pause) in [(now, true), (again, false)] {
+            if !partitions.is_empty() {
+                let list = self.list(&partitions);
+                if pause { consumer.pause(&list) } else { consumer.resume(&list) }.map_err(not_paused)?;
+            }
+        }
+        self.paused = held;
+        Ok(())
+    }
+
+    fn list(&self, partitions: &[Partition]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(&self.source.topic, *partition as i32);
+        }
+        list
     }
 
     fn chores(&mut self) -> Result<(), SourceError> {
@@ -310,6 +380,10 @@ impl Fetch {
         self.measure();
         let at_end = down.is_none() && self.batch.is_empty() && self.progress.values().all(|progress| progress.at_end);
         self.shared.at_end.store(at_end, Ordering::Release);
+        // While brokers are away nobody knows what a partition has.
+        let at_end = |progress: &Progress| progress.done || progress.at_end && down.is_none();
+        let ended = self.progress.iter().filter(|(_, progress)| at_end(progress));
+        *self.shared.ends() = ended.map(|(&partition, progress)| (partition, progress.sent)).collect();
         Ok(())
     }
 
@@ -355,4 +429,8 @@ impl Fetch {
             .and_then(|()| consumer.incremental_assign(&list))
             .map_err(|error| SourceError::External(format!("cannot read topic {}: {error}", self.source.topic)))
     }
+}
+
+fn not_paused(error: KafkaError) -> SourceError {
+    SourceError::External(format!("kafka partitions cannot be paused or resumed: {error}"))
 }

@@ -11,7 +11,8 @@
 //!   A range by time is half open, `from <= timestamp < to`, also where timestamps are out of order (see
 //!   [`DISORDER_MS_MAX`]). Brokers that stay away longer than the broker timeout end the replay with an error.
 //!
-//! **Back-pressure.** A full channel stops the thread; one that stays full pauses the partitions. Memory per reader is
+//! **Back-pressure.** A full channel stops the thread; one that stays full pauses the partitions. A partition that is far
+//! ahead of the others in event time is paused alone ([`Reader::hold`]). Memory per reader is
 //! bounded: [`CHANNEL_BATCHES`] batches of at most [`BATCH_RECORDS`] records or [`BATCH_BYTES`] bytes (more only where one
 //! record is larger), and 16 MiB in the client.
 //!
@@ -175,6 +176,14 @@ impl Reader for KafkaReader {
 
     fn partitions(&self) -> Vec<Partition> {
         self.shared.partitions()
+    }
+
+    fn ends(&self, into: &mut Vec<(Partition, u64)>) {
+        into.extend(self.shared.ends().iter().map(|(&partition, &end)| (partition, end)));
+    }
+
+    fn hold(&mut self, partitions: &[Partition]) {
+        self.shared.hold(partitions);
     }
 
     fn lag(&self) -> Option<u64> {
