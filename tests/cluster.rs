@@ -316,33 +316,33 @@ fn by_key(records: Vec<OutputRecord>) -> Said {
     keys
 }
 
-/// A job over the remap log of `state`, stopped once it has read so many records of each partition.
-fn run_on(trial: &Trial, state: &Path, workers: usize, records_max: Option<usize>) -> Written {
+/// A job over the remap log of `state`, stopped once it has read the records up to an event time.
+fn run_on(trial: &Trial, state: &Path, workers: usize, until_ms: Option<i64>) -> Written {
     let source = trial.source();
-    let source = records_max.map_or(source.clone(), |records_max| source.pausing_after(records_max));
+    let source = until_ms.map_or(source.clone(), |until_ms| source.pausing_at(until_ms));
+    let total = until_ms.map_or(0, |_| source.records() as u64);
     let (job, written) = trial.job(source, Pace::Live, Some(state));
     let (stop, metrics) = (job.stop.clone(), job.metrics.clone());
     let running = thread::spawn(move || job.run(config(CommunicationConfig::Process(workers))));
-    let total = (records_max.unwrap_or(0) * PARTITIONS) as u64;
     while !running.is_finished() && (total == 0 || metrics.events.get() < total) {
         thread::sleep(Duration::from_millis(1));
     }
-    stop.store(records_max.is_some(), Ordering::Relaxed);
+    stop.store(until_ms.is_some(), Ordering::Relaxed);
     running.join().expect("no panic").expect("the job runs");
     written
 }
 
 fn restarted(trial: &Trial) {
     let state = tempfile::tempdir().expect("a directory");
-    let third = trial.events.len() / PARTITIONS / 3;
+    let mut times: Vec<i64> = trial.events.iter().map(|event| event.time).collect();
+    times.sort_unstable();
+    let at = |thirds: usize| Some(times[thirds * times.len() / 3]);
     let alone = trial.alone();
     let mut before = Said::new();
     // Stopped twice in the middle, the second time by a run that began with replaying the first. Then the whole log again.
-    for (run, (workers, records_max)) in
-        [(1, Some(third)), (2, Some(2 * third)), (2, None), (2, None)].into_iter().enumerate()
-    {
-        let written = run_on(trial, state.path(), workers, records_max);
-        if records_max.is_none() {
+    for (run, (workers, until_ms)) in [(1, at(1)), (2, at(2)), (2, None), (2, None)].into_iter().enumerate() {
+        let written = run_on(trial, state.path(), workers, until_ms);
+        if until_ms.is_none() {
             trial.assert_same(&written.held(&trial.name), &alone);
         }
         let now = by_key(written.scored.records());

@@ -143,8 +143,9 @@ impl Authority {
                 Some(Word::Cut(self.next, cut))
             }
             None => {
-                self.merging &= !even;
-                Some(Word::Bind(Binding { stop, ..self.taking(self.merged_watermark()) }))
+                let watermark_ms = self.even_watermark();
+                self.merging &= !(even && self.pace == Pace::Live);
+                Some(Word::Bind(Binding { stop, ..self.taking(watermark_ms) }))
             }
         }
     }
@@ -154,7 +155,7 @@ impl Authority {
         let at_end: Vec<_> = self.events().filter(|offer| offer.at_end).map(|offer| offer.partition).collect();
         if self.merging {
             self.caught_up.extend(at_end);
-            self.merging = !(self.is_even() && self.offers().all(|offer| offer.records == 0));
+            self.merging = self.pace == Pace::Bounded || !self.is_even() || self.offers().any(|offer| offer.records > 0);
             return;
         }
         let latest = self.events().map(|offer| offer.clock_ms).max().unwrap_or(i64::MIN);
@@ -166,23 +167,30 @@ impl Authority {
         }
     }
 
-    /// Whether a run may take records as they come: every partition has been at its end, and what waits fits into an epoch.
+    /// Whether all that is left fits into one epoch: every partition is at its end, in a run has been there.
     fn is_even(&self) -> bool {
-        let even = |offer: &Offer| offer.whole && self.caught_up.contains(&offer.partition);
-        self.pace == Pace::Live && !self.stop_sent && self.events().next().is_some() && self.events().all(even)
+        let even = |offer: &Offer| offer.whole && self.has_ended(offer);
+        !self.stop_sent && self.events().next().is_some() && self.events().all(even)
     }
 
-    /// Whether a partition holds nobody back for now: at its end, or known to be near it.
-    fn is_done(&self, offer: &Offer) -> bool {
-        let near = self.pace == Pace::Live && self.caught_up.contains(&offer.partition);
+    /// Whether a partition is at its end, or in a run known to be near it.
+    fn has_ended(&self, offer: &Offer) -> bool {
         // A partition whose reader was stopped has not ended: it goes on from here after a restart.
-        offer.at_end || offer.end && !self.stop_sent || near && offer.records == 0
+        offer.at_end || offer.end && !self.stop_sent || self.pace == Pace::Live && self.caught_up.contains(&offer.partition)
+    }
+
+    /// Whether a partition holds nobody back for now. One that is empty but not yet quiet may go on at any moment.
+    fn is_done(&self, offer: &Offer) -> bool {
+        offer.records == 0
+            && match self.pace {
+                Pace::Live => offer.idle || offer.end && !self.stop_sent,
+                Pace::Bounded => self.has_ended(offer),
+            }
     }
 
     /// Whether a partition offers all that an epoch may take of it, as far as that can be known now.
     fn is_ready(&self, offer: &Offer) -> bool {
-        let near = self.pace == Pace::Live && self.caught_up.contains(&offer.partition);
-        offer.ripe || self.is_done(offer) || near || offer.end
+        offer.ripe || self.is_done(offer) || offer.records > 0 && (offer.end || self.has_ended(offer))
     }
 
     /// Whether partitions are told apart by time: there are several, or references with times of their own.
@@ -193,7 +201,7 @@ impl Authority {
     /// Whether no epoch follows: everything was bound, or a partition that was stopped lacks the records to merge the others
     /// with.
     fn is_last(&self, fresh: bool) -> bool {
-        let blocked = |offer: &Offer| offer.end && offer.records == 0 && !self.is_done(offer);
+        let blocked = |offer: &Offer| offer.end && offer.records == 0 && !self.has_ended(offer) && !offer.idle;
         !fresh && self.reports().all(|report| report.done)
             || self.stop_sent && self.merging && self.is_merge() && self.events().any(blocked)
     }
@@ -225,11 +233,13 @@ impl Authority {
         self.recorded.pop_front().map(as_recorded)
     }
 
-    /// Event time once everything that is offered is taken: as far as the partitions that are not at their end have come, else
-    /// as far as any has.
-    fn merged_watermark(&self) -> i64 {
-        let waited_for = self.events().filter(|offer| !self.is_done(offer)).map(|offer| offer.clock_ms).min();
-        waited_for.or_else(|| self.events().map(|offer| offer.clock_ms).max()).unwrap_or(self.watermark_ms)
+    /// The watermark once everything that is offered is taken: a run goes on from there, a replay is at its end, or has one
+    /// partition alone.
+    fn even_watermark(&self) -> i64 {
+        match self.pace {
+            Pace::Live => self.live_watermark(),
+            Pace::Bounded => self.events().map(|offer| offer.clock_ms).max().unwrap_or(self.watermark_ms),
+        }
     }
 
     /// The smallest event time that a partition which is not idle has reached. Until every partition has delivered

@@ -11,13 +11,13 @@ use crate::source::{Partition, Payload, Reader, Ready, Record, Source, SourceErr
 #[derive(Clone, Debug)]
 pub struct MemorySource {
     partitions: Arc<[Vec<Event>]>,
-    records_max: Option<usize>,
+    until_ms: Option<i64>,
 }
 
 impl MemorySource {
     /// A source of these partitions.
     pub fn new(partitions: Vec<Vec<Event>>) -> Self {
-        MemorySource { partitions: partitions.into(), records_max: None }
+        MemorySource { partitions: partitions.into(), until_ms: None }
     }
 
     /// The events dealt to so many partitions by their ids.
@@ -29,22 +29,29 @@ impl MemorySource {
         Self::new(dealt)
     }
 
-    /// Hands out so many records per partition and then waits for more, for ever.
-    pub fn pausing_after(mut self, records_max: usize) -> Self {
-        self.records_max = Some(records_max);
+    /// Hands out the records of each partition up to the first that is later, and then waits for more, for ever.
+    pub fn pausing_at(mut self, until_ms: i64) -> Self {
+        self.until_ms = Some(until_ms);
         self
+    }
+
+    /// Records handed out in all.
+    pub fn records(&self) -> usize {
+        (0..self.partitions.len()).map(|partition| self.end(partition as Partition)).sum()
     }
 
     /// Offset after the last record of a partition that is handed out.
     fn end(&self, partition: Partition) -> usize {
-        self.partitions[partition as usize].len().min(self.records_max.unwrap_or(usize::MAX))
+        let (events, until_ms) = (&self.partitions[partition as usize], self.until_ms.unwrap_or(i64::MAX));
+        events.iter().position(|event| event.time > until_ms).unwrap_or(events.len())
     }
 }
 
 impl Source for MemorySource {
     fn open(&self, worker: usize, workers: usize, start: &StartOffsets) -> Result<Box<dyn Reader>, SourceError> {
         let mine = (0..self.partitions.len() as Partition).filter(|&partition| partition as usize % workers == worker);
-        let places = mine.map(|partition| (partition, start.get(&partition).copied().unwrap_or(0) as usize));
+        let place = |partition| start.get(&partition).copied().unwrap_or(0) as usize;
+        let places = mine.map(|partition| Place { partition, next: place(partition), end: self.end(partition) });
         Ok(Box::new(MemoryReader { source: self.clone(), places: places.collect() }))
     }
 
@@ -53,32 +60,37 @@ impl Source for MemorySource {
     }
 
     fn bounded(&self) -> bool {
-        self.records_max.is_none()
+        self.until_ms.is_none()
     }
 }
 
 struct MemoryReader {
     source: MemorySource,
-    places: Vec<(Partition, usize)>,
+    places: Vec<Place>,
+}
+
+struct Place {
+    partition: Partition,
+    next: usize,
+    end: usize,
 }
 
 impl Reader for MemoryReader {
     fn poll(&mut self, limit: usize, into: &mut Vec<Record>) -> Result<Ready, SourceError> {
         let share = limit.div_ceil(self.places.len().max(1));
         let mut more = false;
-        for (partition, place) in &mut self.places {
+        for Place { partition, next, end } in &mut self.places {
             let events = &self.source.partitions[*partition as usize];
-            let end = self.source.end(*partition);
-            let until = end.min(*place + share);
-            for (offset, event) in events.iter().enumerate().take(until).skip(*place) {
+            let until = (*end).min(*next + share);
+            for (offset, event) in events.iter().enumerate().take(until).skip(*next) {
                 let payload = Payload::Event(Box::new(event.clone()));
                 let (partition, offset) = (*partition, offset as u64);
                 into.push(Record { partition, offset, timestamp_ms: 0, arrived_ns: now_ns(), payload });
             }
-            *place = until.max(*place);
-            more |= until < end;
+            *next = until.max(*next);
+            more |= until < *end;
         }
-        Ok(match (more, self.source.records_max) {
+        Ok(match (more, self.source.until_ms) {
             (true, _) => Ready::More,
             (false, None) => Ready::Done,
             (false, Some(_)) => Ready::CaughtUp,
@@ -86,11 +98,11 @@ impl Reader for MemoryReader {
     }
 
     fn partitions(&self) -> Vec<Partition> {
-        self.places.iter().map(|&(partition, _)| partition).collect()
+        self.places.iter().map(|place| place.partition).collect()
     }
 
     fn ends(&self, into: &mut Vec<(Partition, u64)>) {
-        into.extend(self.places.iter().map(|&(partition, _)| (partition, self.source.end(partition) as u64)));
+        into.extend(self.places.iter().map(|place| (place.partition, place.end as u64)));
     }
 }
 
