@@ -1,5 +1,6 @@
 //! Why a command ended, and what the shell is told.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use crate::dataflow::BuildError;
@@ -17,19 +18,28 @@ pub enum Failure {
     Usage(String),
     /// It could have been done, but something outside failed: exit code 1.
     Failed(String),
+    /// It was stopped before it was done: exit code 3.
+    Undrained(String),
 }
 
 impl Failure {
     /// Says it on standard error and gives the exit code.
     pub fn report(&self) -> ExitCode {
+        ExitCode::from(self.say())
+    }
+
+    /// Says it on standard error and gives the number of the exit code.
+    pub fn say(&self) -> u8 {
         let (message, code) = match self {
             Failure::Usage(message) => (message, 2),
             Failure::Failed(message) => (message, 1),
+            Failure::Undrained(message) => (message, 3),
         };
         // One line, whatever a library put into its message.
         let line: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        eprintln!("error: {}", line.join(" "));
-        ExitCode::from(code)
+        // Whoever read standard error may have gone.
+        let _ = writeln!(std::io::stderr(), "error: {}", line.join(" "));
+        code
     }
 }
 

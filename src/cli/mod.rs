@@ -5,7 +5,8 @@
 //! ```
 //!
 //! What holds: data goes to standard output, everything said about it to standard error. Exit code 0 is done (also after
-//! an interrupt that was drained), 1 failed, 2 wrong usage. An error is one line that names the flag and how to mend it.
+//! an interrupt that was drained), 1 failed, 2 wrong usage, 3 stopped before everything that was read was done. An error is
+//! one line that names the flag and how to mend it.
 //!
 //! A binary of one's own dataflows is `fn main() -> ExitCode { deltawatch::cli::main(&my::all()) }`.
 
@@ -15,6 +16,7 @@ mod error;
 mod flags;
 mod generate;
 mod interrupt;
+mod outputs;
 mod plan;
 mod progress;
 mod replay;

@@ -116,8 +116,17 @@ impl Authority {
         Some(Binding { epoch: self.next, bound, watermark_ms, stop, last })
     }
 
-    /// The next recorded binding, once its records are there.
+    /// Recorded bindings that have not been minted again yet.
+    pub fn repeating(&self) -> u64 {
+        self.recorded.len() as u64
+    }
+
+    /// The next recorded binding, once its records are there. Asked to stop, it ends there: what is recorded stays so.
     fn repeat(&mut self) -> Option<Binding> {
+        if self.reports.iter().flatten().any(|report| report.stopping) {
+            let bound = Bound::Offsets(BTreeMap::new());
+            return Some(Binding { epoch: self.next, bound, watermark_ms: self.watermark_ms, stop: true, last: true });
+        }
         let binding = self.recorded.front()?;
         if let Bound::Offsets(uppers) = &binding.bound {
             let offers = || self.reports.iter().flatten().flat_map(|report| &report.offers);

@@ -10,14 +10,14 @@ use crossbeam_channel::Sender;
 use timely::worker::Worker;
 
 use crate::dataflow::{BuildError, Dataflow, Setup};
-use crate::decode::{Decoder, Limits};
+use crate::decode::{Decoder, Limits, Reject};
 use crate::epoch::{Authority, Epoch, Pace, RemapError, RemapLog};
 use crate::feature::assemble::Rows;
 use crate::pipeline::{self, EngineSettings, Ports};
 use crate::sink::features::{FeatureLog, FeatureRows};
 use crate::sink::{OutputRecord, ScoredEncoder, SinkError, Writer, encode_reject, encode_update};
 use crate::source::reference::{ReferenceReader, ReferenceSource};
-use crate::source::{Partition, Reader, Ready, Record, Source, SourceError, StartOffsets};
+use crate::source::{Origin, Partition, Reader, Ready, Record, Source, SourceError, StartOffsets};
 
 use super::coordinate::Coordinator;
 use super::metrics::{Metrics, set_worker};
@@ -127,11 +127,12 @@ impl Job {
         };
 
         let outlet = |name, writer: Option<Box<dyn Writer>>| {
-            writer.map(|writer| Outlet::spawn(name, writer, stop.clone())).transpose().map_err(spawn_failed)
+            let spawn = |writer| Outlet::spawn(name, writer, stop.clone(), metrics.clone());
+            writer.map(spawn).transpose().map_err(spawn_failed)
         };
         let scored = outlet("scored", outputs.scored)?;
         let rejects = outlet("rejects", outputs.rejects)?;
-        let feature_log = outputs.features.map(|log| Outlet::spawn("features", log, stop.clone()));
+        let feature_log = outputs.features.map(|log| Outlet::spawn("features", log, stop.clone(), metrics.clone()));
         let feature_log = feature_log.transpose().map_err(spawn_failed)?;
         let senders = Senders {
             scored: scored.as_ref().map(Outlet::sender),
@@ -147,7 +148,9 @@ impl Job {
             let metrics = &worker_metrics;
             set_worker(worker.index());
             let coordinator = Coordinator::new(worker);
-            let ports = ports(&senders, &encoder, metrics, &setup);
+            let (events, rows) = (source.clone(), references.clone());
+            let origin = move |partition| rows.origin(partition).unwrap_or_else(|| events.origin(partition));
+            let ports = ports(&senders, &encoder, metrics, &setup, origin);
             let engine = pipeline::build(worker, &*dataflow, &setup, &settings, ports, metrics)?;
             let mint = (worker.index() == 0).then(|| mint.lock().ok().and_then(|mut mint| mint.take())).flatten();
             let mint = mint.map(|(log, recorded)| Mint {
@@ -159,7 +162,9 @@ impl Job {
             let stage = services.open(&setup.schema, metrics)?;
             let decoder = Decoder::new(setup.schema.clone(), limits)?;
             let (prepare, stop, metrics) = (prepare.clone(), stop.clone(), metrics.clone());
+            let feed_metrics = metrics.clone();
             let feed = Feed { reader, references, stage, decoder, prepare, share: epoch_records_max, stop, metrics };
+            feed_metrics.vitals.running();
             worker::run(worker, engine, coordinator, mint, feed)?;
             failed.map_or(Ok(()), |error| Err(JobError::Source(error)))
         })
@@ -216,7 +221,13 @@ impl Reader for NoReader {
     }
 }
 
-fn ports(senders: &Senders, encoder: &ScoredEncoder, metrics: &Arc<Metrics>, setup: &Setup) -> Ports {
+fn ports(
+    senders: &Senders,
+    encoder: &ScoredEncoder,
+    metrics: &Arc<Metrics>,
+    setup: &Setup,
+    origin: impl Fn(Partition) -> Origin + 'static,
+) -> Ports {
     let counted = |metrics: &Arc<Metrics>, records: Vec<OutputRecord>| {
         metrics.outputs.add(records.len() as u64);
         records
@@ -226,7 +237,10 @@ fn ports(senders: &Senders, encoder: &ScoredEncoder, metrics: &Arc<Metrics>, set
         port(sender, move |diffs: Vec<_>| counted(&metrics, diffs.iter().map(|diff| encoder.encode(diff)).collect()))
     });
     let rejects = senders.rejects.clone().map_or_else(discard, |sender| {
-        port(sender, move |rejects: Vec<_>| rejects.iter().map(|reject| encode_reject(reject, Epoch::MIN, 0)).collect())
+        port(sender, move |rejects: Vec<_>| {
+            let encode = |reject: &Reject| encode_reject(reject, &origin(reject.partition), Epoch::MIN, 0);
+            rejects.iter().map(encode).collect()
+        })
     });
     let features = senders.features.clone().map(|sender| {
         let schema = setup.schema.clone();

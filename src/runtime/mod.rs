@@ -9,4 +9,5 @@ pub mod metrics;
 pub mod outlet;
 pub mod page;
 pub mod service;
+pub mod vitals;
 pub mod worker;

@@ -13,7 +13,7 @@ use crate::decode::{Decoder, Reject};
 use crate::epoch::{Authority, Binding, Decoded, Epoch, RemapLog, Report, Stash};
 use crate::pipeline::Engine;
 use crate::source::reference::ReferenceReader;
-use crate::source::{Partition, Payload, Reader, Ready, Record, SourceError};
+use crate::source::{Partition, Payload, Raw, Reader, Ready, Record, SourceError};
 
 use super::clock::now_ns;
 use super::coordinate::Coordinator;
@@ -83,6 +83,7 @@ pub fn run(
         if let Some(mint) = &mut mint {
             coordinator.reports().into_iter().for_each(|report| mint.authority.report(report));
             mint.advance(&mut coordinator, first_open(&engine))?;
+            intake.feed.metrics.vitals.set_repeating(mint.authority.repeating());
         }
         let mut last = false;
         let bindings = coordinator.bindings();
@@ -148,6 +149,8 @@ struct Intake {
     /// Initial content of references is still being read, or never will be.
     loading: bool,
     references_failed: bool,
+    /// What stood in the way when last looked at.
+    trouble: Option<String>,
     peers: usize,
 }
 
@@ -169,6 +172,7 @@ impl Intake {
             references: Vec::new(),
             loading: true,
             references_failed: false,
+            trouble: None,
             peers,
         }
     }
@@ -182,6 +186,7 @@ impl Intake {
             return Ok(referred || turned);
         }
         self.ready = self.feed.reader.poll(POLL_RECORDS_MAX, &mut self.records)?;
+        self.tell();
         let now = now_ns();
         let partitions = self.feed.reader.partitions();
         if partitions != self.partitions {
@@ -198,16 +203,16 @@ impl Intake {
         let read = referred || !self.records.is_empty();
         for record in self.records.drain(..) {
             let (partition, offset, arrived_ns) = (record.partition, record.offset, record.arrived_ns);
-            let event = match record.payload {
-                Payload::Event(event) => Ok(*event),
-                _ => self.feed.decoder.decode(&record),
+            let (event, raw) = match record.payload {
+                Payload::Event(event) => (Ok(*event), Raw::default()),
+                _ => (self.feed.decoder.decode(&record), record.into_raw()),
             };
             let decoded = match event {
                 Ok(mut event) => {
                     if let Some(prepare) = &self.feed.prepare {
                         prepare(&mut event);
                     }
-                    Decoded::Event(Arrival { event, partition, offset, arrived_ns })
+                    Decoded::Event(Arrival { event, partition, offset, arrived_ns, raw })
                 }
                 Err(reject) => {
                     self.feed.metrics.rejects.count(reject.reason);
@@ -226,6 +231,16 @@ impl Intake {
         self.feed.metrics.lag.set_own(self.feed.reader.lag().unwrap_or(0));
         self.feed.metrics.stashed.set_own(self.stash.len() as u64);
         Ok(read)
+    }
+
+    /// Says what stands in the way, if that has changed.
+    fn tell(&mut self) {
+        let loading = self.loading.then(|| "the first content of the references is being read".to_owned());
+        let trouble = loading.or_else(|| self.feed.reader.trouble());
+        if trouble != self.trouble {
+            self.feed.metrics.vitals.trouble(&format!("worker {}", self.worker), trouble.clone());
+            self.trouble = trouble;
+        }
     }
 
     /// Lets events that have waited long enough go on. Says whether there were any.
@@ -326,5 +341,6 @@ impl Intake {
         engine.close(binding.epoch, binding.watermark_ms);
         self.next = binding.epoch + 1;
         self.feed.metrics.epochs.add((self.worker == 0) as u64);
+        self.feed.metrics.bound.add(1);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::decode::{CsvHeader, Quoting};
 use crate::event::Schema;
-use crate::source::{Payload, SourceError};
+use crate::source::{Payload, SourceError, Stand};
 
 /// The buffer in front of each file, after decompression.
 const BUFFER_BYTES: usize = 128 << 10;
@@ -86,6 +86,8 @@ impl Input {
             line: Vec::new(),
             start,
             offset: 0,
+            lines: 0,
+            cut_bytes: 0,
             opened: false,
             // One byte more than the limit, so that a cut record is seen to be too long.
             kept_bytes_max: record_bytes_max.saturating_add(1),
@@ -119,6 +121,10 @@ pub(super) struct Lines {
     line: Vec<u8>,
     start: u64,
     offset: u64,
+    /// Lines read so far.
+    lines: u64,
+    /// Bytes of the record that were dropped.
+    cut_bytes: u64,
     opened: bool,
     kept_bytes_max: usize,
 }
@@ -129,9 +135,11 @@ impl Lines {
         self.reader.buffer().contains(&b'\n')
     }
 
-    /// The next record at or after the start, with its offset; `None` at the end. Errors say what to do.
-    pub fn next(&mut self) -> Result<Option<(u64, Payload)>, String> {
+    /// The next record at or after the start, with its offset and place; `None` at the end. Errors say what to do.
+    pub fn next(&mut self) -> Result<Option<(u64, Stand, Payload)>, String> {
         loop {
+            self.cut_bytes = 0;
+            let before = self.lines;
             let more = self.read_record().map_err(|error| {
                 let (name, count) = (self.input.name(), self.offset);
                 format!("--input {name}: after {count} records: {}", reason(&error, self.input.compression))
@@ -155,8 +163,12 @@ impl Lines {
                 continue;
             }
             let content = content.to_vec();
+            // The header is read together with the first record.
+            let header = u64::from(before == 0 && self.input.header.is_some());
+            let stand = Stand { line: before + header + 1, cut_bytes: self.cut_bytes };
             return Ok(Some((
                 offset,
+                stand,
                 match &self.input.header {
                     Some(header) => Payload::Csv { header: header.clone(), line: content },
                     None => Payload::Json(content),
@@ -200,11 +212,14 @@ impl Lines {
         if self.reader.by_ref().take(room).read_until(b'\n', &mut self.line)? == 0 {
             return Ok(false);
         }
+        self.lines += 1;
         if self.line.last() != Some(&b'\n') && self.line.len() >= self.kept_bytes_max {
             let mut dropped = Vec::new();
-            while self.reader.by_ref().take(BUFFER_BYTES as u64).read_until(b'\n', &mut dropped)? > 0
-                && dropped.last() != Some(&b'\n')
-            {
+            while self.reader.by_ref().take(BUFFER_BYTES as u64).read_until(b'\n', &mut dropped)? > 0 {
+                self.cut_bytes += without_line_end(&dropped).len() as u64;
+                if dropped.last() == Some(&b'\n') {
+                    break;
+                }
                 dropped.clear();
             }
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use super::{Build, GeneratorConfig, PARTITIONS, Stream};
 use crate::event::Schema;
 use crate::runtime::clock::now_ns;
-use crate::source::{Partition, Payload, Reader, Ready, Record, Source, SourceError, StartOffsets};
+use crate::source::{Partition, Payload, Reader, Ready, Record, Source, SourceError, Stand, StartOffsets};
 
 /// The most records of other partitions, or before the start offsets, that one poll skips.
 const SKIP_MAX: usize = 4_096;
@@ -137,7 +137,8 @@ impl Reader for GeneratorReader {
                 continue;
             }
             let event = Box::new(self.build.event(&draft));
-            into.push(Record { partition, offset, timestamp_ms: 0, arrived_ns, payload: Payload::Event(event) });
+            let (stand, payload) = (Stand::default(), Payload::Event(event));
+            into.push(Record { partition, offset, timestamp_ms: 0, arrived_ns, stand, payload });
             taken += 1;
         }
         Ok(Ready::More)
