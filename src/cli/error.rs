@@ -73,6 +73,7 @@ impl From<JobError> for Failure {
             JobError::Sink(error) => error.into(),
             JobError::Build(error) => error.into(),
             JobError::Schema(error) => error.into(),
+            JobError::State(reason) => Failure::Usage(reason),
             // What a panicked worker leaves behind says nothing; the panic has been reported.
             JobError::Cluster(reason) if reason.contains("Any") => {
                 Failure::Failed("a worker panicked, see above; please report it with the command and the input".into())

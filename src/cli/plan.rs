@@ -1,6 +1,6 @@
 //! From flags to a job: what was typed is not what will run.
 //!
-//! Inputs are checked before outputs are opened, so that a typing error empties no file.
+//! Inputs and the state directory are checked before outputs are opened, so that a typing error empties no file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::epoch::Pace;
 use crate::event::Schema;
 use crate::feature::FeatureSet;
 use crate::pipeline::EngineSettings;
-use crate::runtime::job::Job;
+use crate::runtime::job::{Job, State, terms};
 use crate::runtime::metrics::Metrics;
 use crate::score::model::{Model, ModelDir};
 use crate::score::scorer::{Scorer, Thresholds};
@@ -73,6 +73,10 @@ impl JobFlags {
         };
         let scorer = self.scorer(&*dataflow, &columns)?;
         let settings = EngineSettings { late_ms: self.horizon, label_ms: self.label_horizon, repair_rows_max, scorer };
+        let epoch_records_max = self.epoch_records as usize;
+        let terms = terms(&*dataflow, &setup, &settings, &*source, limits, epoch_records_max)?;
+        let process = usize::from(self.cluster.process);
+        let state = self.state.as_deref().map(|state| State::open(state, process, &terms)).transpose()?;
         let outputs = self.outputs(targets, &setup.schema, columns, mode.pace == Pace::Bounded, metrics)?;
         Ok(Job {
             dataflow,
@@ -83,9 +87,9 @@ impl JobFlags {
             services,
             limits,
             pace: mode.pace,
-            epoch_records_max: self.epoch_records as usize,
+            epoch_records_max,
             outputs,
-            state: self.state.clone(),
+            state,
             stop,
             metrics: metrics.clone(),
         })

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{Binding, Bound, Epoch, Offer, Report};
+use super::{Binding, Bound, Epoch, Firsts, Offer, Recorded, Report};
 use crate::source::Partition;
 
 /// When epochs are closed.
@@ -21,6 +21,8 @@ pub enum Pace {
 
 /// A live epoch waits this long for the one before it, nanoseconds.
 const WAIT_NS_MAX: u64 = 1_000_000;
+/// How long a source may have less than what is recorded before that is an error: what a broker says of its ends may lag.
+const SHORT_NS_MAX: u64 = 5_000_000_000;
 /// Epochs that may be on their way through the engine.
 const IN_FLIGHT_MAX: u64 = 3;
 
@@ -36,29 +38,111 @@ pub struct Authority {
     recorded: VecDeque<Binding>,
     stop_sent: bool,
     finished: bool,
+    /// The first record of every partition that was ever read.
+    firsts: Firsts,
+    /// Those of them that are not written down yet.
+    found: Firsts,
+    /// Since when the source has less than what is recorded, nanoseconds.
+    short_ns: Option<u64>,
+    /// Why the source is not the one that was recorded.
+    fault: Option<String>,
 }
 
 impl Authority {
     /// For so many workers. `recorded` bindings are minted first, as they were: that is how a run is repeated.
-    pub fn new(workers: usize, pace: Pace, recorded: Vec<Binding>) -> Self {
+    pub fn new(workers: usize, pace: Pace, recorded: Recorded) -> Self {
         Authority {
             pace,
             reports: vec![None; workers],
             next: 0,
             watermark_ms: i64::MIN,
             minted_ns: 0,
-            recorded: recorded.into(),
+            recorded: recorded.bindings.into(),
             stop_sent: false,
             finished: false,
+            firsts: recorded.firsts,
+            found: Firsts::new(),
+            short_ns: None,
+            fault: None,
         }
     }
 
     /// Takes a worker's report; one that is out of date is ignored.
     pub fn report(&mut self, report: Report) {
         if report.next == self.next {
+            report.offers.iter().for_each(|offer| self.compare(offer));
             let worker = report.worker as usize;
             self.reports[worker] = Some(report);
         }
+    }
+
+    /// Compares the first record of a partition with the one that was recorded.
+    fn compare(&mut self, offer: &Offer) {
+        let (partition, first) = (offer.partition, offer.first);
+        if first == 0 || offer.reference {
+            return;
+        }
+        match self.firsts.get(&partition) {
+            Some(recorded) if *recorded == first => {}
+            Some(_) => {
+                self.fault.get_or_insert_with(|| {
+                    format!(
+                        "partition {partition} of the input does not begin with the record that it began with when --state was \
+                         written: retention removed it, or the topic or file was made anew; name another --state"
+                    )
+                });
+            }
+            None => {
+                self.firsts.insert(partition, first);
+                self.found.insert(partition, first);
+            }
+        }
+    }
+
+    /// First records that are to be written down; they are handed out once.
+    pub fn found(&mut self) -> Firsts {
+        std::mem::take(&mut self.found)
+    }
+
+    /// Whether the source still is the one that was recorded. The error says why not.
+    pub fn check(&mut self, now_ns: u64) -> Result<(), String> {
+        if let Some(fault) = &self.fault {
+            return Err(fault.clone());
+        }
+        let Some((partition, upper, reached)) = self.short() else {
+            self.short_ns = None;
+            return Ok(());
+        };
+        let since = *self.short_ns.get_or_insert(now_ns);
+        if now_ns.saturating_sub(since) < SHORT_NS_MAX {
+            return Ok(());
+        }
+        Err(format!(
+            "partition {partition} of the input ends at {reached}, but {upper} records or offsets of it were read when --state \
+             was written: it was cut off or made anew; name another --state"
+        ))
+    }
+
+    /// A partition that ends before what the next recorded binding takes of it, where that is and where it ends.
+    fn short(&self) -> Option<(Partition, u64, u64)> {
+        let Bound::Offsets(uppers) = &self.recorded.front()?.bound else { return None };
+        let mut reports = self.reports.iter();
+        if !reports.all(|report| report.as_ref().is_some_and(|report| !report.loading)) {
+            return None;
+        }
+        let offers = || self.reports.iter().flatten().flat_map(|report| &report.offers);
+        uppers.iter().find_map(|(&partition, &upper)| {
+            let offer = offers().find(|offer| offer.partition == partition);
+            let reached = offer.map_or(0, |offer| offer.upper);
+            (reached < upper && offer.is_none_or(|offer| offer.spent)).then_some((partition, upper, reached))
+        })
+    }
+
+    /// The end, whatever is recorded or waits.
+    pub fn end(&mut self) -> Binding {
+        self.finished = true;
+        let bound = Bound::Offsets(BTreeMap::new());
+        Binding { epoch: self.next, bound, watermark_ms: self.watermark_ms, stop: true, last: true }
     }
 
     /// The next binding, if it is time. `left` is the first epoch that has not left the engine yet.

@@ -51,6 +51,10 @@ pub struct Offer {
     pub end: bool,
     /// Rows of a reference collection: they neither move event time nor hold it back.
     pub reference: bool,
+    /// A hash of the partition's first record and its offset; 0 as long as there was none.
+    pub first: u64,
+    /// The source has nothing beyond what is offered or waits, for now or for good.
+    pub spent: bool,
 }
 
 /// The state of one worker, sent to the authority whenever it changes.

@@ -16,7 +16,7 @@ mod watermark;
 
 pub use authority::{Authority, Pace};
 pub use binding::{Binding, Bound, Offer, Report};
-pub use remap::{RemapError, RemapLog};
+pub use remap::{Firsts, Recorded, RemapError, RemapLog};
 pub use stash::{Decoded, Stash};
 pub use watermark::Watermarks;
 

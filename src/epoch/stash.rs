@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
 use super::{Bound, Offer};
 use crate::arrange::enrich::ReferenceRecord;
 use crate::arrange::upsert::Arrival;
@@ -43,10 +45,31 @@ struct Lane {
     last_ns: u64,
     /// Of a reference, not of events.
     reference: bool,
+    /// A hash of the first record that came; 0 before it.
+    first: u64,
 }
 
 /// A partition with nothing new for this long, that its source has caught up with, holds nobody back, nanoseconds.
 const IDLE_NS: u64 = 500_000_000;
+
+/// Tells a record from another one at its place: its bytes, or the id and time of what was never bytes. Never 0.
+fn fingerprint(offset: u64, decoded: &Decoded) -> u64 {
+    let of_arrival = |arrival: &Arrival| match &*arrival.raw.bytes {
+        [] => {
+            let event = &arrival.event;
+            let words = [event.id.hi, event.id.lo, event.time as u64].map(u64::to_le_bytes);
+            xxh3_64_with_seed(&words.concat(), offset)
+        }
+        bytes => xxh3_64_with_seed(bytes, offset),
+    };
+    let hash = match decoded {
+        Decoded::Event(arrival) => of_arrival(arrival),
+        Decoded::Answered(answered) => of_arrival(&answered.0),
+        Decoded::Reject(reject) => xxh3_64_with_seed(&reject.raw.bytes, offset),
+        Decoded::Reference(_) => offset,
+    };
+    hash | 1
+}
 
 /// What a worker has decoded and not bound yet.
 #[derive(Debug)]
@@ -75,6 +98,9 @@ impl Stash {
     pub fn push(&mut self, partition: Partition, offset: u64, now_ns: u64, decoded: Decoded) {
         let reference = partition >= PARTITION_BASE;
         let lane = self.lanes.entry(partition).or_insert_with(|| Lane { reference, ..Lane::default() });
+        if lane.first == 0 && !reference {
+            lane.first = fingerprint(offset, &decoded);
+        }
         let time = match &decoded {
             Decoded::Event(arrival) => arrival.event.time,
             Decoded::Answered(answered) => answered.0.event.time,
@@ -139,6 +165,8 @@ impl Stash {
             idle: records == 0 && caught_up && quiet,
             end: closed && whole,
             reference: lane.reference,
+            first: lane.first,
+            spent: closed || caught_up,
         }
     }
 

@@ -1,17 +1,18 @@
 //! A job: a dataflow with its source and outputs, run on a cluster to its end.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::Sender;
 use timely::worker::Worker;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::dataflow::{BuildError, Dataflow, Setup};
 use crate::decode::{Decoder, Limits, Reject};
-use crate::epoch::{Authority, Epoch, Pace, RemapError, RemapLog};
+use crate::epoch::{Authority, Epoch, Pace, Recorded, RemapError, RemapLog};
 use crate::feature::assemble::Rows;
 use crate::pipeline::{self, EngineSettings, Ports};
 use crate::sink::features::{FeatureLog, FeatureRows};
@@ -23,6 +24,7 @@ use super::coordinate::Coordinator;
 use super::metrics::{Metrics, set_worker};
 use super::outlet::{Outlet, discard, port};
 use super::service::Services;
+use super::state::{Lock, Terms};
 use super::worker::{self, Feed, Mint};
 
 /// What is to be run.
@@ -47,8 +49,8 @@ pub struct Job {
     pub epoch_records_max: usize,
     /// Where outputs go.
     pub outputs: Outputs,
-    /// Directory of the remap log.
-    pub state: Option<PathBuf>,
+    /// The state directory.
+    pub state: Option<State>,
     /// Set from outside to stop: what has been read is completed.
     pub stop: Arc<AtomicBool>,
     /// Counters.
@@ -78,6 +80,9 @@ pub enum JobError {
     /// Writing failed.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// The state directory cannot be used.
+    #[error("{0}")]
+    State(String),
     /// The remap log cannot be used.
     #[error(transparent)]
     Remap(#[from] RemapError),
@@ -87,6 +92,52 @@ pub enum JobError {
     /// The cluster could not be formed, or fell apart.
     #[error("cluster: {0}")]
     Cluster(String),
+}
+
+/// A state directory, locked, and what an earlier run has left in it.
+pub struct State {
+    directory: PathBuf,
+    lock: Lock,
+    /// Process 0 has the remap log.
+    log: Option<(RemapLog, Recorded)>,
+}
+
+impl State {
+    /// Locks a directory for a process of a cluster and reads its log, which must have been written under the same terms.
+    pub fn open(directory: &Path, process: usize, terms: &Terms) -> Result<Self, JobError> {
+        let lock = Lock::take(directory, process).map_err(JobError::State)?;
+        let log = (process == 0).then(|| RemapLog::open(directory, terms)).transpose()?;
+        Ok(State { directory: directory.to_owned(), lock, log })
+    }
+}
+
+/// What decides the outcome of a job beside its records.
+pub fn terms(
+    dataflow: &dyn Dataflow,
+    setup: &Setup,
+    settings: &EngineSettings,
+    source: &dyn Source,
+    limits: Limits,
+    epoch_records_max: usize,
+) -> Result<Terms, BuildError> {
+    let hash = |text: String| format!("{:016x}", xxh3_64(text.as_bytes()));
+    let features = dataflow.features(setup)?;
+    let models = settings.scorer.as_ref().map_or_else(Vec::new, |scorer| scorer.labels());
+    let models = if models.is_empty() { "none".to_owned() } else { models.join(",") };
+    let mut terms = Terms::default();
+    terms.add("the version", env!("CARGO_PKG_VERSION"));
+    terms.add("--dataflow", dataflow.name());
+    terms.add("--set", setup.parameters.all());
+    terms.add("the schema (--schema)", hash(format!("{:?}", setup.schema)));
+    terms.add("the list of features", hash(features.columns().join(",")));
+    terms.add("--model", models);
+    terms.add("--input", source.identity());
+    terms.add("--horizon", format_args!("{} ms", settings.late_ms));
+    terms.add("--label-horizon", format_args!("{} ms", settings.label_ms));
+    terms.add("--repair-rows", settings.repair_rows_max);
+    terms.add("--record-bytes", limits.record_bytes_max);
+    terms.add("--epoch-records", epoch_records_max);
+    Ok(terms)
 }
 
 /// The writing ends that every worker gets a copy of.
@@ -120,11 +171,12 @@ impl Job {
         let prepare = dataflow.prepare(&setup)?;
         Decoder::new(setup.schema.clone(), limits)?;
         let live = pace == Pace::Live;
-        let services = Services::resolve(&features, &setup.schema, &services, state.clone(), live)?;
-        let (log, recorded) = match &state {
-            Some(directory) => RemapLog::open(directory).map(|(log, recorded)| (Some(log), recorded))?,
-            None => (None, Vec::new()),
+        // The lock is held until the end.
+        let (directory, _lock, log) = match state {
+            Some(State { directory, lock, log }) => (Some(directory), Some(lock), log),
+            None => (None, None, None),
         };
+        let services = Services::resolve(&features, &setup.schema, &services, directory, live)?;
 
         let outlet = |name, writer: Option<Box<dyn Writer>>| {
             let spawn = |writer| Outlet::spawn(name, writer, stop.clone(), metrics.clone());
@@ -141,7 +193,7 @@ impl Job {
         };
         let models = settings.scorer.as_ref().map_or_else(Vec::new, |scorer| scorer.labels());
         let encoder = ScoredEncoder::new(setup.schema.clone(), models, features.columns());
-        let mint = Mutex::new(Some((log, recorded)));
+        let mint = Mutex::new(Some(log));
 
         let worker_metrics = metrics.clone();
         let guards = timely::execute(cluster, move |worker| {
@@ -153,10 +205,13 @@ impl Job {
             let ports = ports(&senders, &encoder, metrics, &setup, origin);
             let engine = pipeline::build(worker, &*dataflow, &setup, &settings, ports, metrics)?;
             let mint = (worker.index() == 0).then(|| mint.lock().ok().and_then(|mut mint| mint.take())).flatten();
-            let mint = mint.map(|(log, recorded)| Mint {
-                recorded: recorded.last().map_or(0, |binding| binding.epoch + 1),
-                authority: Authority::new(worker.peers(), pace, recorded),
-                log,
+            let mint = mint.map(|log| {
+                let (log, recorded) = log.map_or((None, Recorded::default()), |(log, recorded)| (Some(log), recorded));
+                Mint {
+                    recorded: recorded.bindings.last().map_or(0, |binding| binding.epoch + 1),
+                    authority: Authority::new(worker.peers(), pace, recorded),
+                    log,
+                }
             });
             let (reader, references, failed) = open(&*source, &references, worker, &stop);
             let stage = services.open(&setup.schema, metrics)?;

@@ -9,5 +9,6 @@ pub mod metrics;
 pub mod outlet;
 pub mod page;
 pub mod service;
+pub mod state;
 pub mod vitals;
 pub mod worker;

@@ -82,7 +82,11 @@ pub fn run(
         }
         if let Some(mint) = &mut mint {
             coordinator.reports().into_iter().for_each(|report| mint.authority.report(report));
-            mint.advance(&mut coordinator, first_open(&engine))?;
+            if let Err(error) = mint.advance(&mut coordinator, first_open(&engine)) {
+                // The others must not wait for bindings that never come.
+                failed = failed.or(Some(error));
+                coordinator.publish(&mint.authority.end());
+            }
             intake.feed.metrics.vitals.set_repeating(mint.authority.repeating());
         }
         let mut last = false;
@@ -111,6 +115,7 @@ fn first_open(engine: &Engine) -> Epoch {
 
 impl Mint {
     fn advance(&mut self, coordinator: &mut Coordinator, left: Epoch) -> Result<(), SourceError> {
+        self.authority.check(now_ns()).map_err(SourceError::External)?;
         let Some(log) = &mut self.log else {
             if let Some(binding) = self.authority.mint(now_ns(), left) {
                 coordinator.publish(&binding);
@@ -118,6 +123,10 @@ impl Mint {
             return Ok(());
         };
         // The authority has a handful of epochs in flight at most, so the log's queue never fills.
+        let found = self.authority.found();
+        if !found.is_empty() && !log.note(&found) {
+            return Err(SourceError::External("the remap log's writer has stopped; check --state".into()));
+        }
         if let Some(binding) = self.authority.mint(now_ns(), left) {
             if binding.epoch < self.recorded {
                 coordinator.publish(&binding);

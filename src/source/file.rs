@@ -70,6 +70,12 @@ impl Source for FileSource {
         self.inputs.iter().map(Input::name).collect::<Vec<_>>().join(", ")
     }
 
+    fn identity(&self) -> String {
+        // A file may have been moved: what counts is what is in it.
+        let begins = self.inputs.iter().map(|input| format!("{:016x}", input.begins()));
+        format!("{} files, whose first lines hash to {}", self.inputs.len(), begins.collect::<Vec<_>>().join(","))
+    }
+
     fn bounded(&self) -> bool {
         true
     }

@@ -128,6 +128,11 @@ pub trait Source: Send + Sync {
     /// One line for logs: what is read.
     fn describe(&self) -> String;
 
+    /// What makes it this source and no other: where it is read from does not count, what is read does.
+    fn identity(&self) -> String {
+        self.describe()
+    }
+
     /// Whether the source ends by itself.
     fn bounded(&self) -> bool;
 

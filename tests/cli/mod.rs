@@ -8,6 +8,9 @@ use tempfile::TempDir;
 
 mod files;
 mod live;
+mod outputs;
+mod page;
+mod state;
 mod wrong;
 
 /// The built binary, without the environment twins of whoever runs the tests.

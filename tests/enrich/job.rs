@@ -14,8 +14,9 @@ use deltawatch::decode::Limits;
 use deltawatch::epoch::Pace;
 use deltawatch::pipeline::EngineSettings;
 use deltawatch::runtime::clock::now_ns;
-use deltawatch::runtime::job::{Job, JobError, Outputs};
+use deltawatch::runtime::job::{Job, JobError, Outputs, State};
 use deltawatch::runtime::metrics::Metrics;
+use deltawatch::runtime::state::Terms;
 use deltawatch::sink::features::{FeatureFormat, FeatureLog};
 use deltawatch::source::reference::{Place, ReferenceSource, Wanted};
 use deltawatch::source::{Partition, Payload, Reader, Ready, Record, Source, SourceError, Stand, StartOffsets};
@@ -69,7 +70,7 @@ impl Trial {
             pace,
             epoch_records_max: 4,
             outputs: Outputs { features: Some(log), ..Outputs::default() },
-            state,
+            state: state.map(|state| State::open(&state, 0, &Terms::default()).unwrap()),
             stop: stop.clone(),
             metrics: metrics.clone(),
         };

@@ -5,6 +5,8 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::decode::{CsvHeader, Quoting};
 use crate::event::Schema;
 use crate::source::{Payload, SourceError, Stand};
@@ -26,6 +28,8 @@ pub(super) struct Input {
     compression: Compression,
     /// CSV files have one.
     header: Option<Arc<CsvHeader>>,
+    /// A hash of the first line.
+    begins: u64,
 }
 
 impl Input {
@@ -33,7 +37,7 @@ impl Input {
     pub fn probe(path: &str, schema: &Schema) -> Result<Self, SourceError> {
         let user = |message: String| SourceError::User(message);
         if path == "-" {
-            return Ok(Input { path: path.to_owned(), compression: Compression::None, header: None });
+            return Ok(Input { path: path.to_owned(), compression: Compression::None, header: None, begins: 0 });
         }
         let lower = path.to_ascii_lowercase();
         let (stem, compression) = match lower.rsplit_once('.') {
@@ -50,16 +54,17 @@ impl Input {
                 )));
             }
         };
-        let mut input = Input { path: path.to_owned(), compression, header: None };
+        let mut input = Input { path: path.to_owned(), compression, header: None, begins: 0 };
         let mut reader = input.reader()?;
         let unreadable = |error: io::Error| user(format!("--input {path}: {}", reason(&error, compression)));
         let empty = skip_mark(&mut reader).map_err(unreadable)?;
+        let mut line = Vec::new();
+        reader.take(BUFFER_BYTES as u64).read_until(b'\n', &mut line).map_err(unreadable)?;
+        input.begins = xxh3_64(&line);
         if csv {
             if empty {
                 return Err(user(format!("--input {path}: the file is empty; a CSV file needs a header line")));
             }
-            let mut line = Vec::new();
-            reader.take(BUFFER_BYTES as u64).read_until(b'\n', &mut line).map_err(unreadable)?;
             let header = CsvHeader::parse(without_line_end(&line))
                 .and_then(|header| header.check(schema).map(|()| header))
                 .map_err(|message| user(format!("--input {path}: {message}")))?;
@@ -71,6 +76,11 @@ impl Input {
     /// The name as it was given.
     pub fn name(&self) -> &str {
         if self.is_stdin() { "standard input" } else { &self.path }
+    }
+
+    /// A hash of the first line; 0 for standard input.
+    pub fn begins(&self) -> u64 {
+        self.begins
     }
 
     /// Whether this is standard input.

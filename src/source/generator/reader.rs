@@ -70,6 +70,10 @@ impl Source for GeneratorSource {
         format!("generator, seed {}, {bound}, {pace}", self.config.seed)
     }
 
+    fn identity(&self) -> String {
+        format!("generator with {:?}", self.config)
+    }
+
     fn bounded(&self) -> bool {
         self.events.is_some()
     }

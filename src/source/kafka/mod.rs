@@ -131,6 +131,10 @@ impl Source for KafkaSource {
         }
     }
 
+    fn identity(&self) -> String {
+        format!("kafka topic {} from {:?}", self.topic, self.from)
+    }
+
     fn bounded(&self) -> bool {
         self.to.is_some()
     }
