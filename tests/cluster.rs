@@ -156,6 +156,8 @@ impl Trial {
                 ..Outputs::default()
             },
             state: state.map(|state| State::open(state, 0, &Terms::default()).expect("a free directory")),
+            terms: Terms::default(),
+            peer_timeout: Duration::from_secs(60),
             stop: Arc::new(AtomicBool::new(false)),
             metrics: metrics.clone(),
         };

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::dataflow::BuildError;
 use crate::event::SchemaError;
 use crate::runtime::job::JobError;
+use crate::runtime::peers::PeerError;
 use crate::score::model::ModelError;
 use crate::sink::SinkError;
 use crate::source::SourceError;
@@ -73,6 +74,7 @@ impl From<JobError> for Failure {
             JobError::Sink(error) => error.into(),
             JobError::Build(error) => error.into(),
             JobError::Schema(error) => error.into(),
+            JobError::Peers(PeerError::Stopped(reason)) => Failure::Undrained(reason),
             JobError::State(reason) => Failure::Usage(reason),
             // What a panicked worker leaves behind says nothing; the panic has been reported.
             JobError::Cluster(reason) if reason.contains("Any") => {

@@ -134,6 +134,9 @@ pub struct ClusterFlags {
     /// Address of a process, in their order; repeatable
     #[arg(long, value_name = "HOST:PORT", env = "DELTAWATCH_HOST", value_delimiter = ',')]
     pub host: Vec<String>,
+    /// How long to wait for the other processes at the start
+    #[arg(long, value_name = "DURATION", default_value = "60s", env = "DELTAWATCH_PEER_TIMEOUT", value_parser = duration_ms)]
+    pub peer_timeout: i64,
 }
 
 /// How a run is watched.

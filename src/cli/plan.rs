@@ -74,7 +74,8 @@ impl JobFlags {
         let scorer = self.scorer(&*dataflow, &columns)?;
         let settings = EngineSettings { late_ms: self.horizon, label_ms: self.label_horizon, repair_rows_max, scorer };
         let epoch_records_max = self.epoch_records as usize;
-        let terms = terms(&*dataflow, &setup, &settings, &*source, limits, epoch_records_max)?;
+        let mut terms = terms(&*dataflow, &setup, &settings, &*source, limits, epoch_records_max)?;
+        terms.add("the command", mode.command);
         let process = usize::from(self.cluster.process);
         let state = self.state.as_deref().map(|state| State::open(state, process, &terms)).transpose()?;
         let outputs = self.outputs(targets, &setup.schema, columns, mode.pace == Pace::Bounded, metrics)?;
@@ -90,6 +91,8 @@ impl JobFlags {
             epoch_records_max,
             outputs,
             state,
+            terms,
+            peer_timeout: Duration::from_millis(self.cluster.peer_timeout as u64),
             stop,
             metrics: metrics.clone(),
         })

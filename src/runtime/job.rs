@@ -1,12 +1,17 @@
 //! A job: a dataflow with its source and outputs, run on a cluster to its end.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
+use timely::CommunicationConfig;
+use timely::communication::allocator::AllocatorBuilder;
+use timely::execute::execute_from;
 use timely::worker::Worker;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -23,6 +28,7 @@ use crate::source::{Origin, Partition, Reader, Ready, Record, Source, SourceErro
 use super::coordinate::Coordinator;
 use super::metrics::{Metrics, set_worker};
 use super::outlet::{Outlet, discard, port};
+use super::peers::{self, Cluster, PeerError};
 use super::service::Services;
 use super::state::{Lock, Terms};
 use super::worker::{self, Feed, Mint};
@@ -51,6 +57,10 @@ pub struct Job {
     pub outputs: Outputs,
     /// The state directory.
     pub state: Option<State>,
+    /// What decides the outcome beside the records: the processes of a cluster must agree in it.
+    pub terms: Terms,
+    /// How long to wait for the other processes of a cluster.
+    pub peer_timeout: Duration,
     /// Set from outside to stop: what has been read is completed.
     pub stop: Arc<AtomicBool>,
     /// Counters.
@@ -89,7 +99,10 @@ pub enum JobError {
     /// The schema cannot be decoded by.
     #[error(transparent)]
     Schema(#[from] crate::event::SchemaError),
-    /// The cluster could not be formed, or fell apart.
+    /// The cluster could not be formed.
+    #[error(transparent)]
+    Peers(#[from] PeerError),
+    /// A worker did not come to its end.
     #[error("cluster: {0}")]
     Cluster(String),
 }
@@ -128,7 +141,10 @@ pub fn terms(
     terms.add("the version", env!("CARGO_PKG_VERSION"));
     terms.add("--dataflow", dataflow.name());
     terms.add("--set", setup.parameters.all());
-    terms.add("the schema (--schema)", hash(format!("{:?}", setup.schema)));
+    let schema = &setup.schema;
+    let scored: Vec<bool> = (0..schema.kinds().len()).map(|kind| schema.is_scored(kind as u16)).collect();
+    let schema = format!("{:?} {:?} {scored:?} {}", schema.fields(), schema.kinds(), schema.default_kind());
+    terms.add("the schema (--schema)", hash(schema));
     terms.add("the list of features", hash(features.columns().join(",")));
     terms.add("--model", models);
     terms.add("--input", source.identity());
@@ -162,6 +178,8 @@ impl Job {
             epoch_records_max,
             outputs,
             state,
+            terms,
+            peer_timeout,
             stop,
             metrics,
         } = self;
@@ -196,7 +214,9 @@ impl Job {
         let mint = Mutex::new(Some(log));
 
         let worker_metrics = metrics.clone();
-        let guards = timely::execute(cluster, move |worker| {
+        let (builders, others) = builders(cluster.communication, &terms, peer_timeout, &stop, &metrics)?;
+        metrics.vitals.starting(format!("opened {}", source.describe()));
+        let guards = execute_from(builders, others, cluster.worker, move |worker| {
             let metrics = &worker_metrics;
             set_worker(worker.index());
             let coordinator = Coordinator::new(worker);
@@ -237,6 +257,24 @@ impl Job {
             }
         }
         outcome
+    }
+}
+
+/// What timely builds workers from. The processes of a cluster are connected here.
+fn builders(
+    communication: CommunicationConfig,
+    terms: &Terms,
+    timeout: Duration,
+    stop: &AtomicBool,
+    metrics: &Metrics,
+) -> Result<(Vec<AllocatorBuilder>, Box<dyn Any + Send>), JobError> {
+    match communication {
+        CommunicationConfig::Cluster { threads, process, addresses, .. } => {
+            let cluster = Cluster { process, workers: threads, addresses, timeout };
+            let (builders, guard) = peers::connect(&cluster, terms, stop, metrics)?;
+            Ok((builders, Box::new(guard)))
+        }
+        alone => alone.try_build().map_err(JobError::Cluster),
     }
 }
 

@@ -79,10 +79,7 @@ impl Seal {
 
 /// Reads the lines of a file, the entry of each as JSON, with its number from 1. Returns the seal to go on from and the
 /// length of the whole lines, bytes; a file that is not there has none. The error says what is wrong, without the path.
-pub fn read_lines(
-    path: &Path,
-    mut each: impl FnMut(u64, &str) -> Result<(), String>,
-) -> Result<(Seal, u64), String> {
+pub fn read_lines(path: &Path, mut each: impl FnMut(u64, &str) -> Result<(), String>) -> Result<(Seal, u64), String> {
     let (mut seal, mut bytes) = (Seal::first(path), 0);
     let file = match File::open(path) {
         Ok(file) => file,

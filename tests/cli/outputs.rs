@@ -104,12 +104,12 @@ fn what_is_there_stays_unless_a_flag_says_otherwise() {
     for flag in ["--rejects", "--features"] {
         let out = path(&folder, &format!("{flag}.csv"));
         fs::write(&out, "kept\n").expect("a file");
-        refused(&["replay", "--input", &input, "--output", "/dev/null", flag, &out], &[flag, "is already there"]);
+        refused(&["replay", "--input", &input, "--output", "/dev/null", flag, &out], &[flag, "is there already"]);
         assert_eq!(read(&out), "kept\n");
     }
     let out = path(&folder, "out.jsonl");
     for flag in ["--output", "--truth", "--labels"] {
-        refused(&["generate", "--events", "5", flag, &out], &[flag, "is already there"]);
+        refused(&["generate", "--events", "5", flag, &out], &[flag, "is there already"]);
     }
     refused(&["replay", "--events", "5", "--append", "--overwrite", "--output", &out], &["--append", "--overwrite"]);
 }

@@ -28,12 +28,24 @@ fn hostile() -> Vec<(&'static str, Vec<u8>, &'static [u16])> {
     let many = (0..500).map(|n| format!("X-{n}: y\r\n")).collect::<String>();
     let pipelined = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1_000);
     vec![
-        ("a body without end", head("GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999\r\n\r\n"), &[200]),
+        (
+            "a body without end",
+            head("GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999\r\n\r\n"),
+            &[200],
+        ),
         ("a length beyond 64 bits", head("GET / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n"), &[400]),
         ("a negative length", head("GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n"), &[400]),
         ("two lengths", head("GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"), &[400]),
-        ("chunks without end", head("POST /metrics HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffffff\r\n"), &[405]),
-        ("both lengths", head("GET / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"), &[400, 404]),
+        (
+            "chunks without end",
+            head("POST /metrics HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffffff\r\n"),
+            &[405],
+        ),
+        (
+            "both lengths",
+            head("GET / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            &[400, 404],
+        ),
         ("another method", head("DELETE /health HTTP/1.1\r\nHost: x\r\n\r\n"), &[405]),
         ("a long path", format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(100_000)).into_bytes(), &[414, 431, 0]),
         ("a long header", format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(1 << 20)).into_bytes(), &[431, 0]),

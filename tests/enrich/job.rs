@@ -71,6 +71,8 @@ impl Trial {
             epoch_records_max: 4,
             outputs: Outputs { features: Some(log), ..Outputs::default() },
             state: state.map(|state| State::open(&state, 0, &Terms::default()).unwrap()),
+            terms: Terms::default(),
+            peer_timeout: Duration::from_secs(60),
             stop: stop.clone(),
             metrics: metrics.clone(),
         };

@@ -12,8 +12,7 @@ fn run(brokers: &str, input: &str, state: &str, until: Option<u64>) -> std::proc
     let from = format!("kafka:{input}");
     let flags = ["run", "--input", &from, "--brokers", brokers, "--state", state, "--output", "-"];
     command.args(flags).current_dir(env!("CARGO_MANIFEST_DIR")).stdin(std::process::Stdio::null());
-    let mut child =
-        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
     if let Some(count) = until {
         use std::io::BufRead;
         let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();

@@ -109,12 +109,7 @@ fn path(directory: &Path, partition: Partition) -> PathBuf {
     directory.join(format!("answers-{partition}.jsonl"))
 }
 
-fn append(
-    directory: &Path,
-    queue: &Receiver<Message>,
-    done: &Sender<Result<usize, String>>,
-    worker: &Thread,
-) {
+fn append(directory: &Path, queue: &Receiver<Message>, done: &Sender<Result<usize, String>>, worker: &Thread) {
     let mut files = Files::default();
     while let Ok(first) = queue.recv() {
         let mut group = Vec::new();

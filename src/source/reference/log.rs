@@ -103,11 +103,9 @@ impl ReferenceLog {
             Decoded::Reject(reject) => reject.partition == self.partition,
             Decoded::Event(_) | Decoded::Answered(_) => false,
         };
-        let written = records.iter().filter(mine).try_for_each(|record| {
-            match line(record, path)? {
-                Some(line) => seal.line(&line, &mut lines),
-                None => Ok(()),
-            }
+        let written = records.iter().filter(mine).try_for_each(|record| match line(record, path)? {
+            Some(line) => seal.line(&line, &mut lines),
+            None => Ok(()),
         });
         let synced = written.and_then(|()| file.write_all(&lines)).and_then(|()| file.sync_data());
         synced
