@@ -13,6 +13,7 @@ use deltawatch::feature::assemble::Rows;
 use deltawatch::pipeline::{self, Engine, EngineSettings, Ports};
 use deltawatch::runtime::metrics::Metrics;
 use deltawatch::sink::port::Port;
+use deltawatch::source::Raw;
 use timely::worker::Worker;
 
 /// What a run cost.
@@ -83,6 +84,7 @@ pub fn run(dataflow: &'static dyn Dataflow, settings: EngineSettings, events: Ve
             partition: 0,
             offset: offset as u64,
             arrived_ns: 0,
+            raw: Raw::default(),
         });
         let start = ProcessTime::now();
         let (mut epoch, mut watermark) = (0, i64::MIN);

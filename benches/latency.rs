@@ -15,6 +15,7 @@ use deltawatch::event::Event;
 use deltawatch::feature::assemble::Rows;
 use deltawatch::pipeline::{Engine, EngineSettings};
 use deltawatch::runtime::metrics::Metrics;
+use deltawatch::source::Raw;
 use hdrhistogram::Histogram;
 use timely::worker::Worker;
 
@@ -74,7 +75,8 @@ impl Feed {
         let mut batch = Vec::with_capacity(count);
         for event in self.events.by_ref().take(count) {
             self.watermark_ms = self.watermark_ms.max(event.time);
-            batch.push(Arrival { event, partition: 0, offset: self.offset, arrived_ns: due_ns(batch.len()) });
+            let (arrived_ns, raw) = (due_ns(batch.len()), Raw::default());
+            batch.push(Arrival { event, partition: 0, offset: self.offset, arrived_ns, raw });
             self.offset += 1;
         }
         let sent = batch.len();

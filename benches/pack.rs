@@ -10,7 +10,7 @@ use deltawatch::pipeline::EngineSettings;
 use deltawatch::score::model::{Model, ModelDir};
 use deltawatch::score::scorer::{Scorer, Thresholds};
 use deltawatch::source::generator::{Generator, GeneratorConfig, JsonEncoder};
-use deltawatch::source::{Payload, Record};
+use deltawatch::source::{Payload, Record, Stand};
 
 use crate::drive::{run, setup};
 
@@ -33,7 +33,8 @@ pub fn ingest(share: f64) {
     let json = |event: &Event| {
         let mut line = Vec::new();
         encoder.write(event, &schema, &mut line);
-        Record { partition: 0, offset: 0, timestamp_ms: 0, arrived_ns: 0, payload: Payload::Json(line) }
+        let (stand, payload) = (Stand::default(), Payload::Json(line));
+        Record { partition: 0, offset: 0, timestamp_ms: 0, arrived_ns: 0, stand, payload }
     };
     let records: Vec<Record> = events(&schema, share).iter().map(json).collect();
     let us_per_record = |parser| {

@@ -21,8 +21,9 @@ use deltawatch::decode::Limits;
 use deltawatch::epoch::Pace;
 use deltawatch::event::{Event, Id};
 use deltawatch::pipeline::EngineSettings;
-use deltawatch::runtime::job::{Job, Outputs};
+use deltawatch::runtime::job::{Job, Outputs, State};
 use deltawatch::runtime::metrics::Metrics;
+use deltawatch::runtime::state::Terms;
 use deltawatch::score::assessment::{Decision, ScoredDiff};
 use deltawatch::sink::features::{FeatureFormat, FeatureLog};
 use deltawatch::sink::{OutputRecord, ScoredEncoder};
@@ -154,7 +155,9 @@ impl Trial {
                 features: Some(log.expect("a log")),
                 ..Outputs::default()
             },
-            state: state.map(Path::to_owned),
+            state: state.map(|state| State::open(state, 0, &Terms::default()).expect("a free directory")),
+            terms: Terms::default(),
+            peer_timeout: Duration::from_secs(60),
             stop: Arc::new(AtomicBool::new(false)),
             metrics: metrics.clone(),
         };

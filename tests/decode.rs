@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use deltawatch::decode::{CsvHeader, Decoder, JsonParser, Limits, Reject, RejectReason};
 use deltawatch::event::{Event, Id, Op, Schema};
-use deltawatch::source::{Payload, Record};
+use deltawatch::source::{Payload, Record, Stand};
 
 mod csv;
 mod fuzz;
@@ -86,7 +86,7 @@ pub fn decoder(schema: &Arc<Schema>, parser: JsonParser) -> Decoder {
 }
 
 pub fn record(payload: Payload) -> Record {
-    Record { partition: 3, offset: 17, timestamp_ms: 5, arrived_ns: 0, payload }
+    Record { partition: 3, offset: 17, timestamp_ms: 5, arrived_ns: 0, stand: Stand::default(), payload }
 }
 
 /// Decodes with both parsers, which must agree.
@@ -115,7 +115,7 @@ fn decode(schema: &Arc<Schema>, text: &str) -> Result<Event, Reject> {
 fn rejected(schema: &Arc<Schema>, text: &str) -> (RejectReason, String) {
     let reject = decode(schema, text).expect_err(text);
     assert_eq!((reject.partition, reject.offset, reject.timestamp_ms), (3, 17, 5));
-    assert_eq!(reject.raw, text.as_bytes());
+    assert_eq!(*reject.raw.bytes, *text.as_bytes());
     assert!(!reject.message.contains('\n'));
     (reject.reason, reject.message)
 }

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use deltawatch::decode::{Decoder, Limits, Reject, RejectReason};
 use deltawatch::event::Schema;
+use deltawatch::sink::file::Existing;
 use deltawatch::sink::{FileWriter, Headers, OutputRecord, SinkError, Writer, encode_reject};
-use deltawatch::source::{FileSource, Payload, Reader, Ready, Record, Source, SourceError, StartOffsets};
+use deltawatch::source::{FileSource, Origin, Payload, Reader, Ready, Record, Source, SourceError, StartOffsets};
 use flate2::write::GzEncoder;
 
 const SCHEMA: &str = "name = \"t\"\nfield = [{ name = \"id\", type = \"int\", role = \"id\" }, { name = \"time\", type = \"time\", role = \"time\" }, { name = \"note\", type = \"text\" }]";
@@ -234,7 +235,8 @@ fn written_files_read_back() {
         let acknowledged = Arc::new(Mutex::new(Vec::new()));
         let log = acknowledged.clone();
         let on_acknowledged = Box::new(move |arrived_ns| log.lock().unwrap().push(arrived_ns));
-        let mut writer = FileWriter::create(&path.display().to_string(), "--output", on_acknowledged).unwrap();
+        let mut writer =
+            FileWriter::create(&path.display().to_string(), "--output", Existing::Refuse, on_acknowledged).unwrap();
         for number in 0..10_000 {
             writer.write(output("k", Some(&format!("{{\"id\":{number},\"time\":1}}")), number)).unwrap();
         }
@@ -248,7 +250,9 @@ fn written_files_read_back() {
         assert_eq!(text(&records[9_999]), "{\"id\":9999,\"time\":1}");
         assert_eq!(text(&records[10_000]), r#"{"key":"a\"\n","tombstone":true}"#);
     }
-    let Err(SinkError::User(message)) = FileWriter::create("/no/such/folder/x", "--rejects", Box::new(|_| ())) else {
+    let Err(SinkError::User(message)) =
+        FileWriter::create("/no/such/folder/x", "--rejects", Existing::Append, Box::new(|_| ()))
+    else {
         panic!("written to nowhere");
     };
     assert!(message.starts_with("--rejects /no/such/folder/x: cannot write it: No such file"));
@@ -261,7 +265,8 @@ fn a_pipe_that_was_closed_ends_the_output() {
     assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
     let name = path.display().to_string();
     let reader = std::thread::spawn(move || drop(fs::File::open(name).unwrap()));
-    let mut writer = FileWriter::create(&path.display().to_string(), "--output", Box::new(|_| ())).unwrap();
+    let mut writer =
+        FileWriter::create(&path.display().to_string(), "--output", Existing::Refuse, Box::new(|_| ())).unwrap();
     reader.join().unwrap();
     writer.write(output("k", Some("{}"), 0)).unwrap();
     assert!(matches!(writer.flush(), Err(SinkError::Closed)));
@@ -276,16 +281,18 @@ fn rejects_are_written_with_their_bytes() {
         timestamp_ms: 3,
         reason: RejectReason::BadValue,
         message: "it's \"bad\"".into(),
-        raw: "{\"é\n".into(),
+        id: String::new(),
+        raw: "{\"é\n".as_bytes().to_vec().into(),
     };
-    let line = |reject: &Reject| String::from_utf8(encode_reject(reject, 4, 5).payload.unwrap()).unwrap();
+    let origin = Origin::File("a.jsonl".into());
+    let line = |reject: &Reject| String::from_utf8(encode_reject(reject, &origin, 4, 5).payload.unwrap()).unwrap();
     assert_eq!(
         line(&reject),
-        r#"{"partition":1,"offset":2,"timestamp_ms":3,"reason":"bad_value","message":"it's \"bad\"","raw":"{\"é\n"}"#
+        r#"{"file":"a.jsonl","partition":1,"offset":2,"timestamp_ms":3,"reason":"bad_value","message":"it's \"bad\"","raw":"{\"é\n"}"#
     );
-    reject.raw = b"\xff\xfe{".to_vec();
+    reject.raw = b"\xff\xfe{".to_vec().into();
     assert!(line(&reject).ends_with(r#","raw_base64":"//57"}"#));
-    let record = encode_reject(&reject, 4, 5);
+    let record = encode_reject(&reject, &origin, 4, 5);
     assert_eq!((record.key.as_slice(), record.headers.epoch, record.arrived_ns), (&b"1:2"[..], 4, 5));
 }
 

@@ -95,7 +95,7 @@ fn rows_inside_the_horizon_are_revised_and_the_others_published() {
     assert_eq!(outcome.metrics.revisions_beyond.get(), beyond as u64);
     assert_eq!(published, beyond);
     let first = outcome.rejects.iter().find(|reject| reject.reason == RejectReason::BeyondHorizon).expect("one");
-    assert!(first.raw.starts_with(b"t") && first.message.contains("key '"), "{first:?}");
+    assert!(first.id.starts_with('t') && first.message.contains("key '"), "{first:?}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod cluster;
 mod dataflows;
 mod decode;
 mod enrich;
+mod epoch;
 mod expiry;
 mod family;
 mod files;

@@ -26,6 +26,7 @@ use crate::event::{Id, IdType};
 use crate::feature::KeyPlan;
 use crate::operators::Epochs;
 use crate::runtime::metrics::Metrics;
+use crate::source::Raw;
 
 use super::backlog::{Backlog, LAST, Stretch};
 use super::change::{Cause, NO_TICKET};
@@ -311,12 +312,13 @@ impl Keys {
             request.time, key_plan.name
         );
         Some(Reject {
-            partition: u32::MAX,
+            partition: Reject::NOWHERE,
             offset: 0,
             timestamp_ms: request.time,
             reason: RejectReason::BeyondHorizon,
             message,
-            raw: id.written(self.settings.ids).into_bytes(),
+            id: id.written(self.settings.ids),
+            raw: Raw::default(),
         })
     }
 

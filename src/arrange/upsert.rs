@@ -30,6 +30,8 @@ use crate::epoch::{Epoch, Watermarks};
 use crate::event::{Event, Id, IdType, Op, Role, Schema, Slot};
 use crate::operators::{Epochs, Expiring, ShardedMap};
 use crate::runtime::metrics::Metrics;
+use crate::source::Raw;
+use crate::source::generator::JsonEncoder;
 
 use super::change::{Cause, Change, Label, NO_TICKET, Verb};
 
@@ -44,6 +46,22 @@ pub struct Arrival {
     pub offset: u64,
     /// When it was taken in, nanoseconds on the process's clock.
     pub arrived_ns: u64,
+    /// The record as it was read, in case the event is not taken in.
+    pub raw: Raw,
+}
+
+impl Arrival {
+    /// The reject of an event that is not taken in, with its bytes as they were read; what never was bytes is written as JSON.
+    pub fn refuse(self, schema: &Schema, reason: RejectReason, message: String) -> Reject {
+        let Arrival { event, partition, offset, mut raw, .. } = self;
+        if raw.bytes.is_empty() {
+            let mut bytes = Vec::new();
+            JsonEncoder::new(schema).write(&event, schema, &mut bytes);
+            raw.bytes = bytes.into();
+        }
+        let id = event.id_text(schema);
+        Reject { partition, offset, timestamp_ms: event.time, reason, message, id, raw }
+    }
 }
 
 /// A transaction whose features were touched by something else.
@@ -201,6 +219,12 @@ impl Retained {
     }
 }
 
+/// A label without its target yet, and the arrival it is, should the target never come.
+struct WaitingLabel {
+    record: LabelRecord,
+    arrival: Arrival,
+}
+
 #[derive(Default)]
 struct Effects {
     changes: Vec<Change>,
@@ -214,7 +238,7 @@ struct EventsById {
     available_slot: Option<Slot>,
     horizons: Horizons,
     events: ShardedMap<Retained>,
-    waiting: ShardedMap<Vec<(LabelRecord, Arc<Event>)>>,
+    waiting: ShardedMap<Vec<WaitingLabel>>,
     expiring: Expiring,
     metrics: Arc<Metrics>,
 }
@@ -296,21 +320,21 @@ impl EventsById {
     }
 
     fn insert(&mut self, epoch: Epoch, watermark: i64, id: Id, arrival: Arrival, effects: &mut Effects) {
-        let Arrival { event, partition, offset, arrived_ns } = arrival;
-        if event.time < watermark.saturating_sub(self.horizons.late_ms) {
+        if arrival.event.time < watermark.saturating_sub(self.horizons.late_ms) {
             self.metrics.too_late.add(1);
-            let behind = watermark - event.time;
+            let behind = watermark - arrival.event.time;
             let message = format!("event is {behind} ms behind the watermark, beyond the horizon; raise --horizon");
-            effects.rejects.push(self.reject(&event, partition, offset, RejectReason::TooLate, message));
+            effects.rejects.push(self.reject(arrival, RejectReason::TooLate, message));
             return;
         }
+        let Arrival { event, arrived_ns, .. } = arrival;
         if event.op == Op::Correct {
             self.metrics.corrections_unseen.add(1);
         }
         let time = event.time;
         let waiting = if self.waiting.is_empty() { None } else { self.waiting.remove(&id) };
         let mut labels = Vec::new();
-        waiting.unwrap_or_default().into_iter().for_each(|(record, _)| merge(&mut labels, record));
+        waiting.unwrap_or_default().into_iter().for_each(|waiting| merge(&mut labels, waiting.record));
         let asked = effects.changes.len();
         let mut retained = Retained { op: event.op, event: Arc::new(event), labels, asked, epoch, rows: 0, arrived_ns };
         effects.changes.push(asking(&self.schema, &mut retained, Verb::Insert, Cause::Arrival));
@@ -343,14 +367,14 @@ impl EventsById {
     }
 
     fn label(&mut self, target: Id, arrival: Arrival, effects: &mut Effects) {
-        let event = arrival.event;
+        let event = &arrival.event;
         self.metrics.labels.add(1);
         let available_at = self.available_slot.and_then(|slot| event.int(slot)).unwrap_or(event.time);
         let fraud = self.value_slot.and_then(|slot| event.int(slot)).is_some_and(|value| value != 0);
         let record = LabelRecord { id: event.id, op: event.op, label: Label { available_at, fraud } };
         let Some(retained) = self.events.get_mut(&target) else {
             self.expiring.put(target, event.time);
-            let waiting = (record, Arc::new(event));
+            let waiting = WaitingLabel { record, arrival };
             match self.waiting.get_mut(&target) {
                 Some(others) => others.push(waiting),
                 None => drop(self.waiting.insert(target, vec![waiting])),
@@ -392,13 +416,13 @@ impl EventsById {
                 if self.events.get(&id).is_some_and(|retained| retained.event.time < bound) {
                     self.events.remove(&id);
                 }
-                for (record, event) in self.waiting.remove(&id).unwrap_or_default() {
+                for WaitingLabel { record, arrival } in self.waiting.remove(&id).unwrap_or_default() {
                     if record.op == Op::Withdraw {
                         continue;
                     }
                     self.metrics.orphan_labels.add(1);
                     let message = "the labelled event never came within the retention".to_owned();
-                    rejects.push(self.reject(&event, u32::MAX, 0, RejectReason::OrphanLabel, message));
+                    rejects.push(self.reject(arrival, RejectReason::OrphanLabel, message));
                 }
             }
         }
@@ -408,10 +432,10 @@ impl EventsById {
         self.metrics.retained_events.set_own(self.events.len() as u64);
     }
 
-    fn reject(&self, event: &Event, partition: u32, offset: u64, reason: RejectReason, message: String) -> Reject {
+    /// An arrival that is not taken in, as it was read. What was never bytes is written as the schema says.
+    fn reject(&self, arrival: Arrival, reason: RejectReason, message: String) -> Reject {
         self.metrics.rejects.count(reason);
-        let raw = event.id_text(&self.schema).into_bytes();
-        Reject { partition, offset, timestamp_ms: event.time, reason, message, raw }
+        arrival.refuse(&self.schema, reason, message)
     }
 }
 

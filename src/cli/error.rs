@@ -1,10 +1,12 @@
 //! Why a command ended, and what the shell is told.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use crate::dataflow::BuildError;
 use crate::event::SchemaError;
 use crate::runtime::job::JobError;
+use crate::runtime::peers::PeerError;
 use crate::score::model::ModelError;
 use crate::sink::SinkError;
 use crate::source::SourceError;
@@ -17,19 +19,28 @@ pub enum Failure {
     Usage(String),
     /// It could have been done, but something outside failed: exit code 1.
     Failed(String),
+    /// It was stopped before it was done: exit code 3.
+    Undrained(String),
 }
 
 impl Failure {
     /// Says it on standard error and gives the exit code.
     pub fn report(&self) -> ExitCode {
+        ExitCode::from(self.say())
+    }
+
+    /// Says it on standard error and gives the number of the exit code.
+    pub fn say(&self) -> u8 {
         let (message, code) = match self {
             Failure::Usage(message) => (message, 2),
             Failure::Failed(message) => (message, 1),
+            Failure::Undrained(message) => (message, 3),
         };
         // One line, whatever a library put into its message.
         let line: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        eprintln!("error: {}", line.join(" "));
-        ExitCode::from(code)
+        // Whoever read standard error may have gone.
+        let _ = writeln!(std::io::stderr(), "error: {}", line.join(" "));
+        code
     }
 }
 
@@ -63,6 +74,8 @@ impl From<JobError> for Failure {
             JobError::Sink(error) => error.into(),
             JobError::Build(error) => error.into(),
             JobError::Schema(error) => error.into(),
+            JobError::Peers(PeerError::Stopped(reason)) => Failure::Undrained(reason),
+            JobError::State(reason) => Failure::Usage(reason),
             // What a panicked worker leaves behind says nothing; the panic has been reported.
             JobError::Cluster(reason) if reason.contains("Any") => {
                 Failure::Failed("a worker panicked, see above; please report it with the command and the input".into())

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use crate::source::generator::GeneratorConfig;
 
+use super::outputs::ExistingFlags;
 use super::values::{Out, duration_ms, listen, memory, rate, share, time_ms};
 
 /// What `run` and `replay` have in common.
@@ -58,6 +59,8 @@ pub struct JobFlags {
     #[arg(long, value_name = "OUT", env = "DELTAWATCH_FEATURES", value_parser = Out::parse, help_heading = "Input and output")]
     pub features: Option<Out>,
     #[command(flatten)]
+    pub existing: ExistingFlags,
+    #[command(flatten)]
     pub kafka: KafkaFlags,
     #[command(flatten)]
     pub generator: GeneratorFlags,
@@ -93,6 +96,10 @@ pub struct JobFlags {
     /// Directory of the log that makes a restart repeat the same epochs
     #[arg(long, value_name = "DIR", env = "DELTAWATCH_STATE", help_heading = "Engine")]
     pub state: Option<PathBuf>,
+
+    /// How long a stop may take to complete what was read; then it ends with exit code 3 and says what is left
+    #[arg(long, value_name = "DURATION", default_value = "30s", env = "DELTAWATCH_DRAIN", value_parser = duration_ms, help_heading = "Engine")]
+    pub drain: i64,
 
     #[command(flatten)]
     pub cluster: ClusterFlags,
@@ -137,6 +144,9 @@ pub struct ClusterFlags {
     /// Address of a process, in their order; repeatable
     #[arg(long, value_name = "HOST:PORT", env = "DELTAWATCH_HOST", value_delimiter = ',')]
     pub host: Vec<String>,
+    /// How long to wait for the other processes at the start
+    #[arg(long, value_name = "DURATION", default_value = "60s", env = "DELTAWATCH_PEER_TIMEOUT", value_parser = duration_ms)]
+    pub peer_timeout: i64,
 }
 
 /// How a run is watched.

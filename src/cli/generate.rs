@@ -17,7 +17,8 @@ use super::dataflow::find;
 use super::error::{Failure, usage};
 use super::flags::{GeneratorFlags, KafkaFlags, LogFlags};
 use super::interrupt;
-use super::plan::{open, setup};
+use super::outputs::{ExistingFlags, Targets};
+use super::plan::setup;
 use super::values::{Out, pace};
 
 /// Records between two looks at interrupts and deliveries.
@@ -48,6 +49,8 @@ pub struct GenerateFlags {
     #[arg(long, value_name = "OUT", env = "DELTAWATCH_TRUTH", value_parser = Out::parse)]
     truth: Option<Out>,
     #[command(flatten)]
+    existing: ExistingFlags,
+    #[command(flatten)]
     kafka: KafkaFlags,
     #[command(flatten)]
     log: LogFlags,
@@ -65,11 +68,14 @@ impl GenerateFlags {
         let payments = find(dataflows, "payments")?;
         let schema = setup(&*payments, None, &[])?.schema;
         let generator = Generator::new(self.generator.resolve(), schema.clone())?;
-        let mut output = open(&self.output, "--output", &self.kafka, Box::new(|_| {}))?;
-        let mut labels = self.labels.as_ref().map(|out| lines(out, "--labels")).transpose()?;
-        let mut truth = self.truth.as_ref().map(|out| lines(out, "--truth")).transpose()?;
+        let (labels, truth) = (self.labels.as_ref(), self.truth.as_ref());
+        let outs = [("--output", Some(&self.output)), ("--labels", labels), ("--truth", truth)];
+        let targets = Targets::resolve(&outs, &[], &self.existing, None)?;
+        let mut labels = labels.map(|out| lines(&targets, out, "--labels")).transpose()?;
+        let mut truth = truth.map(|out| lines(&targets, out, "--truth")).transpose()?;
+        let mut output = targets.writer(&self.output, "--output", &self.kafka, Box::new(|_| {}))?;
         let stop = interrupt::flag();
-        interrupt::listen(&stop)?;
+        interrupt::listen(&stop, None)?;
 
         let (encoder, started) = (JsonEncoder::new(&schema), Instant::now());
         let mut side = Vec::new();
@@ -141,9 +147,9 @@ struct Lines {
 /// Lines are gathered up to this size.
 const BUFFER_BYTES: usize = 64 << 10;
 
-fn lines(out: &Out, flag: &str) -> Result<Lines, Failure> {
+fn lines(targets: &Targets, out: &Out, flag: &'static str) -> Result<Lines, Failure> {
     match out {
-        Out::Path(path) => Ok(Lines { opened: file::open(path, flag)?, buffer: Vec::with_capacity(BUFFER_BYTES) }),
+        Out::Path(_) => Ok(Lines { opened: targets.open(flag)?, buffer: Vec::with_capacity(BUFFER_BYTES) }),
         Out::Kafka(topic) => Err(usage(flag, format!("kafka:{topic}"), "is written to a file; give a path or `-`")),
     }
 }

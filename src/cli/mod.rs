@@ -5,7 +5,8 @@
 //! ```
 //!
 //! What holds: data goes to standard output, everything said about it to standard error. Exit code 0 is done (also after
-//! an interrupt that was drained), 1 failed, 2 wrong usage. An error is one line that names the flag and how to mend it.
+//! an interrupt that was drained), 1 failed, 2 wrong usage, 3 stopped before everything that was read was done. An error is
+//! one line that names the flag and how to mend it.
 //!
 //! A binary of one's own dataflows is `fn main() -> ExitCode { deltawatch::cli::main(&my::all()) }`.
 
@@ -15,6 +16,7 @@ mod error;
 mod flags;
 mod generate;
 mod interrupt;
+mod outputs;
 mod plan;
 mod progress;
 mod replay;
@@ -24,6 +26,7 @@ mod values;
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -66,6 +69,12 @@ pub fn main(dataflows: &[Arc<dyn Dataflow>]) -> ExitCode {
     pin_threads();
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
+        if let Some(peer) = lost(panic, thread.name()) {
+            let _ = writeln!(std::io::stderr(), "error: {peer}");
+            // What was written so far reaches its files meanwhile.
+            std::thread::sleep(FLUSHED);
+            std::process::exit(1);
+        }
         // Whoever read standard error may have gone.
         let name = thread.name().unwrap_or("without a name");
         let _ = writeln!(std::io::stderr(), "deltawatch has a bug: thread {name}: {panic}");
@@ -84,6 +93,17 @@ pub fn main(dataflows: &[Arc<dyn Dataflow>]) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// How long writers get to hand on what they have.
+const FLUSHED: Duration = Duration::from_millis(100);
+
+/// What is said if a panic is timely's way of saying that a process of the cluster has gone.
+fn lost(panic: &std::panic::PanicHookInfo<'_>, thread: Option<&str>) -> Option<String> {
+    let says = panic.payload().downcast_ref::<String>()?;
+    let cause = says.strip_prefix("timely communication error: ")?;
+    let peer = thread.and_then(|name| name.rsplit('-').next()).unwrap_or("?");
+    Some(format!("process {peer} of the cluster was lost ({cause}); it says why itself; start all processes again"))
 }
 
 /// Help and version go to standard output; a wrong flag is one line like every other error.

@@ -1,9 +1,8 @@
 //! From flags to a job: what was typed is not what will run.
 //!
-//! Inputs are checked before outputs are opened, so that a typing error empties no file.
+//! Inputs and the state directory are checked before outputs are opened, so that a typing error empties no file.
 
 use std::collections::BTreeMap;
-use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -16,14 +15,10 @@ use crate::epoch::{Pace, PartitionBounds};
 use crate::event::Schema;
 use crate::feature::FeatureSet;
 use crate::pipeline::EngineSettings;
-use crate::runtime::clock::now_ns;
-use crate::runtime::job::{Job, Outputs};
+use crate::runtime::job::{Job, State, terms};
 use crate::runtime::metrics::Metrics;
 use crate::score::model::{Model, ModelDir};
 use crate::score::scorer::{Scorer, Thresholds};
-use crate::sink::features::{FeatureFormat, FeatureLog};
-use crate::sink::kafka::KafkaWriter;
-use crate::sink::{FileWriter, OnAcknowledged, Writer, file};
 use crate::source::generator::GeneratorSource;
 use crate::source::kafka::{KafkaConfig, KafkaSource, Position};
 use crate::source::reference::{Place, ReferenceSource, Wanted};
@@ -32,6 +27,7 @@ use crate::source::{FileSource, Source};
 use super::dataflow::{find, graph};
 use super::error::{Failure, usage};
 use super::flags::{JobFlags, KafkaFlags};
+use super::outputs::Targets;
 use super::values::{In, Out};
 
 /// Rows repaired per epoch and worker in a replay, where no fresh score waits behind them.
@@ -57,6 +53,7 @@ impl JobFlags {
         &self,
         dataflows: &[Arc<dyn Dataflow>],
         mode: &Mode,
+        targets: &Targets,
         stop: Arc<AtomicBool>,
         metrics: &Arc<Metrics>,
     ) -> Result<Job, Failure> {
@@ -76,7 +73,12 @@ impl JobFlags {
         };
         let scorer = self.scorer(&*dataflow, &columns)?;
         let settings = EngineSettings { late_ms: self.horizon, label_ms: self.label_horizon, repair_rows_max, scorer };
-        let outputs = self.outputs(&setup.schema, columns, mode, metrics)?;
+        let bounds = self.bounds();
+        let mut terms = terms(&*dataflow, &setup, &settings, &*source, limits, &bounds)?;
+        terms.add("the command", mode.command);
+        let process = usize::from(self.cluster.process);
+        let state = self.state.as_deref().map(|state| State::open(state, process, &terms)).transpose()?;
+        let outputs = self.outputs(targets, &setup.schema, columns, mode.pace == Pace::Bounded, metrics)?;
         Ok(Job {
             dataflow,
             setup,
@@ -86,9 +88,11 @@ impl JobFlags {
             services,
             limits,
             pace: mode.pace,
-            bounds: self.bounds(),
+            bounds,
             outputs,
-            state: self.state.clone(),
+            state,
+            terms,
+            peer_timeout: Duration::from_millis(self.cluster.peer_timeout as u64),
             stop,
             metrics: metrics.clone(),
         })
@@ -221,53 +225,6 @@ impl JobFlags {
         }
         Ok((references, services))
     }
-
-    fn outputs(
-        &self,
-        schema: &Schema,
-        columns: Vec<String>,
-        mode: &Mode,
-        metrics: &Arc<Metrics>,
-    ) -> Result<Outputs, Failure> {
-        self.distinct_outputs()?;
-        let features = match &self.features {
-            None => None,
-            Some(Out::Kafka(topic)) => {
-                return Err(usage(
-                    "--features",
-                    format!("kafka:{topic}"),
-                    "feature rows go to a file; give a path or `-`",
-                ));
-            }
-            Some(Out::Path(path)) => {
-                let format = feature_format(path)?;
-                let opened = file::open(path, "--features")?;
-                let consolidated = mode.pace == Pace::Bounded;
-                Some(FeatureLog::new(
-                    Box::new(BufWriter::new(opened.out)),
-                    &opened.name,
-                    format,
-                    columns,
-                    schema,
-                    consolidated,
-                )?)
-            }
-        };
-        let scored = Some(open(&self.output, "--output", &self.kafka, acknowledged(metrics))?);
-        let rejects = self.rejects.as_ref().map(|out| open(out, "--rejects", &self.kafka, Box::new(|_| {})));
-        Ok(Outputs { scored, rejects: rejects.transpose()?, features })
-    }
-
-    /// Two outputs into one file would overwrite each other.
-    fn distinct_outputs(&self) -> Result<(), Failure> {
-        let outputs = [Some(&self.output), self.rejects.as_ref(), self.features.as_ref()];
-        let mut paths: Vec<&str> = outputs.into_iter().flatten().filter_map(plain_path).collect();
-        paths.sort_unstable();
-        match paths.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(usage("--output", pair[0], "two outputs have this path; give each its own")),
-            None => Ok(()),
-        }
-    }
 }
 
 impl KafkaFlags {
@@ -286,45 +243,6 @@ pub fn setup(dataflow: &dyn Dataflow, schema: Option<&Path>, set: &[String]) -> 
     };
     let parameters = Parameters::resolve(dataflow.name(), &dataflow.parameters(), set)?;
     Ok(Setup { schema: Arc::new(schema), parameters })
-}
-
-/// Opens an output for records.
-pub fn open(out: &Out, flag: &str, kafka: &KafkaFlags, done: OnAcknowledged) -> Result<Box<dyn Writer>, Failure> {
-    Ok(match out {
-        Out::Path(path) => Box::new(FileWriter::create(path, flag, done)?),
-        Out::Kafka(topic) => Box::new(KafkaWriter::open(&kafka.resolve()?, topic, Some(done))?),
-    })
-}
-
-/// Counts acknowledged records and how long they took.
-fn acknowledged(metrics: &Arc<Metrics>) -> OnAcknowledged {
-    let metrics = metrics.clone();
-    Box::new(move |arrived_ns| {
-        metrics.acknowledged.add(1);
-        // Revisions and collections have no single cause.
-        if arrived_ns > 0 {
-            metrics.latency.record_ns(now_ns().saturating_sub(arrived_ns));
-        }
-    })
-}
-
-/// The path of an output that is a file of its own.
-fn plain_path(out: &Out) -> Option<&str> {
-    match out {
-        Out::Path(path) if path != "-" && !path.starts_with("/dev/") => Some(path),
-        _ => None,
-    }
-}
-
-fn feature_format(path: &str) -> Result<FeatureFormat, Failure> {
-    let lower = path.to_ascii_lowercase();
-    let stem = [".gz", ".zst", ".zstd"].iter().find_map(|ending| lower.strip_suffix(ending)).unwrap_or(&lower);
-    match stem.rsplit_once('.') {
-        _ if path == "-" || path.starts_with("/dev/") => Ok(FeatureFormat::Json),
-        Some((_, "csv")) => Ok(FeatureFormat::Csv),
-        Some((_, "jsonl" | "json" | "ndjson")) => Ok(FeatureFormat::Json),
-        _ => Err(usage("--features", path, "unknown ending; use .csv or .jsonl, optionally with .gz or .zst")),
-    }
 }
 
 /// Where models are unless told otherwise: in the working directory, else where this binary was built.

@@ -52,15 +52,17 @@ impl Progress {
         Progress { metrics: metrics.clone(), started, done, thread }
     }
 
-    /// Ends the live line and writes the summary.
-    pub fn finish(self, json: bool) {
+    /// Ends the live line and writes the summary; `files` are those that were written, by flag.
+    pub fn finish(self, json: bool, files: &[(&str, String)]) {
         let Progress { metrics, started, done, thread } = self;
         drop(done);
         if let Some(thread) = thread {
             // It has no result.
             let _ = thread.join();
         }
-        let summary = summary(&metrics, started.elapsed());
+        let mut summary = summary(&metrics, started.elapsed());
+        let files = files.iter().map(|(flag, path)| (flag.trim_start_matches('-').to_owned(), path.clone().into()));
+        summary["files"] = serde_json::Value::Object(files.collect());
         let text = if json { summary.to_string() } else { told(&summary) };
         // Whoever does not read it has gone.
         let _ = writeln!(stderr(), "{text}");
@@ -124,6 +126,9 @@ fn told(summary: &serde_json::Value) -> String {
         .flatten()
         .map(|(reason, count)| format!("{reason} {count}"))
         .collect();
+    let files: Vec<&str> =
+        summary["files"].as_object().into_iter().flatten().filter_map(|(_, path)| path.as_str()).collect();
+    let files = if files.is_empty() { String::new() } else { format!("\nfiles     {}", files.join(", ")) };
     let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
     format!(
         "events    {} in {:.1} s, {} per second\n\
@@ -131,7 +136,7 @@ fn told(summary: &serde_json::Value) -> String {
          scored    {}, revised {}, withdrawn {}\n\
          outputs   {}, acknowledged {}\n\
          latency   p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms from arrival to acknowledged output\n\
-         retained  {} events as {} entries by key, {:.0} bytes per retained event and key",
+         retained  {} events as {} entries by key, {:.0} bytes per retained event and key{files}",
         count("events"),
         number("seconds"),
         count("events_per_s"),

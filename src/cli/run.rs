@@ -1,6 +1,7 @@
 //! `deltawatch run`: scores until stopped.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -26,7 +27,8 @@ use super::values::{pace, position};
   deltawatch run --workers 2 --metrics 9184 --state state/
   deltawatch run -n 2 -p 0 --hosts hosts.txt --input kafka:payments --brokers broker:9092
 
-SIGINT and SIGTERM complete what was read, print the summary and exit with 0; a second one ends at once.
+SIGINT, SIGTERM and SIGHUP complete what was read (at most for --drain), print the summary and exit with 0; a second one
+ends at once.
 Event time of the generator runs faster than the clock: --pace over --rate times.")]
 pub struct RunFlags {
     #[command(flatten)]
@@ -53,10 +55,13 @@ impl JobFlags {
     pub(super) fn execute(&self, dataflows: &[Arc<dyn Dataflow>], mode: &Mode) -> Result<(), Failure> {
         self.watch.log.start()?;
         let cluster = self.cluster.resolve()?;
+        let targets = self.targets()?;
         let metrics = Arc::new(Metrics::default());
-        // Until there is something to drain, an interrupt may end the process.
         let stop = interrupt::flag();
-        let job = self.resolve(dataflows, mode, stop.clone(), &metrics)?;
+        let drain = Duration::from_millis(self.drain as u64);
+        interrupt::listen(&stop, Some((drain, metrics.clone())))?;
+        metrics.vitals.starting(self.opens());
+        let job = self.resolve(dataflows, mode, &targets, stop, &metrics)?;
         if let Some(bytes) = self.reserve_memory {
             let size = format!("{}MiB", bytes >> 20);
             memory::reserve(bytes).map_err(|reason| usage("--reserve-memory", size, reason))?;
@@ -66,13 +71,24 @@ impl JobFlags {
             let bound = page::serve(address, metrics.clone(), what.clone())
                 .map_err(|reason| usage("--metrics", address, format!("cannot listen there: {reason}")))?;
             tracing::info!(%bound, "metrics");
-            eprintln!("metrics   http://{bound}/metrics and http://{bound}/health");
+            eprintln!("metrics   http://{bound}/metrics, http://{bound}/health and http://{bound}/ready");
         }
-        interrupt::listen(&stop)?;
         tracing::info!(job = what, command = mode.command, workers = self.cluster.workers, "starting");
         let progress = Progress::start(&metrics);
         let done = job.run(cluster);
-        progress.finish(self.watch.json);
-        Ok(done?)
+        progress.finish(self.watch.json, &targets.files());
+        done?;
+        if metrics.vitals.repeating() > 0 {
+            return Err(Failure::Undrained(interrupt::repeating(&metrics)));
+        }
+        Ok(())
+    }
+
+    /// What a start waits for.
+    fn opens(&self) -> String {
+        match &self.kafka.brokers {
+            Some(brokers) => format!("waited for kafka at {brokers}"),
+            None => "opened its inputs and outputs".to_owned(),
+        }
     }
 }

@@ -46,6 +46,12 @@ impl Parameters {
         Ok(Parameters { dataflow: dataflow.to_owned(), values })
     }
 
+    /// All of them, as they are set.
+    pub fn all(&self) -> String {
+        let all = self.values.iter().map(|(key, value)| format!("{}.{key}={value}", self.dataflow));
+        all.collect::<Vec<_>>().join(" ")
+    }
+
     /// The text of a parameter; empty if it was not set and has no default.
     pub fn text(&self, key: &str) -> &str {
         self.values.get(key).map_or("", String::as_str)

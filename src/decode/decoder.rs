@@ -7,7 +7,7 @@ use super::paths::Paths;
 use super::row::{Fault, Row};
 use super::{CsvHeader, Reject, RejectReason, json, reference};
 use crate::event::{Event, Schema, SchemaError};
-use crate::source::{Payload, Record};
+use crate::source::{Payload, Raw, Record};
 
 /// What a decoder refuses to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +100,8 @@ impl Decoder {
                     timestamp_ms: record.timestamp_ms,
                     reason,
                     message,
-                    raw: raw.to_vec(),
+                    id: String::new(),
+                    raw: Raw { bytes: raw.into(), stand: record.stand },
                 })
             }
         }

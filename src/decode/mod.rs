@@ -35,6 +35,8 @@ pub use decoder::{Counters, Decoder, JsonParser, Limits};
 
 use serde::{Deserialize, Serialize};
 
+use crate::source::{Partition, Raw};
+
 /// A record that is not an event, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Reject {
@@ -48,8 +50,10 @@ pub struct Reject {
     pub reason: RejectReason,
     /// What is wrong, with field and value, in one line.
     pub message: String,
-    /// The record as it was read.
-    pub raw: Vec<u8>,
+    /// The id of the event, if it is known.
+    pub id: String,
+    /// The record as it was read; empty if the reject is not about one record.
+    pub raw: Raw,
 }
 
 /// Classes of rejects, for counting.
@@ -76,6 +80,11 @@ pub enum RejectReason {
     FromTheFuture,
     /// It changed features of transactions that are too old to be revised.
     BeyondHorizon,
+}
+
+impl Reject {
+    /// The partition of a reject that is not about one record.
+    pub const NOWHERE: Partition = Partition::MAX;
 }
 
 impl RejectReason {

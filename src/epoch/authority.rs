@@ -21,7 +21,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::{Binding, Cut, Epoch, Offer, PartitionBounds, Report, Word};
+use super::{Binding, Cut, Epoch, Firsts, Offer, PartitionBounds, Recorded, Report, Word};
 use crate::source::Partition;
 
 /// When epochs are closed.
@@ -35,6 +35,8 @@ pub enum Pace {
 
 /// A live epoch waits this long for the one before it, nanoseconds.
 const WAIT_NS_MAX: u64 = 1_000_000;
+/// How long a source may have less than what is recorded before that is an error: what a broker says of its ends may lag.
+const SHORT_NS_MAX: u64 = 5_000_000_000;
 /// Epochs that may be on their way through the engine.
 const IN_FLIGHT_MAX: u64 = 3;
 
@@ -57,11 +59,19 @@ pub struct Authority {
     cut: Option<(Cut, i64)>,
     stop_sent: bool,
     finished: bool,
+    /// The first record of every partition that was ever read.
+    firsts: Firsts,
+    /// Those of them that are not written down yet.
+    found: Firsts,
+    /// Since when the source has less than what is recorded, nanoseconds.
+    short_ns: Option<u64>,
+    /// Why the source is not the one that was recorded.
+    fault: Option<String>,
 }
 
 impl Authority {
     /// For so many workers. `recorded` bindings are minted first, as they were: that is how a run is repeated.
-    pub fn new(workers: usize, pace: Pace, bounds: &PartitionBounds, recorded: Vec<Binding>) -> Self {
+    pub fn new(workers: usize, pace: Pace, bounds: &PartitionBounds, recorded: Recorded) -> Self {
         Authority {
             pace,
             skew_ms: bounds.skew_ms,
@@ -69,21 +79,93 @@ impl Authority {
             next: 0,
             watermark_ms: i64::MIN,
             minted_ns: 0,
-            recorded: recorded.into(),
+            recorded: recorded.bindings.into(),
             merging: true,
             caught_up: BTreeSet::new(),
             cut: None,
             stop_sent: false,
             finished: false,
+            firsts: recorded.firsts,
+            found: Firsts::new(),
+            short_ns: None,
+            fault: None,
         }
     }
 
     /// Takes a worker's report; one that is out of date is ignored.
     pub fn report(&mut self, report: Report) {
         if report.next == self.next {
+            report.offers.iter().for_each(|offer| self.compare(offer));
             let worker = report.worker as usize;
             self.reports[worker] = Some(report);
         }
+    }
+
+    /// Compares the first record of a partition with the one that was recorded.
+    fn compare(&mut self, offer: &Offer) {
+        let (partition, first) = (offer.partition, offer.first);
+        if first == 0 || offer.reference {
+            return;
+        }
+        match self.firsts.get(&partition) {
+            Some(recorded) if *recorded == first => {}
+            Some(_) => {
+                self.fault.get_or_insert_with(|| {
+                    format!(
+                        "partition {partition} of the input does not begin with the record that it began with when --state was \
+                         written: retention removed it, or the topic or file was made anew; name another --state"
+                    )
+                });
+            }
+            None => {
+                self.firsts.insert(partition, first);
+                self.found.insert(partition, first);
+            }
+        }
+    }
+
+    /// First records that are to be written down; they are handed out once.
+    pub fn found(&mut self) -> Firsts {
+        std::mem::take(&mut self.found)
+    }
+
+    /// Whether the source still is the one that was recorded. The error says why not.
+    pub fn check(&mut self, now_ns: u64) -> Result<(), String> {
+        if let Some(fault) = &self.fault {
+            return Err(fault.clone());
+        }
+        let Some((partition, upper, reached)) = self.short() else {
+            self.short_ns = None;
+            return Ok(());
+        };
+        let since = *self.short_ns.get_or_insert(now_ns);
+        if now_ns.saturating_sub(since) < SHORT_NS_MAX {
+            return Ok(());
+        }
+        Err(format!(
+            "partition {partition} of the input ends at {reached}, but {upper} records or offsets of it were read when --state \
+             was written: it was cut off or made anew; name another --state"
+        ))
+    }
+
+    /// A partition that ends before what the next recorded binding takes of it, where that is and where it ends.
+    fn short(&self) -> Option<(Partition, u64, u64)> {
+        let uppers = &self.recorded.front()?.uppers;
+        let mut reports = self.reports.iter();
+        if !reports.all(|report| report.as_ref().is_some_and(|report| !report.loading)) {
+            return None;
+        }
+        uppers.iter().find_map(|(&partition, &upper)| {
+            let offer = self.offers().find(|offer| offer.partition == partition);
+            let reached = offer.map_or(0, |offer| offer.came);
+            (reached < upper && offer.is_none_or(|offer| offer.spent)).then_some((partition, upper, reached))
+        })
+    }
+
+    /// The end, whatever is recorded or waits.
+    pub fn end(&mut self) -> Binding {
+        self.finished = true;
+        Binding { stop: true, last: true, ..self.binding(self.watermark_ms) }
     }
 
     /// What the workers are to do next, if it is time. `left` is the first epoch that has not left the engine yet.
@@ -155,7 +237,8 @@ impl Authority {
         let at_end: Vec<_> = self.events().filter(|offer| offer.at_end).map(|offer| offer.partition).collect();
         if self.merging {
             self.caught_up.extend(at_end);
-            self.merging = self.pace == Pace::Bounded || !self.is_even() || self.offers().any(|offer| offer.records > 0);
+            self.merging =
+                self.pace == Pace::Bounded || !self.is_even() || self.offers().any(|offer| offer.records > 0);
             return;
         }
         let latest = self.events().map(|offer| offer.clock_ms).max().unwrap_or(i64::MIN);
@@ -176,7 +259,9 @@ impl Authority {
     /// Whether a partition is at its end, or in a run known to be near it.
     fn has_ended(&self, offer: &Offer) -> bool {
         // A partition whose reader was stopped has not ended: it goes on from here after a restart.
-        offer.at_end || offer.end && !self.stop_sent || self.pace == Pace::Live && self.caught_up.contains(&offer.partition)
+        offer.at_end
+            || offer.end && !self.stop_sent
+            || self.pace == Pace::Live && self.caught_up.contains(&offer.partition)
     }
 
     /// Whether a partition holds nobody back for now. One that is empty but not yet quiet may go on at any moment.
@@ -218,8 +303,16 @@ impl Authority {
         Some((Cut { before_ms, ties_of }, latest.min(before_ms.saturating_sub(1))))
     }
 
-    /// The next recorded binding, once its records are there.
+    /// Recorded bindings that have not been minted again yet.
+    pub fn repeating(&self) -> u64 {
+        self.recorded.len() as u64
+    }
+
+    /// The next recorded binding, once its records are there. Asked to stop, it ends there: what is recorded stays so.
     fn repeat(&mut self) -> Option<Binding> {
+        if self.reports().any(|report| report.stopping) {
+            return Some(Binding { stop: true, last: true, ..self.binding(self.watermark_ms) });
+        }
         let binding = self.recorded.front()?;
         let there = |(partition, upper): (&Partition, &u64)| {
             self.offers().any(|offer| offer.partition == *partition && offer.came >= *upper)

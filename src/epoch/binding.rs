@@ -75,6 +75,10 @@ pub struct Offer {
     pub came: u64,
     /// Records offered whose time is not believed.
     pub refused: Vec<u64>,
+    /// A hash of the partition's first record and its offset; 0 as long as there was none.
+    pub first: u64,
+    /// The source has nothing beyond what is offered or waits, for now or for good.
+    pub spent: bool,
 }
 
 /// The state of one worker, sent to the authority whenever it changes.

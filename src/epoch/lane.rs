@@ -9,9 +9,13 @@
 
 use std::collections::VecDeque;
 
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
 use super::clock::{Evidence, PartitionClock};
 use super::{Cut, Decoded, Offer, PartitionBounds};
+use crate::arrange::upsert::Arrival;
 use crate::event::Op;
+use crate::runtime::service::LATE_BASE;
 use crate::source::Partition;
 
 /// A partition that has not been heard of for so many idle bounds is given up for now, even if its source does not say that
@@ -56,6 +60,27 @@ pub struct Lane {
     /// The source has no more for now.
     at_end: bool,
     heard_ns: u64,
+    /// A hash of the first record that came; 0 before it.
+    first: u64,
+}
+
+/// Tells a record from another one at its place: its bytes, or the id and time of what was never bytes. Never 0.
+fn fingerprint(offset: u64, decoded: &Decoded) -> u64 {
+    let of_arrival = |arrival: &Arrival| match &*arrival.raw.bytes {
+        [] => {
+            let event = &arrival.event;
+            let words = [event.id.hi, event.id.lo, event.time as u64].map(u64::to_le_bytes);
+            xxh3_64_with_seed(&words.concat(), offset)
+        }
+        bytes => xxh3_64_with_seed(bytes, offset),
+    };
+    let hash = match decoded {
+        Decoded::Event(arrival) => of_arrival(arrival),
+        Decoded::Answered(answered) => of_arrival(&answered.0),
+        Decoded::Reject(reject) => xxh3_64_with_seed(&reject.raw.bytes, offset),
+        Decoded::Reference(_) => offset,
+    };
+    hash | 1
 }
 
 impl Lane {
@@ -73,12 +98,16 @@ impl Lane {
             next: 0,
             at_end: false,
             heard_ns: now_ns,
+            first: 0,
         }
     }
 
     /// Adds a record; `wall_ms` is the wall clock at its arrival in a run.
     pub fn push(&mut self, offset: u64, now_ns: u64, wall_ms: Option<i64>, decoded: Decoded) {
         (self.next, self.heard_ns) = (offset + 1, now_ns);
+        if self.first == 0 && !self.reference {
+            self.first = fingerprint(offset, &decoded);
+        }
         let time_ms = self.time_of(&decoded);
         self.waiting.push_back(Waiting {
             offset,
@@ -97,7 +126,8 @@ impl Lane {
         let event = match decoded {
             Decoded::Event(arrival) => &arrival.event,
             Decoded::Answered(answered) => &answered.0.event,
-            Decoded::Reference(record) => return self.reference.then_some(record.time),
+            // A late answer's time is its event's.
+            Decoded::Reference(record) => return (self.partition < LATE_BASE).then_some(record.time),
             Decoded::Reject(_) => return None,
         };
         // A withdrawal may carry no time at all: it follows the others.
@@ -221,6 +251,8 @@ impl Lane {
             end: closed && whole,
             reference: self.reference,
             came: self.next,
+            first: self.first,
+            spent: self.at_end || closed,
             refused: self.refused.iter().copied().filter(|&offset| offset < upper).collect(),
         }
     }

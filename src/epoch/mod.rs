@@ -20,7 +20,7 @@ mod watermark;
 
 pub use authority::{Authority, Pace};
 pub use binding::{Binding, Cut, Offer, Report, Word};
-pub use remap::{RemapError, RemapLog};
+pub use remap::{Firsts, Recorded, RemapError, RemapLog};
 pub use stash::{Decoded, Stash};
 pub use watermark::Watermarks;
 

@@ -1,27 +1,60 @@
 //! The remap log: every binding, on disk before its epoch's output leaves.
 //!
-//! One JSON object per line, appended by a thread that writes what has gathered and syncs once (group commit). A last
-//! line that was cut off by a crash is ignored: its epoch cannot have produced output. A log replayed from its beginning
-//! gives the same epochs, hence the same output.
+//! Sealed lines (see [`crate::runtime::state`]), appended by a thread that writes what has gathered and syncs once (group
+//! commit). The first line is a header: the format and the [`Terms`] of the run that wrote it. Then come bindings, and
+//! between them, once per partition, a hash of the partition's first record. A log replayed from its beginning gives the same
+//! epochs, hence the same output; so what does not begin with the same terms and the same records is refused.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::Path;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use serde::{Deserialize, Serialize};
 
 use super::Binding;
+use crate::runtime::state::{Seal, Terms, read_lines};
+use crate::source::Partition;
 
-/// Bindings on their way to the disk.
+/// Entries on their way to the disk.
 const QUEUE_MAX: usize = 64;
+
+/// The format of the log.
+const FORMAT: u32 = 2;
+
+/// Hashes of first records, by partition.
+pub type Firsts = BTreeMap<Partition, u64>;
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Entry {
+    Header { format: u32, terms: Terms },
+    Firsts(Firsts),
+    Binding(Binding),
+}
 
 /// Appends bindings and returns them once they are durable.
 #[derive(Debug)]
 pub struct RemapLog {
-    to_disk: Sender<Binding>,
+    to_disk: Sender<Queued>,
     durable: Receiver<Result<Binding, String>>,
-    waiting: usize,
+}
+
+#[derive(Debug)]
+enum Queued {
+    Firsts(Firsts),
+    Binding(Binding),
+}
+
+/// What a log held when it was opened.
+#[derive(Debug, Default)]
+pub struct Recorded {
+    /// Its bindings, in order.
+    pub bindings: Vec<Binding>,
+    /// The first record of each partition that was read.
+    pub firsts: Firsts,
 }
 
 /// Why the log cannot be used.
@@ -33,52 +66,59 @@ pub struct RemapError {
 }
 
 impl RemapLog {
-    /// Opens the log in a directory, creating both if they are missing, and returns the bindings it holds.
-    pub fn open(directory: &Path) -> Result<(Self, Vec<Binding>), RemapError> {
+    /// Opens the log in a directory, creating both if they are missing, and returns what it holds. `terms` are those of
+    /// this run: a log that was written under others is an error that names what differs.
+    pub fn open(directory: &Path, terms: &Terms) -> Result<(Self, Recorded), RemapError> {
         let path = directory.join("remap.jsonl");
-        let failed = |path: &PathBuf, reason: String| RemapError { path: path.display().to_string(), reason };
-        std::fs::create_dir_all(directory).map_err(|error| failed(&path, error.to_string()))?;
-        let (recorded, valid_bytes) = read(&path).map_err(|reason| failed(&path, reason))?;
-        let options = OpenOptions::new().create(true).append(true).open(&path);
-        let file = options.map_err(|error| failed(&path, error.to_string()))?;
-        file.set_len(valid_bytes).map_err(|error| failed(&path, error.to_string()))?;
+        let failed = |reason: String| RemapError { path: path.display().to_string(), reason };
+        let io = |error: std::io::Error| failed(error.to_string());
+        std::fs::create_dir_all(directory).map_err(io)?;
+        let mut recorded = Recorded::default();
+        let each = |number, entry: &str| take(number, entry, terms, &mut recorded);
+        let (mut seal, valid_bytes) = read_lines(&path, each).map_err(failed)?;
+        let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(io)?;
+        file.set_len(valid_bytes).map_err(io)?;
+        if valid_bytes == 0 {
+            let mut header = Vec::new();
+            let written = seal.line(&Entry::Header { format: FORMAT, terms: terms.clone() }, &mut header);
+            written.and_then(|()| file.write_all(&header)).and_then(|()| file.sync_data()).map_err(io)?;
+        }
         let (to_disk, queue) = bounded(QUEUE_MAX);
         let (done, durable) = bounded(QUEUE_MAX);
-        let spawned = thread::Builder::new().name("remap".into()).spawn(move || append(file, &queue, &done));
-        spawned.map_err(|error| failed(&path, error.to_string()))?;
-        Ok((RemapLog { to_disk, durable, waiting: 0 }, recorded))
+        let spawned = thread::Builder::new().name("remap".into()).spawn(move || append(file, seal, &queue, &done));
+        spawned.map_err(io)?;
+        Ok((RemapLog { to_disk, durable }, recorded))
     }
 
     /// Hands a binding over; gives it back if the queue is full.
     pub fn append(&mut self, binding: Binding) -> Result<(), Binding> {
-        match self.to_disk.try_send(binding) {
-            Ok(()) => {
-                self.waiting += 1;
-                Ok(())
-            }
-            Err(error) => Err(error.into_inner()),
-        }
+        self.to_disk.try_send(Queued::Binding(binding.clone())).map_err(|_| binding)
+    }
+
+    /// Hands over the first records of partitions; false if the queue is full. They are durable before any binding that is
+    /// appended later.
+    pub fn note(&mut self, firsts: &Firsts) -> bool {
+        self.to_disk.try_send(Queued::Firsts(firsts.clone())).is_ok()
     }
 
     /// The next binding that is on disk.
     pub fn durable(&mut self) -> Option<Result<Binding, String>> {
-        let binding = self.durable.try_recv().ok()?;
-        self.waiting -= 1;
-        Some(binding)
+        self.durable.try_recv().ok()
     }
 }
 
-fn append(mut file: File, queue: &Receiver<Binding>, done: &Sender<Result<Binding, String>>) {
+fn append(mut file: File, mut seal: Seal, queue: &Receiver<Queued>, done: &Sender<Result<Binding, String>>) {
     while let Ok(first) = queue.recv() {
-        let group: Vec<Binding> = std::iter::once(first).chain(queue.try_iter()).collect();
+        let entry = |queued| match queued {
+            Queued::Firsts(firsts) => Entry::Firsts(firsts),
+            Queued::Binding(binding) => Entry::Binding(binding),
+        };
+        let group: Vec<Entry> = std::iter::once(first).chain(queue.try_iter()).map(entry).collect();
         let mut lines = Vec::new();
-        let written = group.iter().try_for_each(|binding| {
-            serde_json::to_writer(&mut lines, binding)?;
-            lines.push(b'\n');
-            Ok::<_, std::io::Error>(())
-        });
+        let written = group.iter().try_for_each(|entry| seal.line(entry, &mut lines));
         let synced = written.and_then(|()| file.write_all(&lines)).and_then(|()| file.sync_data());
-        for binding in group {
+        for entry in group {
+            let Entry::Binding(binding) = entry else { continue };
             let result =
                 synced.as_ref().map(|()| binding).map_err(|error| format!("cannot write the remap log: {error}"));
             if done.send(result).is_err() {
@@ -88,23 +128,24 @@ fn append(mut file: File, queue: &Receiver<Binding>, done: &Sender<Result<Bindin
     }
 }
 
-/// The bindings of a log and the length of its whole lines, bytes.
-fn read(path: &Path) -> Result<(Vec<Binding>, u64), String> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
-        Err(error) => return Err(error.to_string()),
-    };
-    let (mut reader, mut line, mut bytes, mut bindings) = (BufReader::new(file), String::new(), 0, Vec::new());
-    loop {
-        line.clear();
-        let read = reader.read_line(&mut line).map_err(|error| error.to_string())?;
-        if read == 0 || !line.ends_with('\n') {
-            return Ok((bindings, bytes));
+/// Takes a line of a log.
+fn take(number: u64, entry: &str, terms: &Terms, recorded: &mut Recorded) -> Result<(), String> {
+    let entry: Entry =
+        serde_json::from_str(entry).map_err(|error| format!("line {number} is of another format: {error}"))?;
+    match entry {
+        Entry::Header { format, .. } if format != FORMAT => {
+            return Err(format!("its format is {format}, this binary's is {FORMAT}; name another directory"));
         }
-        let binding: Binding =
-            serde_json::from_str(&line).map_err(|error| format!("line {} is damaged: {error}", bindings.len() + 1))?;
-        bytes += read as u64;
-        bindings.push(binding);
+        Entry::Header { terms: written, .. } => {
+            if let Some((name, here, there)) = terms.difference(&written) {
+                return Err(format!(
+                    "{name} is `{here}`, but the log was written with `{there}`; run it as it was, or name another directory"
+                ));
+            }
+        }
+        _ if number == 1 => return Err("it does not begin with a header; name another directory".to_owned()),
+        Entry::Firsts(firsts) => recorded.firsts.extend(firsts),
+        Entry::Binding(binding) => recorded.bindings.push(binding),
     }
+    Ok(())
 }

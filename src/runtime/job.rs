@@ -1,28 +1,36 @@
 //! A job: a dataflow with its source and outputs, run on a cluster to its end.
 
+use std::any::Any;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
+use timely::CommunicationConfig;
+use timely::communication::allocator::AllocatorBuilder;
+use timely::execute::execute_from;
 use timely::worker::Worker;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::dataflow::{BuildError, Dataflow, Setup};
-use crate::decode::{Decoder, Limits};
-use crate::epoch::{Authority, Epoch, Pace, PartitionBounds, RemapError, RemapLog};
+use crate::decode::{Decoder, Limits, Reject};
+use crate::epoch::{Authority, Epoch, Pace, PartitionBounds, Recorded, RemapError, RemapLog};
 use crate::feature::assemble::Rows;
 use crate::pipeline::{self, EngineSettings, Ports};
 use crate::sink::features::{FeatureLog, FeatureRows};
 use crate::sink::{OutputRecord, ScoredEncoder, SinkError, Writer, encode_reject, encode_update};
 use crate::source::reference::{ReferenceReader, ReferenceSource};
-use crate::source::{Partition, Reader, Ready, Record, Source, SourceError, StartOffsets};
+use crate::source::{Origin, Partition, Reader, Ready, Record, Source, SourceError, StartOffsets};
 
 use super::coordinate::Coordinator;
 use super::metrics::{Metrics, set_worker};
 use super::outlet::{Outlet, discard, port};
+use super::peers::{self, Cluster, PeerError};
 use super::service::Services;
+use super::state::{Lock, Terms};
 use super::worker::{self, Feed, Mint};
 
 /// What is to be run.
@@ -47,8 +55,12 @@ pub struct Job {
     pub bounds: PartitionBounds,
     /// Where outputs go.
     pub outputs: Outputs,
-    /// Directory of the remap log.
-    pub state: Option<PathBuf>,
+    /// The state directory.
+    pub state: Option<State>,
+    /// What decides the outcome beside the records: the processes of a cluster must agree in it.
+    pub terms: Terms,
+    /// How long to wait for the other processes of a cluster.
+    pub peer_timeout: Duration,
     /// Set from outside to stop: what has been read is completed.
     pub stop: Arc<AtomicBool>,
     /// Counters.
@@ -78,15 +90,73 @@ pub enum JobError {
     /// Writing failed.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// The state directory cannot be used.
+    #[error("{0}")]
+    State(String),
     /// The remap log cannot be used.
     #[error(transparent)]
     Remap(#[from] RemapError),
     /// The schema cannot be decoded by.
     #[error(transparent)]
     Schema(#[from] crate::event::SchemaError),
-    /// The cluster could not be formed, or fell apart.
+    /// The cluster could not be formed.
+    #[error(transparent)]
+    Peers(#[from] PeerError),
+    /// A worker did not come to its end.
     #[error("cluster: {0}")]
     Cluster(String),
+}
+
+/// A state directory, locked, and what an earlier run has left in it.
+pub struct State {
+    directory: PathBuf,
+    lock: Lock,
+    /// Process 0 has the remap log.
+    log: Option<(RemapLog, Recorded)>,
+}
+
+impl State {
+    /// Locks a directory for a process of a cluster and reads its log, which must have been written under the same terms.
+    pub fn open(directory: &Path, process: usize, terms: &Terms) -> Result<Self, JobError> {
+        let lock = Lock::take(directory, process).map_err(JobError::State)?;
+        let log = (process == 0).then(|| RemapLog::open(directory, terms)).transpose()?;
+        Ok(State { directory: directory.to_owned(), lock, log })
+    }
+}
+
+/// What decides the outcome of a job beside its records.
+pub fn terms(
+    dataflow: &dyn Dataflow,
+    setup: &Setup,
+    settings: &EngineSettings,
+    source: &dyn Source,
+    limits: Limits,
+    bounds: &PartitionBounds,
+) -> Result<Terms, BuildError> {
+    let hash = |text: String| format!("{:016x}", xxh3_64(text.as_bytes()));
+    let features = dataflow.features(setup)?;
+    let models = settings.scorer.as_ref().map_or_else(Vec::new, |scorer| scorer.labels());
+    let models = if models.is_empty() { "none".to_owned() } else { models.join(",") };
+    let mut terms = Terms::default();
+    terms.add("the version", env!("CARGO_PKG_VERSION"));
+    terms.add("--dataflow", dataflow.name());
+    terms.add("--set", setup.parameters.all());
+    let schema = &setup.schema;
+    let scored: Vec<bool> = (0..schema.kinds().len()).map(|kind| schema.is_scored(kind as u16)).collect();
+    let schema = format!("{:?} {:?} {scored:?} {}", schema.fields(), schema.kinds(), schema.default_kind());
+    terms.add("the schema (--schema)", hash(schema));
+    terms.add("the list of features", hash(features.columns().join(",")));
+    terms.add("--model", models);
+    terms.add("--input", source.identity());
+    terms.add("--horizon", format_args!("{} ms", settings.late_ms));
+    terms.add("--label-horizon", format_args!("{} ms", settings.label_ms));
+    terms.add("--repair-rows", settings.repair_rows_max);
+    terms.add("--record-bytes", limits.record_bytes_max);
+    terms.add("--epoch-records", bounds.records_max);
+    for (flag, ms) in [("--skew", bounds.skew_ms), ("--future", bounds.future_ms), ("--idle", bounds.idle_ms)] {
+        terms.add(flag, format_args!("{ms} ms"));
+    }
+    Ok(terms)
 }
 
 /// The writing ends that every worker gets a copy of.
@@ -111,6 +181,8 @@ impl Job {
             bounds,
             outputs,
             state,
+            terms,
+            peer_timeout,
             stop,
             metrics,
         } = self;
@@ -120,18 +192,20 @@ impl Job {
         let prepare = dataflow.prepare(&setup)?;
         Decoder::new(setup.schema.clone(), limits)?;
         let live = pace == Pace::Live;
-        let services = Services::resolve(&features, &setup.schema, &services, state.clone(), live)?;
-        let (log, recorded) = match &state {
-            Some(directory) => RemapLog::open(directory).map(|(log, recorded)| (Some(log), recorded))?,
-            None => (None, Vec::new()),
+        // The lock is held until the end.
+        let (directory, _lock, log) = match state {
+            Some(State { directory, lock, log }) => (Some(directory), Some(lock), log),
+            None => (None, None, None),
         };
+        let services = Services::resolve(&features, &setup.schema, &services, directory, live)?;
 
         let outlet = |name, writer: Option<Box<dyn Writer>>| {
-            writer.map(|writer| Outlet::spawn(name, writer, stop.clone())).transpose().map_err(spawn_failed)
+            let spawn = |writer| Outlet::spawn(name, writer, stop.clone(), metrics.clone());
+            writer.map(spawn).transpose().map_err(spawn_failed)
         };
         let scored = outlet("scored", outputs.scored)?;
         let rejects = outlet("rejects", outputs.rejects)?;
-        let feature_log = outputs.features.map(|log| Outlet::spawn("features", log, stop.clone()));
+        let feature_log = outputs.features.map(|log| Outlet::spawn("features", log, stop.clone(), metrics.clone()));
         let feature_log = feature_log.transpose().map_err(spawn_failed)?;
         let senders = Senders {
             scored: scored.as_ref().map(Outlet::sender),
@@ -140,26 +214,35 @@ impl Job {
         };
         let models = settings.scorer.as_ref().map_or_else(Vec::new, |scorer| scorer.labels());
         let encoder = ScoredEncoder::new(setup.schema.clone(), models, features.columns());
-        let mint = Mutex::new(Some((log, recorded)));
+        let mint = Mutex::new(Some(log));
 
         let worker_metrics = metrics.clone();
-        let guards = timely::execute(cluster, move |worker| {
+        let (builders, others) = builders(cluster.communication, &terms, peer_timeout, &stop, &metrics)?;
+        metrics.vitals.starting(format!("opened {}", source.describe()));
+        let guards = execute_from(builders, others, cluster.worker, move |worker| {
             let metrics = &worker_metrics;
             set_worker(worker.index());
             let coordinator = Coordinator::new(worker);
-            let ports = ports(&senders, &encoder, metrics, &setup);
+            let (events, rows) = (source.clone(), references.clone());
+            let origin = move |partition| rows.origin(partition).unwrap_or_else(|| events.origin(partition));
+            let ports = ports(&senders, &encoder, metrics, &setup, origin);
             let engine = pipeline::build(worker, &*dataflow, &setup, &settings, ports, metrics)?;
             let mint = (worker.index() == 0).then(|| mint.lock().ok().and_then(|mut mint| mint.take())).flatten();
-            let mint = mint.map(|(log, recorded)| Mint {
-                recorded: recorded.last().map_or(0, |binding| binding.epoch + 1),
-                authority: Authority::new(worker.peers(), pace, &bounds, recorded),
-                log,
+            let mint = mint.map(|log| {
+                let (log, recorded) = log.map_or((None, Recorded::default()), |(log, recorded)| (Some(log), recorded));
+                Mint {
+                    recorded: recorded.bindings.last().map_or(0, |binding| binding.epoch + 1),
+                    authority: Authority::new(worker.peers(), pace, &bounds, recorded),
+                    log,
+                }
             });
             let (reader, references, failed) = open(&*source, &references, worker, &stop);
             let stage = services.open(&setup.schema, metrics)?;
             let decoder = Decoder::new(setup.schema.clone(), limits)?;
             let (prepare, stop, metrics) = (prepare.clone(), stop.clone(), metrics.clone());
+            let feed_metrics = metrics.clone();
             let feed = Feed { reader, references, stage, decoder, prepare, bounds, live, stop, metrics };
+            feed_metrics.vitals.running();
             worker::run(worker, engine, coordinator, mint, feed)?;
             failed.map_or(Ok(()), |error| Err(JobError::Source(error)))
         })
@@ -177,6 +260,24 @@ impl Job {
             }
         }
         outcome
+    }
+}
+
+/// What timely builds workers from. The processes of a cluster are connected here.
+fn builders(
+    communication: CommunicationConfig,
+    terms: &Terms,
+    timeout: Duration,
+    stop: &AtomicBool,
+    metrics: &Metrics,
+) -> Result<(Vec<AllocatorBuilder>, Box<dyn Any + Send>), JobError> {
+    match communication {
+        CommunicationConfig::Cluster { threads, process, addresses, .. } => {
+            let cluster = Cluster { process, workers: threads, addresses, timeout };
+            let (builders, guard) = peers::connect(&cluster, terms, stop, metrics)?;
+            Ok((builders, Box::new(guard)))
+        }
+        alone => alone.try_build().map_err(JobError::Cluster),
     }
 }
 
@@ -216,7 +317,13 @@ impl Reader for NoReader {
     }
 }
 
-fn ports(senders: &Senders, encoder: &ScoredEncoder, metrics: &Arc<Metrics>, setup: &Setup) -> Ports {
+fn ports(
+    senders: &Senders,
+    encoder: &ScoredEncoder,
+    metrics: &Arc<Metrics>,
+    setup: &Setup,
+    origin: impl Fn(Partition) -> Origin + 'static,
+) -> Ports {
     let counted = |metrics: &Arc<Metrics>, records: Vec<OutputRecord>| {
         metrics.outputs.add(records.len() as u64);
         records
@@ -226,7 +333,10 @@ fn ports(senders: &Senders, encoder: &ScoredEncoder, metrics: &Arc<Metrics>, set
         port(sender, move |diffs: Vec<_>| counted(&metrics, diffs.iter().map(|diff| encoder.encode(diff)).collect()))
     });
     let rejects = senders.rejects.clone().map_or_else(discard, |sender| {
-        port(sender, move |rejects: Vec<_>| rejects.iter().map(|reject| encode_reject(reject, Epoch::MIN, 0)).collect())
+        port(sender, move |rejects: Vec<_>| {
+            let encode = |reject: &Reject| encode_reject(reject, &origin(reject.partition), Epoch::MIN, 0);
+            rejects.iter().map(encode).collect()
+        })
     });
     let features = senders.features.clone().map(|sender| {
         let schema = setup.schema.clone();

@@ -8,6 +8,8 @@ use hdrhistogram::Histogram;
 
 use crate::decode::RejectReason;
 
+use super::vitals::Vitals;
+
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -177,6 +179,8 @@ macro_rules! metrics {
             pub service_latency: Latency,
             /// From arrival to acknowledged output.
             pub latency: Latency,
+            /// What the run is doing, and what stands in its way.
+            pub vitals: Vitals,
         }
 
         impl Metrics {
@@ -247,6 +251,8 @@ metrics! {
     identity_unfinished: Counter,
     /// Epochs closed.
     epochs: Counter,
+    /// Epochs that the workers of this process have bound, each counted.
+    bound: Counter,
     /// Keys whose earlier rows are waiting to be repaired.
     backlog: Gauge,
     /// Keys that patterns keep.

@@ -8,5 +8,8 @@ pub mod memory;
 pub mod metrics;
 pub mod outlet;
 pub mod page;
+pub mod peers;
 pub mod service;
+pub mod state;
+pub mod vitals;
 pub mod worker;

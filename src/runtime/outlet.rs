@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
+use crate::runtime::metrics::Metrics;
 use crate::sink::features::{FeatureLog, FeatureRows};
 use crate::sink::port::Port;
 use crate::sink::{OutputRecord, SinkError, Writer};
@@ -25,6 +26,10 @@ pub trait Outbound: Send + 'static {
     fn write(&mut self, batch: Self::Batch) -> Result<(), SinkError>;
     /// Makes progress; called when nothing is waiting.
     fn idle(&mut self) -> Result<(), SinkError>;
+    /// What keeps it from writing just now.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
     /// Returns once everything is acknowledged.
     fn finish(&mut self) -> Result<(), SinkError>;
 }
@@ -38,6 +43,10 @@ impl Outbound for Box<dyn Writer> {
 
     fn idle(&mut self) -> Result<(), SinkError> {
         self.poll()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        Writer::trouble(&**self)
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {
@@ -69,10 +78,17 @@ pub struct Outlet<B> {
 
 impl<B: Send + 'static> Outlet<B> {
     /// Starts the thread. If writing fails, `stop` is set and what still comes is discarded; `join` returns the error.
-    pub fn spawn(name: &str, outbound: impl Outbound<Batch = B>, stop: Arc<AtomicBool>) -> std::io::Result<Self> {
+    pub fn spawn(
+        name: &str,
+        outbound: impl Outbound<Batch = B>,
+        stop: Arc<AtomicBool>,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<Self> {
         let (sender, receiver) = bounded(BATCHES_MAX);
+        let who = name.to_owned();
         let run = move || {
-            let result = write_all(outbound, &receiver);
+            let result = write_all(outbound, &receiver, |why| metrics.vitals.trouble(&who, why));
+            metrics.vitals.trouble(&who, None);
             if result.is_err() {
                 stop.store(true, Ordering::Relaxed);
                 receiver.iter().for_each(drop);
@@ -94,8 +110,18 @@ impl<B: Send + 'static> Outlet<B> {
     }
 }
 
-fn write_all<O: Outbound>(mut outbound: O, receiver: &Receiver<O::Batch>) -> Result<(), SinkError> {
+fn write_all<O: Outbound>(
+    mut outbound: O,
+    receiver: &Receiver<O::Batch>,
+    say: impl Fn(Option<String>),
+) -> Result<(), SinkError> {
+    let mut said = None;
     loop {
+        let trouble = outbound.trouble();
+        if trouble != said {
+            said = trouble.clone();
+            say(trouble);
+        }
         match receiver.try_recv().or_else(|_| {
             outbound.idle()?;
             receiver.recv_timeout(IDLE).map_err(Waited::from)

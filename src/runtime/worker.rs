@@ -13,7 +13,7 @@ use crate::decode::{Decoder, Reject, RejectReason};
 use crate::epoch::{Authority, Binding, Decoded, Epoch, PartitionBounds, RemapLog, Report, Stash, Word};
 use crate::pipeline::Engine;
 use crate::source::reference::ReferenceReader;
-use crate::source::{Partition, Payload, Reader, Ready, Record, SourceError};
+use crate::source::{Partition, Payload, Raw, Reader, Ready, Record, SourceError};
 
 use super::clock::{now_ns, wall_ms};
 use super::coordinate::Coordinator;
@@ -73,6 +73,7 @@ pub fn run(
             Err(error) => {
                 // Complete what was read; the error is the outcome.
                 failed = Some(error);
+                intake.feed.stop.store(true, Ordering::Relaxed);
                 intake.close();
                 true
             }
@@ -82,7 +83,12 @@ pub fn run(
         }
         if let Some(mint) = &mut mint {
             coordinator.reports().into_iter().for_each(|report| mint.authority.report(report));
-            mint.advance(&mut coordinator, first_open(&engine))?;
+            if let Err(error) = mint.advance(&mut coordinator, first_open(&engine)) {
+                // The others must not wait for bindings that never come.
+                failed = failed.or(Some(error));
+                coordinator.publish(&Word::Bind(mint.authority.end()));
+            }
+            intake.feed.metrics.vitals.set_repeating(mint.authority.repeating());
         }
         let mut last = false;
         let words = coordinator.words();
@@ -116,8 +122,16 @@ fn first_open(engine: &Engine) -> Epoch {
 
 impl Mint {
     fn advance(&mut self, coordinator: &mut Coordinator, left: Epoch) -> Result<(), SourceError> {
-        let word = self.authority.mint(now_ns(), left);
-        match (word, &mut self.log) {
+        self.authority.check(now_ns()).map_err(SourceError::External)?;
+        let gone = || SourceError::External("the remap log's writer has stopped; check --state".into());
+        let found = self.authority.found();
+        if let Some(log) = &mut self.log
+            && !found.is_empty()
+            && !log.note(&found)
+        {
+            return Err(gone());
+        }
+        match (self.authority.mint(now_ns(), left), &mut self.log) {
             (None, _) => {}
             // What was recorded is on disk already, and a cut binds nothing.
             (Some(word @ Word::Cut(..)), _) | (Some(word), None) => coordinator.publish(&word),
@@ -125,9 +139,7 @@ impl Mint {
                 coordinator.publish(&Word::Bind(binding));
             }
             // The authority has a handful of epochs in flight at most, so the log's queue never fills.
-            (Some(Word::Bind(binding)), Some(log)) => log
-                .append(binding)
-                .map_err(|_| SourceError::External("the remap log's writer has stopped; check --state".into()))?,
+            (Some(Word::Bind(binding)), Some(log)) => log.append(binding).map_err(|_| gone())?,
         }
         while let Some(durable) = self.log.as_mut().and_then(RemapLog::durable) {
             coordinator.publish(&Word::Bind(durable.map_err(SourceError::External)?));
@@ -155,6 +167,8 @@ struct Intake {
     /// Initial content of references is still being read, or never will be.
     loading: bool,
     references_failed: bool,
+    /// What stood in the way when last looked at.
+    trouble: Option<String>,
     peers: usize,
 }
 
@@ -177,6 +191,7 @@ impl Intake {
             references: Vec::new(),
             loading: true,
             references_failed: false,
+            trouble: None,
             peers,
         }
     }
@@ -192,6 +207,7 @@ impl Intake {
             self.feed.reader.hold(held);
         }
         self.ready = self.feed.reader.poll(POLL_RECORDS_MAX, &mut self.records)?;
+        self.tell();
         let (now, wall) = (now_ns(), self.feed.live.then(wall_ms));
         let partitions = self.feed.reader.partitions();
         if partitions != self.partitions {
@@ -208,16 +224,16 @@ impl Intake {
         let read = referred || !self.records.is_empty();
         for record in self.records.drain(..) {
             let (partition, offset, arrived_ns) = (record.partition, record.offset, record.arrived_ns);
-            let event = match record.payload {
-                Payload::Event(event) => Ok(*event),
-                _ => self.feed.decoder.decode(&record),
+            let (event, raw) = match record.payload {
+                Payload::Event(event) => (Ok(*event), Raw::default()),
+                _ => (self.feed.decoder.decode(&record), record.into_raw()),
             };
             let decoded = match event {
                 Ok(mut event) => {
                     if let Some(prepare) = &self.feed.prepare {
                         prepare(&mut event);
                     }
-                    Decoded::Event(Arrival { event, partition, offset, arrived_ns })
+                    Decoded::Event(Arrival { event, partition, offset, arrived_ns, raw })
                 }
                 Err(reject) => {
                     self.feed.metrics.rejects.count(reject.reason);
@@ -245,6 +261,16 @@ impl Intake {
         self.feed.reader.ends(&mut self.ends);
         let caught_up = matches!(self.ready, Ready::CaughtUp | Ready::Done) && self.feed.stage.is_empty();
         self.stash.look(caught_up, &self.ends);
+    }
+
+    /// Says what stands in the way, if that has changed.
+    fn tell(&mut self) {
+        let loading = self.loading.then(|| "the first content of the references is being read".to_owned());
+        let trouble = loading.or_else(|| self.feed.reader.trouble());
+        if trouble != self.trouble {
+            self.feed.metrics.vitals.trouble(&format!("worker {}", self.worker), trouble.clone());
+            self.trouble = trouble;
+        }
     }
 
     /// Lets events that have waited long enough go on. Says whether there were any.
@@ -351,17 +377,16 @@ impl Intake {
         engine.close(binding.epoch, binding.watermark_ms);
         self.next = binding.epoch + 1;
         self.feed.metrics.epochs.add((self.worker == 0) as u64);
+        self.feed.metrics.bound.add(1);
     }
 }
 
 /// The reject of an event whose time is not believed.
 fn from_the_future(decoder: &Decoder, arrival: Arrival, metrics: &Metrics) -> Reject {
     metrics.rejects.count(RejectReason::FromTheFuture);
-    let Arrival { event, partition, offset, .. } = arrival;
     let message = format!(
         "event time {} is ahead of what the other records of its partition say; mend the sender's clock, or raise --future",
-        event.time
+        arrival.event.time
     );
-    let (timestamp_ms, raw) = (event.time, event.id_text(decoder.schema()).into_bytes());
-    Reject { partition, offset, timestamp_ms, reason: RejectReason::FromTheFuture, message, raw }
+    arrival.refuse(decoder.schema(), RejectReason::FromTheFuture, message)
 }

@@ -67,6 +67,8 @@ pub struct FeatureLog {
     id_column: String,
     /// Where the last row of each transaction stands in the temporary file; only for a replay.
     last: Option<(BufWriter<File>, u64, HashMap<Id, Place>)>,
+    /// The header is still to be written.
+    header_due: bool,
     line: Vec<u8>,
 }
 
@@ -94,33 +96,49 @@ impl FeatureLog {
             false => None,
         };
         let id_column = schema.field(schema.id_slot()).path.clone();
-        let mut log = FeatureLog {
+        Ok(FeatureLog {
             out,
             name: name.to_owned(),
             format,
             columns: columns.into(),
             id_column,
             last,
+            header_due: format == FeatureFormat::Csv,
             line: Vec::new(),
-        };
-        if format == FeatureFormat::Csv {
-            log.header()?;
-        }
-        Ok(log)
+        })
     }
 
-    fn header(&mut self) -> Result<(), SinkError> {
+    /// A log that goes on in a file which begins with this line: it gets no second header, and another one is an error.
+    pub fn after(mut self, begins: Option<&str>) -> Result<Self, SinkError> {
+        let Some(begins) = begins.filter(|_| self.format == FeatureFormat::Csv) else { return Ok(self) };
+        if begins != self.header_line().trim_end() {
+            let name = &self.name;
+            return Err(SinkError::User(format!("{name}: has other columns, nothing can be added; name another file")));
+        }
+        self.header_due = false;
+        Ok(self)
+    }
+
+    fn header_line(&self) -> String {
         let mut names = vec![self.id_column.clone()];
         if self.last.is_none() {
             names.push("revision".into());
         }
         names.extend(self.columns.iter().cloned());
-        let line = names.join(",") + "\n";
+        names.join(",") + "\n"
+    }
+
+    fn header(&mut self) -> Result<(), SinkError> {
+        if !std::mem::take(&mut self.header_due) {
+            return Ok(());
+        }
+        let line = self.header_line();
         self.out.write_all(line.as_bytes()).map_err(|error| failed(&self.name, &error))
     }
 
     /// Takes rows.
     pub fn write(&mut self, rows: &FeatureRows) -> Result<(), SinkError> {
+        self.header()?;
         let width = self.columns.len();
         for (index, &(id, time, revision)) in rows.rows.iter().enumerate() {
             let values = &rows.values[index * width..(index + 1) * width];
@@ -184,6 +202,7 @@ impl FeatureLog {
 
     /// Writes what a replay has gathered, and flushes.
     pub fn finish(&mut self) -> Result<(), SinkError> {
+        self.header()?;
         let name = self.name.clone();
         self.write_sorted().and_then(|()| self.out.flush()).map_err(|error| failed(&name, &error))
     }
@@ -212,6 +231,7 @@ impl FeatureLog {
 
     /// Flushes what a run has appended.
     pub fn flush(&mut self) -> Result<(), SinkError> {
+        self.header()?;
         self.out.flush().map_err(|error| failed(&self.name, &error))
     }
 }

@@ -1,7 +1,8 @@
 //! Files and standard output as a sink: one record a line, gzip or zstd by ending.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::Path;
 
 use super::{OnAcknowledged, OutputRecord, SinkError, Writer};
 
@@ -37,32 +38,128 @@ pub struct Opened {
     pub out: Box<dyn Write + Send>,
     /// Whether what is written is compressed, by the ending.
     pub compressed: bool,
+    /// The first line of what stands in the file already; `None` if nothing does.
+    pub begins: Option<String>,
 }
 
-/// Creates (and empties) the file of this path, gzip or zstd by ending, or takes standard output for `-`. `flag` is named
-/// in errors.
-pub fn open(path: &str, flag: &str) -> Result<Opened, SinkError> {
+/// What is to become of a file that is there already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Existing {
+    /// It stays as it is: opening it is an error.
+    #[default]
+    Refuse,
+    /// It is emptied.
+    Overwrite,
+    /// What is written comes behind what it holds; a compressed file gets another member.
+    Append,
+}
+
+/// How a file is compressed, by its ending.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+impl Compression {
+    fn of(path: &str) -> Self {
+        match path.to_ascii_lowercase().rsplit_once('.') {
+            Some((_, "gz")) => Compression::Gzip,
+            Some((_, "zst" | "zstd")) => Compression::Zstd,
+            _ => Compression::None,
+        }
+    }
+}
+
+/// A path without the ending of a compression.
+pub fn plain_stem(path: &str) -> &str {
+    match Compression::of(path) {
+        Compression::None => path,
+        Compression::Gzip | Compression::Zstd => path.rsplit_once('.').map_or(path, |(stem, _)| stem),
+    }
+}
+
+/// Opens the file of this path, gzip or zstd by ending, or takes standard output for `-`. `flag` is named in errors.
+pub fn open(path: &str, flag: &str, existing: Existing) -> Result<Opened, SinkError> {
     let name = format!("{flag} {path}");
     let cannot = |error: io::Error| SinkError::User(format!("{name}: cannot write it: {error}"));
     if path == "-" {
-        return Ok(Opened { name, out: Box::new(io::stdout()), compressed: false });
+        return Ok(Opened { name, out: Box::new(io::stdout()), compressed: false, begins: None });
     }
-    let file = File::create(path).map_err(cannot)?;
-    let (out, compressed): (Box<dyn Write + Send>, _) = match path.to_ascii_lowercase().rsplit_once('.') {
-        Some((_, "gz")) => (Box::new(flate2::write::GzEncoder::new(file, flate2::Compression::default())), true),
-        Some((_, "zst" | "zstd")) => {
-            (Box::new(zstd::Encoder::new(file, ZSTD_LEVEL).map_err(cannot)?.auto_finish()), true)
+    let (compression, mut begins) = (Compression::of(path), None);
+    let file = match OpenOptions::new().write(true).create_new(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let regular = !path.starts_with("/dev/") && Path::new(path).metadata().map_err(cannot)?.is_file();
+            match existing {
+                // Nothing can be lost of a device or a pipe.
+                _ if !regular => OpenOptions::new().append(true).open(path),
+                Existing::Refuse => {
+                    return Err(SinkError::User(format!(
+                        "{name}: is there already; --overwrite replaces it, --append adds to it"
+                    )));
+                }
+                Existing::Overwrite => File::create(path),
+                Existing::Append => {
+                    begins = first_line(path, compression).map_err(cannot)?;
+                    behind(path, compression)
+                }
+            }
         }
-        _ => (Box::new(file), false),
+        opened => opened,
     };
-    Ok(Opened { name, out, compressed })
+    let file = file.map_err(cannot)?;
+    let out: Box<dyn Write + Send> = match compression {
+        Compression::None => Box::new(file),
+        Compression::Gzip => Box::new(flate2::write::GzEncoder::new(file, flate2::Compression::default())),
+        Compression::Zstd => Box::new(zstd::Encoder::new(file, ZSTD_LEVEL).map_err(cannot)?.auto_finish()),
+    };
+    Ok(Opened { name, out, compressed: compression != Compression::None, begins })
+}
+
+/// The first line of a file, without its end; `None` if the file is empty.
+fn first_line(path: &str, compression: Compression) -> io::Result<Option<String>> {
+    let file = File::open(path)?;
+    let reader: Box<dyn Read> = match compression {
+        Compression::None => Box::new(file),
+        Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(file)),
+        Compression::Zstd => Box::new(zstd::Decoder::new(file)?),
+    };
+    let mut line = Vec::new();
+    let read = BufReader::new(reader).take(BUFFER_BYTES as u64).read_until(b'\n', &mut line)?;
+    let text = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
+    Ok((read > 0).then_some(text))
+}
+
+/// A file to be written on behind what it holds. A last line that a crash cut off gets its end, so that only it is lost.
+fn behind(path: &str, compression: Compression) -> io::Result<File> {
+    let mut file = OpenOptions::new().read(true).append(true).open(path)?;
+    if compression == Compression::None && file.metadata()?.len() > 0 {
+        let mut last = [0];
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+        if last != *b"\n" {
+            file.write_all(b"\n")?;
+        }
+    }
+    Ok(file)
 }
 
 impl FileWriter {
-    /// Creates (and empties) the file of this path, or takes standard output for `-`. `flag` is named in errors.
-    pub fn create(path: &str, flag: &str, on_acknowledged: OnAcknowledged) -> Result<Self, SinkError> {
-        let Opened { name, out, compressed } = open(path, flag)?;
-        Ok(FileWriter {
+    /// Opens the file of this path (see [`open`]).
+    pub fn create(
+        path: &str,
+        flag: &str,
+        existing: Existing,
+        on_acknowledged: OnAcknowledged,
+    ) -> Result<Self, SinkError> {
+        Ok(FileWriter::new(open(path, flag, existing)?, on_acknowledged))
+    }
+
+    /// Writes to what has been opened.
+    pub fn new(opened: Opened, on_acknowledged: OnAcknowledged) -> Self {
+        let Opened { name, out, compressed, .. } = opened;
+        FileWriter {
             name,
             out,
             compressed,
@@ -70,7 +167,7 @@ impl FileWriter {
             arrived_ns: Vec::new(),
             on_acknowledged,
             closed: false,
-        })
+        }
     }
 
     /// Hands the gathered lines on; acknowledges them once they are with the operating system.

@@ -160,6 +160,10 @@ impl Writer for KafkaWriter {
         self.check()
     }
 
+    fn trouble(&self) -> Option<String> {
+        self.producer.context().context.0.trouble()
+    }
+
     fn flush(&mut self) -> Result<(), SinkError> {
         // Ends the lingering of what is queued. The flush of the client itself polls in steps of 100 ms, so we wait here.
         let _ = self.producer.flush(Duration::ZERO);

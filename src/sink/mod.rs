@@ -50,6 +50,11 @@ pub trait Writer: Send {
     /// Makes progress without blocking for long; called when the channel is idle and after each batch.
     fn poll(&mut self) -> Result<(), SinkError>;
 
+    /// What keeps it from writing just now: brokers that do not answer.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
     /// Returns once everything written is acknowledged.
     fn flush(&mut self) -> Result<(), SinkError>;
 }

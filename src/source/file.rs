@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
-use super::{Partition, Reader, Ready, Record, Source, SourceError, StartOffsets};
+use super::{Origin, Partition, Reader, Ready, Record, Source, SourceError, StartOffsets};
 use crate::decode::Limits;
 use crate::event::Schema;
 use crate::runtime::clock;
@@ -75,8 +75,18 @@ impl Source for FileSource {
         self.inputs.iter().map(Input::name).collect::<Vec<_>>().join(", ")
     }
 
+    fn identity(&self) -> String {
+        // A file may have been moved: what counts is what is in it.
+        let begins = self.inputs.iter().map(|input| format!("{:016x}", input.begins()));
+        format!("{} files, whose first lines hash to {}", self.inputs.len(), begins.collect::<Vec<_>>().join(","))
+    }
+
     fn bounded(&self) -> bool {
         true
+    }
+
+    fn origin(&self, partition: Partition) -> Origin {
+        self.inputs.get(partition as usize).map_or(Origin::Elsewhere, |input| Origin::File(input.name().to_owned()))
     }
 }
 
@@ -193,9 +203,9 @@ fn read(mut parts: Vec<(Partition, Lines)>, held: &Held, sender: &Sender<Message
 fn fill(partition: Partition, lines: &mut Lines, batch: &mut Vec<Record>) -> Result<bool, String> {
     let mut arrived_ns = None;
     while batch.len() < BATCH_RECORDS_MAX && (batch.is_empty() || lines.has_line()) {
-        let Some((offset, payload)) = lines.next()? else { return Ok(false) };
+        let Some((offset, stand, payload)) = lines.next()? else { return Ok(false) };
         let arrived_ns = *arrived_ns.get_or_insert_with(clock::now_ns);
-        batch.push(Record { partition, offset, timestamp_ms: 0, arrived_ns, payload });
+        batch.push(Record { partition, offset, timestamp_ms: 0, arrived_ns, stand, payload });
     }
     Ok(true)
 }

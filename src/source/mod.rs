@@ -6,6 +6,7 @@
 //! restart from the remap log reads on exactly where the log ends.
 
 pub mod kafka;
+mod raw;
 pub mod reference;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use crate::event::Event;
 mod file;
 
 pub use file::FileSource;
+pub use raw::{Raw, Stand};
 pub mod generator;
 
 /// A partition of a source. Files count from 0 in the order they were named.
@@ -33,8 +35,33 @@ pub struct Record {
     pub timestamp_ms: i64,
     /// When it was taken in: nanoseconds on the process's monotonic clock (see `runtime::clock`).
     pub arrived_ns: u64,
+    /// Its place in its file.
+    pub stand: Stand,
     /// The content.
     pub payload: Payload,
+}
+
+impl Record {
+    /// The record as it was read; empty if it was never bytes.
+    pub fn into_raw(self) -> Raw {
+        let bytes = match self.payload {
+            Payload::Json(bytes) | Payload::Csv { line: bytes, .. } => bytes,
+            Payload::Tombstone { .. } | Payload::Event(_) => Vec::new(),
+        };
+        Raw { bytes: bytes.into(), stand: self.stand }
+    }
+}
+
+/// What a partition is read from, for those who are to find a record again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// Neither a file nor a topic.
+    #[default]
+    Elsewhere,
+    /// A file, by the path that was given.
+    File(String),
+    /// A Kafka topic.
+    Topic(String),
 }
 
 /// The content of a record.
@@ -91,6 +118,11 @@ pub trait Reader: Send {
         let _ = partitions;
     }
 
+    /// What keeps it from reading just now: brokers that do not answer.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
     /// Records known to the source but not yet taken, if it can tell.
     fn lag(&self) -> Option<u64> {
         None
@@ -108,8 +140,19 @@ pub trait Source: Send + Sync {
     /// One line for logs: what is read.
     fn describe(&self) -> String;
 
+    /// What makes it this source and no other: where it is read from does not count, what is read does.
+    fn identity(&self) -> String {
+        self.describe()
+    }
+
     /// Whether the source ends by itself.
     fn bounded(&self) -> bool;
+
+    /// What a partition is read from.
+    fn origin(&self, partition: Partition) -> Origin {
+        let _ = partition;
+        Origin::Elsewhere
+    }
 }
 
 /// Why a source failed. Messages say what to do.

@@ -31,7 +31,7 @@ use crate::epoch::Epoch;
 use crate::event::{Event, Id};
 use crate::feature::FeatureSet;
 use crate::source::reference::RowDecoder;
-use crate::source::{Payload, Record};
+use crate::source::{Payload, Record, Stand};
 
 use super::{Harness, Outcome, Plan};
 
@@ -68,7 +68,8 @@ pub fn run(text: &str, dataflow: Arc<dyn Dataflow>, setup: &Setup) -> Result<Str
             continue;
         }
         let payload = Payload::Json(line.as_bytes().to_vec());
-        let record = Record { partition: 0, offset: number as u64, timestamp_ms: 0, arrived_ns: 0, payload };
+        let (offset, stand) = (number as u64, Stand::default());
+        let record = Record { partition: 0, offset, timestamp_ms: 0, arrived_ns: 0, stand, payload };
         events.push(decoder.decode(&record).map_err(|reject| format!("{line}: {}", reject.message))?);
     }
     plan.push(events);
@@ -114,8 +115,7 @@ fn table(outcome: &Outcome, columns: &[String], setup: &Setup, plan: &Plan) -> S
         record.row.iter().for_each(|row| line("+1", row));
     }
     for reject in &outcome.rejects {
-        let id = String::from_utf8_lossy(&reject.raw).into_owned();
-        lines.push(vec!["-".to_owned(), "!".to_owned(), id, reject.reason.name().to_owned()]);
+        lines.push(vec!["-".to_owned(), "!".to_owned(), reject.id.clone(), reject.reason.name().to_owned()]);
     }
     aligned(&lines)
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::event::Event;
 use crate::runtime::clock::now_ns;
 use crate::sink::{OutputRecord, SinkError, Writer};
-use crate::source::{Partition, Payload, Reader, Ready, Record, Source, SourceError, StartOffsets};
+use crate::source::{Partition, Payload, Reader, Ready, Record, Source, SourceError, Stand, StartOffsets};
 
 /// Events by partition, as a source.
 #[derive(Clone, Debug)]
@@ -85,7 +85,8 @@ impl Reader for MemoryReader {
             for (offset, event) in events.iter().enumerate().take(until).skip(*next) {
                 let payload = Payload::Event(Box::new(event.clone()));
                 let (partition, offset) = (*partition, offset as u64);
-                into.push(Record { partition, offset, timestamp_ms: 0, arrived_ns: now_ns(), payload });
+                let stand = Stand::default();
+                into.push(Record { partition, offset, timestamp_ms: 0, arrived_ns: now_ns(), stand, payload });
             }
             *next = until.max(*next);
             more |= until < *end;

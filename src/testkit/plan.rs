@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::arrange::enrich::ReferenceRecord;
 use crate::arrange::upsert::Arrival;
 use crate::event::Event;
+use crate::source::Raw;
 
 /// How a sequence of events is cut into epochs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +102,7 @@ impl Plan {
         let mut arrivals = Vec::new();
         for event in events {
             watermark_ms = watermark_ms.max(event.time);
-            arrivals.push(Arrival { event, partition: 0, offset: self.events, arrived_ns: 0 });
+            arrivals.push(Arrival { event, partition: 0, offset: self.events, arrived_ns: 0, raw: Raw::default() });
             self.events += 1;
         }
         self.epochs.push(PlannedEpoch { arrivals, references: Vec::new(), watermark_ms });

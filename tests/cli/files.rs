@@ -82,7 +82,7 @@ fn a_replay_of_the_generator_is_a_replay_of_its_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let (events, totals) = (path(&folder, "events.jsonl"), path(&folder, "totals.jsonl"));
     done(&["generate", "--events", EVENTS, "--output", &events]);
-    let hello = ["replay", "--dataflow", "hello", "--output", &totals];
+    let hello = ["replay", "--dataflow", "hello", "--output", &totals, "--overwrite"];
     let held = |input: &[&str]| {
         done(&[&hello[..], input].concat());
         let mut held: BTreeMap<(String, String), i64> = BTreeMap::new();

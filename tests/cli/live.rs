@@ -2,23 +2,64 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use super::deltawatch;
 
 /// A run in the background; ended with the test.
-struct Run {
+pub struct Run {
     child: Child,
     stdout: Option<BufReader<ChildStdout>>,
+    stderr: Option<BufReader<ChildStderr>>,
 }
 
 impl Run {
-    fn start(arguments: &[&str]) -> Self {
+    pub fn start(arguments: &[&str]) -> Self {
         let mut command = deltawatch(arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let stdout = child.stdout.take().map(BufReader::new);
-        Run { child, stdout }
+        Run { child, stdout, stderr: None }
+    }
+
+    /// Reads where its page is, from standard error.
+    pub fn with_page(mut self) -> (Self, String) {
+        let mut stderr = BufReader::new(self.child.stderr.take().expect("piped"));
+        let mut said = String::new();
+        stderr.read_line(&mut said).expect("a line");
+        let address = said.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("an address");
+        assert!(address.starts_with("127.0.0.1:"), "metrics are open to others by default: {said}");
+        let address = address.to_owned();
+        self.stderr = Some(stderr);
+        (self, address)
+    }
+
+    /// Waits until the page has this status; what it says then.
+    pub fn wait_until(&self, address: &str, path: &str, status: &str) -> serde_json::Value {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let (_, body) = health(address, path);
+            if body["status"] == status {
+                return body;
+            }
+            assert!(Instant::now() < deadline, "not {status}: {body}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits without reading standard output; the status and standard error.
+    pub fn end_unread(mut self) -> (ExitStatus, String) {
+        let status = self.child.wait().expect("an end");
+        (status, self.error())
+    }
+
+    fn error(&mut self) -> String {
+        let mut error = String::new();
+        match (&mut self.stderr, self.child.stderr.take()) {
+            (Some(stderr), _) => drop(stderr.read_to_string(&mut error).expect("text")),
+            (None, stderr) => drop(stderr.expect("piped").read_to_string(&mut error).expect("text")),
+        }
+        error
     }
 
     fn line(&mut self) -> String {
@@ -27,18 +68,18 @@ impl Run {
         line
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let kill = Command::new("kill").args([name, &self.child.id().to_string()]).status();
         assert!(kill.expect("kill starts").success());
     }
 
     /// Reads what is left of standard output, and waits; the status and standard error.
-    fn end(mut self) -> (ExitStatus, String, String) {
-        let (mut rest, mut error) = (String::new(), String::new());
+    pub fn end(mut self) -> (ExitStatus, String, String) {
+        let mut rest = String::new();
         if let Some(mut stdout) = self.stdout.take() {
             stdout.read_to_string(&mut rest).expect("output");
         }
-        self.child.stderr.take().expect("piped").read_to_string(&mut error).expect("text");
+        let error = self.error();
         (self.child.wait().expect("an end"), rest, error)
     }
 }
@@ -53,7 +94,7 @@ impl Drop for Run {
 
 #[test]
 fn an_interrupt_drains_and_sums_up() {
-    for signal in ["-INT", "-TERM"] {
+    for signal in ["-INT", "-TERM", "-HUP"] {
         let mut run = Run::start(&["run"]);
         let first = run.line();
         assert!(first.starts_with("{\"id\":\"t-") && first.contains("\"cause\":\"arrival\""), "{first}");
@@ -80,12 +121,8 @@ fn a_reader_that_goes_away_ends_the_run_quietly() {
 #[test]
 fn metrics_and_health_are_served() {
     // Output that no one reads would fill the pipe and hold the run back.
-    let mut run = Run::start(&["run", "--metrics", "0", "--output", "/dev/null"]);
-    let mut said = String::new();
-    let mut stderr = BufReader::new(run.child.stderr.take().expect("piped"));
-    stderr.read_line(&mut said).expect("a line");
-    let address = said.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("an address");
-    assert!(address.starts_with("127.0.0.1:"), "metrics are open to others by default: {said}");
+    let (_run, address) = Run::start(&["run", "--metrics", "0", "--output", "/dev/null"]).with_page();
+    let address = &*address;
     // Acknowledged output shows a moment after it was written, bytes after some epochs.
     let deadline = Instant::now() + Duration::from_secs(10);
     let page = loop {
@@ -104,14 +141,21 @@ fn metrics_and_health_are_served() {
     assert!(page.trim_end().ends_with("# EOF"), "not the OpenMetrics format:\n{page}");
     let bucket = value(&page, "deltawatch_latency_seconds_bucket{le=\"+Inf\"}");
     assert_eq!(bucket, value(&page, "deltawatch_latency_seconds_count"));
-    let health = get(address, "/health");
-    let body = health.split("\r\n\r\n").nth(1).expect("a body");
-    let health: serde_json::Value = serde_json::from_str(body).expect("JSON");
-    assert_eq!(health["status"], "ok");
+    let (code, health) = health(address, "/health");
+    assert_eq!((code, &health["status"]), (200, &"ok".into()));
+    assert_eq!(self::health(address, "/ready").0, 200);
     assert!(get(address, "/else").starts_with("HTTP/1.1 404"));
 }
 
-fn get(address: &str, path: &str) -> String {
+/// The code and the object that the page answers with.
+pub fn health(address: &str, path: &str) -> (u16, serde_json::Value) {
+    let answer = get(address, path);
+    let code = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a code");
+    let body = answer.split("\r\n\r\n").nth(1).expect("a body");
+    (code, serde_json::from_str(body).expect("JSON"))
+}
+
+pub fn get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("someone listens");
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").expect("a request");
     let mut answer = String::new();

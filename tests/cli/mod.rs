@@ -6,8 +6,12 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
+mod cluster;
 mod files;
 mod live;
+mod outputs;
+mod page;
+mod state;
 mod wrong;
 
 /// The built binary, without the environment twins of whoever runs the tests.

@@ -28,7 +28,7 @@ fn broken_lines_are_rejects() {
     let mut decoder = Decoder::new(schema.clone(), Limits::default()).unwrap();
     let mut reject = |line: &str| {
         let reject = decoder.decode(&csv_record("id,time,tx.amount", line)).unwrap_err();
-        assert_eq!(reject.raw, line.as_bytes());
+        assert_eq!(*reject.raw.bytes, *line.as_bytes());
         (reject.reason, reject.message)
     };
     use RejectReason::*;

@@ -136,7 +136,7 @@ fn the_parsers_agree_on_whole_and_broken_records() {
                 if fast.reason == RejectReason::Malformed {
                     fast.message = slow.message.clone();
                 }
-                assert_eq!(fast, slow, "{}", fast.raw.escape_ascii());
+                assert_eq!(fast, slow, "{}", fast.raw.bytes.escape_ascii());
             }
             (fast, slow) => {
                 let Payload::Json(bytes) = record.payload else { unreachable!() };

@@ -14,11 +14,12 @@ use deltawatch::decode::Limits;
 use deltawatch::epoch::Pace;
 use deltawatch::pipeline::EngineSettings;
 use deltawatch::runtime::clock::now_ns;
-use deltawatch::runtime::job::{Job, JobError, Outputs};
+use deltawatch::runtime::job::{Job, JobError, Outputs, State};
 use deltawatch::runtime::metrics::Metrics;
+use deltawatch::runtime::state::Terms;
 use deltawatch::sink::features::{FeatureFormat, FeatureLog};
 use deltawatch::source::reference::{Place, ReferenceSource, Wanted};
-use deltawatch::source::{Partition, Payload, Reader, Ready, Record, Source, SourceError, StartOffsets};
+use deltawatch::source::{Partition, Payload, Reader, Ready, Record, Source, SourceError, Stand, StartOffsets};
 use timely::{CommunicationConfig, Config, WorkerConfig};
 
 use super::look_ups;
@@ -69,7 +70,9 @@ impl Trial {
             pace,
             bounds: deltawatch::epoch::PartitionBounds { records_max: 4, ..Default::default() },
             outputs: Outputs { features: Some(log), ..Outputs::default() },
-            state,
+            state: state.map(|state| State::open(&state, 0, &Terms::default()).unwrap()),
+            terms: Terms::default(),
+            peer_timeout: Duration::from_secs(60),
             stop: stop.clone(),
             metrics: metrics.clone(),
         };
@@ -188,10 +191,11 @@ impl Reader for FedReader {
         for _ in 0..limit {
             match self.receiver.try_recv() {
                 Ok((partition, line)) => {
-                    let offset = &mut self.next[partition as usize];
+                    let next = &mut self.next[partition as usize];
                     let payload = Payload::Json(line.into_bytes());
-                    into.push(Record { partition, offset: *offset, timestamp_ms: 0, arrived_ns: now_ns(), payload });
-                    *offset += 1;
+                    let (offset, stand) = (*next, Stand::default());
+                    into.push(Record { partition, offset, timestamp_ms: 0, arrived_ns: now_ns(), stand, payload });
+                    *next += 1;
                 }
                 Err(TryRecvError::Empty) => return Ok(Ready::CaughtUp),
                 Err(TryRecvError::Disconnected) => return Ok(if self.bounded { Ready::Done } else { Ready::CaughtUp }),

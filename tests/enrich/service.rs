@@ -1,6 +1,7 @@
 //! Outside services: answers, fallbacks, late answers; slow, dead and silent ones; restarts.
 
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use deltawatch::arrange::enrich::{Enrich, Reference};
 use deltawatch::epoch::Pace;
-use tiny_http::{Response, Server};
 
 use super::job::Trial;
 
@@ -20,34 +20,22 @@ const SLOW: Duration = Duration::from_millis(1_500);
 struct Scores {
     address: String,
     asked: Arc<AtomicU64>,
-    server: Arc<Server>,
 }
 
 impl Scores {
+    /// It serves for the rest of the process.
     fn start() -> Scores {
-        let server = Arc::new(Server::http("127.0.0.1:0").unwrap());
-        let address = format!("http://{}/score/{{key}}", server.server_addr());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}/score/{{key}}", listener.local_addr().unwrap());
         let asked = Arc::new(AtomicU64::new(0));
-        for _ in 0..8 {
-            let (server, asked) = (server.clone(), asked.clone());
-            thread::spawn(move || {
-                while let Ok(request) = server.recv() {
-                    asked.fetch_add(1, Ordering::Relaxed);
-                    let key = request.url().rsplit('/').next().unwrap_or_default().to_owned();
-                    if key.starts_with("slow") {
-                        thread::sleep(SLOW);
-                    }
-                    let (body, status) = match &key {
-                        key if key.starts_with("none") => ("", 404),
-                        key if key.starts_with("bad") => (r#"{"score":"x"}"#, 200),
-                        key if key.starts_with("a%2Fb%20c") => (r#"{"score":0.125}"#, 200),
-                        _ => (r#"{"score":0.75,"other":1}"#, 200),
-                    };
-                    let _ = request.respond(Response::from_string(body).with_status_code(status));
-                }
-            });
-        }
-        Scores { address, asked, server }
+        let counted = asked.clone();
+        thread::spawn(move || {
+            for connection in listener.incoming().flatten() {
+                let counted = counted.clone();
+                thread::spawn(move || serve(connection, &counted));
+            }
+        });
+        Scores { address, asked }
     }
 
     fn asked(&self) -> u64 {
@@ -55,9 +43,25 @@ impl Scores {
     }
 }
 
-impl Drop for Scores {
-    fn drop(&mut self) {
-        (0..8).for_each(|_| self.server.unblock());
+/// Answers the requests of a connection until it is closed.
+fn serve(connection: TcpStream, asked: &AtomicU64) -> Option<()> {
+    let mut writer = connection.try_clone().ok()?;
+    let mut lines = BufReader::new(connection).lines();
+    loop {
+        let request = lines.next()?.ok()?;
+        while !lines.next()?.ok()?.is_empty() {}
+        asked.fetch_add(1, Ordering::Relaxed);
+        let key = request.split(' ').nth(1)?.rsplit('/').next()?;
+        if key.starts_with("slow") {
+            thread::sleep(SLOW);
+        }
+        let (body, status) = match key {
+            key if key.starts_with("none") => ("", "404 Not Found"),
+            key if key.starts_with("bad") => (r#"{"score":"x"}"#, "200 OK"),
+            key if key.starts_with("a%2Fb%20c") => (r#"{"score":0.125}"#, "200 OK"),
+            _ => (r#"{"score":0.75,"other":1}"#, "200 OK"),
+        };
+        write!(writer, "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).ok()?;
     }
 }
 

@@ -5,6 +5,7 @@ mod config;
 mod outage;
 mod pipeline;
 mod round_trip;
+mod state;
 
 use std::collections::BTreeMap;
 use std::pin::pin;

@@ -11,6 +11,7 @@ use crate::arrange::upsert::Touched;
 use crate::decode::{Reject, RejectReason};
 use crate::event::{Id, IdType, Key};
 use crate::runtime::metrics::Metrics;
+use crate::source::Raw;
 
 /// What an epoch sends.
 #[derive(Default)]
@@ -111,11 +112,12 @@ pub fn beyond_record(name: &str, touched: &TouchedStretch, (from_ms, until_ms): 
         touched.cause.name(),
     );
     Reject {
-        partition: u32::MAX,
+        partition: Reject::NOWHERE,
         offset: 0,
         timestamp_ms: touched.from.0,
         reason: RejectReason::BeyondHorizon,
         message,
-        raw: touched.id.written(ids).into_bytes(),
+        id: touched.id.written(ids),
+        raw: Raw::default(),
     }
 }

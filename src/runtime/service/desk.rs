@@ -14,7 +14,7 @@ use crate::decode::Limits;
 use crate::runtime::clock::now_ns;
 use crate::runtime::metrics::Metrics;
 use crate::source::reference::RowDecoder;
-use crate::source::{Payload, Record, SourceError};
+use crate::source::{Payload, Record, SourceError, Stand};
 
 /// What a service says of a key; `None`: it knows nothing.
 pub(super) type Answer = Option<Cells>;
@@ -159,7 +159,7 @@ fn serve(asked: &Asked, queue: &Receiver<Request>, done: &Sender<Response>, work
 
 fn cells(decoder: &mut RowDecoder, json: Vec<u8>) -> Result<Cells, AskError> {
     let payload = Payload::Json(json);
-    let record = Record { partition: 0, offset: 0, timestamp_ms: 0, arrived_ns: 0, payload };
+    let record = Record { partition: 0, offset: 0, timestamp_ms: 0, arrived_ns: 0, stand: Stand::default(), payload };
     decoder.cells(&record).map_err(|reject| AskError::Failed(format!("answers what is no row: {}", reject.message)))
 }
 

@@ -1,11 +1,12 @@
 //! What events were answered, on disk before they are bound.
 //!
-//! One file per partition, one JSON object per line: the outcome of an event (`null`: the fallback), or a late answer. A
-//! thread writes what has gathered and syncs once per file (group commit). A last line that a crash cut off is dropped.
+//! One file per partition, one sealed line (see [`crate::runtime::state`]) per outcome of an event (`null`: the fallback), or
+//! late answer. A thread writes what has gathered and syncs once per file (group commit).
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::thread::{self, Thread};
 
@@ -13,10 +14,18 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::{Deserialize, Serialize};
 
 use crate::arrange::enrich::{Cells, ReferenceRecord};
+use crate::runtime::state::{Seal, read_lines};
 use crate::source::{Partition, SourceError};
 
 /// Lines on their way to the disk.
 const QUEUE_MAX: usize = 16_384;
+
+/// What the thread is told.
+enum Message {
+    /// A partition's file has been read: it goes on behind this seal.
+    Begin(Partition, Seal),
+    Line(Partition, Line),
+}
 
 /// What one event was answered, by look-up.
 pub(super) type Outcome = Vec<(u64, Option<Cells>)>;
@@ -40,7 +49,7 @@ pub(super) struct Recorded {
 /// Appends lines and says how many are durable.
 pub(super) struct AnswerLog {
     directory: PathBuf,
-    to_disk: Sender<(Partition, Line)>,
+    to_disk: Sender<Message>,
     durable: Receiver<Result<usize, String>>,
 }
 
@@ -60,7 +69,10 @@ impl AnswerLog {
 
     /// Hands a line over; gives it back if the queue is full.
     pub fn append(&self, partition: Partition, line: Line) -> Result<(), Line> {
-        self.to_disk.try_send((partition, line)).map_err(|error| error.into_inner().1)
+        match self.to_disk.try_send(Message::Line(partition, line)).map_err(|error| error.into_inner()) {
+            Err(Message::Line(_, line)) => Err(line),
+            Ok(()) | Err(Message::Begin(..)) => Ok(()),
+        }
     }
 
     /// How many more lines have become durable since the last call.
@@ -68,33 +80,27 @@ impl AnswerLog {
         self.durable.try_iter().try_fold(0, |sum, lines| lines.map(|lines| sum + lines)).map_err(SourceError::External)
     }
 
-    /// What was written of a partition before; the cut line at the end is dropped.
+    /// What was written of a partition before; to be asked before anything of it is appended. The cut line at the end is
+    /// dropped.
     pub fn recorded(&self, partition: Partition) -> Result<Recorded, SourceError> {
         let path = path(&self.directory, partition);
         let failed = |reason: String| SourceError::External(format!("{}: {reason}; check --state", path.display()));
         let mut recorded = Recorded::default();
-        let file = match OpenOptions::new().read(true).write(true).open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(recorded),
-            Err(error) => return Err(failed(error.to_string())),
-        };
-        let (mut reader, mut text, mut bytes, mut number) = (BufReader::new(&file), String::new(), 0, 0);
-        loop {
-            text.clear();
-            let read = reader.read_line(&mut text).map_err(|error| failed(error.to_string()))?;
-            if read == 0 || !text.ends_with('\n') {
-                break;
-            }
-            number += 1;
-            let line =
-                serde_json::from_str(&text).map_err(|error| failed(format!("line {number} is damaged: {error}")))?;
-            match line {
+        let (seal, bytes) = read_lines(&path, |number, entry| {
+            let line = serde_json::from_str(entry);
+            match line.map_err(|error| format!("line {number} is of another format: {error}"))? {
                 Line::Event(offset, outcome) => drop(recorded.outcomes.insert(offset, outcome)),
                 Line::Late(record) => recorded.late.push_back(record),
             }
-            bytes += read as u64;
+            Ok(())
+        })
+        .map_err(failed)?;
+        if bytes > 0 {
+            let file = OpenOptions::new().write(true).open(&path);
+            file.and_then(|file| file.set_len(bytes)).map_err(|error| failed(error.to_string()))?;
         }
-        file.set_len(bytes).map_err(|error| failed(error.to_string()))?;
+        let begun = self.to_disk.try_send(Message::Begin(partition, seal));
+        begun.map_err(|_| failed("the log's queue is full".to_owned()))?;
         Ok(recorded)
     }
 }
@@ -103,17 +109,21 @@ fn path(directory: &Path, partition: Partition) -> PathBuf {
     directory.join(format!("answers-{partition}.jsonl"))
 }
 
-fn append(
-    directory: &Path,
-    queue: &Receiver<(Partition, Line)>,
-    done: &Sender<Result<usize, String>>,
-    worker: &Thread,
-) {
-    let mut files: BTreeMap<Partition, File> = BTreeMap::new();
+fn append(directory: &Path, queue: &Receiver<Message>, done: &Sender<Result<usize, String>>, worker: &Thread) {
+    let mut files = Files::default();
     while let Ok(first) = queue.recv() {
-        let group: Vec<(Partition, Line)> = std::iter::once(first).chain(queue.try_iter()).collect();
+        let mut group = Vec::new();
+        for message in std::iter::once(first).chain(queue.try_iter()) {
+            match message {
+                Message::Begin(partition, seal) => drop(files.seals.insert(partition, seal)),
+                Message::Line(partition, line) => group.push((partition, line)),
+            }
+        }
+        if group.is_empty() {
+            continue;
+        }
         let lines = group.len();
-        let written = write(directory, &mut files, group).map(|()| lines);
+        let written = files.write(directory, group).map(|()| lines);
         let result =
             written.map_err(|error| format!("cannot write the log of answers in {}: {error}", directory.display()));
         if done.send(result).is_err() {
@@ -123,26 +133,31 @@ fn append(
     }
 }
 
-fn write(
-    directory: &Path,
-    files: &mut BTreeMap<Partition, File>,
-    group: Vec<(Partition, Line)>,
-) -> std::io::Result<()> {
-    let mut lines: BTreeMap<Partition, Vec<u8>> = BTreeMap::new();
-    for (partition, line) in group {
-        let lines = lines.entry(partition).or_default();
-        serde_json::to_writer(&mut *lines, &line)?;
-        lines.push(b'\n');
+/// The files that the thread writes, and where their chains of seals are.
+#[derive(Default)]
+struct Files {
+    open: BTreeMap<Partition, File>,
+    seals: BTreeMap<Partition, Seal>,
+}
+
+impl Files {
+    fn write(&mut self, directory: &Path, group: Vec<(Partition, Line)>) -> std::io::Result<()> {
+        let mut lines: BTreeMap<Partition, Vec<u8>> = BTreeMap::new();
+        for (partition, line) in group {
+            let first = || Seal::first(&path(directory, partition));
+            let seal = self.seals.entry(partition).or_insert_with(first);
+            seal.line(&line, lines.entry(partition).or_default())?;
+        }
+        for (partition, lines) in lines {
+            let file = match self.open.entry(partition) {
+                Entry::Occupied(file) => file.into_mut(),
+                Entry::Vacant(none) => {
+                    none.insert(OpenOptions::new().create(true).append(true).open(path(directory, partition))?)
+                }
+            };
+            file.write_all(&lines)?;
+            file.sync_data()?;
+        }
+        Ok(())
     }
-    for (partition, lines) in lines {
-        let file = match files.entry(partition) {
-            std::collections::btree_map::Entry::Occupied(file) => file.into_mut(),
-            std::collections::btree_map::Entry::Vacant(none) => {
-                none.insert(OpenOptions::new().create(true).append(true).open(path(directory, partition))?)
-            }
-        };
-        file.write_all(&lines)?;
-        file.sync_data()?;
-    }
-    Ok(())
 }

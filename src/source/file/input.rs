@@ -5,9 +5,11 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::decode::{CsvHeader, Quoting};
 use crate::event::Schema;
-use crate::source::{Payload, SourceError};
+use crate::source::{Payload, SourceError, Stand};
 
 /// The buffer in front of each file, after decompression.
 const BUFFER_BYTES: usize = 128 << 10;
@@ -26,6 +28,8 @@ pub(super) struct Input {
     compression: Compression,
     /// CSV files have one.
     header: Option<Arc<CsvHeader>>,
+    /// A hash of the first line.
+    begins: u64,
 }
 
 impl Input {
@@ -33,7 +37,7 @@ impl Input {
     pub fn probe(path: &str, schema: &Schema) -> Result<Self, SourceError> {
         let user = |message: String| SourceError::User(message);
         if path == "-" {
-            return Ok(Input { path: path.to_owned(), compression: Compression::None, header: None });
+            return Ok(Input { path: path.to_owned(), compression: Compression::None, header: None, begins: 0 });
         }
         let lower = path.to_ascii_lowercase();
         let (stem, compression) = match lower.rsplit_once('.') {
@@ -50,16 +54,17 @@ impl Input {
                 )));
             }
         };
-        let mut input = Input { path: path.to_owned(), compression, header: None };
+        let mut input = Input { path: path.to_owned(), compression, header: None, begins: 0 };
         let mut reader = input.reader()?;
         let unreadable = |error: io::Error| user(format!("--input {path}: {}", reason(&error, compression)));
         let empty = skip_mark(&mut reader).map_err(unreadable)?;
+        let mut line = Vec::new();
+        reader.take(BUFFER_BYTES as u64).read_until(b'\n', &mut line).map_err(unreadable)?;
+        input.begins = xxh3_64(&line);
         if csv {
             if empty {
                 return Err(user(format!("--input {path}: the file is empty; a CSV file needs a header line")));
             }
-            let mut line = Vec::new();
-            reader.take(BUFFER_BYTES as u64).read_until(b'\n', &mut line).map_err(unreadable)?;
             let header = CsvHeader::parse(without_line_end(&line))
                 .and_then(|header| header.check(schema).map(|()| header))
                 .map_err(|message| user(format!("--input {path}: {message}")))?;
@@ -71,6 +76,11 @@ impl Input {
     /// The name as it was given.
     pub fn name(&self) -> &str {
         if self.is_stdin() { "standard input" } else { &self.path }
+    }
+
+    /// A hash of the first line; 0 for standard input.
+    pub fn begins(&self) -> u64 {
+        self.begins
     }
 
     /// Whether this is standard input.
@@ -86,6 +96,8 @@ impl Input {
             line: Vec::new(),
             start,
             offset: 0,
+            lines: 0,
+            cut_bytes: 0,
             opened: false,
             // One byte more than the limit, so that a cut record is seen to be too long.
             kept_bytes_max: record_bytes_max.saturating_add(1),
@@ -119,6 +131,10 @@ pub(super) struct Lines {
     line: Vec<u8>,
     start: u64,
     offset: u64,
+    /// Lines read so far.
+    lines: u64,
+    /// Bytes of the record that were dropped.
+    cut_bytes: u64,
     opened: bool,
     kept_bytes_max: usize,
 }
@@ -134,9 +150,11 @@ impl Lines {
         self.offset
     }
 
-    /// The next record at or after the start, with its offset; `None` at the end. Errors say what to do.
-    pub fn next(&mut self) -> Result<Option<(u64, Payload)>, String> {
+    /// The next record at or after the start, with its offset and place; `None` at the end. Errors say what to do.
+    pub fn next(&mut self) -> Result<Option<(u64, Stand, Payload)>, String> {
         loop {
+            self.cut_bytes = 0;
+            let before = self.lines;
             let more = self.read_record().map_err(|error| {
                 let (name, count) = (self.input.name(), self.offset);
                 format!("--input {name}: after {count} records: {}", reason(&error, self.input.compression))
@@ -160,8 +178,12 @@ impl Lines {
                 continue;
             }
             let content = content.to_vec();
+            // The header is read together with the first record.
+            let header = u64::from(before == 0 && self.input.header.is_some());
+            let stand = Stand { line: before + header + 1, cut_bytes: self.cut_bytes };
             return Ok(Some((
                 offset,
+                stand,
                 match &self.input.header {
                     Some(header) => Payload::Csv { header: header.clone(), line: content },
                     None => Payload::Json(content),
@@ -205,11 +227,14 @@ impl Lines {
         if self.reader.by_ref().take(room).read_until(b'\n', &mut self.line)? == 0 {
             return Ok(false);
         }
+        self.lines += 1;
         if self.line.last() != Some(&b'\n') && self.line.len() >= self.kept_bytes_max {
             let mut dropped = Vec::new();
-            while self.reader.by_ref().take(BUFFER_BYTES as u64).read_until(b'\n', &mut dropped)? > 0
-                && dropped.last() != Some(&b'\n')
-            {
+            while self.reader.by_ref().take(BUFFER_BYTES as u64).read_until(b'\n', &mut dropped)? > 0 {
+                self.cut_bytes += without_line_end(&dropped).len() as u64;
+                if dropped.last() == Some(&b'\n') {
+                    break;
+                }
                 dropped.clear();
             }
         }

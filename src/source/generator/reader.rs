@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use super::{Build, GeneratorConfig, PARTITIONS, Stream};
 use crate::event::Schema;
 use crate::runtime::clock::now_ns;
-use crate::source::{Partition, Payload, Reader, Ready, Record, Source, SourceError, StartOffsets};
+use crate::source::{Partition, Payload, Reader, Ready, Record, Source, SourceError, Stand, StartOffsets};
 
 /// The most records of other partitions, or before the start offsets, that one poll skips.
 const SKIP_MAX: usize = 4_096;
@@ -68,6 +68,10 @@ impl Source for GeneratorSource {
         let bound = self.events.map_or("endless".into(), |events| format!("{events} events"));
         let pace = self.pace_per_s.map_or("unpaced".into(), |pace| format!("{pace} events/s"));
         format!("generator, seed {}, {bound}, {pace}", self.config.seed)
+    }
+
+    fn identity(&self) -> String {
+        format!("generator with {:?}", self.config)
     }
 
     fn bounded(&self) -> bool {
@@ -137,7 +141,8 @@ impl Reader for GeneratorReader {
                 continue;
             }
             let event = Box::new(self.build.event(&draft));
-            into.push(Record { partition, offset, timestamp_ms: 0, arrived_ns, payload: Payload::Event(event) });
+            let (stand, payload) = (Stand::default(), Payload::Event(event));
+            into.push(Record { partition, offset, timestamp_ms: 0, arrived_ns, stand, payload });
             taken += 1;
         }
         Ok(Ready::More)

@@ -17,7 +17,7 @@ use super::KafkaSource;
 use super::health::{Context, Health};
 use super::range::{Span, is_refusal, partitions_of, topic_missing, unreachable};
 use crate::runtime::clock;
-use crate::source::{Partition, Payload, Record, SourceError};
+use crate::source::{Partition, Payload, Record, SourceError, Stand};
 
 /// The most records of a batch.
 pub const BATCH_RECORDS: usize = 512;
@@ -249,7 +249,8 @@ impl Fetch {
                 };
                 progress.sent = offset + 1;
                 self.batch_bytes += message.payload_len();
-                self.batch.push(Record { partition, offset, timestamp_ms, arrived_ns: clock::now_ns(), payload });
+                let (arrived_ns, stand) = (clock::now_ns(), Stand::default());
+                self.batch.push(Record { partition, offset, timestamp_ms, arrived_ns, stand, payload });
             }
         }
         done

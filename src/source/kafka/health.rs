@@ -57,6 +57,12 @@ impl Health {
         self.state().down_since.map(|since| since.elapsed())
     }
 
+    /// What is to be said while no broker answers.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let down = self.down()?;
+        Some(format!("kafka at {} has not answered for {} s", self.brokers, down.as_secs()))
+    }
+
     /// The error after which the client is of no use any more.
     pub(crate) fn fatal(&self) -> Option<String> {
         self.state().fatal.clone()

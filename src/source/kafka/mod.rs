@@ -36,7 +36,7 @@ pub(crate) use health::{Context, Health};
 pub use range::{DISORDER_MS_MAX, Position};
 pub(crate) use range::{is_refusal, partitions_of, topic_missing, unreachable};
 
-use super::{Partition, Reader, Ready, Record, Source, SourceError, StartOffsets};
+use super::{Origin, Partition, Reader, Ready, Record, Source, SourceError, StartOffsets};
 use fetch::{Batch, Fetch, Shared};
 use range::Inquiry;
 
@@ -108,12 +108,14 @@ impl Source for KafkaSource {
         let shared = Arc::new(Shared::new(mine));
         let (sender, receiver) = crossbeam_channel::bounded(CHANNEL_BATCHES);
         let poller = std::thread::current();
+        let brokers = Arc::clone(&health);
         let fetch = Fetch::new(self, (worker, workers), spans, Arc::clone(&shared), health, (sender, poller));
         let thread = std::thread::Builder::new()
             .name(format!("kafka-{worker}"))
             .spawn(move || fetch.run(&consumer))
             .map_err(|error| SourceError::External(format!("cannot start a thread for kafka: {error}")))?;
         Ok(Box::new(KafkaReader {
+            brokers,
             shared,
             receiver: Some(receiver),
             taken: Vec::new().into_iter(),
@@ -130,13 +132,22 @@ impl Source for KafkaSource {
         }
     }
 
+    fn identity(&self) -> String {
+        format!("kafka topic {} from {:?}", self.topic, self.from)
+    }
+
     fn bounded(&self) -> bool {
         self.to.is_some()
+    }
+
+    fn origin(&self, _partition: Partition) -> Origin {
+        Origin::Topic(self.topic.clone())
     }
 }
 
 /// The worker's end of the channel.
 struct KafkaReader {
+    brokers: Arc<Health>,
     shared: Arc<Shared>,
     /// Absent once the fetching thread has ended.
     receiver: Option<crossbeam_channel::Receiver<Batch>>,
@@ -184,6 +195,10 @@ impl Reader for KafkaReader {
 
     fn hold(&mut self, partitions: &[Partition]) {
         self.shared.hold(partitions);
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.brokers.trouble()
     }
 
     fn lag(&self) -> Option<u64> {

@@ -159,7 +159,8 @@ fn refusal(share: &Share, base: u32, next: u64, error: &SourceError) -> Decoded 
     use crate::decode::{Reject, RejectReason};
     let offset = next.saturating_sub(1);
     let (reason, message) = (RejectReason::BadValue, error.to_string());
-    share.reject(base, Reject { partition: base, offset, timestamp_ms: 0, reason, message, raw: Vec::new() })
+    let (id, raw) = Default::default();
+    share.reject(base, Reject { partition: base, offset, timestamp_ms: 0, reason, message, id, raw })
 }
 
 /// Gives every record of a file to `take`, until it says false.

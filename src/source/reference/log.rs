@@ -1,10 +1,10 @@
 //! What was taken in of one partition of a reference, on disk before it is handed on.
 //!
-//! One JSON object per line: the first names the layout of rows, the others hold one record each. A network file is kept
-//! beside the log. A last line that a crash cut off is dropped: it cannot have been bound.
+//! Sealed lines (see [`crate::runtime::state`]): the first names the layout of rows, the others hold one record each. A network
+//! file is kept beside the log, its hash in the log. A last line that a crash cut off is dropped: it cannot have been bound.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use super::reader::Share;
 use crate::arrange::enrich::{Body, Reference};
 use crate::decode::Reject;
 use crate::epoch::Decoded;
+use crate::runtime::state::{Seal, read_lines};
 use crate::source::{Partition, SourceError};
 
 #[derive(Serialize, Deserialize)]
@@ -35,14 +36,14 @@ struct Line {
 #[derive(Serialize, Deserialize)]
 enum What {
     Row(Body),
-    /// The name of the file that holds the networks.
-    Networks(String),
+    /// The name of the file that holds the networks, and the hash of what is in it.
+    Networks(String, u64),
     Reject(Reject),
 }
 
 /// The log of one partition; without a state directory it keeps nothing.
 pub(super) struct ReferenceLog {
-    file: Option<(File, PathBuf)>,
+    file: Option<(File, PathBuf, Seal)>,
     partition: Partition,
 }
 
@@ -55,68 +56,56 @@ impl ReferenceLog {
         let failed = |reason: String| SourceError::External(format!("{}: {reason}; check --state", path.display()));
         let io = |error: std::io::Error| failed(error.to_string());
         std::fs::create_dir_all(directory).map_err(io)?;
-        let mut file = OpenOptions::new().create(true).read(true).append(true).open(&path).map_err(io)?;
-        let (mut reader, mut line, mut valid_bytes, mut number) = (BufReader::new(&file), String::new(), 0, 0);
-        loop {
-            line.clear();
-            let read = reader.read_line(&mut line).map_err(io)? as u64;
-            if read == 0 || !line.ends_with('\n') {
-                break;
-            }
-            number += 1;
-            let damaged = |error: serde_json::Error| failed(format!("line {number} is damaged: {error}"));
+        let mut lines = 0;
+        let (mut seal, valid_bytes) = read_lines(&path, |number, entry| {
+            lines = number;
+            let other = |error: serde_json::Error| format!("line {number} is of another format: {error}");
             if number == 1 {
-                let head: Head = serde_json::from_str(&line).map_err(damaged)?;
-                if head.layout != layout(&share.wanted.reference) {
-                    return Err(failed(
-                        "was written with other fields or another key; name another directory".to_owned(),
-                    ));
-                }
-            } else {
-                let Line { offset, time, what } = serde_json::from_str(&line).map_err(damaged)?;
-                let body = match what {
-                    What::Row(body) => Ok(body),
-                    What::Networks(name) => std::fs::read(directory.join(name))
-                        .map(|content| Ok(Body::Networks(content.into())))
-                        .map_err(io)?,
-                    What::Reject(reject) => Err(reject),
+                let head: Head = serde_json::from_str(entry).map_err(other)?;
+                return match head.layout == layout(&share.wanted.reference) {
+                    true => Ok(()),
+                    false => Err("was written with other fields or another key; name another directory".to_owned()),
                 };
-                each(
-                    offset,
-                    match body {
-                        Ok(body) => share.record(partition, offset, time, body),
-                        Err(reject) => Decoded::Reject(reject),
-                    },
-                );
             }
-            valid_bytes += read;
-        }
+            let Line { offset, time, what } = serde_json::from_str(entry).map_err(other)?;
+            let record = match what {
+                What::Row(body) => share.record(partition, offset, time, body),
+                What::Networks(name, hash) => {
+                    let content = std::fs::read(directory.join(&name)).map_err(|error| format!("{name}: {error}"))?;
+                    if xxh3_64(&content) != hash {
+                        return Err(format!("{name} is damaged: it is not what was written"));
+                    }
+                    share.record(partition, offset, time, Body::Networks(content.into()))
+                }
+                What::Reject(reject) => Decoded::Reject(reject),
+            };
+            each(offset, record);
+            Ok(())
+        })
+        .map_err(failed)?;
+        let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(io)?;
         file.set_len(valid_bytes).map_err(io)?;
-        if number == 0 {
+        if lines == 0 {
             let head =
                 Head { reference: share.wanted.reference.name().to_owned(), layout: layout(&share.wanted.reference) };
-            let mut line = serde_json::to_vec(&head).map_err(|error| failed(error.to_string()))?;
-            line.push(b'\n');
-            file.write_all(&line).map_err(io)?;
+            let mut line = Vec::new();
+            seal.line(&head, &mut line).and_then(|()| file.write_all(&line)).map_err(io)?;
         }
-        Ok(ReferenceLog { file: Some((file, path)), partition })
+        Ok(ReferenceLog { file: Some((file, path, seal)), partition })
     }
 
     /// Writes records and syncs once.
     pub fn append(&mut self, records: &[Decoded]) -> Result<(), SourceError> {
-        let Some((file, path)) = &mut self.file else { return Ok(()) };
+        let Some((file, path, seal)) = &mut self.file else { return Ok(()) };
         let mut lines = Vec::new();
         let mine = |record: &&Decoded| match record {
             Decoded::Reference(record) => record.partition == self.partition,
             Decoded::Reject(reject) => reject.partition == self.partition,
             Decoded::Event(_) | Decoded::Answered(_) => false,
         };
-        let written = records.iter().filter(mine).try_for_each(|record| {
-            if let Some(line) = line(record, path)? {
-                serde_json::to_writer(&mut lines, &line)?;
-                lines.push(b'\n');
-            }
-            Ok::<_, std::io::Error>(())
+        let written = records.iter().filter(mine).try_for_each(|record| match line(record, path)? {
+            Some(line) => seal.line(&line, &mut lines),
+            None => Ok(()),
         });
         let synced = written.and_then(|()| file.write_all(&lines)).and_then(|()| file.sync_data());
         synced
@@ -135,7 +124,7 @@ fn line(record: &Decoded, log: &Path) -> std::io::Result<Option<Line>> {
                     let file = File::create(log.with_file_name(&name))?;
                     (&file).write_all(content)?;
                     file.sync_data()?;
-                    What::Networks(name)
+                    What::Networks(name, xxh3_64(content))
                 }
                 body => What::Row(body.clone()),
             };

@@ -33,7 +33,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::kafka::KafkaConfig;
-use super::{Partition, SourceError};
+use super::{Origin, Partition, SourceError};
 use crate::arrange::enrich::{Kind, Reference};
 use crate::decode::Limits;
 
@@ -94,6 +94,15 @@ impl ReferenceSource {
             }
         }
         Ok(ReferenceSource { wanted, state, bounded, limits: Some(limits) })
+    }
+
+    /// What a partition is read from, if it is one of a reference.
+    pub fn origin(&self, partition: Partition) -> Option<Origin> {
+        let index = partition.checked_sub(PARTITION_BASE)? / PARTITIONS_MAX;
+        self.wanted.get(index as usize).map(|wanted| match &wanted.place {
+            Place::File(path) => Origin::File(path.clone()),
+            Place::Topic(_, topic) => Origin::Topic(topic.clone()),
+        })
     }
 
     /// The reader of one worker's share. Its threads start at once.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::arrange::enrich::{Body, Cells, NO_TIME, Reference, ReferenceRecord};
 use crate::decode::{Decoder, Limits, Reject, RejectReason};
 use crate::event::{FieldType, Key, Op};
-use crate::source::{Payload, Record};
+use crate::source::{Payload, Raw, Record, Stand};
 
 /// Decodes the rows of one reference by its declaration, with the decoder of events.
 pub struct RowDecoder {
@@ -36,7 +36,8 @@ impl RowDecoder {
             timestamp_ms: record.timestamp_ms,
             reason,
             message,
-            raw: Vec::new(),
+            id: String::new(),
+            raw: record.clone().into_raw(),
         };
         let decoder = self.decoder.as_mut().map_err(|error| refuse(RejectReason::BadValue, error.clone()))?;
         if let Payload::Tombstone { key } = &record.payload {
@@ -65,7 +66,8 @@ impl RowDecoder {
             timestamp_ms: record.timestamp_ms,
             reason: RejectReason::BadValue,
             message: error.clone(),
-            raw: Vec::new(),
+            id: String::new(),
+            raw: Raw::default(),
         })?;
         decoder.decode(record).map(|row| self.reference.cells_of(&row))
     }
@@ -73,7 +75,8 @@ impl RowDecoder {
     /// The record of one JSON object, for tests: a row, or the key of a deleted one.
     pub fn row(&mut self, tag: u64, json: &str, gone: bool) -> Result<ReferenceRecord, String> {
         let payload = Payload::Json(json.as_bytes().to_vec());
-        let record = Record { partition: 0, offset: 0, timestamp_ms: 0, arrived_ns: 0, payload };
+        let record =
+            Record { partition: 0, offset: 0, timestamp_ms: 0, arrived_ns: 0, stand: Stand::default(), payload };
         let (body, time) = self.decode(&record).map_err(|reject| reject.message)?;
         let body = match body {
             Body::Row(key, _) if gone => Body::Gone(key),

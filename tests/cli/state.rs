@@ -1,0 +1,146 @@
+//! The state directory: one run at a time, under the terms that it was written under, over the records that it was written
+//! over, and unchanged.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use super::live::{Run, health};
+use super::{done, output, path, read};
+
+/// The longest that a refusal may take: what is missing may still come, for some seconds.
+const IN_TIME: Duration = Duration::from_secs(20);
+
+/// Runs it; it must fail with one line that has these words.
+fn fails(arguments: &[&str], words: &[&str]) {
+    let begin = Instant::now();
+    let output = output(arguments);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(begin.elapsed() < IN_TIME, "{arguments:?} took {:?}", begin.elapsed());
+    assert!(matches!(output.status.code(), Some(1 | 2)), "{arguments:?}: {:?} {error}", output.status);
+    let line = error.lines().find(|line| line.starts_with("error: ")).unwrap_or_else(|| panic!("no error in {error}"));
+    words.iter().for_each(|word| assert!(line.contains(word), "{arguments:?} does not say '{word}': {line}"));
+}
+
+/// Events in a file, scored once with a state directory.
+struct Scored {
+    folder: tempfile::TempDir,
+    events: String,
+    state: String,
+}
+
+impl Scored {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (events, state) = (path(&folder, "events.jsonl"), path(&folder, "state"));
+        done(&["generate", "--events", "3000", "--output", &events]);
+        let scored = Scored { folder, events, state };
+        done(&scored.run(&[]));
+        scored
+    }
+
+    fn run<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+        let run = ["run", "--input", &self.events, "--state", &self.state, "--output", "/dev/null"];
+        [&run[..], more].concat()
+    }
+
+    fn log(&self) -> String {
+        format!("{}/remap.jsonl", self.state)
+    }
+}
+
+#[test]
+fn a_second_run_is_refused_and_destroys_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (state, out) = (path(&folder, "state"), path(&folder, "out.jsonl"));
+    let flags = ["run", "--metrics", "0", "--state", &state, "--output", &out, "--overwrite"];
+    let (first, address) = Run::start(&flags).with_page();
+    let deadline = Instant::now() + IN_TIME;
+    while health(&address, "/health").1["acknowledged"].as_u64().is_none_or(|lines| lines == 0) {
+        assert!(Instant::now() < deadline, "nothing is scored");
+    }
+    fails(&flags, &["--state", "another run uses it"]);
+    assert!(!read(&out).is_empty(), "the refused run emptied the output of the first");
+    first.signal("-TERM");
+    assert_eq!(first.end().0.code(), Some(0));
+    // It is free again; this run's events are too few for what was recorded, which is another matter.
+    fails(&["run", "--events", "5", "--state", &state, "--output", "/dev/null"], &["ends at"]);
+}
+
+#[test]
+fn a_log_goes_on_under_its_own_terms_only() {
+    let scored = Scored::new();
+    let schema = path(&scored.folder, "schema.toml");
+    let shipped = read(concat!(env!("CARGO_MANIFEST_DIR"), "/dataflows/payments.toml"));
+    let changed = format!("{shipped}\n[[field]]\nname = \"extra\"\ntype = \"text\"\n");
+    fs::write(&schema, changed).expect("a file");
+    let out = path(&scored.folder, "kept.jsonl");
+    fs::write(&out, "kept\n").expect("a file");
+    let kept = ["--output", &out, "--overwrite"];
+    let table: &[(&[&str], &[&str])] = &[
+        (&["--epoch-records", "512"], &["--epoch-records is `512`", "`1024`"]),
+        (&["--dataflow", "hello"], &["--dataflow is `hello`", "`payments`"]),
+        (&["--schema", &schema], &["the schema"]),
+        (&["--model", "none"], &["--model is `none`", "payments@"]),
+        (&["--horizon", "2h"], &["--horizon"]),
+        (&["--repair-rows", "7"], &["--repair-rows"]),
+    ];
+    for (flags, words) in table {
+        let run = ["run", "--input", &scored.events, "--state", &scored.state];
+        fails(&[&run[..], &kept, flags].concat(), &[words, &["remap.jsonl", "--state"][..]].concat());
+    }
+    fails(&["run", "--events", "5", "--state", &scored.state, "--output", "/dev/null"], &["--input is `generator"]);
+    assert_eq!(read(&out), "kept\n", "a refused run emptied an output");
+    done(&scored.run(&["--schema", "dataflows/payments.toml"]));
+}
+
+#[test]
+fn a_log_that_was_changed_is_refused() {
+    let scored = Scored::new();
+    let log = read(scored.log());
+    let lines: Vec<&str> = log.lines().collect();
+    assert!(lines.len() > 3, "{} lines", lines.len());
+    let write = |lines: &[&str]| fs::write(scored.log(), lines.join("\n") + "\n").expect("a file");
+    // A digit in the middle of what is said.
+    let at = lines[2].rfind(|c: char| c.is_ascii_digit()).expect("a digit");
+    let digit = if &lines[2][at..=at] == "7" { "8" } else { "7" };
+    let changed = format!("{}{digit}{}", &lines[2][..at], &lines[2][at + 1..]);
+    write(&[&lines[..2], &[&changed], &lines[3..]].concat());
+    fails(&scored.run(&[]), &["line 3 is damaged", "--state"]);
+    // Lines that are missing, twice there, swapped; the header gone.
+    write(&[&lines[..1], &lines[2..]].concat());
+    fails(&scored.run(&[]), &["line 2 is damaged", "missing"]);
+    write(&[&lines[..2], &lines[1..]].concat());
+    fails(&scored.run(&[]), &["line 3 is damaged"]);
+    write(&[&[lines[0], lines[2], lines[1]], &lines[3..]].concat());
+    fails(&scored.run(&[]), &["line 2 is damaged"]);
+    write(&lines[1..]);
+    fails(&scored.run(&[]), &["line 1 is damaged"]);
+    fs::write(scored.log(), "{\"epoch\":0}\n").expect("a file");
+    fails(&scored.run(&[]), &["line 1 is damaged"]);
+    // The log of another name.
+    fs::write(scored.log(), &log).expect("a file");
+    done(&scored.run(&[]));
+    // A last line that a crash cut off is normal: it is as if it had not been there.
+    fs::write(scored.log(), &log[..log.len() - 5]).expect("a file");
+    done(&scored.run(&[]));
+    assert!(read(scored.log()).ends_with('\n'));
+    done(&scored.run(&[]));
+}
+
+#[test]
+fn a_file_that_is_another_one_is_refused() {
+    let scored = Scored::new();
+    let text = read(&scored.events);
+    // Cut off: some of what was read is not there any more.
+    let half: String = text.lines().take(1000).map(|line| format!("{line}\n")).collect();
+    fs::write(&scored.events, half).expect("a file");
+    fails(&scored.run(&[]), &["partition 0", "ends at 1000", "--state"]);
+    // The first record is gone.
+    let rest: String = text.lines().skip(1).map(|line| format!("{line}\n")).collect();
+    fs::write(&scored.events, rest).expect("a file");
+    fails(&scored.run(&[]), &["--input is", "--state"]);
+    // Longer than it was: it is read on.
+    let more = text.lines().next().expect("a line").replace("\"id\":\"", "\"id\":\"new-");
+    fs::write(&scored.events, format!("{text}{more}\n")).expect("a file");
+    done(&scored.run(&[]));
+}

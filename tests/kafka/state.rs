@@ -1,0 +1,94 @@
+//! A restart over a topic that is not the one any more that it was.
+
+use std::time::Instant;
+
+use rdkafka::TopicPartitionList;
+
+use super::*;
+
+/// A run over a topic with a state directory; ended once so many events were scored, if that is said.
+fn run(brokers: &str, input: &str, state: &str, until: Option<u64>) -> std::process::Output {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_deltawatch"));
+    let from = format!("kafka:{input}");
+    let flags = ["run", "--input", &from, "--brokers", brokers, "--state", state, "--output", "-"];
+    command.args(flags).current_dir(env!("CARGO_MANIFEST_DIR")).stdin(std::process::Stdio::null());
+    let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    if let Some(count) = until {
+        use std::io::BufRead;
+        let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+        (0..count).for_each(|_| drop(lines.next().unwrap().unwrap()));
+        let stopped = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+        assert!(stopped.success());
+        lines.for_each(drop);
+        return child.wait_with_output().unwrap();
+    }
+    let begin = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        assert!(begin.elapsed() < PATIENCE, "the run neither fails nor ends");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.wait_with_output().unwrap()
+}
+
+fn payments(count: usize, from: usize) -> impl Iterator<Item = OutputRecord> {
+    (from..from + count).map(|number| {
+        let time = 1_700_000_000_000_u64 + number as u64 * 1000;
+        let payload = format!(r#"{{"id":"p{number}","kind":"payment","time":{time},"card":"c1","amount":"12.50"}}"#);
+        OutputRecord { payload: Some(payload.into_bytes()), ..output(number) }
+    })
+}
+
+fn refused(ended: &std::process::Output, words: &[&str]) {
+    let error = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{error}");
+    let line = error.lines().find(|line| line.starts_with("error: ")).expect("an error");
+    words.iter().for_each(|word| assert!(line.contains(word), "no '{word}': {line}"));
+}
+
+#[test]
+fn a_topic_made_anew_or_cut_by_retention_is_refused() {
+    let Some(brokers) = brokers() else { return };
+    let (config, input) = (config(&brokers), topic(&brokers, 1));
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state").display().to_string();
+    write_all(&config, &input, payments(300, 0));
+    let first = run(&brokers, &input, &state, Some(300));
+    assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
+    // It goes on as it was.
+    let again = run(&brokers, &input, &state, Some(300));
+    assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
+
+    // Retention has removed the first hundred.
+    let mut before = TopicPartitionList::new();
+    before.add_partition_offset(&input, 0, rdkafka::Offset::Offset(100)).unwrap();
+    block_on(admin(&brokers).delete_records(&before, &AdminOptions::new())).unwrap();
+    refused(&run(&brokers, &input, &state, None), &["partition 0", "retention removed it", "--state"]);
+
+    // Made anew, with more records and with fewer.
+    for (count, words) in [(500, "does not begin with the record"), (10, "partition 0")] {
+        block_on(admin(&brokers).delete_topics(&[&input], &AdminOptions::new())).unwrap();
+        let begin = Instant::now();
+        loop {
+            let anew = NewTopic::new(&input, 1, TopicReplication::Fixed(1)).set("retention.ms", "-1");
+            let made = block_on(admin(&brokers).create_topics([&anew], &AdminOptions::new())).unwrap();
+            if made[0].is_ok() {
+                break;
+            }
+            assert!(begin.elapsed() < PATIENCE, "{made:?}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        write_all(&config, &input, payments(count, 7));
+        refused(&run(&brokers, &input, &state, None), &[words, "--state"]);
+    }
+    // The same first record, but fewer behind it.
+    let directory = tempfile::tempdir().unwrap();
+    let (state, input) = (directory.path().join("state").display().to_string(), topic(&brokers, 1));
+    write_all(&config, &input, payments(50, 0));
+    assert!(run(&brokers, &input, &state, Some(50)).status.success());
+    block_on(admin(&brokers).delete_topics(&[&input], &AdminOptions::new())).unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    let anew = NewTopic::new(&input, 1, TopicReplication::Fixed(1)).set("retention.ms", "-1");
+    block_on(admin(&brokers).create_topics([&anew], &AdminOptions::new())).unwrap();
+    write_all(&config, &input, payments(10, 0));
+    refused(&run(&brokers, &input, &state, None), &["ends at 10", "50", "--state"]);
+}
