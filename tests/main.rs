@@ -23,3 +23,4 @@ mod pattern;
 mod planted;
 mod readme;
 mod velocity;
+mod workers;

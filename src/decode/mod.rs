@@ -74,11 +74,13 @@ pub enum RejectReason {
     TooLate,
     /// It changed features of transactions that are too old to be revised.
     BeyondHorizon,
+    /// Its id was withdrawn before it came.
+    Withdrawn,
 }
 
 impl RejectReason {
     /// All of them, in the order of their declaration.
-    pub const ALL: [RejectReason; 9] = [
+    pub const ALL: [RejectReason; 10] = [
         RejectReason::Malformed,
         RejectReason::MissingField,
         RejectReason::BadValue,
@@ -88,6 +90,7 @@ impl RejectReason {
         RejectReason::OrphanLabel,
         RejectReason::TooLate,
         RejectReason::BeyondHorizon,
+        RejectReason::Withdrawn,
     ];
 
     /// The name used in metrics and output.
@@ -102,6 +105,7 @@ impl RejectReason {
             RejectReason::OrphanLabel => "orphan_label",
             RejectReason::TooLate => "too_late",
             RejectReason::BeyondHorizon => "beyond_horizon",
+            RejectReason::Withdrawn => "withdrawn",
         }
     }
 }

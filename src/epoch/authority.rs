@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{Binding, Bound, Epoch, Offer, Report};
+use super::{Binding, Bound, Epoch, Offer, Repair, Report};
 use crate::source::Partition;
 
 /// When epochs are closed.
@@ -34,6 +34,7 @@ pub struct Authority {
     watermark_ms: i64,
     minted_ns: u64,
     recorded: VecDeque<Binding>,
+    repair_rows_max: usize,
     stop_sent: bool,
     finished: bool,
 }
@@ -48,9 +49,16 @@ impl Authority {
             watermark_ms: i64::MIN,
             minted_ns: 0,
             recorded: recorded.into(),
+            repair_rows_max: 1,
             stop_sent: false,
             finished: false,
         }
+    }
+
+    /// Touched rows that an epoch reads again, over all workers; as many as it takes in records if those are more.
+    pub fn repairing(mut self, rows_max: usize) -> Self {
+        self.repair_rows_max = rows_max;
+        self
     }
 
     /// Takes a worker's report; one that is out of date is ignored.
@@ -88,7 +96,8 @@ impl Authority {
         if reports().any(|report| report.loading) {
             // Stopped, or failed, before the references were there: nothing is scored without them.
             let bound = Bound::Offsets(BTreeMap::new());
-            let end = Binding { epoch: self.next, bound, watermark_ms: self.watermark_ms, stop: true, last: true };
+            let (watermark_ms, repair) = (self.watermark_ms, Repair::default());
+            let end = Binding { epoch: self.next, bound, watermark_ms, repair, stop: true, last: true };
             return (stop || self.stop_sent).then_some(end);
         }
         let last = !fresh && reports().all(|report| report.done);
@@ -113,7 +122,20 @@ impl Authority {
             (Bound::Offsets(BTreeMap::new()), self.watermark_ms)
         };
         let watermark_ms = watermark_ms.max(self.watermark_ms);
-        Some(Binding { epoch: self.next, bound, watermark_ms, stop, last })
+        Some(Binding { epoch: self.next, bound, watermark_ms, repair: self.repair(due), stop, last })
+    }
+
+    /// How much the next epoch repairs. A replay's must not depend on how far the epochs before it have come, so it says
+    /// nothing of keys; its offers are ripe, which is the same records every time.
+    fn repair(&self, due: bool) -> Repair {
+        let reports = || self.reports.iter().flatten();
+        let events = reports().flat_map(|report| &report.offers).filter(|offer| !offer.reference);
+        let records = if due { events.map(|offer| offer.records).sum() } else { 0 };
+        let keys = match self.pace {
+            Pace::Live => reports().map(|report| report.backlog).sum(),
+            Pace::Bounded => 0,
+        };
+        Repair::of(self.repair_rows_max, records, keys)
     }
 
     /// The next recorded binding, once its records are there.

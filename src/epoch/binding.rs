@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Epoch;
+use super::{Epoch, Facts, Repair};
 use crate::source::Partition;
 
 /// The end of the records of one epoch.
@@ -26,10 +26,20 @@ pub struct Binding {
     pub bound: Bound,
     /// The watermark once its records are in, milliseconds of event time; `i64::MIN` before the first event.
     pub watermark_ms: i64,
+    /// How many touched rows it reads again.
+    #[serde(default)]
+    pub repair: Repair,
     /// Readers are to stop: what has been read is the end.
     pub stop: bool,
     /// No epoch follows.
     pub last: bool,
+}
+
+impl Binding {
+    /// What the operators must know of the epoch.
+    pub fn facts(&self) -> Facts {
+        Facts { watermark_ms: self.watermark_ms, repair: self.repair }
+    }
 }
 
 /// What a worker has ready of one partition, beyond what is bound already.

@@ -152,7 +152,7 @@ impl Job {
             let mint = (worker.index() == 0).then(|| mint.lock().ok().and_then(|mut mint| mint.take())).flatten();
             let mint = mint.map(|(log, recorded)| Mint {
                 recorded: recorded.last().map_or(0, |binding| binding.epoch + 1),
-                authority: Authority::new(worker.peers(), pace, recorded),
+                authority: Authority::new(worker.peers(), pace, recorded).repairing(settings.repair_rows_max),
                 log,
             });
             let (reader, references, failed) = open(&*source, &references, worker, &stop);

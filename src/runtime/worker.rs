@@ -209,10 +209,7 @@ impl Intake {
                     }
                     Decoded::Event(Arrival { event, partition, offset, arrived_ns })
                 }
-                Err(reject) => {
-                    self.feed.metrics.rejects.count(reject.reason);
-                    Decoded::Reject(reject)
-                }
+                Err(reject) => Decoded::Reject(reject),
             };
             match self.feed.stage.is_through() {
                 true => self.stash.push(partition, offset, now, decoded),
@@ -260,7 +257,6 @@ impl Intake {
                 Decoded::Reference(record) => (record.partition, record.offset),
                 Decoded::Reject(reject) => {
                     self.feed.metrics.reference_errors.add(1);
-                    self.feed.metrics.rejects.count(reject.reason);
                     (reject.partition, reject.offset)
                 }
                 Decoded::Event(_) | Decoded::Answered(_) => continue,
@@ -323,7 +319,7 @@ impl Intake {
             engine.rejects.send_batch(&mut self.rejects);
             self.rejects.clear();
         }
-        engine.close(binding.epoch, binding.watermark_ms);
+        engine.close(binding.epoch, binding.facts());
         self.next = binding.epoch + 1;
         self.feed.metrics.epochs.add((self.worker == 0) as u64);
     }

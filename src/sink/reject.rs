@@ -45,6 +45,7 @@ pub fn encode_reject(reject: &Reject, epoch: u64, arrived_ns: u64) -> OutputReco
         key: format!("{}:{}", reject.partition, reject.offset).into_bytes(),
         // Numbers, texts and a unit variant: nothing here that serde_json refuses.
         payload: Some(serde_json::to_vec(&line).unwrap_or_default()),
+        last_line: Vec::new(),
         headers: Headers { epoch, diff: 1, cause: "" },
         arrived_ns,
     }

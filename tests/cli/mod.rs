@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 mod files;
 mod live;
+mod revisions;
 mod wrong;
 
 /// The built binary, without the environment twins of whoever runs the tests.

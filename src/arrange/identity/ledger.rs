@@ -6,7 +6,7 @@
 //! Cost: 40 bytes per event and tally that it counts in, for the length of the window; a look-up when it comes and one
 //! when it leaves.
 
-use crate::event::{Id, Key};
+use crate::event::{Key, MapKey};
 use crate::operators::ShardedMap;
 
 use super::calendar::Calendar;
@@ -72,7 +72,7 @@ impl Ledger {
     }
 
     fn add(&mut self, account: Key, place: usize, event: Payments) {
-        let account = Id::from(account);
+        let account = MapKey::from(account);
         let mut tallies = self.by_account.get(&account).copied().unwrap_or_default();
         tallies.add_one(place, event);
         if tallies == Tallies::default() {

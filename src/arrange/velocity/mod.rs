@@ -242,6 +242,11 @@ impl Store {
         log.visit_scored(after, until_ms, limit, visit)
     }
 
+    /// Event time of the last entry of a key, milliseconds.
+    pub fn last_time(&self, key: Key) -> Option<i64> {
+        shard::of_ref(&self.shards, key).get(key)?.last_time()
+    }
+
     /// How much is stored. Costs a look at every shard, not at every key.
     pub fn stats(&self) -> Stats {
         Stats {
