@@ -26,6 +26,7 @@ use timely::worker::Worker;
 use crate::arrange::beyond::publish;
 use crate::arrange::enrich::ReferenceRecord;
 use crate::arrange::upsert::{Arrival, Horizons, Upserted, upsert};
+use crate::arrange::velocity::ALL_TIME_IDLE_MS;
 use crate::dataflow::{BuildError, Context, Dataflow, Leftover, Setup};
 use crate::decode::Reject;
 use crate::epoch::{Epoch, EpochFacts, Facts};
@@ -44,13 +45,21 @@ pub struct EngineSettings {
     pub label_ms: i64,
     /// Touched rows read again per epoch, over all workers; as many as the epoch takes in records if those are more.
     pub repair_rows_max: usize,
+    /// A key that was silent for longer begins anew in features over all time, milliseconds of event time.
+    pub forget_ms: i64,
     /// The deployed models; none leaves rows unscored.
     pub scorer: Option<Scorer>,
 }
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        EngineSettings { late_ms: 3_600_000, label_ms: 30 * 86_400_000, repair_rows_max: 64, scorer: None }
+        EngineSettings {
+            late_ms: 3_600_000,
+            label_ms: 30 * 86_400_000,
+            repair_rows_max: 64,
+            forget_ms: ALL_TIME_IDLE_MS,
+            scorer: None,
+        }
     }
 }
 

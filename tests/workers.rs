@@ -41,18 +41,21 @@ const PATTERNS: &str = r#"
 name = "after_login"
 key = "card"
 within = "10m"
-pattern = "login payment{3,}"
-[pattern.events.login]
-kind = "login"
-[pattern.events.payment]
-kind = "payment"
+[pattern.events]
+login = { kind = "login" }
+paid = { kind = "payment" }
+[[pattern.step]]
+event = "login"
+[[pattern.step]]
+event = "paid"
+at_least = 3
 
 [[pattern]]
 name = "round"
 within = "30m"
 cycle = { event = "transfer", from = "card", to = "payee", amount = "amount", hops = [2, 4], share = [0.1, 10.0] }
-[pattern.events.transfer]
-kind = "payment"
+[pattern.events]
+transfer = { kind = "payment" }
 "#;
 
 fn shops() -> Enrich {

@@ -40,6 +40,8 @@ pub struct KeyedSettings {
     /// Entries are kept for the longest window and this, milliseconds: how late an event may be, and how long the rows
     /// after it are then revised.
     pub kept_ms: i64,
+    /// A key that was silent for longer begins anew in features over all time, milliseconds.
+    pub forget_ms: i64,
 }
 
 /// Slices of feature rows, and what was touched.
@@ -139,7 +141,8 @@ impl Keys {
         here: u32,
         peers: usize,
     ) -> Self {
-        let stores = plans.iter().map(|plan| (plan.clone(), Store::new(plan.clone()))).collect();
+        let store = |plan: &Arc<KeyPlan>| Store::new(plan.clone()).forgetting_after(settings.forget_ms);
+        let stores = plans.iter().map(|plan| (plan.clone(), store(plan))).collect();
         Keys {
             stores,
             settings,

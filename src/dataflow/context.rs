@@ -158,7 +158,7 @@ impl<'scope> Context<'scope> {
     /// Builds the operators of the dataflow's features and returns the assembled rows.
     pub fn features(&mut self) -> Result<Features<'scope>, BuildError> {
         let requests = project(self.given.changes.clone(), self.given.plans.clone(), self.given.setup.schema.clone());
-        let settings = KeyedSettings { kept_ms: self.given.horizons.read_ms };
+        let settings = KeyedSettings { kept_ms: self.given.horizons.read_ms, forget_ms: self.given.settings.forget_ms };
         let (plans, facts) = (self.given.plans.clone(), self.given.facts.clone());
         let Keyed { slices, touched, beyond } = keyed(requests, plans, settings, facts, self.given.metrics.clone());
         self.touched.push(touched);

@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
+mod amounts;
 mod files;
 mod live;
 mod revisions;

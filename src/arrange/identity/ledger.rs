@@ -33,7 +33,7 @@ impl Ledger {
 
     /// Counts an event, or takes it back. True if that changes what its account adds up to.
     pub fn count(&mut self, request: &Request, back: bool, now_ms: i64) -> bool {
-        let event = Payments { count: 1, sum: request.amount };
+        let event = Payments::new(1, request.amount);
         let event = if back { event.negated() } else { event };
         let mut changes = false;
         for place in 0..self.windows_ms.len() {
