@@ -8,6 +8,7 @@ use std::time::Duration;
 use cpu_time::ProcessTime;
 use deltawatch::arrange::upsert::Arrival;
 use deltawatch::dataflow::{Dataflow, Parameters, Setup};
+use deltawatch::epoch::{Facts, Repair};
 use deltawatch::event::{Event, Schema};
 use deltawatch::feature::assemble::Rows;
 use deltawatch::pipeline::{self, Engine, EngineSettings, Ports};
@@ -94,8 +95,10 @@ pub fn run(dataflow: &'static dyn Dataflow, settings: EngineSettings, events: Ve
                 break;
             }
             watermark = share.iter().map(|arrival| arrival.event.time).fold(watermark, i64::max);
+            let taken = share.len();
             engine.arrivals.send_batch(&mut share);
-            engine.close(epoch, watermark);
+            let repair = Repair::of(settings.repair_rows_max, taken as u64, 0);
+            engine.close(epoch, Facts { watermark_ms: watermark, repair });
             while engine.probe.less_equal(&epoch) {
                 worker.step();
             }

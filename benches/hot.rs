@@ -91,7 +91,7 @@ fn run(events: Vec<Event>, phase: Duration, report: bool) -> LastRows {
         });
         let (settings, metrics) = (EngineSettings::default(), Arc::new(Metrics::default()));
         let engine = engine(worker, dataflow, &settings, &metrics, features);
-        let mut feed = Feed::new(engine, events, start);
+        let mut feed = Feed::new(engine, metrics.clone(), events, start);
         let rate_per_s = if phase.is_zero() { 1e9 } else { RATE_PER_S };
         feed.open_loop(worker, rate_per_s, phase.max(Duration::from_secs(1)));
         let (drain, waiting) = (Instant::now(), metrics.backlog.get());

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use deltawatch::arrange::upsert::Arrival;
 use deltawatch::dataflow::Dataflow;
+use deltawatch::epoch::{Facts, Repair};
 use deltawatch::event::Event;
 use deltawatch::feature::assemble::Rows;
 use deltawatch::pipeline::{Engine, EngineSettings};
@@ -49,12 +50,13 @@ pub struct Feed {
     /// The epoch that the next batch gets.
     next: u64,
     watermark_ms: i64,
+    metrics: Arc<Metrics>,
 }
 
 impl Feed {
     /// A feed of events into an engine.
-    pub fn new(engine: Engine, events: Vec<Event>, start: Instant) -> Self {
-        Feed { engine, events: events.into_iter(), start, offset: 0, next: 0, watermark_ms: i64::MIN }
+    pub fn new(engine: Engine, metrics: Arc<Metrics>, events: Vec<Event>, start: Instant) -> Self {
+        Feed { engine, events: events.into_iter(), start, offset: 0, next: 0, watermark_ms: i64::MIN, metrics }
     }
 
     /// Epochs closed so far.
@@ -81,7 +83,8 @@ impl Feed {
         }
         let sent = batch.len();
         self.engine.arrivals.send_batch(&mut batch);
-        self.engine.close(self.next, self.watermark_ms);
+        let repair = Repair::of(EngineSettings::default().repair_rows_max, sent as u64, self.metrics.backlog.get());
+        self.engine.close(self.next, Facts { watermark_ms: self.watermark_ms, repair });
         self.next += 1;
         sent
     }
@@ -151,7 +154,7 @@ fn workload(name: &'static str, dataflow: &'static dyn Dataflow, share: f64, tar
         let (settings, metrics) = (EngineSettings::default(), Arc::new(Metrics::default()));
         let engine = engine(worker, dataflow, &settings, &metrics, features);
         let warm = (events.len() as f64 * WARM_SHARE) as usize;
-        let mut feed = Feed::new(engine, events, start);
+        let mut feed = Feed::new(engine, metrics.clone(), events, start);
         let max_per_s = feed.warm_up(worker, warm);
         println!("{name}: at most {max_per_s:.0} tx/s; target p50 / p99 / p99.9 {target}");
         for rate_per_s in [5_000.0, 20_000.0, max_per_s / 2.0] {

@@ -135,7 +135,7 @@ fn run(dataflow: &'static Beside, scenario: Scenario, links_per_tick: usize, sha
             Ports { scored: Some(scored), rejects: Some(Box::new(|_| true)), features: None, collections: None };
         let metrics = Arc::new(Metrics::default());
         let engine = pipeline::build(worker, dataflow, &setup, &settings, ports, &metrics).expect("it builds");
-        let mut feed = Feed::new(engine, events, start);
+        let mut feed = Feed::new(engine, metrics.clone(), events, start);
         feed.warm_up(worker, preloaded);
         let full_speed = (FULL_SPEED_SHARE * (events_count - preloaded) as f64) as usize;
         let cpu = ProcessTime::now();

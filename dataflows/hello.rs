@@ -20,8 +20,9 @@ use serde::{Deserialize, Serialize};
 struct Total {
     /// Payments that count.
     payments: isize,
-    /// Their amounts, in minor units: integers, so that the order of adding does not matter.
-    amount_minor: isize,
+    /// Their amounts, in minor units: integers, so that the order of adding does not matter, of 128 bits, so that no
+    /// number of amounts is too much.
+    amount_minor: i128,
 }
 
 /// The dataflow. It has no state of its own: all state is in collections.
@@ -59,17 +60,23 @@ impl Dataflow for Hello {
         // 1. A collection of events: a withdrawn event leaves it, a corrected one is replaced.
         let events = context.events();
 
-        // 2. One record per payment: the merchant. What is to be added up stands in the diff: (1, amount).
+        // 2. One record per payment: the merchant. What is to be added up stands in the diff: 1, and the amount in two
+        // halves of 32 bits, so that the sum of either fits 64.
         let by_merchant = events.explode(move |event| {
             let payment = counted.of(&event);
-            payment.map(|(merchant, amount)| (merchant, (1_isize, amount)))
+            payment.map(|(merchant, amount)| {
+                (merchant, (1_isize, (amount >> 32) as isize, (amount & 0xffff_ffff) as isize))
+            })
         });
 
         // 3. Adds the diffs up per merchant, and changes the total whenever one comes. Only the totals are kept.
         let totals = by_merchant.count_total();
 
         // 4. Out: (key, value). The value may be whatever can be written as JSON.
-        let totals = totals.map(|(merchant, (payments, amount_minor))| (merchant, Total { payments, amount_minor }));
+        let totals = totals.map(|(merchant, (payments, high, low))| {
+            let amount_minor = ((high as i128) << 32) + low as i128;
+            (merchant, Total { payments, amount_minor })
+        });
         context.output("merchant_totals", totals);
         Ok(())
     }
@@ -81,7 +88,7 @@ impl Dataflow for Hello {
         for (merchant, amount) in events.iter().filter_map(|event| counted.of(event)) {
             let total = totals.entry(merchant).or_insert(Total { payments: 0, amount_minor: 0 });
             total.payments += 1;
-            total.amount_minor += amount;
+            total.amount_minor += i128::from(amount);
         }
         let json = |total: &Total| serde_json::to_string(total).unwrap_or_default();
         totals.into_iter().map(|(merchant, total)| (merchant, json(&total))).collect()
@@ -105,9 +112,9 @@ impl Counted {
         Ok(Counted { payment, merchant, amount, amount_min })
     }
 
-    fn of(&self, event: &Event) -> Option<(String, isize)> {
+    fn of(&self, event: &Event) -> Option<(String, i64)> {
         let amount = event.int(self.amount).filter(|amount| *amount >= self.amount_min)?;
         let merchant = event.text(self.merchant)?;
-        (event.kind == self.payment).then(|| (merchant.to_owned(), amount as isize))
+        (event.kind == self.payment).then(|| (merchant.to_owned(), amount))
     }
 }

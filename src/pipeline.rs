@@ -20,14 +20,16 @@ use std::sync::Arc;
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::core::input::Handle;
-use timely::dataflow::operators::{Concat, ConnectLoop, Feedback, Input, Probe, probe};
+use timely::dataflow::operators::{Concat, ConnectLoop, Feedback, Input, Inspect, Probe, probe};
 use timely::worker::Worker;
 
+use crate::arrange::beyond::publish;
 use crate::arrange::enrich::ReferenceRecord;
 use crate::arrange::upsert::{Arrival, Horizons, Upserted, upsert};
+use crate::arrange::velocity::ALL_TIME_IDLE_MS;
 use crate::dataflow::{BuildError, Context, Dataflow, Leftover, Setup};
 use crate::decode::Reject;
-use crate::epoch::{Epoch, Watermarks};
+use crate::epoch::{Epoch, EpochFacts, Facts};
 use crate::feature::assemble::Rows;
 use crate::runtime::metrics::Metrics;
 use crate::score::assessment::ScoredDiff;
@@ -41,15 +43,23 @@ pub struct EngineSettings {
     pub late_ms: i64,
     /// How long after its event a label may come, milliseconds: events are kept by id for it if features look at labels.
     pub label_ms: i64,
-    /// Touched rows read again per epoch and worker.
+    /// Touched rows read again per epoch, over all workers; as many as the epoch takes in records if those are more.
     pub repair_rows_max: usize,
+    /// A key that was silent for longer begins anew in features over all time, milliseconds of event time.
+    pub forget_ms: i64,
     /// The deployed models; none leaves rows unscored.
     pub scorer: Option<Scorer>,
 }
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        EngineSettings { late_ms: 3_600_000, label_ms: 30 * 86_400_000, repair_rows_max: 64, scorer: None }
+        EngineSettings {
+            late_ms: 3_600_000,
+            label_ms: 30 * 86_400_000,
+            repair_rows_max: 64,
+            forget_ms: ALL_TIME_IDLE_MS,
+            scorer: None,
+        }
     }
 }
 
@@ -73,16 +83,16 @@ pub struct Engine {
     pub rejects: Handle<Epoch, CapacityContainerBuilder<Vec<Reject>>>,
     /// Reference records go in here, addressed to workers.
     pub references: Handle<Epoch, CapacityContainerBuilder<Vec<ReferenceRecord>>>,
-    /// Watermarks are set here before an epoch is closed.
-    pub watermarks: Watermarks,
+    /// The facts of an epoch are set here before it is closed.
+    pub facts: EpochFacts,
     /// Epochs behind this frontier have left the engine.
     pub probe: probe::Handle<Epoch>,
 }
 
 impl Engine {
     /// Closes an epoch: nothing more comes for it.
-    pub fn close(&mut self, epoch: Epoch, watermark_ms: i64) {
-        self.watermarks.set(epoch, watermark_ms);
+    pub fn close(&mut self, epoch: Epoch, facts: Facts) {
+        self.facts.set(epoch, facts);
         self.arrivals.advance_to(epoch + 1);
         self.rejects.advance_to(epoch + 1);
         self.references.advance_to(epoch + 1);
@@ -112,15 +122,15 @@ pub fn build(
     let label_ms = if uses_labels { settings.label_ms } else { 0 };
     let read_ms = settings.late_ms.saturating_add(revise_ms);
     let horizons = Horizons { late_ms: settings.late_ms, by_id_ms: read_ms.max(label_ms), read_ms };
-    let (watermarks, probe) = (Watermarks::default(), probe::Handle::new());
+    let (facts, probe) = (EpochFacts::default(), probe::Handle::new());
 
     worker.dataflow_named::<Epoch, _, _>(dataflow.name(), |scope| {
         let (arrivals, arriving) = scope.new_input();
         let (rejects, rejected) = scope.new_input();
         let (references, of_references) = scope.new_input();
         let (touched, again) = scope.feedback(1);
-        let Upserted { changes, rejects: too_late } =
-            upsert(arriving, again, setup.schema.clone(), horizons, watermarks.clone(), metrics.clone());
+        let Upserted { changes, rejects: refused } =
+            upsert(arriving, again, setup.schema.clone(), horizons, facts.clone(), metrics.clone());
         let side_output = ports.rejects.take();
         let mut context = Context::new(crate::dataflow::Parts {
             scope,
@@ -131,7 +141,7 @@ pub fn build(
             features,
             plans,
             horizons,
-            watermarks: watermarks.clone(),
+            facts: facts.clone(),
             metrics: metrics.clone(),
             ports,
             probe: probe.clone(),
@@ -141,9 +151,13 @@ pub fn build(
         // Also when the dataflow could not be built: timely panics over a feedback that is left open.
         again.connect_loop(touched);
         built?;
-        if let Some(port) = side_output {
-            deliver(rejected.concat(too_late).concat(beyond), "Rejects", port).probe_with(&probe);
-        }
-        Ok(Engine { arrivals, rejects, references, watermarks, probe })
+        // Whatever is refused, for whatever reason, leaves here and is counted here, whether or not someone takes it.
+        let beyond = publish(beyond, setup.schema.id_type(), metrics.clone());
+        let counted = metrics.clone();
+        let rejects_leaving = rejected.concat(refused).concat(beyond);
+        let rejects_leaving = rejects_leaving.inspect(move |reject| counted.rejects.count(reject.reason));
+        let port = side_output.unwrap_or_else(|| Box::new(|_| true));
+        deliver(rejects_leaving, "Rejects", port).probe_with(&probe);
+        Ok(Engine { arrivals, rejects, references, facts, probe })
     })
 }

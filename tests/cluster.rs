@@ -117,7 +117,7 @@ impl Trial {
         for (id, row) in rows {
             let event = Arc::new(by_id[&id].clone());
             let assessment = scorer.assess(&row, row.len()).remove(0);
-            let decision = Decision { action: assessment.action, score: assessment.score };
+            let decision = Decision { action: assessment.action, score: assessment.score, model: scorer.champion() };
             let (cause, assessment) = (Cause::Arrival, Some(assessment));
             let said = ScoredDiff { event, revision: 0, diff: 1, epoch: 0, cause, decision, assessment, arrived_ns: 0 };
             let record = encoder.encode(&said);

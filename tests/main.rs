@@ -1,6 +1,7 @@
 //! The one test binary; a module per area.
 #![allow(clippy::duplicate_mod, reason = "the packs are private to their folder: tests of packs alone read them again")]
 
+mod backlog;
 mod cases;
 mod cli;
 mod cluster;
@@ -24,3 +25,4 @@ mod pattern;
 mod planted;
 mod readme;
 mod velocity;
+mod workers;

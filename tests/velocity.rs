@@ -125,6 +125,8 @@ struct Feed {
     schema: Schema,
     builder: EventBuilder,
     random: StdRng,
+    /// Amounts of any size up to the edges of 64 bits.
+    extreme: bool,
 }
 
 impl Feed {
@@ -136,6 +138,21 @@ impl Feed {
         self.builder.set_int(slot("amount"), random.random_range(-50..5000));
         if random.random_bool(0.6) {
             self.builder.set_int(slot("tip"), random.random_range(-3..4) * 1_000_000_007);
+        }
+        if self.extreme && random.random_bool(0.8) {
+            // The smallest of all stands for an amount that is missing where this event's is compared.
+            let edges = [
+                i64::MAX,
+                i64::MIN + 2,
+                90_000_000_000_000_000,
+                1 << 55,
+                -(1 << 55),
+                1 << 62,
+                5_000_000_000_000_000_000,
+            ];
+            self.builder
+                .set_int(slot("amount"), edges[random.random_range(0..edges.len())] - random.random_range(0..2));
+            self.builder.set_int(slot("tip"), random.random_range(i64::MIN + 1..i64::MAX));
         }
         if random.random_bool(0.9) {
             let shop: i64 = random.random_range(0..12);
@@ -185,10 +202,14 @@ fn assert_same(velocity: &Velocity, store: &[f64], oracle: &[f64], what: &str) {
 
 /// Random insertions (in order, late, tied), removals, relabels and expiry; rows are compared on the way and at the end.
 fn against_oracle(seed: u64, events: u64, cards: i64, all_time: bool, checks: usize) {
+    against_oracle_with(false, seed, events, cards, all_time, checks);
+}
+
+fn against_oracle_with(extreme: bool, seed: u64, events: u64, cards: i64, all_time: bool, checks: usize) {
     let schema = schema();
     let velocity = everything(all_time);
     let plan = Arc::new(KeyPlan::resolve(&velocity, &schema).unwrap());
-    let mut feed = Feed { builder: EventBuilder::new(&schema), random: StdRng::seed_from_u64(seed), schema };
+    let mut feed = Feed { builder: EventBuilder::new(&schema), random: StdRng::seed_from_u64(seed), schema, extreme };
     let mut store = Store::new(plan.clone());
     let mut live: Vec<oracle::Labelled> = Vec::new();
     let (mut out, mut clock) = (vec![0.0; plan.features.len()], 10_000_000i64);
@@ -251,6 +272,41 @@ fn every_measure_equals_the_oracle_for_long_logs() {
     for seed in 10..13 {
         against_oracle(seed, 2400, 2, seed % 2 == 0, 16);
     }
+}
+
+/// Sums beyond 64 bits and squares beyond 128, with some small amounts between: in short logs, long ones, in what has expired.
+#[test]
+fn amounts_up_to_the_edges_of_64_bits_are_exact() {
+    for seed in 20..23 {
+        against_oracle_with(true, seed, 1200, 40, seed % 2 == 0, 40);
+        against_oracle_with(true, seed, 2000, 2, seed % 2 == 0, 16);
+    }
+}
+
+#[test]
+fn what_has_expired_keeps_sums_and_squares_of_any_size() {
+    let schema = schema();
+    let velocity =
+        Velocity::of("card", &["card"]).including_current().sum("amount").mean("amount").std("amount").min("amount");
+    let plan = Arc::new(KeyPlan::resolve(&velocity, &schema).unwrap());
+    let mut store = Store::new(plan);
+    let mut out = [0.0; 4];
+    let amounts = [i64::MAX, i64::MIN + 1];
+    // Long enough for a long log whose chunks are dropped, at times all of them.
+    for number in 0..2_000u64 {
+        let amount = [amounts[number as usize % 2]];
+        let entry = Entry { amounts: &amount, ..hot_entry(store.plan(), number as i64, number) };
+        store.insert_and_read(&entry, &mut out);
+        let (sum, n) = (if number % 2 == 0 { i64::MAX as f64 } else { 0.0 }, (number + 1) as f64);
+        assert_eq!(out[..2], [sum / 100.0, sum / (n * 100.0)], "after {n}");
+        if number % 2 == 1 {
+            assert_eq!(out[2], i64::MAX as f64 / 100.0, "as many of each: the deviation is the amount");
+        }
+        if number % 37 == 0 {
+            while store.expire(number as i64 - 20, 1_000) > 0 {}
+        }
+    }
+    assert!(store.stats().entries < 200, "{} entries are left", store.stats().entries);
 }
 
 fn spend() -> (Schema, Arc<KeyPlan>) {
@@ -374,6 +430,27 @@ fn scored_entries_are_visited_in_slices() {
     let want: Vec<(i64, u64)> = (42..242).filter(|id| id % 3 != 0).map(|id| (id as i64 / 2, id)).collect();
     assert_eq!(seen, want);
     assert_eq!(calls, want.len().div_ceil(17));
+}
+
+#[test]
+fn how_long_a_key_must_be_silent_to_begin_anew_is_set() {
+    let schema = schema();
+    let velocity = Velocity::of("card", &["card"]).including_current().count();
+    let plan = Arc::new(KeyPlan::resolve(&velocity, &schema).unwrap());
+    let day = 86_400_000;
+    for (forget_days, wanted) in [(400, [1.0, 2.0, 3.0, 4.0]), (30, [1.0, 2.0, 1.0, 2.0]), (5, [1.0, 1.0, 1.0, 1.0])] {
+        let mut store = Store::new(plan.clone()).forgetting_after(forget_days * day);
+        let mut out = [0.0];
+        let counts = [0, 6, 37, 50].map(|at| {
+            store.insert_and_read(&hot_entry(&plan, at * day, at as u64), &mut out);
+            while store.expire((at - 1) * day, 100) > 0 {}
+            out[0]
+        });
+        assert_eq!(counts, wanted, "{forget_days} days");
+        // What is older than that leaves nothing behind.
+        while store.expire((52 + forget_days) * day, 100) > 0 {}
+        assert_eq!(store.stats().keys, 0, "{forget_days} days");
+    }
 }
 
 #[test]

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use timely::dataflow::Stream;
 
-use crate::epoch::{Epoch, Watermarks};
-use crate::event::{Id, IdType};
+use crate::epoch::{Epoch, EpochFacts};
+use crate::event::{IdType, MapKey};
 use crate::operators::{Expiring, ShardedMap};
 use crate::runtime::metrics::Metrics;
 
@@ -29,7 +29,7 @@ pub fn keep<'scope>(
     widths: HashMap<u16, usize>,
     kept_ms: i64,
     ids: IdType,
-    watermarks: Watermarks,
+    facts: EpochFacts,
     metrics: Arc<Metrics>,
 ) -> Stream<'scope, Epoch, Vec<Block>> {
     let here = changes.scope().worker().index() as u32;
@@ -38,7 +38,7 @@ pub fn keep<'scope>(
     with_slices("Keep", changes, slices, move |epoch, changes, mut blocks, out| {
         kept.note(&changes, &blocks);
         kept.recall(&changes, &mut blocks);
-        kept.expire(watermarks.before(epoch));
+        kept.expire(facts.before(epoch));
         metrics.kept_bytes.set_own(kept.bytes as u64);
         *out = blocks;
     })
@@ -62,35 +62,27 @@ struct Kept {
 }
 
 impl Kept {
-    /// An id as events are held by: without its rank.
-    fn id(&self, id: Id) -> Id {
-        match self.ids {
-            IdType::Int => Id::from_int(id.lo),
-            IdType::Text => id,
-        }
-    }
-
     /// Notes the answers to fresh rows, forgets what is gone.
     fn note(&mut self, changes: &[Change], blocks: &[Block]) {
         let mut fresh = vec![None; changes.len()];
         for change in changes {
-            let id = self.id(change.event.id);
+            let key = change.event.id.map_key(self.ids);
             if matches!(change.verb, Verb::Insert | Verb::Remove) {
-                self.forget(id);
+                self.forget(key);
             }
             if change.verb == Verb::Insert && change.ticket != NO_TICKET {
-                fresh[change.ticket as usize] = Some((id, change.event.time));
+                fresh[change.ticket as usize] = Some((key, change.event.time));
             }
         }
         for block in blocks {
             let Some(&width) = self.widths.get(&block.plan) else { continue };
             for slice in block.words.chunks_exact(1 + width) {
-                let Some(&Some((id, time))) = fresh.get(slice[0] as usize) else { continue };
-                if self.values.get(&id).is_none() {
-                    self.values.insert(id, Values { time, packed: Vec::new() });
-                    self.expiring.put(id, time);
+                let Some(&Some((key, time))) = fresh.get(slice[0] as usize) else { continue };
+                if self.values.get(&key).is_none() {
+                    self.values.insert(key, Values { time, packed: Vec::new() });
+                    self.expiring.put(key, time);
                 }
-                let Some(values) = self.values.get_mut(&id) else { continue };
+                let Some(values) = self.values.get_mut(&key) else { continue };
                 let before = values.packed.capacity();
                 values.packed.extend(block.plan.to_le_bytes());
                 slice[1..].iter().for_each(|&word| pack(f64::from_bits(word), &mut values.packed));
@@ -103,7 +95,7 @@ impl Kept {
     fn recall(&self, changes: &[Change], blocks: &mut Vec<Block>) {
         let again = changes.iter().filter(|change| change.verb == Verb::Read && change.ticket != NO_TICKET);
         for change in again {
-            let Some(values) = self.values.get(&self.id(change.event.id)) else { continue };
+            let Some(values) = self.values.get(&change.event.id.map_key(self.ids)) else { continue };
             let mut packed = &values.packed[..];
             while let Some((plan, rest)) = packed.split_first_chunk() {
                 let plan = u16::from_le_bytes(*plan);
@@ -115,19 +107,19 @@ impl Kept {
         }
     }
 
-    fn forget(&mut self, id: Id) {
-        if let Some(values) = self.values.remove(&id) {
+    fn forget(&mut self, key: MapKey) {
+        if let Some(values) = self.values.remove(&key) {
             self.bytes -= values.packed.capacity();
         }
     }
 
     fn expire(&mut self, watermark: i64) {
         let bound = self.expiring.bound(watermark);
-        while let Some(ids) = self.expiring.take(watermark) {
-            for id in ids {
+        while let Some(keys) = self.expiring.take(watermark) {
+            for key in keys {
                 // A corrected transaction may have moved to a later time.
-                if self.values.get(&id).is_some_and(|values| values.time < bound) {
-                    self.forget(id);
+                if self.values.get(&key).is_some_and(|values| values.time < bound) {
+                    self.forget(key);
                 }
             }
         }

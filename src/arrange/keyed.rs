@@ -7,8 +7,8 @@
 //!    and cannot count;
 //! 3. else read what is to be read afterwards: a read is as of the event's place in the log, so it does not matter what
 //!    has been added behind it;
-//! 4. mark what every entry that is not the last of its key has touched, walk the marks as far as the budget allows and
-//!    send the ids of the touched transactions around; the rest stays for the next epoch, unless it would then be too old
+//! 4. mark what every entry that is not the last of its key has touched, walk the marks as far as the epoch's budget goes
+//!    and send the ids of the touched transactions around; the rest stays for the next epoch, unless it would then be too old
 //!    to be read;
 //! 5. expire, in proportion to what came in.
 
@@ -20,15 +20,14 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
-use crate::decode::{Reject, RejectReason};
-use crate::epoch::{Epoch, Watermarks};
-use crate::event::{Id, IdType};
+use crate::epoch::{Epoch, EpochFacts};
+use crate::event::Id;
 use crate::feature::KeyPlan;
 use crate::operators::Epochs;
 use crate::runtime::metrics::Metrics;
-use crate::source::Raw;
 
 use super::backlog::{Backlog, LAST, Stretch};
+use super::beyond::Beyond;
 use super::change::{Cause, NO_TICKET};
 use super::replies::Replies;
 use super::request::{Ask, Block, HEAD, Request};
@@ -38,13 +37,11 @@ use super::velocity::{Entry, Store};
 /// What the operator is built with.
 #[derive(Clone, Debug)]
 pub struct KeyedSettings {
-    /// Touched rows that are sent around per epoch and worker: what keeps fresh scores fast while a backlog is repaired.
-    pub repair_rows_max: usize,
     /// Entries are kept for the longest window and this, milliseconds: how late an event may be, and how long the rows
     /// after it are then revised.
     pub kept_ms: i64,
-    /// How ids are written in messages.
-    pub ids: IdType,
+    /// A key that was silent for longer begins anew in features over all time, milliseconds.
+    pub forget_ms: i64,
 }
 
 /// Slices of feature rows, and what was touched.
@@ -53,8 +50,8 @@ pub struct Keyed<'scope> {
     pub slices: Stream<'scope, Epoch, Vec<Block>>,
     /// Transactions to be read again.
     pub touched: Stream<'scope, Epoch, Vec<Touched>>,
-    /// Changes that touched rows too old to be revised, one record per change and key.
-    pub beyond: Stream<'scope, Epoch, Vec<Reject>>,
+    /// Changes that touched rows too old to be revised.
+    pub beyond: Stream<'scope, Epoch, Vec<Beyond>>,
 }
 
 /// Builds the operator.
@@ -62,7 +59,7 @@ pub fn keyed<'scope>(
     requests: Stream<'scope, Epoch, Vec<Block>>,
     plans: Arc<[Arc<KeyPlan>]>,
     settings: KeyedSettings,
-    watermarks: Watermarks,
+    facts: EpochFacts,
     metrics: Arc<Metrics>,
 ) -> Keyed<'scope> {
     let scope = requests.scope();
@@ -74,7 +71,7 @@ pub fn keyed<'scope>(
     let (beyond_out, beyond) = builder.new_output();
     let mut slices_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Block>>>::from(slices_out);
     let mut touched_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Touched>>>::from(touched_out);
-    let mut beyond_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Reject>>>::from(beyond_out);
+    let mut beyond_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Beyond>>>::from(beyond_out);
 
     builder.build(move |_| {
         let mut epochs: Epochs<Vec<Block>> = Epochs::new(3);
@@ -87,7 +84,7 @@ pub fn keyed<'scope>(
             });
             while let Some((epoch, capabilities, mut blocks)) = epochs.next_complete(frontiers) {
                 blocks.sort_by_key(|block| (block.plan, block.from));
-                let mut effects = keys.apply(watermarks.before(epoch), watermarks.at(epoch), &blocks);
+                let mut effects = keys.apply(epoch, &facts, &blocks);
                 if !effects.slices.is_empty() {
                     slices_out.activate().session(&capabilities[0]).give_container(&mut effects.slices);
                 }
@@ -110,9 +107,7 @@ pub fn keyed<'scope>(
 struct Effects {
     slices: Vec<Block>,
     touched: Vec<Touched>,
-    beyond: Vec<Reject>,
-    /// Entries added, of the key kind with the most.
-    inserted: usize,
+    beyond: Vec<Beyond>,
 }
 
 /// The stores of one worker, one per key kind.
@@ -125,8 +120,6 @@ struct Keys {
     metrics: Arc<Metrics>,
     here: u32,
     peers: usize,
-    /// The largest event time of any entry so far: no row lies beyond it.
-    time_max: i64,
     amounts: Vec<i64>,
     epochs_since_report: u32,
 }
@@ -148,7 +141,8 @@ impl Keys {
         here: u32,
         peers: usize,
     ) -> Self {
-        let stores = plans.iter().map(|plan| (plan.clone(), Store::new(plan.clone()))).collect();
+        let store = |plan: &Arc<KeyPlan>| Store::new(plan.clone()).forgetting_after(settings.forget_ms);
+        let stores = plans.iter().map(|plan| (plan.clone(), store(plan))).collect();
         Keys {
             stores,
             settings,
@@ -157,14 +151,13 @@ impl Keys {
             metrics,
             here,
             peers,
-            time_max: i64::MIN,
             amounts: Vec::new(),
             epochs_since_report: 0,
         }
     }
 
-    /// `watermark` is the one before the epoch, `reached` the one at its end.
-    fn apply(&mut self, watermark: i64, reached: i64, blocks: &[Block]) -> Effects {
+    fn apply(&mut self, epoch: Epoch, facts: &EpochFacts, blocks: &[Block]) -> Effects {
+        let (watermark, reached) = (facts.before(epoch), facts.at(epoch));
         let mut effects = Effects::default();
         for of_plan in blocks.chunk_by(|a, b| a.plan == b.plan) {
             self.apply_plan(watermark, of_plan[0].plan, of_plan, &mut effects);
@@ -176,10 +169,7 @@ impl Keys {
             let mut visit = |_, id| effects.touched.push(Touched { id, cause });
             stores[plan as usize].1.visit_scored(key, after, until_ms, usize::MAX, &mut visit);
         });
-        // An epoch that takes in much may repair as much, or the backlog would grow for ever. Only what is new counts: if
-        // rows read again did, repairs would make room for more repairs, and fresh rows would wait for them.
-        let budget = self.settings.repair_rows_max.max(effects.inserted).saturating_sub(effects.touched.len());
-        self.backlog.repair(budget, |plan, key, stretch, limit| {
+        self.backlog.repair(epoch, facts.repair(epoch), |plan, key, stretch, limit| {
             let before = effects.touched.len();
             let mut visit = |_, id| effects.touched.push(Touched { id, cause: stretch.cause });
             let store = &stores[plan as usize].1;
@@ -205,7 +195,6 @@ impl Keys {
         // In this order a row is read as soon as its turn comes: what comes after it does not count in it.
         let mut replies = Replies::new(plan, self.here, self.peers, key_plan.features.len(), rows.len());
         let mut marks = Vec::new();
-        let mut inserted = 0;
         let amounts = key_plan.amounts.len();
         for (index, &(row, from)) in rows.iter().enumerate() {
             if index % ROWS_AHEAD == 0 {
@@ -228,8 +217,6 @@ impl Keys {
                         amounts: &self.amounts,
                         values: &request.columns[amounts..],
                     };
-                    self.time_max = self.time_max.max(time);
-                    inserted += 1;
                     let last = if request.ticket != NO_TICKET {
                         store.insert_and_read(&entry, replies.row(from, request.ticket))
                     } else {
@@ -253,7 +240,6 @@ impl Keys {
                 Ask::Read => store.read(key, time, id, replies.row(from, request.ticket)),
             }
         }
-        effects.inserted = effects.inserted.max(inserted);
         effects.slices.extend(replies.blocks());
         for (request, cause) in marks {
             effects.beyond.extend(self.mark(watermark, plan, request, cause));
@@ -262,7 +248,7 @@ impl Keys {
 
     /// Marks the rows that a change at `request`'s place has touched, as far as they are still revised. Returns a record
     /// for the side output if some of them are not.
-    fn mark(&mut self, watermark: i64, plan: u16, request: Request<'_>, cause: Cause) -> Option<Reject> {
+    fn mark(&mut self, watermark: i64, plan: u16, request: Request<'_>, cause: Cause) -> Option<Beyond> {
         self.metrics.late.add((cause == Cause::LateEvent) as u64);
         let key_plan = &self.stores[plan as usize].0;
         let time = request.time;
@@ -278,7 +264,8 @@ impl Keys {
         };
         let all_time = key_plan.features.iter().any(|feature| feature.window_ms.is_none());
         let reach = if all_time { i64::MAX } else { time.saturating_add(key_plan.window_ms_max) };
-        let until_ms = reach.min(self.time_max);
+        // No row of the key lies beyond its last entry.
+        let until_ms = reach.min(self.stores[plan as usize].1.last_time(request.key).unwrap_or(i64::MIN));
         let revised_from = watermark.saturating_sub(key_plan.revise_ms);
         let mut beyond = None;
         if after.0 < revised_from {
@@ -299,27 +286,12 @@ impl Keys {
         cause: Cause,
         after: (i64, Id),
         until_ms: i64,
-    ) -> Option<Reject> {
+    ) -> Option<Beyond> {
         let (key_plan, store) = &self.stores[plan as usize];
         let mut touched = None;
         store.visit_scored(request.key, after, until_ms, 1, &mut |time, _| touched = Some(time));
-        let from_ms = touched?;
-        self.metrics.revisions_beyond.add(1);
-        let (cause, id) = (cause.name(), request.id);
-        let message = format!(
-            "{cause} at {} changes features of key '{}' in rows from {from_ms} to {until_ms}, which are too old to be \
-             revised",
-            request.time, key_plan.name
-        );
-        Some(Reject {
-            partition: Reject::NOWHERE,
-            offset: 0,
-            timestamp_ms: request.time,
-            reason: RejectReason::BeyondHorizon,
-            message,
-            id: id.written(self.settings.ids),
-            raw: Raw::default(),
-        })
+        let (id, time_ms, what) = (request.id, request.time, format!("features of key '{}'", key_plan.name));
+        touched.map(|from_ms| Beyond { id, what, cause, time_ms, from_ms, until_ms })
     }
 
     fn expire(&mut self, watermark: i64, blocks: &[Block]) {

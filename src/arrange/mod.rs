@@ -26,6 +26,7 @@
 //! Cost: eight words per event and key through one exchange, one look-up and a few cache lines per key.
 
 pub mod backlog;
+pub mod beyond;
 pub mod change;
 pub mod enrich;
 pub mod identity;

@@ -7,7 +7,15 @@
 //! * a withdrawal removes the event, also if it comes before it.
 //!
 //! Between records of one id the operation decides (withdraw over correct over insert), and between equal operations the
-//! order of arrival, which sources keep per id. So the outcome does not depend on how ids are interleaved.
+//! order of arrival, which sources keep per id. So the outcome does not depend on how ids are interleaved. What loses:
+//!
+//! * an insert with other content than the correction that came before it was overtaken: counted as `stale`;
+//! * an insert or a correction that comes after the withdrawal of its id is a reject `withdrawn`, unless it repeats what the
+//!   withdrawal has removed, which is a duplicate. Of an id that was withdrawn before it came the first event is such a
+//!   reject, and what repeats that one a duplicate;
+//! * the same holds for the records of one label.
+//!
+//! Two records are about one transaction if their ids are equal, whatever their ranks ([`Id::map_key`]).
 //!
 //! An event that comes and is withdrawn within one epoch leaves no trace: the epoch is the grain of time, and it was not
 //! there at either end.
@@ -26,8 +34,8 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use crate::decode::{Reject, RejectReason};
-use crate::epoch::{Epoch, Watermarks};
-use crate::event::{Event, Id, IdType, Op, Role, Schema, Slot};
+use crate::epoch::{Epoch, EpochFacts};
+use crate::event::{Event, Id, IdType, MapKey, Op, Role, Schema, Slot};
 use crate::operators::{Epochs, Expiring, ShardedMap};
 use crate::runtime::metrics::Metrics;
 use crate::source::Raw;
@@ -88,7 +96,7 @@ pub struct Horizons {
 pub struct Upserted<'scope> {
     /// What happened, in an order that depends on the records of the epoch alone.
     pub changes: Stream<'scope, Epoch, Vec<Change>>,
-    /// Events beyond the horizon and labels without a target.
+    /// Events beyond the horizon, labels without a target, what came after the withdrawal of its id.
     pub rejects: Stream<'scope, Epoch, Vec<Reject>>,
 }
 
@@ -98,15 +106,16 @@ pub fn upsert<'scope>(
     touched: Stream<'scope, Epoch, Vec<Touched>>,
     schema: Arc<Schema>,
     horizons: Horizons,
-    watermarks: Watermarks,
+    facts: EpochFacts,
     metrics: Arc<Metrics>,
 ) -> Upserted<'scope> {
     let mut builder = OperatorBuilder::new("Upsert".to_owned(), arrivals.scope());
     let owner = Owner::new(&schema);
     let by_owner = Exchange::new(move |arrival: &Arrival| owner.of(&arrival.event).route());
-    let ids = IdKey(schema.id_type());
+    let ids = schema.id_type();
     let mut arrivals = builder.new_input(arrivals, by_owner);
-    let mut touched = builder.new_input(touched, Exchange::new(move |touched: &Touched| ids.of(touched.id).route()));
+    let mut touched =
+        builder.new_input(touched, Exchange::new(move |touched: &Touched| touched.id.map_key(ids).route()));
     let (changes_out, changes) = builder.new_output();
     let (rejects_out, rejects) = builder.new_output();
     let mut changes_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Change>>>::from(changes_out);
@@ -127,10 +136,13 @@ pub fn upsert<'scope>(
                 }
             });
             while let Some((epoch, capabilities, (arrivals, touched))) = epochs.next_complete(frontiers) {
-                let before = watermarks.before(epoch);
-                let expired_to = watermarks.before(epoch.saturating_sub(1));
+                let before = facts.before(epoch);
+                // By the watermark of the epoch before this one, whatever epochs brought this worker something: what is
+                // there must not depend on how keys are spread.
+                let expired_to = facts.before(epoch.saturating_sub(1));
+                let mut expired = events.expire(expired_to);
                 let mut effects = events.apply(epoch, before, expired_to, arrivals, touched);
-                events.expire(before, &mut effects.rejects);
+                effects.rejects.append(&mut expired);
                 changes_out.activate().session(&capabilities[0]).give_container(&mut effects.changes);
                 if !effects.rejects.is_empty() {
                     rejects_out.activate().session(&capabilities[1]).give_container(&mut effects.rejects);
@@ -144,7 +156,7 @@ pub fn upsert<'scope>(
 /// Which id decides where an event lives: its own, or a label's target.
 #[derive(Clone)]
 struct Owner {
-    ids: IdKey,
+    ids: IdType,
     label: Option<u16>,
     schema: Arc<Schema>,
 }
@@ -152,28 +164,16 @@ struct Owner {
 impl Owner {
     fn new(schema: &Arc<Schema>) -> Self {
         let label = schema.kind("label").filter(|_| schema.label_target_slot().is_some());
-        Owner { ids: IdKey(schema.id_type()), label, schema: schema.clone() }
+        Owner { ids: schema.id_type(), label, schema: schema.clone() }
     }
 
-    fn target(&self, event: &Event) -> Option<Id> {
-        if Some(event.kind) == self.label { event.label_target(&self.schema) } else { None }
+    fn target(&self, event: &Event) -> Option<MapKey> {
+        let target = if Some(event.kind) == self.label { event.label_target(&self.schema) } else { None };
+        target.map(|target| target.map_key(self.ids))
     }
 
-    fn of(&self, event: &Event) -> Id {
-        self.target(event).unwrap_or_else(|| self.ids.of(event.id))
-    }
-}
-
-/// Ids as they are looked up: an integer id without its rank.
-#[derive(Clone, Copy)]
-struct IdKey(IdType);
-
-impl IdKey {
-    fn of(self, id: Id) -> Id {
-        match self.0 {
-            IdType::Int => Id::from_int(id.lo),
-            IdType::Text => id,
-        }
+    fn of(&self, event: &Event) -> MapKey {
+        self.target(event).unwrap_or_else(|| event.id.map_key(self.ids))
     }
 }
 
@@ -181,18 +181,51 @@ impl IdKey {
 #[derive(Clone, Copy, Debug)]
 struct LabelRecord {
     /// The label's own id.
-    id: Id,
+    id: MapKey,
     op: Op,
     label: Label,
 }
 
-/// Takes in a label's record: between records of one label the same decides as between records of one event.
-fn merge(labels: &mut Vec<LabelRecord>, record: LabelRecord) {
-    match labels.iter_mut().find(|held| held.id == record.id) {
-        Some(held) if record.op >= held.op => *held = record,
-        Some(_) => {}
-        None => labels.push(record),
+/// What becomes of a record beside others of its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It holds from now on.
+    Holds,
+    /// It says what is known.
+    Repeats,
+    /// A stronger operation came before it.
+    Overtaken,
+    /// Its id was withdrawn.
+    Withdrawn,
+}
+
+/// Of two records of an id: the operation that holds, the one that comes, and whether they say the same.
+fn verdict(held: Op, comes: Op, same: bool) -> Verdict {
+    match () {
+        () if same => Verdict::Repeats,
+        () if comes >= held => Verdict::Holds,
+        () if held == Op::Withdraw => Verdict::Withdrawn,
+        () => Verdict::Overtaken,
     }
+}
+
+/// Takes in a label's record: between records of one label the same decides as between records of one event.
+fn merge(labels: &mut Vec<LabelRecord>, record: LabelRecord) -> Verdict {
+    let Some(held) = labels.iter_mut().find(|held| held.id == record.id) else {
+        labels.push(record);
+        return Verdict::Holds;
+    };
+    // A withdrawal names its label, but need not repeat what it said.
+    let withdraws = record.op == Op::Withdraw;
+    let same = if withdraws { held.op == Op::Withdraw } else { held.label == record.label };
+    let verdict = verdict(held.op, record.op, same);
+    match verdict {
+        Verdict::Holds if withdraws => held.op = Op::Withdraw,
+        Verdict::Holds => *held = record,
+        Verdict::Repeats => held.op = held.op.max(record.op),
+        Verdict::Overtaken | Verdict::Withdrawn => {}
+    }
+    verdict
 }
 
 #[derive(Debug)]
@@ -283,10 +316,11 @@ impl EventsById {
             }
         }
         // They come from several workers, in an order that is left to chance; of several causes the smallest is given.
-        touched.sort_unstable();
-        touched.dedup_by_key(|touched| touched.id);
+        let ids = self.owner.ids;
+        touched.sort_unstable_by_key(|touched| (touched.id.map_key(ids), touched.cause));
+        touched.dedup_by_key(|touched| touched.id.map_key(ids));
         for Touched { id, cause } in touched {
-            self.touch(epoch, expired_to, id, cause, &mut effects);
+            self.touch(epoch, expired_to, id.map_key(ids), cause, &mut effects);
         }
         let asking = effects.changes.iter_mut().filter(|change| change.ticket != NO_TICKET);
         asking.zip(0..).for_each(|(change, ticket)| change.ticket = ticket);
@@ -294,16 +328,20 @@ impl EventsById {
     }
 
     fn upsert(&mut self, epoch: Epoch, watermark: i64, arrival: Arrival, effects: &mut Effects) {
-        let id = self.owner.ids.of(arrival.event.id);
-        let Some(old) = self.events.get_mut(&id) else {
-            return self.insert(epoch, watermark, id, arrival, effects);
+        let key = arrival.event.id.map_key(self.owner.ids);
+        let Some(old) = self.events.get_mut(&key) else {
+            return self.insert(epoch, watermark, key, arrival, effects);
         };
-        if arrival.event.op < old.op {
-            return self.metrics.stale.add(1);
-        }
-        if old.event.same_content(&arrival.event) {
-            old.op = arrival.event.op;
-            return self.metrics.duplicates.add(1);
+        // A withdrawal that came first stands where its event would, and says nothing of its content.
+        let same = old.event.op != Op::Withdraw && old.event.same_content(&arrival.event);
+        match verdict(old.op, arrival.event.op, same) {
+            Verdict::Holds => {}
+            Verdict::Repeats => {
+                old.op = old.op.max(arrival.event.op);
+                return self.metrics.duplicates.add(1);
+            }
+            Verdict::Overtaken => return self.metrics.stale.add(1),
+            Verdict::Withdrawn => return self.refuse(key, arrival, effects),
         }
         self.metrics.corrections.add(1);
         let fresh = void(old, epoch, effects);
@@ -316,10 +354,23 @@ impl EventsById {
         (old.epoch, old.asked) = (epoch, asked);
         let insert = asking(&self.schema, old, Verb::Insert, cause);
         effects.changes.push(insert);
-        self.expiring.put(id, moved);
+        self.expiring.put(key, moved);
     }
 
-    fn insert(&mut self, epoch: Epoch, watermark: i64, id: Id, arrival: Arrival, effects: &mut Effects) {
+    /// Refuses an event whose id was withdrawn. If the withdrawal came before anything else, the event is noted in its
+    /// place, so that what repeats it is a duplicate.
+    fn refuse(&mut self, key: MapKey, arrival: Arrival, effects: &mut Effects) {
+        let message = "its id was withdrawn, which is final; send it under another id".to_owned();
+        if let Some(old) = self.events.get_mut(&key)
+            && old.event.op == Op::Withdraw
+        {
+            self.expiring.put(key, arrival.event.time);
+            old.event = Arc::new(arrival.event.clone());
+        }
+        effects.rejects.push(self.reject(arrival, RejectReason::Withdrawn, message));
+    }
+
+    fn insert(&mut self, epoch: Epoch, watermark: i64, key: MapKey, arrival: Arrival, effects: &mut Effects) {
         if arrival.event.time < watermark.saturating_sub(self.horizons.late_ms) {
             self.metrics.too_late.add(1);
             let behind = watermark - arrival.event.time;
@@ -332,20 +383,23 @@ impl EventsById {
             self.metrics.corrections_unseen.add(1);
         }
         let time = event.time;
-        let waiting = if self.waiting.is_empty() { None } else { self.waiting.remove(&id) };
+        let waiting = if self.waiting.is_empty() { None } else { self.waiting.remove(&key) };
         let mut labels = Vec::new();
-        waiting.unwrap_or_default().into_iter().for_each(|waiting| merge(&mut labels, waiting.record));
+        for WaitingLabel { record, arrival } in waiting.unwrap_or_default() {
+            let verdict = merge(&mut labels, record);
+            self.judged(verdict, arrival, effects);
+        }
         let asked = effects.changes.len();
         let mut retained = Retained { op: event.op, event: Arc::new(event), labels, asked, epoch, rows: 0, arrived_ns };
         effects.changes.push(asking(&self.schema, &mut retained, Verb::Insert, Cause::Arrival));
-        self.events.insert(id, retained);
-        self.expiring.put(id, time);
+        self.events.insert(key, retained);
+        self.expiring.put(key, time);
     }
 
     fn withdraw(&mut self, epoch: Epoch, watermark: i64, arrival: Arrival, effects: &mut Effects) {
-        let id = self.owner.ids.of(arrival.event.id);
+        let key = arrival.event.id.map_key(self.owner.ids);
         self.metrics.withdrawals.add(1);
-        match self.events.get_mut(&id) {
+        match self.events.get_mut(&key) {
             Some(old) if old.live() => {
                 void(old, epoch, effects);
                 old.arrived_ns = arrival.arrived_ns;
@@ -360,18 +414,19 @@ impl EventsById {
                 let labels = Vec::new();
                 let retained =
                     Retained { op: Op::Withdraw, event: Arc::new(event), labels, asked: 0, epoch, rows: 0, arrived_ns };
-                self.events.insert(id, retained);
-                self.expiring.put(id, time);
+                self.events.insert(key, retained);
+                self.expiring.put(key, time);
             }
         }
     }
 
-    fn label(&mut self, target: Id, arrival: Arrival, effects: &mut Effects) {
+    fn label(&mut self, target: MapKey, arrival: Arrival, effects: &mut Effects) {
         let event = &arrival.event;
         self.metrics.labels.add(1);
         let available_at = self.available_slot.and_then(|slot| event.int(slot)).unwrap_or(event.time);
         let fraud = self.value_slot.and_then(|slot| event.int(slot)).is_some_and(|value| value != 0);
-        let record = LabelRecord { id: event.id, op: event.op, label: Label { available_at, fraud } };
+        let record =
+            LabelRecord { id: event.id.map_key(self.owner.ids), op: event.op, label: Label { available_at, fraud } };
         let Some(retained) = self.events.get_mut(&target) else {
             self.expiring.put(target, event.time);
             let waiting = WaitingLabel { record, arrival };
@@ -382,18 +437,31 @@ impl EventsById {
             return;
         };
         let before = retained.label();
-        merge(&mut retained.labels, record);
+        let verdict = merge(&mut retained.labels, record);
         if retained.live() && retained.label() != before {
             retained.arrived_ns = arrival.arrived_ns;
             let verb = if before.is_none() { Verb::Label } else { Verb::Relabel };
             effects.changes.push(change(retained, verb, Cause::Label));
         }
+        self.judged(verdict, arrival, effects);
     }
 
-    fn touch(&mut self, epoch: Epoch, expired_to: i64, id: Id, cause: Cause, effects: &mut Effects) {
-        let id = self.owner.ids.of(id);
+    /// Counts, or refuses, a label's record that does not hold.
+    fn judged(&self, verdict: Verdict, label: Arrival, effects: &mut Effects) {
+        match verdict {
+            Verdict::Holds => {}
+            Verdict::Repeats => self.metrics.duplicates.add(1),
+            Verdict::Overtaken => self.metrics.stale.add(1),
+            Verdict::Withdrawn => {
+                let message = "this label was withdrawn, which is final; send it under another id".to_owned();
+                effects.rejects.push(self.reject(label, RejectReason::Withdrawn, message));
+            }
+        }
+    }
+
+    fn touch(&mut self, epoch: Epoch, expired_to: i64, key: MapKey, cause: Cause, effects: &mut Effects) {
         let read_from = expired_to.saturating_sub(self.horizons.read_ms);
-        match self.events.get_mut(&id) {
+        match self.events.get_mut(&key) {
             // Part of what its features look at may have expired.
             Some(retained) if retained.event.time < read_from => self.metrics.revisions_missed.add(1),
             Some(retained) if retained.live() && retained.epoch != epoch => {
@@ -406,17 +474,17 @@ impl EventsById {
         }
     }
 
-    /// Drops what the retention has passed.
-    fn expire(&mut self, watermark: i64, rejects: &mut Vec<Reject>) {
-        let (bound, mut expired) = (self.expiring.bound(watermark), false);
-        while let Some(ids) = self.expiring.take(watermark) {
+    /// Drops what the retention has passed; returns the labels that have waited in vain.
+    fn expire(&mut self, watermark: i64) -> Vec<Reject> {
+        let (bound, mut expired, mut rejects) = (self.expiring.bound(watermark), false, Vec::new());
+        while let Some(keys) = self.expiring.take(watermark) {
             expired = true;
-            for id in ids {
+            for key in keys {
                 // A corrected event may have moved to a later slice.
-                if self.events.get(&id).is_some_and(|retained| retained.event.time < bound) {
-                    self.events.remove(&id);
+                if self.events.get(&key).is_some_and(|retained| retained.event.time < bound) {
+                    self.events.remove(&key);
                 }
-                for WaitingLabel { record, arrival } in self.waiting.remove(&id).unwrap_or_default() {
+                for WaitingLabel { record, arrival } in self.waiting.remove(&key).unwrap_or_default() {
                     if record.op == Op::Withdraw {
                         continue;
                     }
@@ -430,11 +498,11 @@ impl EventsById {
             self.metrics.event_table_bytes.set_own(self.events.table_bytes() as u64);
         }
         self.metrics.retained_events.set_own(self.events.len() as u64);
+        rejects
     }
 
     /// An arrival that is not taken in, as it was read. What was never bytes is written as the schema says.
     fn reject(&self, arrival: Arrival, reason: RejectReason, message: String) -> Reject {
-        self.metrics.rejects.count(reason);
         arrival.refuse(&self.schema, reason, message)
     }
 }

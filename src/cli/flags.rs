@@ -71,7 +71,12 @@ pub struct JobFlags {
     /// How long after its event a label may come
     #[arg(long, value_name = "DURATION", default_value = "30d", env = "DELTAWATCH_LABEL_HORIZON", value_parser = duration_ms, help_heading = "Engine")]
     pub label_horizon: i64,
-    /// Rows corrected per epoch and worker at most [default: 64 live, 65536 in a replay]
+    /// How long a key must be silent to begin anew in features over all time, whatever the horizon
+    #[arg(long, value_name = "DURATION", default_value = "400d", env = "DELTAWATCH_FORGET", value_parser = duration_ms, help_heading = "Engine")]
+    pub forget: i64,
+    /// Rows of the past that are corrected per epoch, about, over all workers; as many as the epoch takes in records if those
+    /// are more. Keys share them, a key alone gets all; which rows are corrected when does not depend on the number of
+    /// workers [default: 64 live, 65536 in a replay]
     #[arg(long, value_name = "ROWS", env = "DELTAWATCH_REPAIR_ROWS", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Engine")]
     pub repair_rows: Option<u32>,
     /// Longest record; longer ones are rejects, bytes

@@ -92,6 +92,7 @@ impl GenerateFlags {
                 // What is said of one event stays in one partition of a topic, and so in order.
                 key: generated.number.to_string().into_bytes(),
                 payload: Some(payload),
+                last_line: Vec::new(),
                 headers: Headers { diff: 1, ..Headers::default() },
                 arrived_ns: now_ns(),
             };

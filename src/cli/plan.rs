@@ -30,7 +30,7 @@ use super::flags::{JobFlags, KafkaFlags};
 use super::outputs::Targets;
 use super::values::{In, Out};
 
-/// Rows repaired per epoch and worker in a replay, where no fresh score waits behind them.
+/// Rows repaired per epoch in a replay, where no fresh score waits behind them.
 const REPLAY_REPAIR_ROWS: usize = 65_536;
 
 /// What `run` and `replay` do differently.
@@ -72,7 +72,13 @@ impl JobFlags {
             (None, Pace::Live) => EngineSettings::default().repair_rows_max,
         };
         let scorer = self.scorer(&*dataflow, &columns)?;
-        let settings = EngineSettings { late_ms: self.horizon, label_ms: self.label_horizon, repair_rows_max, scorer };
+        let settings = EngineSettings {
+            late_ms: self.horizon,
+            label_ms: self.label_horizon,
+            repair_rows_max,
+            forget_ms: self.forget,
+            scorer,
+        };
         let bounds = self.bounds();
         let mut terms = terms(&*dataflow, &setup, &settings, &*source, limits, &bounds)?;
         terms.add("the command", mode.command);

@@ -102,6 +102,8 @@ fn summary(metrics: &Metrics, elapsed: Duration) -> serde_json::Value {
         "events_per_s": (events as f64 / elapsed.as_secs_f64()).round(),
         "rejects": metrics.rejects.get(),
         "rejects_by_reason": rejects,
+        "duplicates": metrics.duplicates.get(),
+        "stale": metrics.stale.get(),
         "scored": metrics.scored.get(),
         "revised": metrics.revised.get(),
         "withdrawn": metrics.withdrawn.get(),
@@ -133,6 +135,7 @@ fn told(summary: &serde_json::Value) -> String {
     format!(
         "events    {} in {:.1} s, {} per second\n\
          rejects   {}{reasons}\n\
+         repeated  {} duplicates, {} overtaken by a stronger operation\n\
          scored    {}, revised {}, withdrawn {}\n\
          outputs   {}, acknowledged {}\n\
          latency   p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms from arrival to acknowledged output\n\
@@ -141,6 +144,8 @@ fn told(summary: &serde_json::Value) -> String {
         number("seconds"),
         count("events_per_s"),
         count("rejects"),
+        count("duplicates"),
+        count("stale"),
         count("scored"),
         count("revised"),
         count("withdrawn"),

@@ -11,6 +11,7 @@ use timely::dataflow::operators::vec::Map;
 use timely::dataflow::operators::{Concatenate, Probe, probe};
 use timely::dataflow::{Scope, Stream};
 
+use crate::arrange::beyond::Beyond;
 use crate::arrange::change::{Change, Verb};
 use crate::arrange::enrich::ReferenceRecord;
 use crate::arrange::identity::facts::Bare;
@@ -22,8 +23,7 @@ use crate::arrange::pattern::{Match, Matches};
 use crate::arrange::project::project;
 use crate::arrange::request::Block;
 use crate::arrange::upsert::{Horizons, Touched};
-use crate::decode::Reject;
-use crate::epoch::{Epoch, Watermarks};
+use crate::epoch::{Epoch, EpochFacts};
 use crate::event::{Event, Key, Schema};
 use crate::feature::assemble::{Rows, assemble};
 use crate::feature::{FamilyInputs, FeatureSet, KeyPlan, Timing};
@@ -50,7 +50,7 @@ pub struct Features<'scope> {
 pub struct Context<'scope> {
     given: Parts<'scope>,
     touched: Vec<Stream<'scope, Epoch, Vec<Touched>>>,
-    beyond: Vec<Stream<'scope, Epoch, Vec<Reject>>>,
+    beyond: Vec<Stream<'scope, Epoch, Vec<Beyond>>>,
     matches: Vec<Matches<'scope>>,
     velocity: Option<Stream<'scope, Epoch, Vec<Block>>>,
     by_field: BTreeMap<String, EventsBy<'scope>>,
@@ -66,7 +66,7 @@ pub(crate) struct Parts<'scope> {
     pub features: FeatureSet,
     pub plans: Arc<[Arc<KeyPlan>]>,
     pub horizons: Horizons,
-    pub watermarks: Watermarks,
+    pub facts: EpochFacts,
     pub metrics: Arc<Metrics>,
     pub ports: Ports,
     pub probe: probe::Handle<Epoch>,
@@ -158,14 +158,9 @@ impl<'scope> Context<'scope> {
     /// Builds the operators of the dataflow's features and returns the assembled rows.
     pub fn features(&mut self) -> Result<Features<'scope>, BuildError> {
         let requests = project(self.given.changes.clone(), self.given.plans.clone(), self.given.setup.schema.clone());
-        let settings = KeyedSettings {
-            repair_rows_max: self.given.settings.repair_rows_max,
-            kept_ms: self.given.horizons.read_ms,
-            ids: self.given.setup.schema.id_type(),
-        };
-        let (plans, watermarks) = (self.given.plans.clone(), self.given.watermarks.clone());
-        let Keyed { slices, touched, beyond } =
-            keyed(requests, plans, settings, watermarks, self.given.metrics.clone());
+        let settings = KeyedSettings { kept_ms: self.given.horizons.read_ms, forget_ms: self.given.settings.forget_ms };
+        let (plans, facts) = (self.given.plans.clone(), self.given.facts.clone());
+        let Keyed { slices, touched, beyond } = keyed(requests, plans, settings, facts, self.given.metrics.clone());
         self.touched.push(touched);
         self.beyond.push(beyond);
         self.velocity = Some(slices.clone());
@@ -195,8 +190,7 @@ impl<'scope> Context<'scope> {
             index,
             schema: self.given.setup.schema.clone(),
             horizons: self.given.horizons,
-            repair_rows_max: self.given.settings.repair_rows_max,
-            watermarks: self.given.watermarks.clone(),
+            facts: self.given.facts.clone(),
             metrics: self.given.metrics.clone(),
         }
     }
@@ -222,10 +216,10 @@ impl<'scope> Context<'scope> {
         }
         if !looked_up.is_empty() {
             let looked_up = self.given.scope.concatenate(looked_up);
-            let (ids, watermarks) = (self.given.setup.schema.id_type(), self.given.watermarks.clone());
+            let (ids, facts) = (self.given.setup.schema.id_type(), self.given.facts.clone());
             let kept_ms = self.given.horizons.read_ms;
             let metrics = self.given.metrics.clone();
-            slices.push(keep(self.given.changes.clone(), looked_up, widths, kept_ms, ids, watermarks, metrics));
+            slices.push(keep(self.given.changes.clone(), looked_up, widths, kept_ms, ids, facts, metrics));
         }
         Ok(())
     }
@@ -237,8 +231,9 @@ impl<'scope> Context<'scope> {
             features.rows.clone().probe_with(&self.given.probe);
             return Ok(());
         };
-        let (watermarks, metrics) = (self.given.watermarks.clone(), self.given.metrics.clone());
-        let diffs = revise(features.rows.clone(), scorer, self.given.horizons.by_id_ms, watermarks, metrics);
+        let (facts, metrics) = (self.given.facts.clone(), self.given.metrics.clone());
+        let (kept_ms, ids) = (self.given.horizons.by_id_ms, self.given.setup.schema.id_type());
+        let diffs = revise(features.rows.clone(), scorer, kept_ms, ids, facts, metrics);
         match self.given.ports.scored.take() {
             Some(port) => deliver(diffs, "Scored diffs", port).probe_with(&self.given.probe),
             None => return Err(BuildError("score() may be called once".into())),
@@ -271,7 +266,7 @@ pub(crate) struct Leftover<'scope> {
     /// Requests to read transactions again.
     pub again: Stream<'scope, Epoch, Vec<Touched>>,
     /// Changes that touched rows beyond the revise horizon.
-    pub beyond: Stream<'scope, Epoch, Vec<Reject>>,
+    pub beyond: Stream<'scope, Epoch, Vec<Beyond>>,
 }
 
 /// Gives updates the time of the message that carries them.

@@ -80,6 +80,8 @@ pub enum RejectReason {
     FromTheFuture,
     /// It changed features of transactions that are too old to be revised.
     BeyondHorizon,
+    /// Its id was withdrawn before it came.
+    Withdrawn,
 }
 
 impl Reject {
@@ -89,7 +91,7 @@ impl Reject {
 
 impl RejectReason {
     /// All of them, in the order of their declaration.
-    pub const ALL: [RejectReason; 10] = [
+    pub const ALL: [RejectReason; 11] = [
         RejectReason::Malformed,
         RejectReason::MissingField,
         RejectReason::BadValue,
@@ -100,6 +102,7 @@ impl RejectReason {
         RejectReason::TooLate,
         RejectReason::FromTheFuture,
         RejectReason::BeyondHorizon,
+        RejectReason::Withdrawn,
     ];
 
     /// The name used in metrics and output.
@@ -115,6 +118,7 @@ impl RejectReason {
             RejectReason::TooLate => "too_late",
             RejectReason::FromTheFuture => "from_the_future",
             RejectReason::BeyondHorizon => "beyond_horizon",
+            RejectReason::Withdrawn => "withdrawn",
         }
     }
 }

@@ -21,7 +21,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::{Binding, Cut, Epoch, Firsts, Offer, PartitionBounds, Recorded, Report, Word};
+use super::{Binding, Cut, Epoch, Firsts, Offer, PartitionBounds, Recorded, Repair, Report, Word};
 use crate::source::Partition;
 
 /// When epochs are closed.
@@ -51,6 +51,7 @@ pub struct Authority {
     watermark_ms: i64,
     minted_ns: u64,
     recorded: VecDeque<Binding>,
+    repair_rows_max: usize,
     /// Partitions are merged by event time.
     merging: bool,
     /// Partitions that have been at their end since merging began.
@@ -80,6 +81,7 @@ impl Authority {
             watermark_ms: i64::MIN,
             minted_ns: 0,
             recorded: recorded.bindings.into(),
+            repair_rows_max: 1,
             merging: true,
             caught_up: BTreeSet::new(),
             cut: None,
@@ -90,6 +92,12 @@ impl Authority {
             short_ns: None,
             fault: None,
         }
+    }
+
+    /// Touched rows that an epoch reads again, over all workers; as many as it takes in records if those are more.
+    pub fn repairing(mut self, rows_max: usize) -> Self {
+        self.repair_rows_max = rows_max;
+        self
     }
 
     /// Takes a worker's report; one that is out of date is ignored.
@@ -353,6 +361,7 @@ impl Authority {
         Binding {
             uppers: taken().map(|offer| (offer.partition, offer.upper)).collect(),
             refused: taken().flat_map(refused).collect(),
+            repair: self.repair(self.events().map(|offer| offer.records).sum()),
             ..self.binding(watermark_ms)
         }
     }
@@ -364,10 +373,21 @@ impl Authority {
             uppers: Default::default(),
             refused: Vec::new(),
             watermark_ms: watermark_ms.max(self.watermark_ms),
+            repair: self.repair(0),
             merging: self.merging,
             stop: false,
             last: false,
         }
+    }
+
+    /// How much an epoch of so many records repairs. A replay's must not depend on how far the epochs before it have come, so
+    /// it says nothing of keys; its offers are ripe, which is the same records every time.
+    fn repair(&self, records: u64) -> Repair {
+        let keys = match self.pace {
+            Pace::Live => self.reports().map(|report| report.backlog).sum(),
+            Pace::Bounded => 0,
+        };
+        Repair::of(self.repair_rows_max, records, keys)
     }
 
     fn reports(&self) -> impl Iterator<Item = &Report> {

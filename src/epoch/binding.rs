@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Epoch;
+use super::{Epoch, Facts, Repair};
 use crate::source::Partition;
 
 /// What belongs to an epoch; minted by the authority, obeyed by every worker.
@@ -18,12 +18,21 @@ pub struct Binding {
     pub refused: Vec<(Partition, u64)>,
     /// The watermark once its records are in, milliseconds of event time; `i64::MIN` before the first event.
     pub watermark_ms: i64,
+    /// How many touched rows it reads again.
+    pub repair: Repair,
     /// Partitions go on to be merged by event time after this epoch.
     pub merging: bool,
     /// Readers are to stop: what has been read is the end.
     pub stop: bool,
     /// No epoch follows.
     pub last: bool,
+}
+
+impl Binding {
+    /// What the operators must know of the epoch.
+    pub fn facts(&self) -> Facts {
+        Facts { watermark_ms: self.watermark_ms, repair: self.repair }
+    }
 }
 
 /// Where the next epoch is to end when partitions are merged: before an event time.

@@ -3,7 +3,8 @@
 //! The differential timestamp is the epoch. One authority (worker 0) mints it: a [`Binding`] says which records of each
 //! partition belong to the epoch and what the watermark is. Everything that depends on "when" (lateness, expiry, revise
 //! horizon) is measured against the watermark of the epoch, never against a clock, so the same bindings give the same
-//! output.
+//! output. The binding also says how many touched rows the epoch reads again ([`Repair`]). Both reach the operators as the
+//! epoch's [`Facts`].
 //!
 //! The *watermark* of an epoch is the smallest, over the partitions that are not idle, of the largest event time that
 //! the partition has delivered up to and including the epoch. It never goes back. One wrong clock does not move it
@@ -13,16 +14,16 @@
 mod authority;
 mod binding;
 pub mod clock;
+mod facts;
 mod lane;
 mod remap;
 mod stash;
-mod watermark;
 
 pub use authority::{Authority, Pace};
 pub use binding::{Binding, Cut, Offer, Report, Word};
+pub use facts::{EpochFacts, Facts, Repair};
 pub use remap::{Firsts, Recorded, RemapError, RemapLog};
 pub use stash::{Decoded, Stash};
-pub use watermark::Watermarks;
 
 /// The differential timestamp.
 pub type Epoch = u64;

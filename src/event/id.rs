@@ -62,7 +62,32 @@ impl Id {
         }
     }
 
-    /// A stable hash that spreads ids over workers and shards.
+    /// What everything about this transaction is kept by: **the one id rule**. The rank of an integer id says where an event
+    /// stands among those of its millisecond, not which it is, so a correction may change it; a text id has no rank.
+    ///
+    /// Places in the order of events are `(event time, Id)`, with the rank. Maps, expiry and routing of transactions go by
+    /// this; they take nothing else ([`crate::operators::ShardedMap`]).
+    #[inline]
+    pub fn map_key(self, kind: IdType) -> MapKey {
+        match kind {
+            IdType::Int => MapKey { hi: 0, lo: self.lo },
+            IdType::Text => MapKey { hi: self.hi, lo: self.lo },
+        }
+    }
+}
+
+/// Sixteen bytes that something is kept by: a transaction ([`Id::map_key`]), or the value of an entity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct MapKey {
+    /// High half.
+    pub hi: u64,
+    /// Low half.
+    pub lo: u64,
+}
+
+impl MapKey {
+    /// A stable hash that spreads what is kept over workers and shards.
+    #[inline]
     pub fn route(&self) -> u64 {
         mix(self.hi, self.lo)
     }
@@ -123,9 +148,8 @@ fn mix(hi: u64, lo: u64) -> u64 {
     (again >> 64) as u64 ^ again as u64
 }
 
-/// For maps by id that hold something by key.
-impl From<Key> for Id {
-    fn from(Key { hi, lo }: Key) -> Id {
-        Id { hi, lo }
+impl From<Key> for MapKey {
+    fn from(Key { hi, lo }: Key) -> MapKey {
+        MapKey { hi, lo }
     }
 }

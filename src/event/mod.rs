@@ -13,5 +13,5 @@ mod id;
 mod schema;
 
 pub use event::{Event, EventBuilder, Op};
-pub use id::{Id, Key};
+pub use id::{Id, Key, MapKey};
 pub use schema::{Field, FieldType, IdType, Role, Schema, SchemaError, Slot, TimeFormat};

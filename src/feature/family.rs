@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use timely::dataflow::Stream;
 
+use crate::arrange::beyond::Beyond;
 use crate::arrange::change::Change;
 use crate::arrange::enrich::{Enrich, ReferenceRecord};
 use crate::arrange::pattern::Matches;
 use crate::arrange::request::Block;
 use crate::arrange::upsert::{Horizons, Touched};
-use crate::decode::Reject;
-use crate::epoch::{Epoch, Watermarks};
+use crate::epoch::{Epoch, EpochFacts};
 use crate::event::{Id, Schema};
 use crate::runtime::metrics::Metrics;
 use crate::testkit::Plan;
@@ -50,10 +50,8 @@ pub struct FamilyInputs<'scope> {
     pub schema: Arc<Schema>,
     /// How long events are kept and rows revised.
     pub horizons: Horizons,
-    /// Touched rows that may be read again per epoch and worker.
-    pub repair_rows_max: usize,
-    /// The watermark of each epoch.
-    pub watermarks: Watermarks,
+    /// The facts of each epoch: its watermark, how many touched rows it reads again.
+    pub facts: EpochFacts,
     /// Counters and gauges.
     pub metrics: Arc<Metrics>,
 }
@@ -65,7 +63,7 @@ pub struct FamilyOutputs<'scope> {
     /// Transactions to be read again one epoch later.
     pub touched: Option<Stream<'scope, Epoch, Vec<Touched>>>,
     /// Changes that touched rows too old to be revised.
-    pub beyond: Option<Stream<'scope, Epoch, Vec<Reject>>>,
+    pub beyond: Option<Stream<'scope, Epoch, Vec<Beyond>>>,
     /// The matches of event patterns, as updates of a collection.
     pub matches: Option<Matches<'scope>>,
 }

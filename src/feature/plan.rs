@@ -64,7 +64,7 @@ pub struct PlannedFeature {
     ///
     /// * sum, min, max, quantile of integer value `x`: `x as f64 / unit`
     /// * mean: `s as f64 / (n as f64 * unit)`
-    /// * std: `((n * q - s * s) as f64).sqrt() / (n as f64 * unit)`, with `n * q - s * s` in `i128`
+    /// * std: `((n * q - s * s) as f64).sqrt() / (n as f64 * unit)`, with `n * q - s * s` exact
     ///
     /// Every operand below 2^53 is exact, so sum, mean and extremes are the correctly rounded values.
     pub unit: f64,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::event::Id;
+use crate::event::MapKey;
 
 /// Slices of event time in which ids expire together.
 const SLICES_PER_RETENTION: i64 = 64;
@@ -12,9 +12,9 @@ const SLICES_PER_RETENTION: i64 = 64;
 pub struct Expiring {
     retention_ms: i64,
     slice_ms: i64,
-    slices: BTreeMap<i64, Vec<Id>>,
+    slices: BTreeMap<i64, Vec<MapKey>>,
     /// The latest slice, which nearly every id belongs to.
-    latest: (i64, Vec<Id>),
+    latest: (i64, Vec<MapKey>),
 }
 
 impl Expiring {
@@ -25,16 +25,16 @@ impl Expiring {
     }
 
     /// An id with its event time. An id may be put again with another time; it then comes out twice.
-    pub fn put(&mut self, id: Id, time: i64) {
+    pub fn put(&mut self, key: MapKey, time: i64) {
         let slice = time.div_euclid(self.slice_ms);
         if slice > self.latest.0 {
             self.close();
             self.latest.0 = slice;
         }
         if slice == self.latest.0 {
-            self.latest.1.push(id);
+            self.latest.1.push(key);
         } else {
-            self.slices.entry(slice).or_default().push(id);
+            self.slices.entry(slice).or_default().push(key);
         }
     }
 
@@ -44,7 +44,7 @@ impl Expiring {
     }
 
     /// A slice that lies wholly before the bound, if there is one.
-    pub fn take(&mut self, watermark: i64) -> Option<Vec<Id>> {
+    pub fn take(&mut self, watermark: i64) -> Option<Vec<MapKey>> {
         let (bound, slice_ms) = (self.bound(watermark), self.slice_ms);
         let expired = |slice: i64| slice.saturating_add(1).saturating_mul(slice_ms) <= bound;
         if !self.latest.1.is_empty() && expired(self.latest.0) {

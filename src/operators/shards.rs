@@ -4,14 +4,14 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use hashbrown::HashMap;
 
-use crate::event::Id;
+use crate::event::MapKey;
 
 const SHARDS: usize = 64;
 
-/// Values by event id. With ten million entries a rehash moves a 64th of them.
+/// Values by transaction or entity. With ten million entries a rehash moves a 64th of them.
 #[derive(Debug)]
 pub struct ShardedMap<V> {
-    shards: Vec<HashMap<Id, V, BuildHasherDefault<Routed>>>,
+    shards: Vec<HashMap<MapKey, V, BuildHasherDefault<Routed>>>,
     len: usize,
 }
 
@@ -22,31 +22,31 @@ impl<V> Default for ShardedMap<V> {
 }
 
 impl<V> ShardedMap<V> {
-    fn shard(id: &Id) -> usize {
-        (id.route() >> 40) as usize % SHARDS
+    fn shard(key: &MapKey) -> usize {
+        (key.route() >> 40) as usize % SHARDS
     }
 
-    /// The value of an id.
-    pub fn get_mut(&mut self, id: &Id) -> Option<&mut V> {
-        self.shards[Self::shard(id)].get_mut(id)
+    /// The value of a key.
+    pub fn get_mut(&mut self, key: &MapKey) -> Option<&mut V> {
+        self.shards[Self::shard(key)].get_mut(key)
     }
 
-    /// The value of an id.
-    pub fn get(&self, id: &Id) -> Option<&V> {
-        self.shards[Self::shard(id)].get(id)
+    /// The value of a key.
+    pub fn get(&self, key: &MapKey) -> Option<&V> {
+        self.shards[Self::shard(key)].get(key)
     }
 
-    /// Sets the value of an id and returns the one before.
-    pub fn insert(&mut self, id: Id, value: V) -> Option<V> {
-        let old = self.shards[Self::shard(&id)].insert(id, value);
+    /// Sets the value of a key and returns the one before.
+    pub fn insert(&mut self, key: MapKey, value: V) -> Option<V> {
+        let old = self.shards[Self::shard(&key)].insert(key, value);
         self.len += old.is_none() as usize;
         old
     }
 
-    /// Removes an id. A shard that has become mostly empty gives its memory back.
-    pub fn remove(&mut self, id: &Id) -> Option<V> {
-        let shard = &mut self.shards[Self::shard(id)];
-        let old = shard.remove(id);
+    /// Removes a key. A shard that has become mostly empty gives its memory back.
+    pub fn remove(&mut self, key: &MapKey) -> Option<V> {
+        let shard = &mut self.shards[Self::shard(key)];
+        let old = shard.remove(key);
         self.len -= old.is_some() as usize;
         if old.is_some() && shard.capacity() > 64 && shard.len() * 8 < shard.capacity() {
             shard.shrink_to(shard.len() * 2);
@@ -70,7 +70,7 @@ impl<V> ShardedMap<V> {
     }
 }
 
-/// Takes the hash that an id brings along.
+/// Takes the hash that a key brings along.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Routed(u64);
 

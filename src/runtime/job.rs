@@ -151,6 +151,7 @@ pub fn terms(
     terms.add("--horizon", format_args!("{} ms", settings.late_ms));
     terms.add("--label-horizon", format_args!("{} ms", settings.label_ms));
     terms.add("--repair-rows", settings.repair_rows_max);
+    terms.add("--forget", format_args!("{} ms", settings.forget_ms));
     terms.add("--record-bytes", limits.record_bytes_max);
     terms.add("--epoch-records", bounds.records_max);
     for (flag, ms) in [("--skew", bounds.skew_ms), ("--future", bounds.future_ms), ("--idle", bounds.idle_ms)] {
@@ -230,11 +231,9 @@ impl Job {
             let mint = (worker.index() == 0).then(|| mint.lock().ok().and_then(|mut mint| mint.take())).flatten();
             let mint = mint.map(|log| {
                 let (log, recorded) = log.map_or((None, Recorded::default()), |(log, recorded)| (Some(log), recorded));
-                Mint {
-                    recorded: recorded.bindings.last().map_or(0, |binding| binding.epoch + 1),
-                    authority: Authority::new(worker.peers(), pace, &bounds, recorded),
-                    log,
-                }
+                let next = recorded.bindings.last().map_or(0, |binding| binding.epoch + 1);
+                let authority = Authority::new(worker.peers(), pace, &bounds, recorded);
+                Mint { recorded: next, authority: authority.repairing(settings.repair_rows_max), log }
             });
             let (reader, references, failed) = open(&*source, &references, worker, &stop);
             let stage = services.open(&setup.schema, metrics)?;

@@ -1,7 +1,7 @@
 //! Counters and gauges, shared by the workers of a process and read by the summary, the health page and Prometheus.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use hdrhistogram::Histogram;
@@ -62,6 +62,22 @@ impl Gauge {
     /// The sum over the workers.
     pub fn get(&self) -> u64 {
         self.0.iter().map(|share| share.load(Relaxed)).sum()
+    }
+}
+
+/// A number that the process has one of, whoever sets it; it may be negative.
+#[derive(Debug, Default)]
+pub struct Level(AtomicI64);
+
+impl Level {
+    /// Sets it.
+    pub fn set(&self, value: i64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// Its value; to be read as signed.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed) as u64
     }
 }
 
@@ -293,4 +309,6 @@ metrics! {
     stashed: Gauge,
     /// Records the source has and the engine has not taken.
     lag: Gauge,
+    /// The watermark of the last epoch, milliseconds of event time.
+    watermark_ms: Level,
 }

@@ -235,10 +235,7 @@ impl Intake {
                     }
                     Decoded::Event(Arrival { event, partition, offset, arrived_ns, raw })
                 }
-                Err(reject) => {
-                    self.feed.metrics.rejects.count(reject.reason);
-                    Decoded::Reject(reject)
-                }
+                Err(reject) => Decoded::Reject(reject),
             };
             match self.feed.stage.is_through() {
                 true => self.stash.push(partition, offset, now, wall, decoded),
@@ -305,7 +302,6 @@ impl Intake {
                 Decoded::Reference(record) => (record.partition, record.offset),
                 Decoded::Reject(reject) => {
                     self.feed.metrics.reference_errors.add(1);
-                    self.feed.metrics.rejects.count(reject.reason);
                     (reject.partition, reject.offset)
                 }
                 Decoded::Event(_) | Decoded::Answered(_) => continue,
@@ -349,10 +345,10 @@ impl Intake {
             self.close();
         }
         let (arrivals, rejects, references) = (&mut self.arrivals, &mut self.rejects, &mut self.references);
-        let (peers, decoder, metrics) = (self.peers, &self.feed.decoder, &self.feed.metrics);
+        let (peers, decoder) = (self.peers, &self.feed.decoder);
         self.stash.take(binding, |decoded, refused| match decoded {
-            Decoded::Event(arrival) if refused => rejects.push(from_the_future(decoder, arrival, metrics)),
-            Decoded::Answered(answered) if refused => rejects.push(from_the_future(decoder, answered.0, metrics)),
+            Decoded::Event(arrival) if refused => rejects.push(from_the_future(decoder, arrival)),
+            Decoded::Answered(answered) if refused => rejects.push(from_the_future(decoder, answered.0)),
             Decoded::Event(arrival) => arrivals.push(arrival),
             Decoded::Reject(reject) => rejects.push(reject),
             Decoded::Answered(answered) => {
@@ -374,16 +370,16 @@ impl Intake {
             engine.rejects.send_batch(&mut self.rejects);
             self.rejects.clear();
         }
-        engine.close(binding.epoch, binding.watermark_ms);
+        engine.close(binding.epoch, binding.facts());
         self.next = binding.epoch + 1;
         self.feed.metrics.epochs.add((self.worker == 0) as u64);
         self.feed.metrics.bound.add(1);
+        self.feed.metrics.watermark_ms.set(binding.watermark_ms);
     }
 }
 
 /// The reject of an event whose time is not believed.
-fn from_the_future(decoder: &Decoder, arrival: Arrival, metrics: &Metrics) -> Reject {
-    metrics.rejects.count(RejectReason::FromTheFuture);
+fn from_the_future(decoder: &Decoder, arrival: Arrival) -> Reject {
     let message = format!(
         "event time {} is ahead of what the other records of its partition say; mend the sender's clock, or raise --future",
         arrival.event.time

@@ -67,6 +67,9 @@ pub struct Decision {
     pub action: Action,
     /// The champion's score then, in 1/16384.
     pub score: u16,
+    /// The model that decided: its place among the labels of the job's models ([`super::scorer::Scorer::labels`]). Kept
+    /// with the decision, as another model may decide on what comes later.
+    pub model: u16,
 }
 
 /// One output record: an assessment that holds (+1), one that no longer does (-1), or the end of a transaction.

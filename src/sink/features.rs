@@ -1,9 +1,11 @@
 //! The feature log: assembled rows as CSV or JSON lines.
 //!
-//! `run` appends rows as they are assembled, with their revision. A replay writes the final row of each transaction,
-//! ordered by (event time, id): rows go to a temporary file as they come, and an index in memory (40 bytes per
-//! transaction) says which is the last one, so that a replay of any length needs little memory. Floats are written in
-//! their shortest form that reads back to the same bits; missing is empty (CSV) or null (JSON).
+//! `run` appends rows as they are assembled, with their revision, and says when a transaction that has rows is withdrawn:
+//! `{"id":ID,"revision":N,"withdrawn":true}`, or in CSV 1 in the column `withdrawn` and no features. So the last line of an
+//! id is what holds. A replay writes the final row of each transaction that was not withdrawn, ordered by (event time, id):
+//! rows go to a temporary file as they come, and an index in memory (64 bytes per transaction) says which is the last one,
+//! so that a replay of any length needs little memory. Floats are written in their shortest form that reads back to the
+//! same bits; missing is empty (CSV) or null (JSON).
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
@@ -11,7 +13,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::event::{Id, Schema};
+use crate::event::{Id, IdType, MapKey, Schema};
 use crate::feature::assemble::Rows;
 
 use super::SinkError;
@@ -25,8 +27,8 @@ pub struct FeatureRows {
     pub ids: Vec<String>,
     /// Row-major values.
     pub values: Vec<f64>,
-    /// Transactions that are gone.
-    pub withdrawn: Vec<Id>,
+    /// Transactions that are gone: id, the number of rows they have had, and the id as text.
+    pub withdrawn: Vec<(Id, u32, String)>,
 }
 
 impl FeatureRows {
@@ -40,11 +42,14 @@ impl FeatureRows {
 
     /// What the feature log keeps of assembled rows.
     pub fn of(rows: Rows, schema: &Schema) -> Self {
+        // One that came and went in one epoch has had no row.
+        let gone = rows.withdrawn.iter().filter(|t| t.row_revision > 0);
+        let gone = gone.map(|t| (t.event.id, t.row_revision, t.event.id_text(schema)));
         FeatureRows {
             rows: rows.transactions.iter().map(|t| (t.event.id, t.event.time, t.row_revision)).collect(),
             ids: rows.transactions.iter().map(|t| t.event.id_text(schema)).collect(),
             values: rows.values,
-            withdrawn: rows.withdrawn.iter().map(|t| t.event.id).collect(),
+            withdrawn: gone.collect(),
         }
     }
 }
@@ -66,7 +71,8 @@ pub struct FeatureLog {
     columns: Arc<[String]>,
     id_column: String,
     /// Where the last row of each transaction stands in the temporary file; only for a replay.
-    last: Option<(BufWriter<File>, u64, HashMap<Id, Place>)>,
+    last: Option<(BufWriter<File>, u64, HashMap<MapKey, Place>)>,
+    ids: IdType,
     /// The header is still to be written.
     header_due: bool,
     line: Vec<u8>,
@@ -74,7 +80,7 @@ pub struct FeatureLog {
 
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    time: i64,
+    at: (i64, Id),
     offset: u64,
     length: u32,
 }
@@ -103,6 +109,7 @@ impl FeatureLog {
             columns: columns.into(),
             id_column,
             last,
+            ids: schema.id_type(),
             header_due: format == FeatureFormat::Csv,
             line: Vec::new(),
         })
@@ -122,7 +129,7 @@ impl FeatureLog {
     fn header_line(&self) -> String {
         let mut names = vec![self.id_column.clone()];
         if self.last.is_none() {
-            names.push("revision".into());
+            names.extend(["revision".into(), "withdrawn".into()]);
         }
         names.extend(self.columns.iter().cloned());
         names.join(",") + "\n"
@@ -142,27 +149,32 @@ impl FeatureLog {
         let width = self.columns.len();
         for (index, &(id, time, revision)) in rows.rows.iter().enumerate() {
             let values = &rows.values[index * width..(index + 1) * width];
-            self.encode(&rows.ids[index], revision, values);
+            self.encode(&rows.ids[index], revision, Some(values));
             match &mut self.last {
                 None => self.out.write_all(&self.line),
                 Some((file, offset, places)) => {
                     let length = self.line.len() as u32;
-                    places.insert(id, Place { time, offset: *offset, length });
+                    places.insert(id.map_key(self.ids), Place { at: (time, id), offset: *offset, length });
                     *offset += u64::from(length);
                     file.write_all(&self.line)
                 }
             }
             .map_err(|error| failed(&self.name, &error))?;
         }
-        if let Some((_, _, places)) = &mut self.last {
-            for id in &rows.withdrawn {
-                places.remove(id);
+        for (id, revision, text) in &rows.withdrawn {
+            match &mut self.last {
+                Some((_, _, places)) => drop(places.remove(&id.map_key(self.ids))),
+                None => {
+                    self.encode(text, *revision, None);
+                    self.out.write_all(&self.line).map_err(|error| failed(&self.name, &error))?;
+                }
             }
         }
         Ok(())
     }
 
-    fn encode(&mut self, id: &str, revision: u32, values: &[f64]) {
+    /// Writes a row, or that there is none any more.
+    fn encode(&mut self, id: &str, revision: u32, values: Option<&[f64]>) {
         let line = &mut self.line;
         line.clear();
         let mut digits = ryu::Buffer::new();
@@ -179,17 +191,22 @@ impl FeatureLog {
                     line.write_all(id.as_bytes())
                 };
                 if self.last.is_none() {
-                    let _ = write!(line, ",{revision}");
+                    let _ = write!(line, ",{revision},{}", u8::from(values.is_none()));
                 }
-                for &value in values {
+                for column in 0..self.columns.len() {
                     line.push(b',');
-                    number(line, value, "");
+                    number(line, values.map_or(f64::NAN, |values| values[column]), "");
                 }
             }
             FeatureFormat::Json => {
                 line.extend_from_slice(b"{\"id\":");
                 let _ = serde_json::to_writer(&mut *line, id);
-                let _ = write!(line, ",\"revision\":{revision},\"features\":{{");
+                let _ = write!(line, ",\"revision\":{revision},");
+                let Some(values) = values else {
+                    line.extend_from_slice(b"\"withdrawn\":true}\n");
+                    return;
+                };
+                line.extend_from_slice(b"\"features\":{");
                 for (index, (name, &value)) in self.columns.iter().zip(values).enumerate() {
                     let _ = write!(line, "{}\"{name}\":", if index == 0 { "" } else { "," });
                     number(line, value, "null");
@@ -210,12 +227,12 @@ impl FeatureLog {
     fn write_sorted(&mut self) -> std::io::Result<()> {
         let Some((file, _, places)) = self.last.take() else { return Ok(()) };
         let mut file = file.into_inner()?;
-        let mut ordered: Vec<(Id, Place)> = places.into_iter().collect();
-        ordered.sort_unstable_by_key(|(id, place)| (place.time, *id));
+        let mut ordered: Vec<Place> = places.into_values().collect();
+        ordered.sort_unstable_by_key(|place| place.at);
         // Rows mostly lie in order already, so reading goes forward through a buffer that seldom has to seek.
         let mut at = u64::MAX;
         let mut reader = std::io::BufReader::with_capacity(1 << 20, &mut file);
-        for (_, place) in ordered {
+        for place in ordered {
             if at == u64::MAX {
                 reader.seek(SeekFrom::Start(place.offset))?;
             } else {

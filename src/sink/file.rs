@@ -16,7 +16,7 @@ const UNACKNOWLEDGED_MAX: usize = 1 << 16;
 /// Zstandard's own default, fast and close in size to gzip's best.
 const ZSTD_LEVEL: i32 = 3;
 
-/// Writes records as lines. A tombstone is the line `{"key":KEY,"tombstone":true}`.
+/// Writes records as lines. A tombstone is its record's last line: an object like the others.
 ///
 /// A record is acknowledged when the operating system has it. A compressed file gets its end when the writer is
 /// dropped.
@@ -200,13 +200,7 @@ impl Writer for FileWriter {
         if self.closed {
             return Err(SinkError::Closed);
         }
-        match &record.payload {
-            Some(payload) => self.lines.extend_from_slice(payload),
-            None => {
-                let key = serde_json::Value::from(String::from_utf8_lossy(&record.key));
-                self.lines.extend_from_slice(format!("{{\"key\":{key},\"tombstone\":true}}").as_bytes());
-            }
-        }
+        self.lines.extend_from_slice(record.payload.as_deref().unwrap_or(&record.last_line));
         self.lines.push(b'\n');
         self.arrived_ns.push(record.arrived_ns);
         let many = self.arrived_ns.len() >= UNACKNOWLEDGED_MAX;

@@ -21,6 +21,9 @@ pub struct OutputRecord {
     pub key: Vec<u8>,
     /// The content, one JSON object without a line end; `None` is a tombstone.
     pub payload: Option<Vec<u8>>,
+    /// What a sink without tombstones has in the place of one, one JSON object without a line end; empty where there is a
+    /// payload.
+    pub last_line: Vec<u8>,
     /// Headers where the sink has them: epoch, diff, cause.
     pub headers: Headers,
     /// When the input that caused it was taken in, nanoseconds on the process's monotonic clock; 0 if there is no single

@@ -90,6 +90,7 @@ pub fn encode_reject(reject: &Reject, origin: &Origin, epoch: u64, arrived_ns: u
     OutputRecord {
         key: key.into_bytes(),
         payload: Some(payload),
+        last_line: Vec::new(),
         headers: Headers { epoch, diff: 1, cause: "" },
         arrived_ns,
     }

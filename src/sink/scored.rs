@@ -27,36 +27,45 @@ impl ScoredEncoder {
         ScoredEncoder { schema, models: models.into(), columns: columns.into() }
     }
 
-    /// One record, keyed by the transaction's id.
+    /// One record, keyed by the transaction's id. The end of a transaction is a tombstone, and in a file a line like the
+    /// others, with diff 0 and no assessment.
     pub fn encode(&self, diff: &ScoredDiff) -> OutputRecord {
         let id = diff.event.id_text(&self.schema);
         let headers = Headers { epoch: diff.epoch, diff: diff.diff, cause: diff.cause.name() };
-        let payload = diff.assessment.as_ref().map(|assessment| self.json(&id, diff, assessment));
+        let content = self.json(&id, diff);
+        let (payload, last_line) = match diff.assessment {
+            Some(_) => (Some(content), Vec::new()),
+            None => (None, content),
+        };
         // A revision has other causes than the arrival of its transaction.
         let arrived_ns = if diff.revision == 0 { diff.arrived_ns } else { 0 };
-        OutputRecord { key: id.into_bytes(), payload, headers, arrived_ns }
+        OutputRecord { key: id.into_bytes(), payload, last_line, headers, arrived_ns }
     }
 
-    fn json(&self, id: &str, diff: &ScoredDiff, assessment: &Assessment) -> Vec<u8> {
+    fn json(&self, id: &str, diff: &ScoredDiff) -> Vec<u8> {
         let mut out = Vec::with_capacity(384);
         // Writing to a vector cannot fail.
-        let _ = self.write(&mut out, id, diff, assessment);
+        let _ = self.write(&mut out, id, diff);
         out
     }
 
-    fn write(&self, out: &mut Vec<u8>, id: &str, diff: &ScoredDiff, assessment: &Assessment) -> std::io::Result<()> {
-        let ScoredDiff { revision, diff: sign, epoch, cause, decision, event, .. } = diff;
+    fn write(&self, out: &mut Vec<u8>, id: &str, diff: &ScoredDiff) -> std::io::Result<()> {
+        let ScoredDiff { revision, diff: sign, epoch, cause, decision, event, assessment, .. } = diff;
         out.extend_from_slice(b"{\"id\":");
         serde_json::to_writer(&mut *out, id)?;
         write!(out, ",\"revision\":{revision},\"diff\":{sign},\"epoch\":{epoch},\"event_time\":{}", event.time)?;
         write!(out, ",\"cause\":\"{}\",\"decision\":{{", cause.name())?;
-        let Decision { action, score } = decision;
+        let Decision { action, score, model } = decision;
         write!(out, "\"action\":\"{}\",\"score\":{},\"rules\":[]", action.name(), probability(*score))?;
-        if let Some(model) = self.models.first() {
+        if let Some(model) = self.models.get(usize::from(*model)) {
             out.extend_from_slice(b",\"model\":");
             serde_json::to_writer(&mut *out, model)?;
         }
-        let Assessment { action, score, scores, reasons } = assessment;
+        let Some(Assessment { action, score, scores, reasons }) = assessment else {
+            // The end of a transaction: nothing is said of it any more.
+            out.extend_from_slice(b"},\"assessment\":null}");
+            return Ok(());
+        };
         write!(out, "}},\"assessment\":{{\"action\":\"{}\",\"score\":{}", action.name(), probability(*score))?;
         out.extend_from_slice(b",\"scores\":{");
         for (index, (model, score)) in self.models.iter().zip(scores).enumerate() {
@@ -93,5 +102,5 @@ pub fn encode_update(update: &CollectionUpdate) -> OutputRecord {
     let _ = serde_json::to_writer(&mut out, key);
     let _ = write!(out, ",\"value\":{value},\"diff\":{diff},\"epoch\":{epoch}}}");
     let headers = Headers { epoch: *epoch, diff: diff.signum() as i8, cause: "" };
-    OutputRecord { key: key.clone().into_bytes(), payload: Some(out), headers, arrived_ns: 0 }
+    OutputRecord { key: key.clone().into_bytes(), payload: Some(out), last_line: Vec::new(), headers, arrived_ns: 0 }
 }

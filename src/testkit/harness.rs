@@ -21,7 +21,7 @@ use timely::{Config, WorkerConfig};
 use crate::arrange::change::Cause;
 use crate::dataflow::{BuildError, Dataflow, Setup};
 use crate::decode::Reject;
-use crate::epoch::Epoch;
+use crate::epoch::{Epoch, Facts, Repair};
 use crate::event::Id;
 use crate::feature::assemble::{Rows, Transaction};
 use crate::pipeline::{self, Engine, EngineSettings, Ports};
@@ -153,7 +153,8 @@ impl Harness {
         if self.scored && self.settings.scorer.is_none() {
             run.settings.scorer = Some(TestModel::scorer(columns));
         }
-        let (plan, captured, metrics) = (plan.clone().dealt(self.workers), Captured::default(), Arc::default());
+        let (plan, captured, metrics) =
+            (plan.clone().dealt(self.workers, self.setup.schema.id_type()), Captured::default(), Arc::default());
         let barrier = Barrier::new(self.workers);
         let shared = (captured.clone(), Arc::clone(&metrics));
         let communication =
@@ -164,7 +165,8 @@ impl Harness {
             set_worker(worker.index());
             let ports = if run.captured { captured.ports() } else { to_nowhere() };
             let engine = pipeline::build(worker, &*run.dataflow, &run.setup, &run.settings, ports, metrics)?;
-            let mut feeder = Feeder { worker, engine, next: 0, barrier: &barrier, captured, metrics };
+            let repair_rows_max = run.settings.repair_rows_max;
+            let mut feeder = Feeder { worker, engine, next: 0, barrier: &barrier, captured, metrics, repair_rows_max };
             Ok::<_, BuildError>(feeder.feed(&plan, run.drain))
         });
         let mut closed = Vec::new();
@@ -189,6 +191,7 @@ struct Feeder<'a> {
     barrier: &'a Barrier,
     captured: &'a Captured,
     metrics: &'a Metrics,
+    repair_rows_max: usize,
 }
 
 impl Feeder<'_> {
@@ -203,7 +206,7 @@ impl Feeder<'_> {
                 epoch.references.iter().for_each(|record| record.clone().address(peers, &mut references));
                 self.engine.references.send_batch(&mut references);
             }
-            self.close(epoch.watermark_ms);
+            self.close(epoch.watermark_ms, epoch.arrivals.len());
             if drain {
                 self.leave(0);
                 self.drain(epoch.watermark_ms);
@@ -217,9 +220,11 @@ impl Feeder<'_> {
         closed
     }
 
-    fn close(&mut self, watermark_ms: i64) {
+    /// The facts are the same on all workers: how many records the epoch has, not how many are this worker's.
+    fn close(&mut self, watermark_ms: i64, records: usize) {
         self.captured.epoch.store(self.next, Ordering::Relaxed);
-        self.engine.close(self.next, watermark_ms);
+        let repair = Repair::of(self.repair_rows_max, records as u64, 0);
+        self.engine.close(self.next, Facts { watermark_ms, repair });
         self.next += 1;
     }
 
@@ -240,7 +245,7 @@ impl Feeder<'_> {
             let waiting =
                 self.metrics.backlog.get() > 0 || self.metrics.backlog_of.get().values().any(|&keys| keys > 0);
             self.barrier.wait();
-            self.close(watermark_ms);
+            self.close(watermark_ms, 0);
             self.leave(0);
             if !waiting {
                 return;

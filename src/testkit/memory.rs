@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::event::Event;
+use crate::event::{Event, IdType};
 use crate::runtime::clock::now_ns;
 use crate::sink::{OutputRecord, SinkError, Writer};
 use crate::source::{Partition, Payload, Reader, Ready, Record, Source, SourceError, Stand, StartOffsets};
@@ -20,11 +20,11 @@ impl MemorySource {
         MemorySource { partitions: partitions.into(), until_ms: None }
     }
 
-    /// The events dealt to so many partitions by their ids.
+    /// The events dealt to so many partitions by their ids, which are without ranks.
     pub fn dealt(events: &[Event], partitions: usize) -> Self {
         let mut dealt = vec![Vec::new(); partitions];
         for event in events {
-            dealt[(event.id.route() % partitions as u64) as usize].push(event.clone());
+            dealt[(event.id.map_key(IdType::Text).route() % partitions as u64) as usize].push(event.clone());
         }
         Self::new(dealt)
     }

@@ -217,9 +217,21 @@ fn mean(amounts: &[i64], unit: f64) -> f64 {
 
 fn std(amounts: &[i64], unit: f64) -> f64 {
     let n = amounts.len() as i128;
-    let squares: i128 = amounts.iter().map(|&amount| i128::from(amount) * i128::from(amount)).sum();
-    let spread = (n * squares - sum(amounts) * sum(amounts)).max(0);
-    (spread as f64).sqrt() / (n as f64 * unit)
+    // Amounts in halves, a * 2^32 + b: `n * q - s * s` is high * 2^64 + middle * 2^33 + low, none of which is beyond 128 bits.
+    let halves: Vec<(i128, i128)> =
+        amounts.iter().map(|&amount| (i128::from(amount >> 32), i128::from(amount & 0xffff_ffff))).collect();
+    let all = |of: fn(&(i128, i128)) -> i128| halves.iter().map(of).sum::<i128>();
+    let (a, b) = (all(|(a, _)| *a), all(|(_, b)| *b));
+    let (high, middle, low) =
+        (n * all(|(a, _)| a * a) - a * a, n * all(|(a, b)| a * b) - a * b, n * all(|(_, b)| b * b) - b * b);
+    let rest = (middle << 33) + low;
+    let (high, rest) = ((high + (rest >> 64)) as u128, rest as u64);
+    // The nearest double: the leading 128 bits, the last of which is set if anything was cut off.
+    let zeros = high.leading_zeros().min(64);
+    let cut = if zeros == 64 { 0 } else { rest << zeros };
+    let leading = if zeros == 0 { high } else { high << zeros | u128::from(rest >> (64 - zeros)) };
+    let spread = (leading | u128::from(cut != 0)) as f64 * 2f64.powi(64 - zeros as i32);
+    spread.sqrt() / (n as f64 * unit)
 }
 
 /// How often each different value is there.

@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::arrange::enrich::ReferenceRecord;
 use crate::arrange::upsert::Arrival;
-use crate::event::Event;
+use crate::event::{Event, IdType};
 use crate::source::Raw;
 
 /// How a sequence of events is cut into epochs.
@@ -137,9 +137,9 @@ impl Plan {
     }
 
     /// The same epochs with events dealt to so many partitions: all records of an id to one, in order.
-    pub(super) fn dealt(mut self, partitions: usize) -> Self {
+    pub(super) fn dealt(mut self, partitions: usize, ids: IdType) -> Self {
         for arrival in self.epochs.iter_mut().flat_map(|epoch| &mut epoch.arrivals) {
-            arrival.partition = (arrival.event.id.route() % partitions as u64) as u32;
+            arrival.partition = (arrival.event.id.map_key(ids).route() % partitions as u64) as u32;
         }
         self
     }

@@ -6,11 +6,13 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
+mod amounts;
 mod cluster;
 mod files;
 mod live;
 mod outputs;
 mod page;
+mod revisions;
 mod state;
 mod wrong;
 

@@ -5,6 +5,7 @@ mod febrl;
 mod links;
 mod normalise;
 mod operator;
+mod payments;
 mod planted;
 mod propagate;
 mod scratch;

@@ -113,6 +113,11 @@ pub fn people() -> (Arc<dyn Dataflow>, Setup) {
 /// Events in order over a few months: payments and orders, refunds and logins without a row, and labels of payments that
 /// come when they say.
 pub fn events(seed: u64, count: usize) -> Vec<Event> {
+    events_of(seed, count, |random| random.random_range(1..10_000))
+}
+
+/// The same with other amounts.
+fn events_of(seed: u64, count: usize, amount: fn(&mut StdRng) -> i64) -> Vec<Event> {
     let schema = people().1.schema;
     let mut random = StdRng::seed_from_u64(seed);
     let mut builder = EventBuilder::new(&schema);
@@ -147,7 +152,7 @@ pub fn events(seed: u64, count: usize) -> Vec<Event> {
             if random.random_bool(0.7) {
                 builder.set_int(slot("card"), random.random_range(0..30));
             }
-            builder.set_int(slot("amount"), random.random_range(1..10_000));
+            builder.set_int(slot("amount"), amount(&mut random));
             builder.set_text(slot("outcome"), if random.random_bool(0.7) { "approved" } else { "declined" });
         }
         if kind == "payment" {
@@ -209,5 +214,22 @@ fn every_column_is_as_defined() {
         {
             same(&rows(&events, batching, workers), &expected);
         }
+    }
+}
+
+#[test]
+fn amounts_of_any_size_add_up_over_a_cluster() {
+    let edges = |random: &mut StdRng| match random.random_range(0..4) {
+        0 => i64::MAX,
+        1 => 5_000_000_000_000_000_000,
+        2 => i64::MIN + random.random_range(0..9_000),
+        _ => random.random_range(1..10_000),
+    };
+    let events = events_of(5, 400, edges);
+    let expected = expected(&events);
+    let beyond = expected.values().flatten().filter(|value| value.abs() > 2f64.powi(64) / 100.0).count();
+    assert!(beyond > 50, "only {beyond} values are beyond 64 bits");
+    for (batching, workers) in [(Batching::EachEvent, 1), (Batching::Random(3), 2)] {
+        same(&rows(&events, batching, workers), &expected);
     }
 }

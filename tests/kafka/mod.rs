@@ -76,6 +76,7 @@ fn output(number: usize) -> OutputRecord {
     OutputRecord {
         key: format!("t-{number}").into_bytes(),
         payload: Some(format!("{{\"id\":\"t-{number}\"}}").into_bytes()),
+        last_line: Vec::new(),
         headers: Headers { epoch: number as u64, diff: 1, cause: "arrival" },
         arrived_ns: number as u64,
     }

@@ -48,14 +48,10 @@ impl Family for Enrich {
 
     fn build<'scope>(&self, inputs: FamilyInputs<'scope>) -> Result<FamilyOutputs<'scope>, String> {
         let plan = Arc::new(EnrichPlan::resolve(self, &inputs.schema)?);
-        let settings = LookupSettings {
-            index: inputs.index,
-            repair_rows_max: inputs.repair_rows_max,
-            late_ms: inputs.horizons.late_ms,
-            read_ms: inputs.horizons.read_ms,
-        };
-        let FamilyInputs { changes, references, schema, watermarks, metrics, .. } = inputs;
-        let Looked { slices, touched } = lookup(changes, references, plan, settings, schema, watermarks, metrics);
+        let settings =
+            LookupSettings { index: inputs.index, late_ms: inputs.horizons.late_ms, read_ms: inputs.horizons.read_ms };
+        let FamilyInputs { changes, references, schema, facts, metrics, .. } = inputs;
+        let Looked { slices, touched } = lookup(changes, references, plan, settings, schema, facts, metrics);
         Ok(FamilyOutputs { slices, touched: self.live.then_some(touched), beyond: None, matches: None })
     }
 

@@ -10,7 +10,7 @@
 //!
 //! 1. apply all records, so that a row means the state at the epoch's end; a record that changes a column marks the key;
 //! 2. take in who looks now, forget who was withdrawn, answer fresh and repeated reads alike;
-//! 3. send around as many transactions behind the marks as the budget allows; the rest stays for the next epoch.
+//! 3. send around as many transactions behind the marks as the epoch's budget allows; the rest stays for the next epoch.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ use crate::arrange::change::{Cause, Change, NO_TICKET, Verb};
 use crate::arrange::replies::Replies;
 use crate::arrange::request::{Ask, Block, HEAD, Outgoing, Request};
 use crate::arrange::upsert::Touched;
-use crate::epoch::{Epoch, Watermarks};
+use crate::epoch::{Epoch, EpochFacts};
 use crate::event::{Key, Schema};
 use crate::operators::Epochs;
 use crate::runtime::metrics::Metrics;
@@ -38,8 +38,6 @@ use crate::runtime::metrics::Metrics;
 pub struct LookupSettings {
     /// The [`Block::plan`] of its slices.
     pub index: u16,
-    /// Touched transactions that are sent around per epoch and worker.
-    pub repair_rows_max: usize,
     /// How late an event may be, milliseconds: lookers are kept for this and the revise horizon.
     pub late_ms: i64,
     /// How far behind the watermark a transaction can be read, milliseconds.
@@ -61,7 +59,7 @@ pub fn lookup<'scope>(
     plan: Arc<EnrichPlan>,
     settings: LookupSettings,
     schema: Arc<Schema>,
-    watermarks: Watermarks,
+    facts: EpochFacts,
     metrics: Arc<Metrics>,
 ) -> Looked<'scope> {
     let scope = changes.scope();
@@ -91,7 +89,7 @@ pub fn lookup<'scope>(
                 }
             });
             while let Some((epoch, capabilities, (blocks, records))) = epochs.next_complete(frontiers) {
-                let mut effects = owner.apply(watermarks.before(epoch), watermarks.at(epoch), &blocks, records);
+                let mut effects = owner.apply(epoch, &facts, &blocks, records);
                 if !effects.slices.is_empty() {
                     slices_out.activate().session(&capabilities[0]).give_container(&mut effects.slices);
                 }
@@ -184,8 +182,8 @@ impl Owner {
 
     fn apply(
         &mut self,
-        watermark: i64,
-        reached_ms: i64,
+        epoch: Epoch,
+        facts: &EpochFacts,
         blocks: &[Block],
         mut records: Vec<ReferenceRecord>,
     ) -> Effects {
@@ -198,12 +196,12 @@ impl Owner {
         let changed = !records.is_empty();
         let replies = Replies::new(self.settings.index, self.here, self.peers, self.plan.columns.len(), rows.len());
         let effects = if self.plan.live {
-            self.live(watermark, reached_ms, &rows, records, replies)
+            self.live(epoch, facts, &rows, records, replies)
         } else {
             self.as_of(&rows, records, replies)
         };
         if self.plan.live {
-            self.table.expire(watermark);
+            self.table.expire(facts.before(epoch));
             self.touched = effects.touched.len();
             let waiting = self.backlog_len();
             if std::mem::replace(&mut self.reported, waiting) != waiting {
@@ -235,8 +233,8 @@ impl Owner {
 
     fn live(
         &mut self,
-        watermark: i64,
-        reached_ms: i64,
+        epoch: Epoch,
+        facts: &EpochFacts,
         rows: &[(Request<'_>, u32)],
         records: Vec<ReferenceRecord>,
         mut replies: Replies,
@@ -246,7 +244,7 @@ impl Owner {
                 && self.table.is_looked_at(key)
                 && self.differs(key, before.as_deref())
             {
-                self.mark(watermark, key);
+                self.mark(facts.before(epoch), key);
             }
         }
         // A correction removes and inserts at one place, in this order, which the sort has kept.
@@ -264,12 +262,11 @@ impl Owner {
         let mut touched = Vec::new();
         let table = &self.table;
         // What could not be read any more in the next epoch goes now.
-        self.backlog.hasten(reached_ms.saturating_sub(self.settings.read_ms), |_, key, stretch| {
+        self.backlog.hasten(facts.at(epoch).saturating_sub(self.settings.read_ms), |_, key, stretch| {
             let cause = stretch.cause;
             table.visit(key, stretch.after, stretch.until_ms, usize::MAX, |id| touched.push(Touched { id, cause }));
         });
-        let budget = self.settings.repair_rows_max.saturating_sub(touched.len());
-        self.backlog.repair(budget, |_, key, stretch, limit| {
+        self.backlog.repair(epoch, facts.repair(epoch), |_, key, stretch, limit| {
             let cause = stretch.cause;
             table.visit(key, stretch.after, stretch.until_ms, limit, |id| touched.push(Touched { id, cause }))
         });

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use super::record::MISSING;
 use super::reference::{Kind, fingerprint};
 use super::spec::{Enrich, Picked};
-use crate::event::{Event, FieldType, Id, IdType, Key, Schema, Slot};
+use crate::event::{Event, FieldType, Id, IdType, Key, MapKey, Schema, Slot};
 
 /// What the operator needs to know of a look-up.
 #[derive(Clone, Debug, PartialEq)]
@@ -239,11 +239,8 @@ pub(super) fn question(spec: &Enrich, schema: &Schema) -> Result<Vec<Slot>, Stri
 
 /// What an answer for an event is addressed by.
 pub fn answer_key(id: Id, ids: IdType) -> Key {
-    match ids {
-        // Without the rank, as events are held by.
-        IdType::Int => Key { hi: 0, lo: id.lo },
-        IdType::Text => Key { hi: id.hi, lo: id.lo },
-    }
+    let MapKey { hi, lo } = id.map_key(ids);
+    Key { hi, lo }
 }
 
 /// The key that stands for an address; the two forms of a version 4 address are one.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::network::Networks;
 use super::plan::{EnrichPlan, KeyOf, address_of};
 use super::record::{Body, Cells, ReferenceRecord};
-use crate::event::{Id, Key};
+use crate::event::{Id, Key, MapKey};
 use crate::operators::{Expiring, ShardedMap};
 
 /// A place in the order of events.
@@ -39,11 +39,11 @@ impl Table {
         match record.body {
             Body::Row(key, cells) => {
                 if self.by_event {
-                    self.expiring.put(as_id(key), record.time);
+                    self.expiring.put(key.into(), record.time);
                 }
-                Some((key, self.rows.insert(as_id(key), cells)))
+                Some((key, self.rows.insert(key.into(), cells)))
             }
-            Body::Gone(key) => Some((key, self.rows.remove(&as_id(key)))),
+            Body::Gone(key) => Some((key, self.rows.remove(&MapKey::from(key)))),
             Body::Networks(content) => {
                 // The source has opened it once already; a file that cannot be read leaves the version before.
                 if let Ok(networks) = Networks::new(content) {
@@ -66,14 +66,14 @@ impl Table {
 
     /// The row of a key.
     pub fn row(&self, key: Key) -> Option<&Cells> {
-        self.rows.get(&as_id(key))
+        self.rows.get(&MapKey::from(key))
     }
 
     /// Notes that a transaction looked at a key.
     pub fn look(&mut self, key: Key, place: Place) {
-        self.expiring.put(as_id(key), place.0);
-        let Some(lookers) = self.lookers.get_mut(&as_id(key)) else {
-            self.lookers.insert(as_id(key), VecDeque::from([place]));
+        self.expiring.put(key.into(), place.0);
+        let Some(lookers) = self.lookers.get_mut(&MapKey::from(key)) else {
+            self.lookers.insert(key.into(), VecDeque::from([place]));
             return;
         };
         // Nearly always the last.
@@ -85,18 +85,18 @@ impl Table {
 
     /// Forgets that a transaction looked at a key.
     pub fn look_away(&mut self, key: Key, place: Place) {
-        let Some(lookers) = self.lookers.get_mut(&as_id(key)) else { return };
+        let Some(lookers) = self.lookers.get_mut(&MapKey::from(key)) else { return };
         if let Ok(at) = lookers.binary_search(&place) {
             lookers.remove(at);
         }
         if lookers.is_empty() {
-            self.lookers.remove(&as_id(key));
+            self.lookers.remove(&MapKey::from(key));
         }
     }
 
     /// Whether anyone looked at a key.
     pub fn is_looked_at(&self, key: Key) -> bool {
-        self.lookers.get(&as_id(key)).is_some()
+        self.lookers.get(&MapKey::from(key)).is_some()
     }
 
     /// Visits who looked at a key after a place, up to an event time and at most so many. Returns how many, and the last
@@ -109,7 +109,7 @@ impl Table {
         limit: usize,
         mut visit: impl FnMut(Id),
     ) -> (usize, Option<Place>) {
-        let Some(lookers) = self.lookers.get(&as_id(key)) else { return (0, None) };
+        let Some(lookers) = self.lookers.get(&MapKey::from(key)) else { return (0, None) };
         let start = lookers.partition_point(|&place| place <= after);
         let (mut visited, mut last) = (0, after);
         for &place in lookers.range(start..).take_while(|place| place.0 <= until_ms) {
@@ -145,9 +145,4 @@ impl Table {
     pub fn len(&self) -> (usize, usize) {
         (self.rows.len(), self.lookers.len())
     }
-}
-
-/// Keys and ids are sixteen bytes both, and maps are by id.
-fn as_id(key: Key) -> Id {
-    Id { hi: key.hi, lo: key.lo }
 }

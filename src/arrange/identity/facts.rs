@@ -32,57 +32,69 @@ pub trait Member: Part<Total: Into<Cluster>> {
     }
 }
 
-/// Payments and their sum, in minor units.
+/// Payments and their sum, in minor units: how many and how much in one number of 128 bits, which adds up and is taken away
+/// as a whole. The sum has the low [`SUM_BITS`], the count the rest, so that a sum is exact as long as there are fewer than
+/// 2^24 payments of the largest amount there is, and needs no more room than 64 bits beside the count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Payments {
-    /// How many.
-    pub count: i64,
-    /// How much.
-    pub sum: i64,
-}
+#[repr(C, packed(8))]
+pub struct Payments(i128);
+
+/// Bits of a sum, with its sign.
+const SUM_BITS: u32 = 88;
 
 impl Payments {
-    /// Adds payments, or takes them away (negative ones). A sum beyond 64 bits wraps, so that taking away stays exact.
+    /// So many, and how much.
+    pub fn new(count: i64, sum: i64) -> Self {
+        Payments((i128::from(count) << SUM_BITS) + i128::from(sum))
+    }
+
+    /// How many.
+    pub fn count(self) -> i64 {
+        ((self.0 - self.sum()) >> SUM_BITS) as i64
+    }
+
+    /// How much.
+    pub fn sum(self) -> i128 {
+        const REST: u32 = i128::BITS - SUM_BITS;
+        self.0 << REST >> REST
+    }
+
+    /// Adds payments, or takes them away (negative ones).
+    #[inline]
     pub fn add(&mut self, other: Payments) {
-        self.count += other.count;
-        self.sum = self.sum.wrapping_add(other.sum);
+        self.0 = self.0.wrapping_add(other.0);
     }
 
     /// The same with the opposite sign.
+    #[inline]
     pub fn negated(self) -> Payments {
-        Payments { count: -self.count, sum: self.sum.wrapping_neg() }
+        Payments(self.0.wrapping_neg())
     }
 }
 
-/// Events and the sum of their amounts, by tally. Counts have half the room of [`Payments`]: every node of a tour holds these.
+/// Events and the sum of their amounts, by tally.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tallies {
-    counts: [i32; TALLIES_MAX],
-    sums: [i64; TALLIES_MAX],
-}
+pub struct Tallies([Payments; TALLIES_MAX]);
 
 impl Tallies {
     /// What one tally has come to.
     pub fn of(&self, place: usize) -> Payments {
-        Payments { count: i64::from(self.counts[place]), sum: self.sums[place] }
+        self.0[place]
     }
 
-    /// Adds events to one tally, or takes them away (negative ones). What does not fit wraps, as in [`Payments::add`].
+    /// Adds events to one tally, or takes them away (negative ones).
     pub fn add_one(&mut self, place: usize, events: Payments) {
-        self.counts[place] = self.counts[place].wrapping_add(events.count as i32);
-        self.sums[place] = self.sums[place].wrapping_add(events.sum);
+        self.0[place].add(events);
     }
 
     /// Adds each tally to its own.
     pub fn add(&mut self, other: &Tallies) {
-        self.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count = count.wrapping_add(more));
-        self.sums.iter_mut().zip(other.sums).for_each(|(sum, more)| *sum = sum.wrapping_add(more));
+        self.0.iter_mut().zip(other.0).for_each(|(own, more)| own.add(more));
     }
 
     /// Takes each tally away from its own.
     pub fn subtract(&mut self, other: &Tallies) {
-        self.counts.iter_mut().zip(other.counts).for_each(|(count, less)| *count = count.wrapping_sub(less));
-        self.sums.iter_mut().zip(other.sums).for_each(|(sum, less)| *sum = sum.wrapping_sub(less));
+        self.0.iter_mut().zip(other.0).for_each(|(own, less)| own.add(less.negated()));
     }
 }
 

@@ -6,7 +6,7 @@
 //! Cost: 40 bytes per event and tally that it counts in, for the length of the window; a look-up when it comes and one
 //! when it leaves.
 
-use crate::event::{Id, Key};
+use crate::event::{Key, MapKey};
 use crate::operators::ShardedMap;
 
 use super::calendar::Calendar;
@@ -33,7 +33,7 @@ impl Ledger {
 
     /// Counts an event, or takes it back. True if that changes what its account adds up to.
     pub fn count(&mut self, request: &Request, back: bool, now_ms: i64) -> bool {
-        let event = Payments { count: 1, sum: request.amount };
+        let event = Payments::new(1, request.amount);
         let event = if back { event.negated() } else { event };
         let mut changes = false;
         for place in 0..self.windows_ms.len() {
@@ -72,7 +72,7 @@ impl Ledger {
     }
 
     fn add(&mut self, account: Key, place: usize, event: Payments) {
-        let account = Id::from(account);
+        let account = MapKey::from(account);
         let mut tallies = self.by_account.get(&account).copied().unwrap_or_default();
         tallies.add_one(place, event);
         if tallies == Tallies::default() {

@@ -34,7 +34,7 @@
 //! * Columns read totals, which are added up as they are read: O(log n) per link or fact that has changed since. The hub's
 //!   share walks up to [`read::HUB_MEMBERS_MAX`] members, frauds at a distance up to [`read::DISTANCE_VALUES_MAX`] values;
 //!   both are missing beyond that. Every other column costs O(log n) or a look at the account's own links.
-//! * Tallies add 72 bytes to what is kept of each value and each node of a large cluster, and 40 bytes per event counted
+//! * Tallies add 96 bytes to what is kept of each value and each node of a large cluster, and 40 bytes per event counted
 //!   while it counts (`ledger`). Without tallies neither is there.
 
 mod bulk;

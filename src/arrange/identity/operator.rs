@@ -49,7 +49,7 @@ pub fn identity<'scope, P: Member + 'static>(
     plan: Arc<IdentityPlan>,
     links: bool,
 ) -> IdentityOutputs<'scope> {
-    let FamilyInputs { changes, index, schema, horizons, watermarks, metrics, .. } = inputs;
+    let FamilyInputs { changes, index, schema, horizons, facts, metrics, .. } = inputs;
     let scope = changes.scope();
     let (here, peers) = (scope.worker().index() as u32, scope.worker().peers());
     let owner_index = (u64::from(index) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
@@ -80,7 +80,7 @@ pub fn identity<'scope, P: Member + 'static>(
             loop {
                 let Some(mut now) = turn.take().or_else(|| {
                     let (epoch, capabilities, blocks) = epochs.next_complete(frontiers)?;
-                    let watermark = watermarks.before(epoch);
+                    let watermark = facts.before(epoch);
                     owner.settle(watermark.saturating_sub(kept_ms));
                     Some(Turn::new(epoch, capabilities, blocks, watermark, &plan, (here, peers, index)))
                 }) else {

@@ -210,7 +210,7 @@ impl<P: Member> Owner<P> {
         if request.time_ms < facts.first_seen_ms {
             return;
         }
-        let payment = Payments { count: 1, sum: request.amount };
+        let payment = Payments::new(1, request.amount);
         let payment = if back { payment.negated() } else { payment };
         facts.payments.add(payment);
         let then = (account, self.links.values().get(account).generation);

@@ -116,19 +116,19 @@ impl Reader {
                 }),
                 C::Frauds => f64::from(frauds),
                 C::FraudAccounts => f64::from(fraud_members),
-                C::FraudRate if payments.count <= 0 => f64::NAN,
-                C::FraudRate => f64::from(frauds) / payments.count as f64,
+                C::FraudRate if payments.count() <= 0 => f64::NAN,
+                C::FraudRate => f64::from(frauds) / payments.count() as f64,
                 C::FraudRateSmoothed => {
                     let smoothed = f64::from(frauds) + SMOOTHING_RATE * SMOOTHING_PAYMENTS;
-                    smoothed / (payments.count.max(0) as f64 + SMOOTHING_PAYMENTS)
+                    smoothed / (payments.count().max(0) as f64 + SMOOTHING_PAYMENTS)
                 }
                 C::SinceFraud if frauds == 0 => f64::NAN,
                 C::SinceFraud => (request.time_ms - wide.total.fraud_last_ms).max(0) as f64,
                 C::FraudAccountsAt(distance) => self.frauds_at(links, account, *distance, frauds),
-                C::Count(window) => recent_or_all(&recent, &payments, *window).count as f64,
-                C::Sum(window) => recent_or_all(&recent, &payments, *window).sum as f64 / plan.unit,
-                C::TallyCount(_) => tallies.of(usize::from(*kind)).count as f64,
-                C::TallySum(_) => tallies.of(usize::from(*kind)).sum as f64 / plan.unit,
+                C::Count(window) => recent_or_all(&recent, &payments, *window).count() as f64,
+                C::Sum(window) => recent_or_all(&recent, &payments, *window).sum() as f64 / plan.unit,
+                C::TallyCount(_) => tallies.of(usize::from(*kind)).count() as f64,
+                C::TallySum(_) => tallies.of(usize::from(*kind)).sum() as f64 / plan.unit,
                 C::Flag(_) if request.raised >> kind & 1 == 0 => 0.0,
                 C::Flag(_) => {
                     let mut with_this = tallies;

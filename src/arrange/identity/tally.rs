@@ -109,11 +109,13 @@ pub struct FlagPlan {
 impl FlagPlan {
     /// Whether tallies reach all limits. Sums are compared in whole thousandths, so nothing is rounded.
     pub fn reached(&self, tallies: &Tallies) -> bool {
-        let sum = |tally: usize| i128::from(tallies.of(tally).sum);
+        let sum = |tally: usize| tallies.of(tally).sum();
         self.limits.iter().all(|limit| match *limit {
-            Limit::Count(tally, least) => tallies.of(tally).count >= least,
+            Limit::Count(tally, least) => tallies.of(tally).count() >= least,
             Limit::Sum(tally, least) => sum(tally) >= i128::from(least),
-            Limit::Share(tally, of, thousandths) => sum(tally) * 1_000 >= sum(of) * i128::from(thousandths),
+            Limit::Share(tally, of, thousandths) => {
+                sum(tally).saturating_mul(1_000) >= sum(of).saturating_mul(i128::from(thousandths))
+            }
         })
     }
 }
@@ -192,7 +194,7 @@ impl TalliesPlan {
         let mut adds = Tallies::default();
         for (place, tally) in self.tallies.iter().enumerate() {
             if counted >> place & 1 == 1 && time_ms > now_ms.saturating_sub(tally.window_ms) {
-                adds.add_one(place, Payments { count: 1, sum: amount });
+                adds.add_one(place, Payments::new(1, amount));
             }
         }
         adds

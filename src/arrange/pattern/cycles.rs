@@ -23,7 +23,7 @@ use super::repairs::{Effects, Repairs, beyond_record};
 use crate::arrange::change::{Cause, Change, NO_TICKET, Verb};
 use crate::arrange::replies::Replies;
 use crate::arrange::request::{Ask, Block, HEAD, Request};
-use crate::epoch::{Epoch, Watermarks};
+use crate::epoch::{Epoch, EpochFacts};
 use crate::event::{Id, Key, Schema};
 use crate::operators::Epochs;
 use crate::runtime::metrics::Metrics;
@@ -36,7 +36,7 @@ pub struct CycleInputs<'scope> {
     pub plan: Arc<CyclePlan>,
     /// The plan of its slices.
     pub index: u16,
-    /// Budget and retention.
+    /// Retention.
     pub settings: PatternSettings,
 }
 
@@ -47,13 +47,13 @@ const STRIDE: usize = HEAD + 3;
 pub fn cycle_operator<'scope>(
     inputs: CycleInputs<'scope>,
     schema: Arc<Schema>,
-    watermarks: Watermarks,
+    facts: EpochFacts,
     metrics: Arc<Metrics>,
 ) -> Pattern<'scope> {
     let CycleInputs { changes, plan, index, settings } = inputs;
     let scope = changes.scope();
     let (here, peers) = (scope.worker().index() as u32, scope.worker().peers());
-    let seat = Seat { index, here, peers, ids: schema.id_type() };
+    let seat = Seat { index, here, peers };
     let requests = cut(changes, plan.clone(), schema, seat);
     let mut builder = OperatorBuilder::new("Cycles".to_owned(), scope);
     let mut requests = builder.new_input(requests, Exchange::new(|block: &Block| u64::from(block.to)));
@@ -61,8 +61,8 @@ pub fn cycle_operator<'scope>(
 
     builder.build(move |_| {
         let mut epochs: Epochs<Vec<Block>> = Epochs::new(OUTPUTS);
-        let repairs = Repairs::new(format!("cycles {index}"), settings.kept_ms, metrics.clone());
-        let mut cycles = Cycles { plan, graph: Graph::default(), repairs, settings, metrics, seat };
+        let repairs = Repairs::new(format!("cycles {index}"), settings.kept_ms, metrics);
+        let mut cycles = Cycles { plan, graph: Graph::default(), repairs, settings, seat };
         move |frontiers| {
             requests.for_each(|capability, data| {
                 if let Some(epoch) = epochs.of(&capability) {
@@ -71,7 +71,7 @@ pub fn cycle_operator<'scope>(
             });
             while let Some((epoch, capabilities, mut blocks)) = epochs.next_complete(frontiers) {
                 blocks.sort_by_key(|block| block.from);
-                let effects = cycles.apply(watermarks.before(epoch), watermarks.at(epoch), &blocks);
+                let effects = cycles.apply(epoch, &facts, &blocks);
                 outputs.send(&capabilities, effects);
                 if cycles.repairs.owes() {
                     epochs.keep_open(epoch + 1, capabilities.iter().map(|hold| hold.delayed(&(epoch + 1))).collect());
@@ -131,12 +131,12 @@ struct Cycles {
     graph: Graph,
     repairs: Repairs,
     settings: PatternSettings,
-    metrics: Arc<Metrics>,
     seat: Seat,
 }
 
 impl Cycles {
-    fn apply(&mut self, late_against: i64, reached_ms: i64, blocks: &[Block]) -> Effects {
+    fn apply(&mut self, epoch: Epoch, facts: &EpochFacts, blocks: &[Block]) -> Effects {
+        let late_against = facts.before(epoch);
         let mut effects = Effects::default();
         let rows = blocks
             .iter()
@@ -174,19 +174,15 @@ impl Cycles {
                     let touched = TouchedStretch { key, from: at, until_ms, cause, id: first.1 };
                     let revised_from = late_against.saturating_sub(self.plan.revise_ms);
                     let beyond = self.repairs.mark(revised_from, 0, &touched, &visit);
-                    effects
-                        .beyond
-                        .extend(beyond.map(|range| beyond_record(&self.plan.name, &touched, range, self.seat.ids)));
+                    effects.beyond.extend(beyond.map(|range| beyond_record(&self.plan.name, &touched, range)));
                 }
             }
             effects.matches.push((matched(&self.plan, &cycle), diff));
         }
         consolidate(&mut effects.matches);
-        let budget = self.settings.repair_rows_max.max(changes.len());
-        effects.touched = self.repairs.repair(reached_ms, budget, &|_, key, after, until_ms, limit, visit| {
+        effects.touched = self.repairs.repair(epoch, facts, &|_, key, after, until_ms, limit, visit| {
             graph.visit_scored(key, after, until_ms, limit, visit)
         });
-        self.metrics.revisions_beyond.add(effects.beyond.len() as u64);
         self.graph.expire(&self.plan, late_against.saturating_sub(self.settings.kept_ms), 16 + 2 * changes.len());
         effects
     }

@@ -5,7 +5,7 @@ use super::log::{Log, Place};
 use super::plan::Group;
 use crate::arrange::change::NO_TICKET;
 use crate::arrange::request::{Ask, Request};
-use crate::event::{Id, Key};
+use crate::event::{Id, Key, MapKey};
 use crate::operators::{ShardedMap, prefetch};
 
 /// What is kept for one key.
@@ -106,20 +106,20 @@ pub struct KeyStats {
 impl Keys {
     /// The state of a key, if it has any.
     pub fn get_mut(&mut self, key: Key) -> Option<&mut KeyState> {
-        let slot = *self.index.get(&Id::from(key))? as usize;
+        let slot = *self.index.get(&MapKey::from(key))? as usize;
         self.chunks.get_mut(slot / CHUNK)?.get_mut(slot % CHUNK)
     }
 
     /// The state of a key, if it has any.
     pub fn get(&self, key: Key) -> Option<&KeyState> {
-        let slot = *self.index.get(&Id::from(key))? as usize;
+        let slot = *self.index.get(&MapKey::from(key))? as usize;
         self.chunks.get(slot / CHUNK)?.get(slot % CHUNK)
     }
 
     /// The place of a key's state, if it has any.
     #[inline]
     pub fn slot(&self, key: Key) -> Option<u32> {
-        self.index.get(&Id::from(key)).copied()
+        self.index.get(&MapKey::from(key)).copied()
     }
 
     /// Asks for the state at a place.
@@ -205,7 +205,7 @@ impl Keys {
     /// Drops a key of which nothing is left.
     pub fn close(&mut self, key: Key) {
         if self.get(key).is_some_and(KeyState::is_empty)
-            && let Some(slot) = self.index.remove(&Id::from(key))
+            && let Some(slot) = self.index.remove(&MapKey::from(key))
         {
             self.chunks[slot as usize / CHUNK][slot as usize % CHUNK] = KeyState::default();
             self.free.push(slot);

@@ -4,7 +4,7 @@
 //!
 //! 1. applies the requests of each group ([`super::owner`]) and answers reads;
 //! 2. announces matches that waited for the watermark;
-//! 3. marks the rows that a change of earlier matches has touched, and sends the ids of as many as the budget allows
+//! 3. marks the rows that a change of earlier matches has touched, and sends the ids of as many as the epoch's budget allows
 //!    around; the rest is the backlog;
 //! 4. expires, in proportion to what came in.
 
@@ -23,12 +23,12 @@ use super::owner::{Owner, requests as requests_of};
 use super::plan::{Group, PatternPlan};
 use super::repairs::{Effects, Repairs, beyond_record};
 use super::{Match, keys::KeyStats};
+use crate::arrange::beyond::Beyond;
 use crate::arrange::replies::Replies;
 use crate::arrange::request::Block;
 use crate::arrange::upsert::Touched;
-use crate::decode::Reject;
-use crate::epoch::{Epoch, Watermarks};
-use crate::event::{Id, IdType};
+use crate::epoch::{Epoch, EpochFacts};
+use crate::event::Id;
 use crate::feature::FamilyInputs;
 use crate::operators::Epochs;
 use crate::runtime::metrics::Metrics;
@@ -36,8 +36,6 @@ use crate::runtime::metrics::Metrics;
 /// What the operators are built with.
 #[derive(Clone, Copy, Debug)]
 pub struct PatternSettings {
-    /// Touched rows that are sent around per epoch and worker.
-    pub repair_rows_max: usize,
     /// Events are kept for the longest reach of a pattern and this, milliseconds: how late an event may be, and how long the
     /// rows after it are then revised.
     pub kept_ms: i64,
@@ -53,14 +51,13 @@ pub struct Pattern<'scope> {
     /// Transactions to be read again.
     pub touched: Stream<'scope, Epoch, Vec<Touched>>,
     /// Changes that touched rows too old to be revised.
-    pub beyond: Stream<'scope, Epoch, Vec<Reject>>,
+    pub beyond: Stream<'scope, Epoch, Vec<Beyond>>,
 }
 
 /// Builds the operators. The error is a plan with conditions on features, and no velocity to take them from.
 pub fn pattern<'scope>(inputs: FamilyInputs<'scope>, plan: &PatternPlan) -> Result<Pattern<'scope>, String> {
-    let FamilyInputs { changes, velocity, index, schema, horizons, repair_rows_max, watermarks, metrics, .. } = inputs;
-    let settings = PatternSettings { repair_rows_max, kept_ms: horizons.read_ms };
-    let ids = schema.id_type();
+    let FamilyInputs { changes, velocity, index, schema, horizons, facts, metrics, .. } = inputs;
+    let settings = PatternSettings { kept_ms: horizons.read_ms };
     let mut requests = cut(changes.clone(), plan.groups.clone(), schema.clone());
     if plan.groups.iter().any(|group| group.featured) {
         let velocity = velocity.ok_or("patterns look at velocity features, which are not built before them")?;
@@ -68,7 +65,7 @@ pub fn pattern<'scope>(inputs: FamilyInputs<'scope>, plan: &PatternPlan) -> Resu
     }
     let scope = requests.scope();
     let (here, peers) = (scope.worker().index() as u32, scope.worker().peers());
-    let (closing, announced) = (watermarks.clone(), metrics.clone());
+    let (closing, announced) = (facts.clone(), metrics.clone());
     let mut builder = OperatorBuilder::new("Patterns".to_owned(), scope);
     let mut requests = builder.new_input(requests, Exchange::new(|block: &Block| u64::from(block.to)));
     let (mut outputs, mut streams) = Outputs::new(&mut builder);
@@ -76,7 +73,7 @@ pub fn pattern<'scope>(inputs: FamilyInputs<'scope>, plan: &PatternPlan) -> Resu
 
     builder.build(move |_| {
         let mut epochs: Epochs<Vec<Block>> = Epochs::new(OUTPUTS);
-        let mut owners = Owners::new(groups, settings, announced, Place { index, here, peers, ids });
+        let mut owners = Owners::new(groups, settings, announced, Place { index, here, peers });
         let mut waiting = None;
         move |frontiers| {
             requests.for_each(|capability, data| {
@@ -87,7 +84,7 @@ pub fn pattern<'scope>(inputs: FamilyInputs<'scope>, plan: &PatternPlan) -> Resu
             while let Some((epoch, capabilities, mut blocks)) = epochs.next_complete(frontiers) {
                 announce(&mut waiting, epoch, &mut owners, &closing, &mut outputs);
                 blocks.sort_by_key(|block| (block.plan, block.from));
-                let effects = owners.apply(closing.before(epoch), closing.at(epoch), &blocks);
+                let effects = owners.apply(epoch, &closing, &blocks);
                 outputs.send(&capabilities, effects);
                 waiting = owners.wait().then(|| capabilities[MATCHES].delayed(&(epoch + 1)));
                 if owners.repairs.owes() {
@@ -109,7 +106,7 @@ pub fn pattern<'scope>(inputs: FamilyInputs<'scope>, plan: &PatternPlan) -> Resu
         let index = index + (plan.groups.len() + number) as u16;
         let cycles = CycleInputs { changes: changes.clone(), plan: cycle.clone(), index, settings };
         let Pattern { slices, matches, touched, beyond } =
-            cycle_operator(cycles, schema.clone(), watermarks.clone(), metrics.clone());
+            cycle_operator(cycles, schema.clone(), facts.clone(), metrics.clone());
         streams.slices = streams.slices.concat(slices);
         streams.matches = streams.matches.concat(matches);
         streams.touched = streams.touched.concat(touched);
@@ -118,18 +115,18 @@ pub fn pattern<'scope>(inputs: FamilyInputs<'scope>, plan: &PatternPlan) -> Resu
     Ok(streams)
 }
 
-/// Epochs without requests, up to (not with) this one: announces what waited for their watermarks. Holds the output of
+/// Epochs without requests, up to (not with) this one: announces what waited for their facts. Holds the output of
 /// matches alone, as what else comes out goes round, and would keep the input open for ever.
 fn announce(
     waiting: &mut Option<Capability<Epoch>>,
     until: Epoch,
     owners: &mut Owners,
-    watermarks: &Watermarks,
+    facts: &EpochFacts,
     outputs: &mut Outputs,
 ) {
     while let Some(capability) = waiting.as_mut().filter(|capability| *capability.time() < until) {
         let epoch = *capability.time();
-        outputs.announce(capability, owners.pass(watermarks.at(epoch)));
+        outputs.announce(capability, owners.pass(facts.at(epoch)));
         if owners.wait() {
             capability.downgrade(&(epoch + 1));
         } else {
@@ -144,7 +141,6 @@ pub(super) struct Place {
     pub index: u16,
     pub here: u32,
     pub peers: usize,
-    pub ids: IdType,
 }
 
 /// The groups of one worker.
@@ -182,9 +178,9 @@ impl Owners {
         matches
     }
 
-    fn apply(&mut self, late_against: i64, watermark: i64, blocks: &[Block]) -> Effects {
+    fn apply(&mut self, epoch: Epoch, facts: &EpochFacts, blocks: &[Block]) -> Effects {
+        let (late_against, watermark) = (facts.before(epoch), facts.at(epoch));
         let mut effects = Effects::default();
-        let mut inserted = 0;
         for number in 0..self.owners.len() {
             let owner = &mut self.owners[number];
             let of_group = blocks.iter().filter(|block| usize::from(block.plan) == number);
@@ -195,7 +191,6 @@ impl Owners {
             let mut replies = Replies::new(index + number as u16, here, peers, 2 * owner.group().programs.len(), 0);
             let mut outcome = owner.apply(watermark, &asked, &mut replies);
             owner.expire(late_against.saturating_sub(self.settings.kept_ms), EXPIRE_KEYS_MIN + 2 * rows);
-            inserted = inserted.max(outcome.inserted);
             effects.slices.extend(replies.blocks());
             effects.matches.append(&mut outcome.matches);
             let (owner, revise_ms) = (&self.owners[number], self.owners[number].group().revise_ms);
@@ -204,18 +199,14 @@ impl Owners {
             };
             for touched in outcome.touched {
                 let beyond = self.repairs.mark(late_against.saturating_sub(revise_ms), number as u16, &touched, &visit);
-                effects
-                    .beyond
-                    .extend(beyond.map(|range| beyond_record(&owner.group().name, &touched, range, self.place.ids)));
+                effects.beyond.extend(beyond.map(|range| beyond_record(&owner.group().name, &touched, range)));
             }
         }
         consolidate(&mut effects.matches);
-        let budget = self.settings.repair_rows_max.max(inserted);
         let owners = &self.owners;
-        effects.touched = self.repairs.repair(watermark, budget, &|plan, key, after, until_ms, limit, visit| {
+        effects.touched = self.repairs.repair(epoch, facts, &|plan, key, after, until_ms, limit, visit| {
             owners[usize::from(plan)].visit_scored(key, after, until_ms, limit, visit)
         });
-        self.metrics.revisions_beyond.add(effects.beyond.len() as u64);
         self.epochs_since_report += 1;
         if self.epochs_since_report >= EPOCHS_PER_REPORT {
             self.report(Owner::stats_lately);

@@ -8,9 +8,9 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use super::Match;
 use super::operator::Pattern;
 use super::repairs::Effects;
+use crate::arrange::beyond::Beyond;
 use crate::arrange::request::Block;
 use crate::arrange::upsert::Touched;
-use crate::decode::Reject;
 use crate::epoch::Epoch;
 
 type Output<T> = OutputBuilder<Epoch, CapacityContainerBuilder<Vec<T>>>;
@@ -25,7 +25,7 @@ pub struct Outputs {
     slices: Output<Block>,
     matches: Output<(Match, Epoch, isize)>,
     touched: Output<Touched>,
-    beyond: Output<Reject>,
+    beyond: Output<Beyond>,
 }
 
 impl Outputs {

@@ -21,8 +21,6 @@ pub struct Outcome {
     pub matches: Vec<(Match, isize)>,
     /// Rows of these keys are touched.
     pub touched: Vec<TouchedStretch>,
-    /// Events added.
-    pub inserted: usize,
 }
 
 /// Rows of a key that a change of its matches has touched.
@@ -103,7 +101,6 @@ impl Owner {
         let key = asked[0].0.key;
         let changes = || asked.iter().map(|(request, _)| request).filter(|request| request.ask != Ask::Read);
         let inserted = changes().filter(|request| request.ask == Ask::Insert).count();
-        outcome.inserted += inserted;
         let mut diffs = Vec::new();
         let group = self.group.clone();
         // What is only read or removed needs no key to be opened for it.

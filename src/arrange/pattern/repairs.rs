@@ -6,12 +6,12 @@ use super::Match;
 use super::log::Place;
 use super::owner::{TouchedStretch, before};
 use crate::arrange::backlog::{Backlog, LAST, Stretch};
+use crate::arrange::beyond::Beyond;
 use crate::arrange::request::Block;
 use crate::arrange::upsert::Touched;
-use crate::decode::{Reject, RejectReason};
-use crate::event::{Id, IdType, Key};
+use crate::epoch::{Epoch, EpochFacts};
+use crate::event::{Id, Key};
 use crate::runtime::metrics::Metrics;
-use crate::source::Raw;
 
 /// What an epoch sends.
 #[derive(Default)]
@@ -23,7 +23,7 @@ pub struct Effects {
     /// Rows to be read again.
     pub touched: Vec<Touched>,
     /// Changes that touched rows too old to be revised.
-    pub beyond: Vec<Reject>,
+    pub beyond: Vec<Beyond>,
 }
 
 /// Visits the scored events of a key in `(after, until_ms]`, at most so many; says where it stopped.
@@ -77,14 +77,14 @@ impl Repairs {
     }
 
     /// The next touched rows, about so many, and all that could not be read any more in the epoch after the one that ends
-    /// at `reached_ms`.
-    pub fn repair(&mut self, reached_ms: i64, budget: usize, visit: &VisitPlan<'_>) -> Vec<Touched> {
+    /// with `epoch`.
+    pub fn repair(&mut self, epoch: Epoch, facts: &EpochFacts, visit: &VisitPlan<'_>) -> Vec<Touched> {
         let mut touched = Vec::new();
-        self.backlog.hasten(reached_ms.saturating_sub(self.kept_ms), |plan, key, stretch| {
+        self.backlog.hasten(facts.at(epoch).saturating_sub(self.kept_ms), |plan, key, stretch| {
             let mut take = |_, id| touched.push(Touched { id, cause: stretch.cause });
             visit(plan, key, stretch.after, stretch.until_ms, usize::MAX, &mut take);
         });
-        self.backlog.repair(budget.saturating_sub(touched.len()), |plan, key, stretch, limit| {
+        self.backlog.repair(epoch, facts.repair(epoch), |plan, key, stretch, limit| {
             let start = touched.len();
             let mut take = |_, id| touched.push(Touched { id, cause: stretch.cause });
             let stopped = visit(plan, key, stretch.after, stretch.until_ms, limit, &mut take);
@@ -106,18 +106,7 @@ impl Repairs {
 }
 
 /// The record of a change that touched rows which are not revised any more.
-pub fn beyond_record(name: &str, touched: &TouchedStretch, (from_ms, until_ms): (i64, i64), ids: IdType) -> Reject {
-    let message = format!(
-        "{} changes pattern matches of key '{name}' in rows from {from_ms} to {until_ms}, which are too old to be revised",
-        touched.cause.name(),
-    );
-    Reject {
-        partition: Reject::NOWHERE,
-        offset: 0,
-        timestamp_ms: touched.from.0,
-        reason: RejectReason::BeyondHorizon,
-        message,
-        id: touched.id.written(ids),
-        raw: Raw::default(),
-    }
+pub fn beyond_record(name: &str, touched: &TouchedStretch, (from_ms, until_ms): (i64, i64)) -> Beyond {
+    let TouchedStretch { id, cause, from, .. } = *touched;
+    Beyond { id, what: format!("pattern matches of key '{name}'"), cause, time_ms: from.0, from_ms, until_ms }
 }

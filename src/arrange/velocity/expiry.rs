@@ -4,7 +4,7 @@
 //! that a store holds a little more than it must and is not swept all the time. Between sweeps a log drops what has
 //! expired when it would have to grow.
 
-use super::{ALL_TIME_IDLE_MS, Store};
+use super::Store;
 
 /// Sweeps while the bound moves by the length of the longest window.
 const SWEEPS_PER_WINDOW: i64 = 8;
@@ -72,8 +72,7 @@ impl Store {
         let bytes = log.bytes();
         let dropped = log.expire(&self.program, self.bound_ms, budget);
         self.entries -= dropped;
-        let idle_ms = ALL_TIME_IDLE_MS.max(self.plan.window_ms_max);
-        let silent = log.base.as_ref().is_none_or(|base| base.last < self.bound_ms.saturating_sub(idle_ms));
+        let silent = log.base.as_ref().is_none_or(|base| base.last < self.bound_ms.saturating_sub(self.forget_ms));
         if log.len() == 0 && silent {
             self.heap_bytes -= bytes;
             shard.remove_at(bucket);

@@ -5,8 +5,7 @@
 
 use crate::event::Id;
 
-use super::ALL_TIME_IDLE_MS;
-use super::aggregate::{Base, Need, fold};
+use super::aggregate::{Aggregate, Base, Need, fold, squares_of};
 use super::chunk::{Chunk, MASK, ROWS_MAX, SCORED, SHORT_ROWS_MAX, below};
 use super::long::Long;
 use super::program::Program;
@@ -169,9 +168,9 @@ impl Log {
     }
 
     /// Forgets everything if the key has been silent for so long that its all-time features start anew.
-    pub fn start_anew_after_silence(&mut self, time: i64, window_ms_max: i64) {
+    pub fn start_anew_after_silence(&mut self, time: i64, forget_ms: i64) {
         let last = self.last_time().or(self.base.as_ref().map(|base| base.last));
-        if last.is_some_and(|last| time.saturating_sub(last) > ALL_TIME_IDLE_MS.max(window_ms_max)) {
+        if last.is_some_and(|last| time.saturating_sub(last) > forget_ms) {
             *self = Log::new();
         }
     }
@@ -343,13 +342,20 @@ impl Log {
 
 /// Adds the first `count` entries of a chunk to a base.
 fn fold_into(base: &mut Base, program: &Program, chunk: &Chunk, count: usize) {
-    for (slot, (aggregate, first, last)) in program.slots.iter().zip(&mut base.slots) {
+    for (index, slot) in program.slots.iter().enumerate() {
         let marked = chunk.marked(slot.bitmap, slot.bit) & below(count);
+        let mut part = Aggregate::default();
+        let mut squares = None;
         match slot.column {
-            None => fold(aggregate, Need::Count, marked, &[]),
-            Some(column) => fold(aggregate, Need::All, marked, chunk.column(column)),
+            None => fold(&mut part, Need::Count, marked, &[]),
+            Some(column) => {
+                fold(&mut part, Need::All, marked, chunk.column(column));
+                squares = part.is_wide().then(|| squares_of(marked, chunk.column(column)));
+            }
         }
+        base.fold(index, &part, squares);
         if marked != 0 {
+            let (_, first, last) = &mut base.slots[index];
             *first = (*first).min(chunk.time(marked.trailing_zeros() as usize));
             *last = (*last).max(chunk.time(127 - marked.leading_zeros() as usize));
         }

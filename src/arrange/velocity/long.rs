@@ -1,7 +1,7 @@
 //! A long log: chunks, and beside them what lets a read skip over whole chunks.
 //!
 //! * `sums`: per chunk and slot, count, sum and sum of squares of everything before the chunk, so that the chunks between
-//!   two places are a difference. The difference is exact under wrapping.
+//!   two places are a difference. Squares are modulo 2^128, and so is their difference.
 //! * `extremes`: per chunk but the last, smallest and largest; `upper` the same per [`GROUP`] chunks.
 //! * `marks`: per chunk and pair, a bit per entry that is the last one with its value; `marked` counts them per [`GROUP`]
 //!   chunks.
@@ -9,8 +9,9 @@
 //! An append touches the last chunk alone. An insertion, removal or change in the middle costs its chunk anew and one
 //! addition per later chunk and slot; a chunk that splits or vanishes, one pass over the directories.
 
+use super::AMOUNT_MISSING;
 use super::aggregate::{Aggregate, Need, fold};
-use super::chunk::{Chunk, ROWS_MAX};
+use super::chunk::{Chunk, MASK, ROWS_MAX};
 use super::distinct::Occurrences;
 use super::log::Place;
 use super::program::Program;
@@ -18,10 +19,13 @@ use super::program::Program;
 /// Chunks per group of the upper level.
 pub(super) const GROUP: usize = 64;
 
+/// Packed as [`Aggregate`] is.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(C, packed(8))]
 pub(super) struct Sums {
     pub count: i64,
-    pub sum: i64,
+    pub sum: i128,
+    /// Modulo 2^128: so are differences.
     pub squares: i128,
 }
 
@@ -39,6 +43,8 @@ pub(super) struct Long {
     /// Where the searches of the last read have ended: where the next ones begin. Any place gives the same result.
     hints: Vec<Place>,
     words: usize,
+    /// No amount that was ever counted is larger in size.
+    largest: u64,
 }
 
 const NO_EXTREMES: (i64, i64) = (i64::MAX, i64::MIN);
@@ -58,6 +64,7 @@ impl Long {
             entries: 0,
             hints: Vec::new(),
             words: 0,
+            largest: 0,
         };
         let mut row = vec![0; program.columns];
         for at in 0..chunk.len() {
@@ -179,6 +186,13 @@ impl Long {
         }
         chunk.insert(&program.long, place.row, row);
         self.entries += 1;
+        for (index, &amount) in row[program.amounts_at..program.values_at].iter().enumerate() {
+            let amount = amount as i64;
+            // What stands for a missing amount may be one, too: it is if the entry counts.
+            if amount != AMOUNT_MISSING || program.counts(program.amounts_at + index, row[MASK]) {
+                self.largest = self.largest.max(amount.unsigned_abs());
+            }
+        }
     }
 
     pub fn remove(&mut self, program: &Program, place: Place) {
@@ -202,6 +216,10 @@ impl Long {
 
     pub fn relabel(&mut self, program: &Program, place: Place, mask: u64, known_at: i64) {
         self.unlink(program, place);
+        let smallest = |&column: &usize| self.chunks[place.chunk].get(column, place.row) as i64 == AMOUNT_MISSING;
+        if (program.amounts_at..program.values_at).filter(smallest).any(|column| program.counts(column, mask)) {
+            self.largest = AMOUNT_MISSING.unsigned_abs();
+        }
         let chunk = &mut self.chunks[place.chunk];
         chunk.relabel(&program.long, place.row, mask);
         if let Some(column) = program.known {
@@ -301,7 +319,7 @@ impl Long {
             if delta.count != 0 || delta.sum != 0 || delta.squares != 0 {
                 for sums in self.sums[(chunk + 1) * slots + slot..].iter_mut().step_by(slots) {
                     sums.count = sums.count.wrapping_add(delta.count);
-                    sums.sum = sums.sum.wrapping_add(delta.sum);
+                    sums.sum += delta.sum;
                     sums.squares = sums.squares.wrapping_add(delta.squares);
                 }
             }
@@ -335,8 +353,14 @@ impl Long {
         let (before, after) = (&self.sums[from * slots + slot], &self.sums[to * slots + slot]);
         let between = after.minus(before);
         into.count += between.count;
-        into.sum = into.sum.wrapping_add(between.sum);
+        into.sum += between.sum;
         into.squares = into.squares.wrapping_add(between.squares);
+        if need == Need::Squares && between.count > 0 {
+            // Bounds are all that is asked for; `largest` is 2^63 at most, as is the size of the smallest.
+            let largest = i64::try_from(self.largest).unwrap_or(i64::MAX);
+            into.max = into.max.max(largest);
+            into.min = into.min.min((-largest).saturating_sub(i64::from(largest == i64::MAX)));
+        }
         if let (Need::All, Some(at)) = (need, program.slots[slot].extremes) {
             let width = program.extremes;
             let mut sofar = (into.min, into.max);
@@ -359,7 +383,7 @@ impl Sums {
     fn plus(&self, total: &Aggregate) -> Sums {
         Sums {
             count: self.count.wrapping_add(total.count),
-            sum: self.sum.wrapping_add(total.sum),
+            sum: self.sum + total.sum,
             squares: self.squares.wrapping_add(total.squares),
         }
     }
@@ -368,7 +392,7 @@ impl Sums {
     fn minus(&self, other: &Sums) -> Sums {
         Sums {
             count: self.count.wrapping_sub(other.count),
-            sum: self.sum.wrapping_sub(other.sum),
+            sum: self.sum - other.sum,
             squares: self.squares.wrapping_sub(other.squares),
         }
     }

@@ -9,7 +9,8 @@
 //! **In**: entries (insert, remove, relabel) in any order. **Out**: one `f64` per feature of the plan.
 //!
 //! What holds: a read depends on the set of stored entries alone, never on the order in which they came, on what was read
-//! before, or on when expiry ran. State is integers; a double is made once, at the end. An event's window of length W and
+//! before, or on when expiry ran. State is integers of as many bits as it takes, so nothing wraps; a double is made once, at
+//! the end. An event's window of length W and
 //! lag D is `(t - D - W, t - D]`; without lag it ends before the event in (time, id) order, or with it where the current
 //! event counts. With a lag every entry at a time in the window counts. Where labels must be known, an entry counts if
 //! `known_at <= t`.
@@ -19,13 +20,15 @@
 //! entry before the current one. A measure that compares with the current event ([`AMOUNT_MISSING`], [`VALUE_MISSING`])
 //! is missing if that event lacks the field.
 //!
-//! An all-time feature counts what the key has had since it was last silent for [`ALL_TIME_IDLE_MS`]: an in-order entry
+//! An all-time feature counts what the key has had since it was last silent for so long that it was forgotten
+//! ([`Store::forgetting_after`], [`ALL_TIME_IDLE_MS`] unless told otherwise), whatever the horizon: an in-order entry
 //! after a longer silence starts the key anew, and a key silent for so long before the expiry bound is dropped.
 //!
 //! Cost, n entries of the key, w in the window: count, sum, mean, std, ratio O(log n); min, max, distinct O(log n + w / 4096)
 //! in order, and a re-read of distinct grows with the entries behind the event; a late insertion O(n / 64) additions.
 //! Gaps, entropy, top share, quantile, percent rank, burst, repeat, streak (up to its reset) and everything `as known` are
-//! O(w), as is "since" where few entries count. Memory, all included: 57 bytes per entry with one
+//! O(w), as is "since" where few entries count, and what needs squares (deviation, z-score) where the count times the largest
+//! amount reaches 2^63. Memory, all included: 57 bytes per entry with one
 //! column and tens of entries per key, 109 in pairs with two entries each, 60-170 in the payments pack.
 //!
 //! What an insertion and its read cost is cache lines: the key's place in the map, the end of each column, the times at
@@ -41,6 +44,7 @@ mod program;
 mod read;
 mod scan;
 mod shard;
+mod squares;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -54,7 +58,8 @@ use program::Program;
 use read::Scratch;
 use shard::Shard;
 
-/// An all-time feature starts anew after a key has been silent for longer than this (400 days), milliseconds.
+/// An all-time feature starts anew after a key has been silent for longer than this (400 days), milliseconds, unless the
+/// store is told otherwise.
 pub const ALL_TIME_IDLE_MS: i64 = 400 * 86_400_000;
 /// Stands in [`Entry::amounts`] for a field that the event lacks.
 pub const AMOUNT_MISSING: i64 = i64::MIN;
@@ -105,6 +110,8 @@ pub struct Store {
     /// Bytes that logs hold on the heap.
     heap_bytes: usize,
     bound_ms: i64,
+    /// A key that was silent for longer begins anew, milliseconds; at least the longest window.
+    forget_ms: i64,
     sweep: Sweep,
     row: Vec<u64>,
     ahead: Vec<(Key, usize)>,
@@ -122,11 +129,20 @@ impl Store {
             entries: 0,
             heap_bytes: 0,
             bound_ms: i64::MIN,
+            forget_ms: 0,
             sweep: Sweep::default(),
             row: Vec::new(),
             ahead: Vec::new(),
             scratch: RefCell::default(),
         }
+        .forgetting_after(ALL_TIME_IDLE_MS)
+    }
+
+    /// All-time features begin anew after a key has been silent for longer than this, milliseconds, or than the longest
+    /// window if that is longer: what is inside a window is not forgotten.
+    pub fn forgetting_after(mut self, idle_ms: i64) -> Self {
+        self.forget_ms = idle_ms.max(self.plan.window_ms_max);
+        self
     }
 
     /// The plan it was made for.
@@ -163,7 +179,7 @@ impl Store {
         let log = shard::of(&mut self.shards, entry.key).get_or_new(entry.key);
         let (bytes, entries) = (log.bytes(), log.len());
         if program.all_time {
-            log.start_anew_after_silence(entry.time, self.plan.window_ms_max);
+            log.start_anew_after_silence(entry.time, self.forget_ms);
         }
         let (place, last) = log.insert(program, entry.time, entry.id, &self.row, self.bound_ms);
         self.heap_bytes = self.heap_bytes + log.bytes() - bytes;
@@ -240,6 +256,11 @@ impl Store {
     ) -> Option<(i64, Id)> {
         let log = shard::of_ref(&self.shards, key).get(key)?;
         log.visit_scored(after, until_ms, limit, visit)
+    }
+
+    /// Event time of the last entry of a key, milliseconds.
+    pub fn last_time(&self, key: Key) -> Option<i64> {
+        shard::of_ref(&self.shards, key).get(key)?.last_time()
     }
 
     /// How much is stored. Costs a look at every shard, not at every key.

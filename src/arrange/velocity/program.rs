@@ -171,6 +171,12 @@ impl Program {
         program
     }
 
+    /// Whether an entry with this mask counts in an aggregate of a column.
+    pub fn counts(&self, column: usize, mask: u64) -> bool {
+        let of_column = self.slots.iter().filter(|slot| slot.column == Some(column));
+        of_column.into_iter().any(|slot| mask >> slot.bit & 1 == 1)
+    }
+
     fn place_ranges(&mut self, plan: &KeyPlan) {
         for feature in &plan.features {
             let end = end_of(feature);

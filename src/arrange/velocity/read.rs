@@ -3,11 +3,12 @@
 //! A read looks at the log and nothing else, so a fresh row, a row read again after a late event and a replayed row are
 //! the same computation.
 
-use super::aggregate::{Aggregate, fold};
+use super::aggregate::{Aggregate, Need, fold};
 use super::chunk::{Chunk, MASK, ROWS_MAX, below};
 use super::log::{Body, Log, Place};
 use super::program::{Chain, Program, Reading, Step};
 use super::scan;
+use super::squares::Squares;
 
 /// Buffers of a read, kept between reads for their capacity alone.
 #[derive(Debug, Default)]
@@ -16,6 +17,8 @@ pub(super) struct Scratch {
     starts: Vec<Place>,
     after_ms: Vec<i64>,
     aggregates: Vec<Aggregate>,
+    /// Results whose squares may be beyond 128 bits, with their squares. Nearly always empty.
+    wide: Vec<(usize, Squares)>,
     distinct: Vec<i64>,
     set: Set,
     pub values: Vec<i64>,
@@ -78,6 +81,7 @@ pub(super) fn read(program: &Program, log: &Log, place: Place, out: &mut [f64], 
         scratch.after_ms.push(after_ms);
     }
     scratch.aggregates.resize(program.results, Aggregate::default());
+    scratch.wide.clear();
     for chain in &program.chains {
         run(program, log, chain, time, scratch);
     }
@@ -121,7 +125,30 @@ fn run(program: &Program, log: &Log, chain: &Chain, time: i64, scratch: &mut Scr
         {
             aggregate.merge(&base.slots[slot].0);
         }
+        if chain.need >= Need::Squares && aggregate.is_wide() {
+            let span = Span { from, to: scratch.ends[chain.end] };
+            scratch.wide.push((result, squares(program, log, chain, time, span, range)));
+        }
     }
+}
+
+/// Adds up the squares of a range once more, with as many bits as it takes.
+#[cold]
+fn squares(program: &Program, log: &Log, chain: &Chain, time: i64, span: Span, range: usize) -> Squares {
+    let mut squares = Squares::default();
+    let known = program.known.filter(|_| chain.as_known);
+    for (chunk, rows) in span.pieces(log) {
+        let visible = |row: &usize| known.is_none_or(|known| chunk.get(known, *row) as i64 <= time);
+        for row in rows.filter(|&row| chunk.get(MASK, row) >> chain.bit & 1 == 1).filter(visible) {
+            squares.add_square_of(chain.column.map_or(0, |column| chunk.get(column, row) as i64));
+        }
+    }
+    if program.ranges[range].back_ms.is_none()
+        && let (Some(base), Some(slot)) = (&log.base, chain.kept)
+    {
+        squares.add(base.squares(slot));
+    }
+    squares
 }
 
 #[inline]
@@ -199,15 +226,22 @@ fn distinct(program: &Program, log: &Log, chain: &Chain, time: i64, scratch: &mu
 #[inline]
 fn evaluate(program: &Program, log: &Log, reading: &Reading, here: &Chunk, row: usize, scratch: &mut Scratch) -> f64 {
     let aggregate = |at: usize| &scratch.aggregates[at];
+    let std = |at: usize, unit: f64| {
+        let own = aggregate(at);
+        match scratch.wide.iter().find(|(wide, _)| *wide == at) {
+            None => own.std(unit),
+            Some((_, squares)) => squares.std(own.count, own.sum, unit),
+        }
+    };
     let or_missing = |there: bool, value: f64| if there { value } else { f64::NAN };
     let current = |column: usize| here.get(column, row) as i64;
     let unit = reading.unit;
     match reading.step {
         Step::Count(a) => aggregate(a).count as f64,
-        Step::Sum(a) => aggregate(a).sum as f64 / unit,
+        Step::Sum(a) => aggregate(a).sum_f64() / unit,
         // The mean of nothing is 0 / 0, which is NaN.
         Step::Mean(a) => aggregate(a).mean(unit),
-        Step::Std(a) => or_missing(aggregate(a).count > 0, aggregate(a).std(unit)),
+        Step::Std(a) => or_missing(aggregate(a).count > 0, std(a, unit)),
         Step::Min(a) => or_missing(aggregate(a).count > 0, aggregate(a).min as f64 / unit),
         Step::Max(a) => or_missing(aggregate(a).count > 0, aggregate(a).max as f64 / unit),
         Step::IsNew(a) => f64::from(aggregate(a).count == 0),
@@ -215,8 +249,8 @@ fn evaluate(program: &Program, log: &Log, reading: &Reading, here: &Chunk, row: 
         Step::Distinct(d) => scratch.distinct[d] as f64,
         Step::DistinctRatio { distinct, whole } => scratch.distinct[distinct] as f64 / aggregate(whole).count as f64,
         Step::ZScore { own, current: column } => {
+            let std = std(own, 1.0);
             let (own, amount) = (aggregate(own), current(column));
-            let std = own.std(1.0);
             let there = own.count >= 2 && std > 0.0 && amount != super::AMOUNT_MISSING;
             or_missing(there, (amount as f64 - own.mean(1.0)) / std)
         }

@@ -5,10 +5,11 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use crate::dataflow::{Dataflow, Setup};
-use crate::event::Role;
-use crate::feature::{FeatureSpec, Filter, Timing, Velocity, Window};
+use crate::event::{Role, Schema};
+use crate::feature::{Timing, Velocity, Window};
 
 use super::super::error::Failure;
+use super::definition::{definition, notes};
 
 /// Everything a dataflow says of itself, as text or JSON.
 pub fn describe(dataflow: &dyn Dataflow, setup: &Setup, as_json: bool) -> Result<String, Failure> {
@@ -37,7 +38,8 @@ pub fn describe(dataflow: &dyn Dataflow, setup: &Setup, as_json: bool) -> Result
         },
         "columns": features.columns(),
         "event_features": features.own_features().map(|(name, _)| name).collect::<Vec<_>>(),
-        "keys": features.keys().iter().map(key).collect::<Vec<_>>(),
+        "keys": features.keys().iter().map(|velocity| key(velocity, schema)).collect::<Vec<_>>(),
+        "notes": if features.keys().is_empty() { Vec::new() } else { notes() },
         "families": features.families().iter().map(|family| json!({
             "about": family.about(),
             "timing": match family.timing() {
@@ -50,42 +52,16 @@ pub fn describe(dataflow: &dyn Dataflow, setup: &Setup, as_json: bool) -> Result
     Ok(if as_json { format!("{all}\n") } else { text(&all) })
 }
 
-fn key(velocity: &Velocity) -> Value {
+fn key(velocity: &Velocity, schema: &Schema) -> Value {
     json!({
         "key": velocity.key(),
         "fields": velocity.fields(),
+        "revised_for": Window::Millis(velocity.revise_ms()).label(),
         "features": velocity.features().iter().map(|feature| json!({
             "name": feature.name,
-            "definition": definition(feature),
+            "definition": definition(feature, schema),
         })).collect::<Vec<_>>(),
     })
-}
-
-/// One feature in words.
-fn definition(feature: &FeatureSpec) -> String {
-    let mut text = format!("{:?}", feature.measure);
-    match feature.window {
-        Window::AllTime => text.push_str(" over all time"),
-        window => {
-            let _ = write!(text, " over {}", window.label());
-        }
-    }
-    if feature.lag_ms > 0 {
-        let _ = write!(text, " up to {} before", Window::Millis(feature.lag_ms).label());
-    }
-    if feature.include_current {
-        text.push_str(", the current event included");
-    }
-    if feature.as_known {
-        text.push_str(", labels as known");
-    }
-    if feature.filter != Filter::Scored {
-        let _ = write!(text, ", where {:?}", feature.filter);
-    }
-    if !feature.default.is_nan() {
-        let _ = write!(text, ", {} if missing", feature.default);
-    }
-    text
 }
 
 fn role(role: Role) -> String {
@@ -133,10 +109,18 @@ fn text(all: &Value) -> String {
     for key in items(&all["keys"]) {
         let fields: Vec<String> = items(&key["fields"]).iter().map(word).collect();
         let features = items(&key["features"]);
-        let _ = writeln!(out, "\nkey {} ({}), {} features", word(&key["key"]), fields.join(", "), features.len());
+        let (name, fields, revised) = (word(&key["key"]), fields.join(", "), word(&key["revised_for"]));
+        let _ = writeln!(out, "\nkey {name} ({fields}), {} features, rows revised for {revised}", features.len());
         for feature in features {
             let _ = writeln!(out, "  {:<36} {}", word(&feature["name"]), word(&feature["definition"]));
         }
+    }
+    let notes = items(&all["notes"]);
+    if !notes.is_empty() {
+        let _ = writeln!(out, "\nof features by key:");
+    }
+    for note in notes {
+        let _ = writeln!(out, "  * {}", word(&note));
     }
     for family in items(&all["families"]) {
         let features = items(&family["features"]);

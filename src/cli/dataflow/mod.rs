@@ -1,5 +1,6 @@
 //! `deltawatch dataflow`: what can be computed, and how.
 
+mod definition;
 mod describe;
 pub(super) mod graph;
 mod new;
