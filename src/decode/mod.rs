@@ -12,7 +12,7 @@
 //!
 //! * Both JSON parsers (sonic-rs, and serde_json as the slow twin) drive the same row decoder and give the same events
 //!   and the same classes of rejects for any bytes.
-//! * A field's last value counts if a key is repeated; null counts as missing. A field's own path wins over its
+//! * A field's last value counts if a key is repeated, and the repetition is counted; null counts as missing. A field's own path wins over its
 //!   aliases, wherever they stand. Fields that the schema does not name are skipped and counted.
 //! * A number means its digits: they are never rounded to a double on the way to an integer or a decimal.
 //! * A withdrawal needs its id alone; without a time it has time 0. Defaults are not filled in for it.
@@ -78,6 +78,8 @@ pub enum RejectReason {
     TooLate,
     /// It changed features of transactions that are too old to be revised.
     BeyondHorizon,
+    /// What was said of a transaction is larger than the broker takes.
+    OutputTooLarge,
 }
 
 impl Reject {
@@ -87,7 +89,7 @@ impl Reject {
 
 impl RejectReason {
     /// All of them, in the order of their declaration.
-    pub const ALL: [RejectReason; 9] = [
+    pub const ALL: [RejectReason; 10] = [
         RejectReason::Malformed,
         RejectReason::MissingField,
         RejectReason::BadValue,
@@ -97,6 +99,7 @@ impl RejectReason {
         RejectReason::OrphanLabel,
         RejectReason::TooLate,
         RejectReason::BeyondHorizon,
+        RejectReason::OutputTooLarge,
     ];
 
     /// The name used in metrics and output.
@@ -111,6 +114,7 @@ impl RejectReason {
             RejectReason::OrphanLabel => "orphan_label",
             RejectReason::TooLate => "too_late",
             RejectReason::BeyondHorizon => "beyond_horizon",
+            RejectReason::OutputTooLarge => "output_too_large",
         }
     }
 }

@@ -9,7 +9,7 @@ use timely::worker::Worker;
 use crate::arrange::enrich::ReferenceRecord;
 use crate::arrange::upsert::Arrival;
 use crate::dataflow::Prepare;
-use crate::decode::{Decoder, Reject};
+use crate::decode::{Counters, Decoder, Reject};
 use crate::epoch::{Authority, Binding, Decoded, Epoch, RemapLog, Report, Stash};
 use crate::pipeline::Engine;
 use crate::source::reference::ReferenceReader;
@@ -160,6 +160,8 @@ struct Intake {
     references_failed: bool,
     /// What stood in the way when last looked at.
     trouble: Option<String>,
+    /// What the decoder had counted then.
+    counted: Counters,
     peers: usize,
 }
 
@@ -182,6 +184,7 @@ impl Intake {
             loading: true,
             references_failed: false,
             trouble: None,
+            counted: Counters::default(),
             peers,
         }
     }
@@ -190,6 +193,7 @@ impl Intake {
     fn read(&mut self) -> Result<bool, SourceError> {
         let referred = self.refer()?;
         let turned = self.turn()?;
+        self.measure();
         let full = self.stash.events() >= STASH_RECORDS_MAX && !self.stash.wants_more();
         if self.closed || full || self.feed.stage.len() >= HELD_MAX {
             return Ok(referred || turned);
@@ -237,9 +241,19 @@ impl Intake {
         if self.ready == Ready::Done {
             self.close();
         }
-        self.feed.metrics.lag.set_own(self.feed.reader.lag().unwrap_or(0));
-        self.feed.metrics.stashed.set_own(self.stash.len() as u64);
+        self.measure();
         Ok(read)
+    }
+
+    /// Sets what the metrics say of the input.
+    fn measure(&mut self) {
+        let (metrics, counters) = (&self.feed.metrics, self.feed.decoder.counters());
+        let stashed = self.stash.len() as u64;
+        metrics.stashed.set_own(stashed);
+        metrics.lag.set_own(self.feed.reader.lag().unwrap_or(0) + stashed + self.feed.stage.len() as u64);
+        metrics.unknown_fields.add(counters.unknown_fields - self.counted.unknown_fields);
+        metrics.duplicate_keys.add(counters.duplicate_keys - self.counted.duplicate_keys);
+        self.counted = counters;
     }
 
     /// Says what stands in the way, if that has changed.
@@ -351,5 +365,8 @@ impl Intake {
         self.next = binding.epoch + 1;
         self.feed.metrics.epochs.add((self.worker == 0) as u64);
         self.feed.metrics.bound.add(1);
+        if binding.watermark_ms > i64::MIN {
+            self.feed.metrics.watermark_ms.set(binding.watermark_ms);
+        }
     }
 }
