@@ -75,9 +75,11 @@ impl JobFlags {
         let settings = EngineSettings { late_ms: self.horizon, label_ms: self.label_horizon, repair_rows_max, scorer };
         let epoch_records_max = self.epoch_records as usize;
         let mut terms = terms(&*dataflow, &setup, &settings, &*source, limits, epoch_records_max)?;
-        terms.add("the command", mode.command);
         let process = usize::from(self.cluster.process);
         let state = self.state.as_deref().map(|state| State::open(state, process, &terms)).transpose()?;
+        // A replay may look into the log of a run; one cluster does one thing.
+        terms.add("the command", mode.command);
+        terms.add("--repair-rows", repair_rows_max);
         let outputs = self.outputs(targets, &setup.schema, columns, mode.pace == Pace::Bounded, metrics)?;
         Ok(Job {
             dataflow,

@@ -204,7 +204,7 @@ impl Sender<'_> {
             self.tally.cut_off += 1;
             return Ok(());
         }
-        let csv = line.file.as_deref().is_some_and(|file| is_csv(file));
+        let csv = line.file.as_deref().is_some_and(is_csv);
         self.open(csv, line.file.as_deref())?;
         // A JSON record of a topic may go over several lines, a record of a file may not: line ends are only space there.
         let one_line = matches!(self.flags.output, Out::Path(_)) && !csv;

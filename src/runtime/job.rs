@@ -153,7 +153,6 @@ pub fn terms(
     terms.add("--input", source.identity());
     terms.add("--horizon", format_args!("{} ms", settings.late_ms));
     terms.add("--label-horizon", format_args!("{} ms", settings.label_ms));
-    terms.add("--repair-rows", settings.repair_rows_max);
     terms.add("--record-bytes", limits.record_bytes_max);
     terms.add("--epoch-records", epoch_records_max);
     Ok(terms)
@@ -242,7 +241,8 @@ impl Job {
                 Mint {
                     recorded: recorded.bindings.last().map_or(0, |binding| binding.epoch + 1),
                     authority: Authority::new(worker.peers(), pace, recorded),
-                    log,
+                    // A replay repeats what a run has written and adds nothing to it.
+                    log: log.filter(|_| live),
                 }
             });
             let (reader, references, failed) = open(&*source, &references, worker, &stop);

@@ -154,6 +154,13 @@ fn metrics_and_health_are_served() {
     assert_eq!(value(&page, "deltawatch_rejects_total{reason=\"malformed\"}"), 0.0);
     assert!(value(&page, "deltawatch_retained_bytes") >= 0.0);
     assert!(value(&page, "deltawatch_retained_bytes_by_key{key=\"card\"}") >= 0.0);
+    assert!(value(&page, "deltawatch_event_age_seconds_count") > 0.0);
+    // Generated events are of April 2024, which is more than a day ago.
+    assert_eq!(value(&page, "deltawatch_event_age_seconds_bucket{le=\"86400.0\"}"), 0.0);
+    assert!(value(&page, "deltawatch_watermark_ms") >= 1_711_929_600_000.0);
+    let decisions =
+        ["allow", "review", "block"].map(|action| format!("deltawatch_decisions_total{{action=\"{action}\"}}"));
+    assert!(decisions.iter().map(|name| value(&page, name)).sum::<f64>() > 0.0);
     assert!(page.trim_end().ends_with("# EOF"), "not the OpenMetrics format:\n{page}");
     let bucket = value(&page, "deltawatch_latency_seconds_bucket{le=\"+Inf\"}");
     assert_eq!(bucket, value(&page, "deltawatch_latency_seconds_count"));

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 mod cluster;
 mod files;
-mod live;
+pub mod live;
 mod outputs;
 mod page;
 mod rejects;

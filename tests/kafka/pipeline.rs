@@ -170,6 +170,28 @@ fn bad_records_end_as_rejects_and_the_rest_is_scored() {
     let expected =
         [(1, "malformed"), (2, "empty"), (3, "empty"), (4, "missing_field"), (5, "unknown_kind"), (6, "oversized")];
     assert_eq!(reasons, expected);
+    for reject in lines(&rejects) {
+        assert_eq!((reject["topic"].as_str(), reject["partition"].as_u64()), (Some(&*input), Some(0)), "{reject}");
+    }
+
+    // To a topic, and from there sent again, as they were. Tombstones and empty records have nothing to send.
+    let (refused, again) = (topic(&brokers, 1), topic(&brokers, 1));
+    let (to_refused, to_again) = (format!("kafka:{refused}"), format!("kafka:{again}"));
+    let replay = ["replay", "--input", &from, "--output", "/dev/null", "--rejects", &to_refused];
+    finish(&[&replay[..], &["--brokers", &brokers, "--record-bytes", "500000"]].concat());
+    let replay = ["rejects", "replay", "--input", &to_refused, "--output", &to_again, "--brokers", &brokers];
+    let said = finish(&replay);
+    assert!(
+        said.contains("3 written") && said.contains("1 are cut off") && said.contains("2 are about no record"),
+        "{said}"
+    );
+    let mut sent: Vec<String> = read_all(&everything(&config(&brokers), &again), 1, &StartOffsets::new())
+        .iter()
+        .map(|r| text(r).into())
+        .collect();
+    sent.sort();
+    let unkind = r#"{"id":"b","kind":"nonsense","time":1700000000000}"#;
+    assert_eq!(sent, ["not json", unkind, r#"{"kind":"payment"}"#]);
 }
 
 #[test]
