@@ -35,7 +35,6 @@ use crate::dataflow::Dataflow;
 use crate::runtime::logging;
 use crate::runtime::redact::redact;
 use crate::score::model::threads::pin_threads;
-use crate::sink::SinkError;
 
 use error::{Failure, usage};
 use flags::{LogFlags, LogFormat};
@@ -73,7 +72,7 @@ pub fn main(dataflows: &[Arc<dyn Dataflow>]) -> ExitCode {
     pin_threads();
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
-        if let Some(why) = lost(panic, thread.name()).or_else(|| unread(panic)) {
+        if let Some(why) = lost(panic, thread.name()) {
             let _ = writeln!(std::io::stderr(), "error: {why}");
             // What was written so far reaches its files meanwhile.
             std::thread::sleep(FLUSHED);
@@ -115,12 +114,6 @@ fn lost(panic: &std::panic::PanicHookInfo<'_>, thread: Option<&str>) -> Option<S
     let cause = says.strip_prefix("timely communication error: ")?;
     let peer = thread.and_then(|name| name.rsplit('-').next()).unwrap_or("?");
     Some(format!("process {peer} of the cluster was lost ({cause}); it says why itself; start all processes again"))
-}
-
-/// What is said if a panic is the standard library's way of saying that no one reads what is printed.
-fn unread(panic: &std::panic::PanicHookInfo<'_>) -> Option<String> {
-    let says = panic.payload().downcast_ref::<String>()?;
-    says.starts_with("failed printing to stdout").then(|| SinkError::Closed.to_string())
 }
 
 /// Help and version go to standard output; a wrong flag is one line like every other error.

@@ -27,7 +27,7 @@ const POLL_RECORDS_MAX: usize = 1024;
 /// A reject line: a record of at most 512 KiB in base64, and what is said about it.
 const LINE_BYTES_MAX: usize = 4 << 20;
 /// Sources want a schema, though nothing is decoded here.
-const SCHEMA: &str = "field = [{ name = \"id\", type = \"text\", role = \"id\" }, { name = \"time\", type = \"time\", role = \"time\" }]";
+const SCHEMA: &str = "name = \"rejects\"\nfield = [{ name = \"id\", type = \"text\", role = \"id\" }, { name = \"time\", type = \"time\", role = \"time\" }]";
 
 /// Work with records that were refused
 #[derive(Args, Debug)]

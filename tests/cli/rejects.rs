@@ -160,7 +160,19 @@ fn rejects_are_replayed_by_reason_byte_for_byte() {
 fn generated_events_that_are_refused_are_written_as_records() {
     let folder = tempfile::tempdir().expect("a folder");
     let rejects = path(&folder, "rejects.jsonl");
-    let flags = ["replay", "--events", "4000", "--late-share", "0.3", "--late-max", "1d", "--horizon", "1s"];
+    let flags = [
+        "replay",
+        "--events",
+        "4000",
+        "--epoch-records",
+        "16",
+        "--late-share",
+        "0.3",
+        "--late-max",
+        "1d",
+        "--horizon",
+        "1s",
+    ];
     done(&[&flags[..], &["--output", "/dev/null", "--rejects", &rejects]].concat());
     let late: Vec<Value> = lines(&rejects).into_iter().filter(|reject| reject["reason"] == "too_late").collect();
     assert!(late.len() > 50, "{} late", late.len());

@@ -13,7 +13,7 @@ fn help_names_environment_variables_and_not_their_values() {
         }
         let ended = help.output().expect("it starts");
         let text = String::from_utf8_lossy(&ended.stdout).into_owned() + &String::from_utf8_lossy(&ended.stderr);
-        assert!(text.contains("[env: DELTAWATCH_INPUT"), "{text}");
+        assert!(text.contains("[env: DELTAWATCH_OUTPUT"), "{text}");
         assert!(!text.contains(SECRET), "{command:?}: {text}");
     }
 }

@@ -109,12 +109,16 @@ fn odd_records_are_delivered_for_the_decoder_to_judge() {
 #[test]
 fn a_record_too_large_is_refused_and_says_what_to_raise() {
     let Some(brokers) = brokers() else { return };
-    let (config, small) = (config(&brokers), topic(&brokers, 1));
-    let name = format!("{small}-limited");
+    let (config, plain, client) = (config(&brokers), topic(&brokers, 1), topic(&brokers, 1));
+    let name = format!("{plain}-limited");
     let limited = NewTopic::new(&name, 1, TopicReplication::Fixed(1));
     let limited = limited.set("max.message.bytes", "5000").set("retention.ms", "-1");
     block_on(admin(&brokers).create_topics([&limited], &AdminOptions::new())).unwrap()[0].as_ref().unwrap();
-    for (topic, setting, bytes) in [(&small, "message.max.bytes", 2_000_000), (&name, "max.message.bytes", 6_000)] {
+    for (topic, setting, bytes) in [
+        (&plain, "topic's max.message.bytes, which is", 2_000_000),
+        (&client, "producer.message.max.bytes", 1_010_000),
+        (&name, "topic's max.message.bytes, which is 5000", 6_000),
+    ] {
         let mut writer = KafkaWriter::open(&config, topic, None).unwrap();
         for number in 0..100 {
             let large = number == 50;
