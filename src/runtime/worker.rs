@@ -71,8 +71,9 @@ pub fn run(
         let read = match intake.read() {
             Ok(read) => read,
             Err(error) => {
-                // Complete what was read; the error is the outcome.
-                failed = Some(error);
+                // Complete what was read; the error is the outcome. The others must not go on as if nothing were missing.
+                failed = failed.or(Some(error));
+                intake.feed.stop.store(true, Ordering::Relaxed);
                 intake.close();
                 true
             }
