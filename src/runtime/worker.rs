@@ -317,10 +317,13 @@ impl Intake {
     fn report(&mut self) -> Option<Report> {
         let caught_up = self.ready == Ready::CaughtUp && self.feed.stage.is_empty();
         let closed = self.closed && self.feed.stage.is_empty();
+        let mut offers = self.stash.offers(closed, caught_up, now_ns());
+        let at_end = closed || self.feed.reader.is_log();
+        offers.iter_mut().for_each(|offer| offer.spent &= at_end);
         let report = Report {
             worker: self.worker,
             next: self.next,
-            offers: self.stash.offers(closed, caught_up, now_ns()),
+            offers,
             done: closed && self.stash.is_empty(),
             loading: self.loading,
             stopping: self.feed.stop.load(Ordering::Relaxed),

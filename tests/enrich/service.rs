@@ -210,12 +210,12 @@ fn a_log_of_answers_that_was_changed_is_refused() {
     let state = tempfile::tempdir().unwrap();
     let scores = Scores::start();
     let trial = start(&look_up(&scores.address, PATIENT), Pace::Live, Some(state.path()), 1);
-    ["a", "b", "c"].map(|id| trial.feed(&event(id, id)));
+    ["a", "b", "c"].iter().for_each(|id| trial.feed(&event(id, id)));
     trial.row("c");
     trial.stop();
     super::assert_sealed(&state.path().join("answers-0.jsonl"), || {
         let trial = start(&look_up(&scores.address, PATIENT), Pace::Live, Some(state.path()), 1);
-        ["a", "b", "c"].map(|id| trial.feed(&event(id, id)));
+        ["a", "b", "c"].iter().for_each(|id| trial.feed(&event(id, id)));
         trial.end().unwrap_err()
     });
 }

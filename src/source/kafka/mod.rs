@@ -188,6 +188,10 @@ impl Reader for KafkaReader {
         self.shared.partitions()
     }
 
+    fn is_log(&self) -> bool {
+        true
+    }
+
     fn trouble(&self) -> Option<String> {
         self.brokers.trouble()
     }
