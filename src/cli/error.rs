@@ -7,6 +7,7 @@ use crate::dataflow::BuildError;
 use crate::event::SchemaError;
 use crate::runtime::job::JobError;
 use crate::runtime::peers::PeerError;
+use crate::runtime::redact::redact;
 use crate::score::model::ModelError;
 use crate::sink::SinkError;
 use crate::source::SourceError;
@@ -39,7 +40,7 @@ impl Failure {
         // One line, whatever a library put into its message.
         let line: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         // Whoever read standard error may have gone.
-        let _ = writeln!(std::io::stderr(), "error: {}", line.join(" "));
+        let _ = writeln!(std::io::stderr(), "error: {}", redact(&line.join(" ")));
         code
     }
 }

@@ -10,7 +10,7 @@ use clap::Args;
 
 use crate::dataflow::Dataflow;
 use crate::runtime::clock::now_ns;
-use crate::sink::{Headers, OutputRecord, SinkError, Writer, file};
+use crate::sink::{Headers, OutputRecord, Writer, file};
 use crate::source::generator::{Generator, JsonEncoder, label_line, truth_line};
 
 use super::dataflow::find;
@@ -96,9 +96,7 @@ impl GenerateFlags {
                 headers: Headers { diff: 1, ..Headers::default() },
                 arrived_ns: now_ns(),
             };
-            if ended(output.write(record))? {
-                return Ok(());
-            }
+            output.write(record)?;
             if generated.first
                 && let (Some(labels), Some(label)) = (&mut labels, generated.label)
             {
@@ -116,16 +114,7 @@ impl GenerateFlags {
         }
         labels.map(Lines::finish).transpose()?;
         truth.map(Lines::finish).transpose()?;
-        ended(output.flush()).map(drop)
-    }
-}
-
-/// Whether the reader of the output has gone, which is no failure.
-fn ended(result: Result<(), SinkError>) -> Result<bool, Failure> {
-    match result {
-        Ok(()) => Ok(false),
-        Err(SinkError::Closed) => Ok(true),
-        Err(error) => Err(error.into()),
+        Ok(output.flush()?)
     }
 }
 
@@ -133,7 +122,7 @@ fn ended(result: Result<(), SinkError>) -> Result<bool, Failure> {
 fn wait(output: &mut dyn Writer, started: Instant, seconds: f64) -> Result<(), Failure> {
     let due = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
     while let Some(left) = due.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) {
-        ended(output.poll())?;
+        output.poll()?;
         thread::sleep(left.min(Duration::from_millis(10)));
     }
     Ok(())

@@ -19,6 +19,7 @@ mod interrupt;
 mod outputs;
 mod plan;
 mod progress;
+mod rejects;
 mod replay;
 mod run;
 mod values;
@@ -28,10 +29,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::dataflow::Dataflow;
 use crate::runtime::logging;
+use crate::runtime::redact::redact;
 use crate::score::model::threads::pin_threads;
 
 use error::{Failure, usage};
@@ -60,6 +62,7 @@ enum Command {
     Run(run::RunFlags),
     Replay(replay::ReplayFlags),
     Generate(generate::GenerateFlags),
+    Rejects(rejects::RejectsFlags),
     Dataflow(dataflow::DataflowFlags),
 }
 
@@ -69,17 +72,18 @@ pub fn main(dataflows: &[Arc<dyn Dataflow>]) -> ExitCode {
     pin_threads();
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
-        if let Some(peer) = lost(panic, thread.name()) {
-            let _ = writeln!(std::io::stderr(), "error: {peer}");
+        if let Some(why) = lost(panic, thread.name()) {
+            let _ = writeln!(std::io::stderr(), "error: {why}");
             // What was written so far reaches its files meanwhile.
             std::thread::sleep(FLUSHED);
             std::process::exit(1);
         }
         // Whoever read standard error may have gone.
         let name = thread.name().unwrap_or("without a name");
-        let _ = writeln!(std::io::stderr(), "deltawatch has a bug: thread {name}: {panic}");
+        let _ = writeln!(std::io::stderr(), "deltawatch has a bug: thread {name}: {}", redact(&panic.to_string()));
     }));
-    let cli = match Cli::try_parse() {
+    let parsed = hidden(Cli::command()).try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => return complain(&error),
     };
@@ -87,12 +91,18 @@ pub fn main(dataflows: &[Arc<dyn Dataflow>]) -> ExitCode {
         Command::Run(flags) => flags.run(dataflows),
         Command::Replay(flags) => flags.run(dataflows),
         Command::Generate(flags) => flags.run(dataflows),
+        Command::Rejects(flags) => flags.run(),
         Command::Dataflow(flags) => flags.run(dataflows),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// Help names the environment twins and not what they hold: that may be a secret.
+fn hidden(command: clap::Command) -> clap::Command {
+    command.mut_args(|arg| arg.hide_env_values(true)).mut_subcommands(hidden)
 }
 
 /// How long writers get to hand on what they have.

@@ -81,9 +81,11 @@ impl JobFlags {
         };
         let bounds = self.bounds();
         let mut terms = terms(&*dataflow, &setup, &settings, &*source, limits, &bounds)?;
-        terms.add("the command", mode.command);
         let process = usize::from(self.cluster.process);
         let state = self.state.as_deref().map(|state| State::open(state, process, &terms)).transpose()?;
+        // A replay may look into the log of a run; one cluster does one thing.
+        terms.add("the command", mode.command);
+        terms.add("--repair-rows", repair_rows_max);
         let outputs = self.outputs(targets, &setup.schema, columns, mode.pace == Pace::Bounded, metrics)?;
         Ok(Job {
             dataflow,

@@ -52,15 +52,16 @@ impl Progress {
         Progress { metrics: metrics.clone(), started, done, thread }
     }
 
-    /// Ends the live line and writes the summary; `files` are those that were written, by flag.
-    pub fn finish(self, json: bool, files: &[(&str, String)]) {
+    /// Ends the live line and writes the summary; `files` are those that were written, by flag. The latencies of a run that
+    /// is not `live` say how fast it read, not how long anyone waited: they are left out.
+    pub fn finish(self, json: bool, files: &[(&str, String)], live: bool) {
         let Progress { metrics, started, done, thread } = self;
         drop(done);
         if let Some(thread) = thread {
             // It has no result.
             let _ = thread.join();
         }
-        let mut summary = summary(&metrics, started.elapsed());
+        let mut summary = summary(&metrics, started.elapsed(), live);
         let files = files.iter().map(|(flag, path)| (flag.trim_start_matches('-').to_owned(), path.clone().into()));
         summary["files"] = serde_json::Value::Object(files.collect());
         let text = if json { summary.to_string() } else { told(&summary) };
@@ -85,7 +86,7 @@ fn line(metrics: &Metrics, rate: f64) -> String {
 }
 
 /// The closing summary. Latencies are from arrival to the acknowledged first assessment.
-fn summary(metrics: &Metrics, elapsed: Duration) -> serde_json::Value {
+fn summary(metrics: &Metrics, elapsed: Duration, live: bool) -> serde_json::Value {
     let ms = |share| metrics.latency.quantile_ns(share) as f64 / 1e6;
     let events = metrics.events.get();
     let bytes = metrics.retained_bytes.get();
@@ -96,7 +97,9 @@ fn summary(metrics: &Metrics, elapsed: Duration) -> serde_json::Value {
         .filter(|(_, count)| *count > 0)
         .map(|(reason, count)| (reason.to_owned(), count.into()))
         .collect();
-    json!({
+    let decisions: serde_json::Map<_, _> =
+        metrics.decisions.by_action().map(|(action, count)| (action.to_owned(), count.into())).collect();
+    let mut summary = json!({
         "seconds": (elapsed.as_secs_f64() * 1e3).round() / 1e3,
         "events": events,
         "events_per_s": (events as f64 / elapsed.as_secs_f64()).round(),
@@ -105,59 +108,72 @@ fn summary(metrics: &Metrics, elapsed: Duration) -> serde_json::Value {
         "duplicates": metrics.duplicates.get(),
         "stale": metrics.stale.get(),
         "scored": metrics.scored.get(),
+        "decisions": decisions,
         "revised": metrics.revised.get(),
         "withdrawn": metrics.withdrawn.get(),
         "outputs": metrics.outputs.get(),
         "acknowledged": metrics.acknowledged.get(),
-        "latency_p50_ms": ms(0.5),
-        "latency_p99_ms": ms(0.99),
-        "latency_p999_ms": ms(0.999),
+        "duplicates": metrics.duplicates.get(),
+        "corrections": metrics.corrections.get(),
+        "unknown_fields": metrics.unknown_fields.get(),
+        "duplicate_keys": metrics.duplicate_keys.get(),
         "retained_events": metrics.retained_events.get(),
         "retained_entries": metrics.retained_entries.get(),
         "retained_bytes": bytes,
         "bytes_per_retained_entry": per(metrics.retained_entries.get()),
-    })
+    });
+    if live {
+        for (name, share) in [("latency_p50_ms", 0.5), ("latency_p99_ms", 0.99), ("latency_p999_ms", 0.999)] {
+            summary[name] = ms(share).into();
+        }
+    }
+    summary
 }
 
 fn told(summary: &serde_json::Value) -> String {
     let number = |name: &str| summary[name].as_f64().unwrap_or(0.0);
     let count = |name: &str| grouped(number(name) as u64);
-    let reasons: Vec<String> = summary["rejects_by_reason"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(reason, count)| format!("{reason} {count}"))
-        .collect();
-    let files: Vec<&str> =
-        summary["files"].as_object().into_iter().flatten().filter_map(|(_, path)| path.as_str()).collect();
-    let files = if files.is_empty() { String::new() } else { format!("\nfiles     {}", files.join(", ")) };
-    let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
-    format!(
-        "events    {} in {:.1} s, {} per second\n\
-         rejects   {}{reasons}\n\
-         repeated  {} duplicates, {} overtaken by a stronger operation\n\
-         scored    {}, revised {}, withdrawn {}\n\
-         outputs   {}, acknowledged {}\n\
-         latency   p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms from arrival to acknowledged output\n\
-         retained  {} events as {} entries by key, {:.0} bytes per retained event and key{files}",
-        count("events"),
-        number("seconds"),
-        count("events_per_s"),
-        count("rejects"),
-        count("duplicates"),
-        count("stale"),
-        count("scored"),
-        count("revised"),
-        count("withdrawn"),
-        count("outputs"),
-        count("acknowledged"),
-        number("latency_p50_ms"),
-        number("latency_p99_ms"),
-        number("latency_p999_ms"),
+    let each = |name: &str| {
+        let all = summary[name].as_object().into_iter().flatten();
+        all.map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
+    };
+    let reasons = each("rejects_by_reason");
+    let reasons = if reasons.is_empty() { String::new() } else { format!(" ({reasons})") };
+    let mut lines = vec![
+        format!("events    {} in {:.1} s, {} per second", count("events"), number("seconds"), count("events_per_s")),
+        format!("rejects   {}{reasons}", count("rejects")),
+        format!(
+            "records   {} duplicates, {} corrections, {} overtaken by a stronger operation, {} unknown fields, {} repeated keys",
+            count("duplicates"),
+            count("corrections"),
+            count("stale"),
+            count("unknown_fields"),
+            count("duplicate_keys")
+        ),
+        format!("scored    {}, revised {}, withdrawn {}", count("scored"), count("revised"), count("withdrawn")),
+        format!("decisions {}", each("decisions")),
+        format!("outputs   {}, acknowledged {}", count("outputs"), count("acknowledged")),
+    ];
+    if summary.get("latency_p50_ms").is_some() {
+        lines.push(format!(
+            "latency   p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms from arrival to acknowledged output",
+            number("latency_p50_ms"),
+            number("latency_p99_ms"),
+            number("latency_p999_ms")
+        ));
+    }
+    lines.push(format!(
+        "retained  {} events as {} entries by key, {:.0} bytes per retained event and key",
         count("retained_events"),
         count("retained_entries"),
-        number("bytes_per_retained_entry"),
-    )
+        number("bytes_per_retained_entry")
+    ));
+    let files: Vec<&str> =
+        summary["files"].as_object().into_iter().flatten().filter_map(|(_, path)| path.as_str()).collect();
+    if !files.is_empty() {
+        lines.push(format!("files     {}", files.join(", ")));
+    }
+    lines.join("\n")
 }
 
 /// `1,234,567`.

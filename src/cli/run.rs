@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::dataflow::Dataflow;
+use crate::decode::RejectReason;
 use crate::epoch::Pace;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::{memory, page};
@@ -76,12 +77,13 @@ impl JobFlags {
         tracing::info!(job = what, command = mode.command, workers = self.cluster.workers, "starting");
         let progress = Progress::start(&metrics);
         let done = job.run(cluster);
-        progress.finish(self.watch.json, &targets.files());
+        progress.finish(self.watch.json, &targets.files(), mode.pace == Pace::Live);
         done?;
         if metrics.vitals.repeating() > 0 {
             return Err(Failure::Undrained(interrupt::repeating(&metrics)));
         }
-        Ok(())
+        // A process of a cluster knows its own share only.
+        if self.cluster.processes == 1 { all_rejected(&metrics) } else { Ok(()) }
     }
 
     /// What a start waits for.
@@ -91,4 +93,40 @@ impl JobFlags {
             None => "opened its inputs and outputs".to_owned(),
         }
     }
+}
+
+/// A run that has taken in nothing of what it read has failed: the first reject of each reason says why.
+fn all_rejected(metrics: &Metrics) -> Result<(), Failure> {
+    let rejects = &metrics.rejects;
+    // Events that the engine has refused were counted as events.
+    let (mut refused, mut unfit) = (0, 0);
+    for reason in RejectReason::ALL {
+        match reason {
+            RejectReason::OrphanLabel | RejectReason::TooLate | RejectReason::Withdrawn => {
+                refused += rejects.of(reason)
+            }
+            // The record behind it was taken in, or it is no record of the input.
+            RejectReason::BeyondHorizon | RejectReason::OutputTooLarge => {}
+            RejectReason::Malformed
+            | RejectReason::MissingField
+            | RejectReason::BadValue
+            | RejectReason::UnknownKind
+            | RejectReason::Empty
+            | RejectReason::Oversized
+            | RejectReason::FromTheFuture => unfit += rejects.of(reason),
+        }
+    }
+    // Rows of references are no records of the input.
+    let unfit = unfit.saturating_sub(metrics.reference_errors.get());
+    if refused + unfit == 0 || metrics.events.get() > refused {
+        return Ok(());
+    }
+    let first = rejects.first().into_iter();
+    let first: Vec<String> =
+        first.map(|(reason, says)| format!("{} ({}): {says}", reason.name(), rejects.of(reason))).collect();
+    let records = refused + unfit;
+    Err(Failure::Failed(format!(
+        "all {records} records were rejected; the first of each reason: {}",
+        first.join(" | ")
+    )))
 }

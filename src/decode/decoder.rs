@@ -41,6 +41,8 @@ pub struct Counters {
     pub rejects: u64,
     /// Fields of records that the schema does not name.
     pub unknown_fields: u64,
+    /// Keys of fields that a JSON record has more than once; the last value counts.
+    pub duplicate_keys: u64,
     /// Bytes of payload.
     pub payload_bytes: u64,
 }
@@ -129,8 +131,7 @@ impl Decoder {
             JsonParser::Sonic => json::read,
             JsonParser::SerdeJson => reference::read,
         };
-        let unknown = &mut self.counters.unknown_fields;
-        read(bytes, &mut self.paths, &mut self.row, unknown)?;
+        read(bytes, &mut self.paths, &mut self.row, &mut self.counters)?;
         self.row.finish()
     }
 

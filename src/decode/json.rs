@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::RejectReason;
+use super::decoder::Counters;
 use super::paths::{NodeId, Paths};
 use super::row::{Fault, Row};
 use super::value::Scalar;
@@ -33,16 +34,16 @@ impl<'de> RawText<'de> for sonic_rs::LazyValue<'de> {
 pub(super) struct Walk<'a> {
     paths: &'a mut Paths,
     row: &'a mut Row,
-    unknown: &'a mut u64,
+    counters: &'a mut Counters,
     /// Whether there is a backslash anywhere in the record.
     escapes: bool,
 }
 
-/// Reads a record into `row` with sonic-rs. `unknown` is raised by the number of fields outside the schema.
-pub(super) fn read(bytes: &[u8], paths: &mut Paths, row: &mut Row, unknown: &mut u64) -> Result<(), Fault> {
+/// Reads a record into `row` with sonic-rs. Fields outside the schema and repeated keys of fields are counted.
+pub(super) fn read(bytes: &[u8], paths: &mut Paths, row: &mut Row, counters: &mut Counters) -> Result<(), Fault> {
     let (text, escapes) = check(bytes)?;
     let mut parser = sonic_rs::Deserializer::from_str(text);
-    let mut walk = Walk { paths, row, unknown, escapes };
+    let mut walk = Walk::new(paths, row, counters, escapes);
     RowSeed::<sonic_rs::LazyValue>::new(&mut walk, 0)
         .deserialize(&mut parser)
         .and_then(|()| parser.end())
@@ -55,9 +56,10 @@ pub(super) fn not_json(error: &str) -> Fault {
 }
 
 impl<'a> Walk<'a> {
-    /// A walk for another parser; see [`read`].
-    pub fn new(paths: &'a mut Paths, row: &'a mut Row, unknown: &'a mut u64, escapes: bool) -> Self {
-        Walk { paths, row, unknown, escapes }
+    /// A walk over another record.
+    pub fn new(paths: &'a mut Paths, row: &'a mut Row, counters: &'a mut Counters, escapes: bool) -> Self {
+        paths.begin();
+        Walk { paths, row, counters, escapes }
     }
 
     #[inline]
@@ -198,11 +200,12 @@ impl<'de, R: RawText<'de>> Visitor<'de> for RowSeed<'_, '_, R> {
         let mut before = self.node;
         while let Some(child) = map.next_key_seed(KeySeed { paths: self.walk.paths, parent: self.node, before })? {
             let Some(child) = child else {
-                *self.walk.unknown += 1;
+                self.walk.counters.unknown_fields += 1;
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
             before = child;
+            self.walk.counters.duplicate_keys += u64::from(self.walk.paths.is_repeated(child));
             if self.walk.paths.is_inner(child) {
                 map.next_value_seed(RowSeed::<R>::new(self.walk, child))?;
             } else {

@@ -12,7 +12,7 @@
 //!
 //! * Both JSON parsers (sonic-rs, and serde_json as the slow twin) drive the same row decoder and give the same events
 //!   and the same classes of rejects for any bytes.
-//! * A field's last value counts if a key is repeated; null counts as missing. A field's own path wins over its
+//! * A field's last value counts if a key is repeated, and the repetition is counted; null counts as missing. A field's own path wins over its
 //!   aliases, wherever they stand. Fields that the schema does not name are skipped and counted.
 //! * A number means its digits: they are never rounded to a double on the way to an integer or a decimal.
 //! * A withdrawal needs its id alone; without a time it has time 0. Defaults are not filled in for it.
@@ -82,6 +82,8 @@ pub enum RejectReason {
     BeyondHorizon,
     /// Its id was withdrawn before it came.
     Withdrawn,
+    /// What was said of a transaction is larger than the broker takes.
+    OutputTooLarge,
 }
 
 impl Reject {
@@ -91,7 +93,7 @@ impl Reject {
 
 impl RejectReason {
     /// All of them, in the order of their declaration.
-    pub const ALL: [RejectReason; 11] = [
+    pub const ALL: [RejectReason; 12] = [
         RejectReason::Malformed,
         RejectReason::MissingField,
         RejectReason::BadValue,
@@ -103,6 +105,7 @@ impl RejectReason {
         RejectReason::FromTheFuture,
         RejectReason::BeyondHorizon,
         RejectReason::Withdrawn,
+        RejectReason::OutputTooLarge,
     ];
 
     /// The name used in metrics and output.
@@ -119,6 +122,7 @@ impl RejectReason {
             RejectReason::FromTheFuture => "from_the_future",
             RejectReason::BeyondHorizon => "beyond_horizon",
             RejectReason::Withdrawn => "withdrawn",
+            RejectReason::OutputTooLarge => "output_too_large",
         }
     }
 }

@@ -35,6 +35,9 @@ pub(super) struct Paths {
     next: Vec<NodeId>,
     /// Per node: the child that came first in the last record.
     first: Vec<NodeId>,
+    /// Per node: the number of the record that it was met in last.
+    met: Vec<u32>,
+    record: u32,
 }
 
 impl Paths {
@@ -59,7 +62,20 @@ impl Paths {
             node.targets = node.targets.iter().copied().chain([target]).collect();
         }
         let count = nodes.len();
-        Paths { nodes, next: vec![0; count], first: vec![0; count] }
+        Paths { nodes, next: vec![0; count], first: vec![0; count], met: vec![0; count], record: 0 }
+    }
+
+    /// Begins another record.
+    #[inline]
+    pub fn begin(&mut self) {
+        // After so many records that the number comes round, one repeated key may be taken for another record's.
+        self.record = self.record.wrapping_add(1);
+    }
+
+    /// Whether the record has had this node before.
+    #[inline]
+    pub fn is_repeated(&mut self, node: NodeId) -> bool {
+        std::mem::replace(&mut self.met[node as usize], self.record) == self.record
     }
 
     /// The child of `parent` with this name. `before` is what the last call for this object gave (`parent` at first).

@@ -3,6 +3,7 @@
 use serde::de::DeserializeSeed;
 use serde_json::value::RawValue;
 
+use super::decoder::Counters;
 use super::json::{RawText, RowSeed, Walk, check, not_json};
 use super::paths::Paths;
 use super::row::{Fault, Row};
@@ -14,10 +15,10 @@ impl<'de> RawText<'de> for &'de RawValue {
 }
 
 /// Reads a record into `row` with serde_json; otherwise as [`super::json::read`].
-pub(super) fn read(bytes: &[u8], paths: &mut Paths, row: &mut Row, unknown: &mut u64) -> Result<(), Fault> {
+pub(super) fn read(bytes: &[u8], paths: &mut Paths, row: &mut Row, counters: &mut Counters) -> Result<(), Fault> {
     let (text, escapes) = check(bytes)?;
     let mut parser = serde_json::Deserializer::from_str(text);
-    let mut walk = Walk::new(paths, row, unknown, escapes);
+    let mut walk = Walk::new(paths, row, counters, escapes);
     RowSeed::<&RawValue>::new(&mut walk, 0)
         .deserialize(&mut parser)
         .and_then(|()| parser.end())

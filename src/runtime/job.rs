@@ -16,15 +16,18 @@ use timely::worker::Worker;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::dataflow::{BuildError, Dataflow, Setup};
-use crate::decode::{Decoder, Limits, Reject};
+use crate::decode::{Decoder, Limits, Reject, RejectReason};
 use crate::epoch::{Authority, Epoch, Pace, PartitionBounds, Recorded, RemapError, RemapLog};
 use crate::feature::assemble::Rows;
 use crate::pipeline::{self, EngineSettings, Ports};
+use crate::score::assessment::ScoredDiff;
 use crate::sink::features::{FeatureLog, FeatureRows};
-use crate::sink::{OutputRecord, ScoredEncoder, SinkError, Writer, encode_reject, encode_update};
+use crate::sink::port::Port;
+use crate::sink::{OutputRecord, Refused, ScoredEncoder, SinkError, Writer, encode_reject, encode_update};
 use crate::source::reference::{ReferenceReader, ReferenceSource};
-use crate::source::{Origin, Partition, Reader, Ready, Record, Source, SourceError, StartOffsets};
+use crate::source::{Origin, Partition, Raw, Reader, Ready, Record, Source, SourceError, StartOffsets};
 
+use super::clock::wall_ms;
 use super::coordinate::Coordinator;
 use super::metrics::{Metrics, set_worker};
 use super::outlet::{Outlet, discard, port};
@@ -150,7 +153,6 @@ pub fn terms(
     terms.add("--input", source.identity());
     terms.add("--horizon", format_args!("{} ms", settings.late_ms));
     terms.add("--label-horizon", format_args!("{} ms", settings.label_ms));
-    terms.add("--repair-rows", settings.repair_rows_max);
     terms.add("--forget", format_args!("{} ms", settings.forget_ms));
     terms.add("--record-bytes", limits.record_bytes_max);
     terms.add("--epoch-records", bounds.records_max);
@@ -200,14 +202,23 @@ impl Job {
         };
         let services = Services::resolve(&features, &setup.schema, &services, directory, live)?;
 
-        let outlet = |name, writer: Option<Box<dyn Writer>>| {
-            let spawn = |writer| Outlet::spawn(name, writer, stop.clone(), metrics.clone());
+        let spawn = |name, writer: Option<Box<dyn Writer>>, refuse: Box<dyn FnMut(Refused) + Send>| {
+            let spawn = |writer| Outlet::spawn(name, writer, stop.clone(), metrics.clone(), refuse);
             writer.map(spawn).transpose().map_err(spawn_failed)
         };
-        let scored = outlet("scored", outputs.scored)?;
-        let rejects = outlet("rejects", outputs.rejects)?;
-        let feature_log = outputs.features.map(|log| Outlet::spawn("features", log, stop.clone(), metrics.clone()));
-        let feature_log = feature_log.transpose().map_err(spawn_failed)?;
+        let counted = metrics.clone();
+        let lose = move |refused: Refused| {
+            counted.outputs_refused.add(1);
+            tracing::error!("a reject cannot be written: {}", refused.why);
+        };
+        let rejects = spawn("rejects", outputs.rejects, Box::new(lose))?;
+        let refuse = refusal(&metrics, rejects.as_ref().map(Outlet::sender));
+        let scored = spawn("scored", outputs.scored, Box::new(refuse))?;
+        let feature_log = outputs
+            .features
+            .map(|log| Outlet::spawn("features", log, stop.clone(), metrics.clone(), |_| {}))
+            .transpose()
+            .map_err(spawn_failed)?;
         let senders = Senders {
             scored: scored.as_ref().map(Outlet::sender),
             rejects: rejects.as_ref().map(Outlet::sender),
@@ -233,6 +244,8 @@ impl Job {
                 let (log, recorded) = log.map_or((None, Recorded::default()), |(log, recorded)| (Some(log), recorded));
                 let next = recorded.bindings.last().map_or(0, |binding| binding.epoch + 1);
                 let authority = Authority::new(worker.peers(), pace, &bounds, recorded);
+                // A replay repeats what a run has written and adds nothing to it.
+                let log = log.filter(|_| live);
                 Mint { recorded: next, authority: authority.repairing(settings.repair_rows_max), log }
             });
             let (reader, references, failed) = open(&*source, &references, worker, &stop);
@@ -254,7 +267,7 @@ impl Job {
         let written = [scored.map(Outlet::join), rejects.map(Outlet::join), feature_log.map(Outlet::join)];
         for result in written.into_iter().flatten() {
             match result {
-                Ok(()) | Err(SinkError::Closed) => {}
+                Ok(()) => {}
                 Err(error) => outcome = outcome.and(Err(error.into())),
             }
         }
@@ -316,6 +329,33 @@ impl Reader for NoReader {
     }
 }
 
+/// Makes rejects of output records that cannot be written.
+fn refusal(metrics: &Arc<Metrics>, rejects: Option<Sender<Vec<OutputRecord>>>) -> impl FnMut(Refused) + Send + 'static {
+    let metrics = metrics.clone();
+    move |Refused { key, why }| {
+        let reason = RejectReason::OutputTooLarge;
+        metrics.outputs_refused.add(1);
+        metrics.rejects.count(reason);
+        metrics.rejects.note(reason, || why.clone());
+        let id = String::from_utf8_lossy(&key).into_owned();
+        let (partition, raw) = (Reject::NOWHERE, Raw::default());
+        let reject = Reject { partition, offset: 0, timestamp_ms: 0, reason, message: why, id, raw };
+        if let Some(rejects) = &rejects {
+            // The outlet of rejects ends after this one; if it has failed, its error is said.
+            drop(rejects.send(vec![encode_reject(&reject, &Origin::Elsewhere, Epoch::MIN, 0)]));
+        }
+    }
+}
+
+/// Counts the first assessments of transactions, and how old the events are by now.
+fn decided(metrics: &Metrics, diffs: &[ScoredDiff]) {
+    let first = || diffs.iter().filter(|diff| diff.revision == 0 && diff.diff > 0);
+    first().for_each(|diff| metrics.decisions.count(diff.decision.action));
+    let now_ms = wall_ms();
+    let age_ms = |diff: &ScoredDiff| now_ms.saturating_sub(diff.event.time).max(0) as u64;
+    metrics.event_age.record_all_ns(first().map(|diff| age_ms(diff).saturating_mul(1_000_000)));
+}
+
 fn ports(
     senders: &Senders,
     encoder: &ScoredEncoder,
@@ -329,14 +369,28 @@ fn ports(
     };
     let scored = senders.scored.clone().map_or_else(discard, |sender| {
         let (encoder, metrics) = (encoder.clone(), metrics.clone());
-        port(sender, move |diffs: Vec<_>| counted(&metrics, diffs.iter().map(|diff| encoder.encode(diff)).collect()))
-    });
-    let rejects = senders.rejects.clone().map_or_else(discard, |sender| {
-        port(sender, move |rejects: Vec<_>| {
-            let encode = |reject: &Reject| encode_reject(reject, &origin(reject.partition), Epoch::MIN, 0);
-            rejects.iter().map(encode).collect()
+        port(sender, move |diffs: Vec<ScoredDiff>| {
+            decided(&metrics, &diffs);
+            counted(&metrics, diffs.iter().map(|diff| encoder.encode(diff)).collect())
         })
     });
+    let noted = metrics.clone();
+    let note = move |rejects: &[Reject]| {
+        for Reject { reason, message, .. } in rejects {
+            noted.rejects.note(*reason, || message.clone());
+        }
+    };
+    let rejects: Port<Reject> = match senders.rejects.clone() {
+        None => Box::new(move |rejects| {
+            note(&rejects);
+            true
+        }),
+        Some(sender) => port(sender, move |rejects: Vec<Reject>| {
+            note(&rejects);
+            let encode = |reject: &Reject| encode_reject(reject, &origin(reject.partition), Epoch::MIN, 0);
+            rejects.iter().map(encode).collect()
+        }),
+    };
     let features = senders.features.clone().map(|sender| {
         let schema = setup.schema.clone();
         port(sender, move |rows: Vec<Rows>| {

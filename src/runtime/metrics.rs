@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use hdrhistogram::Histogram;
 
 use crate::decode::RejectReason;
+use crate::score::assessment::Action;
 
 use super::vitals::Vitals;
 
@@ -81,24 +82,60 @@ impl Level {
     }
 }
 
+/// Decisions by action.
+#[derive(Debug, Default)]
+pub struct Decisions([Counter; Action::ALL.len()]);
+
+impl Decisions {
+    /// Counts one.
+    pub fn count(&self, action: Action) {
+        self.0[action as usize].add(1);
+    }
+
+    /// Every action with its count.
+    pub fn by_action(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Action::ALL.iter().map(|action| (action.name(), self.0[*action as usize].get()))
+    }
+}
+
 /// Rejects by reason.
 #[derive(Debug, Default)]
-pub struct Rejects([Counter; RejectReason::ALL.len()]);
+pub struct Rejects {
+    counts: [Counter; RejectReason::ALL.len()],
+    /// What the first one of each reason said.
+    first: Mutex<BTreeMap<RejectReason, String>>,
+}
 
 impl Rejects {
+    /// Takes note of what a reject says, if it is the first of its reason.
+    pub fn note(&self, reason: RejectReason, says: impl FnOnce() -> String) {
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        first.entry(reason).or_insert_with(says);
+    }
+
+    /// What the first one of each reason said.
+    pub fn first(&self) -> BTreeMap<RejectReason, String> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many there are of a reason.
+    pub fn of(&self, reason: RejectReason) -> u64 {
+        self.counts[reason as usize].get()
+    }
+
     /// Counts one.
     pub fn count(&self, reason: RejectReason) {
-        self.0[reason as usize].add(1);
+        self.counts[reason as usize].add(1);
     }
 
     /// All of them.
     pub fn get(&self) -> u64 {
-        self.0.iter().map(Counter::get).sum()
+        self.counts.iter().map(Counter::get).sum()
     }
 
     /// Every reason with its count.
     pub fn by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        RejectReason::ALL.iter().map(|reason| (reason.name(), self.0[*reason as usize].get()))
+        RejectReason::ALL.iter().map(|reason| (reason.name(), self.counts[*reason as usize].get()))
     }
 }
 
@@ -132,10 +169,10 @@ impl ByKey {
     }
 }
 
-/// The longest time that is told from longer ones, nanoseconds: an hour.
-const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
+/// The longest time that is told from longer ones, nanoseconds: a hundred years, as events of history are old.
+const LATENCY_NS_MAX: u64 = 100 * 365 * 86_400 * 1_000_000_000;
 
-/// A distribution of times, kept to two digits; recorded by output threads only.
+/// A distribution of times, kept to two digits.
 #[derive(Debug)]
 pub struct Latency(Mutex<Histogram<u64>>);
 
@@ -147,6 +184,11 @@ impl Default for Latency {
 }
 
 impl Latency {
+    /// Records many times, nanoseconds.
+    pub fn record_all_ns(&self, all: impl Iterator<Item = u64>) {
+        self.with(|histogram| all.for_each(|ns| histogram.saturating_record(ns)));
+    }
+
     /// Records one time, nanoseconds.
     pub fn record_ns(&self, ns: u64) {
         self.with(|histogram| histogram.saturating_record(ns));
@@ -195,6 +237,10 @@ macro_rules! metrics {
             pub service_latency: Latency,
             /// From arrival to acknowledged output.
             pub latency: Latency,
+            /// From an event's own time to its first assessment, by the wall clock.
+            pub event_age: Latency,
+            /// Decisions by action.
+            pub decisions: Decisions,
             /// What the run is doing, and what stands in its way.
             pub vitals: Vitals,
         }
@@ -247,6 +293,10 @@ metrics! {
     acknowledged: Counter,
     /// Fields in records that the schema does not know.
     unknown_fields: Counter,
+    /// Keys that JSON records have more than once; the last value counts.
+    duplicate_keys: Counter,
+    /// Output records that were too large for the broker, and became rejects.
+    outputs_refused: Counter,
     /// Reference records taken in, counted once per look-up.
     reference_records: Counter,
     /// Versions of reference files that were refused, records of reference topics that are no rows.
@@ -307,7 +357,7 @@ metrics! {
     identity_bytes: Gauge,
     /// Records decoded and waiting for an epoch.
     stashed: Gauge,
-    /// Records the source has and the engine has not taken.
+    /// Records the source has and the engine has not bound: those that wait for an epoch are among them.
     lag: Gauge,
     /// The watermark of the last epoch, milliseconds of event time.
     watermark_ms: Level,

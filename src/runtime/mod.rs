@@ -9,6 +9,7 @@ pub mod metrics;
 pub mod outlet;
 pub mod page;
 pub mod peers;
+pub mod redact;
 pub mod service;
 pub mod state;
 pub mod vitals;

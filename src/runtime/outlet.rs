@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 use crate::runtime::metrics::Metrics;
 use crate::sink::features::{FeatureLog, FeatureRows};
 use crate::sink::port::Port;
-use crate::sink::{OutputRecord, SinkError, Writer};
+use crate::sink::{OutputRecord, Refused, SinkError, Writer};
 
 /// Batches on their way to a writer. When the channel is full, epochs stay open and the sources wait.
 const BATCHES_MAX: usize = 64;
@@ -30,6 +30,10 @@ pub trait Outbound: Send + 'static {
     fn trouble(&self) -> Option<String> {
         None
     }
+    /// Records that cannot be written, since the last call.
+    fn refused(&mut self) -> Vec<Refused> {
+        Vec::new()
+    }
     /// Returns once everything is acknowledged.
     fn finish(&mut self) -> Result<(), SinkError>;
 }
@@ -47,6 +51,10 @@ impl Outbound for Box<dyn Writer> {
 
     fn trouble(&self) -> Option<String> {
         Writer::trouble(&**self)
+    }
+
+    fn refused(&mut self) -> Vec<Refused> {
+        Writer::refused(&mut **self)
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {
@@ -77,17 +85,18 @@ pub struct Outlet<B> {
 }
 
 impl<B: Send + 'static> Outlet<B> {
-    /// Starts the thread. If writing fails, `stop` is set and what still comes is discarded; `join` returns the error.
+    /// Starts the thread. `refuse` is told of records that cannot be written. If writing fails, `stop` is set and what still comes is discarded; `join` returns the error.
     pub fn spawn(
         name: &str,
         outbound: impl Outbound<Batch = B>,
         stop: Arc<AtomicBool>,
         metrics: Arc<Metrics>,
+        refuse: impl FnMut(Refused) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (sender, receiver) = bounded(BATCHES_MAX);
         let who = name.to_owned();
         let run = move || {
-            let result = write_all(outbound, &receiver, |why| metrics.vitals.trouble(&who, why));
+            let result = write_all(outbound, &receiver, |why| metrics.vitals.trouble(&who, why), refuse);
             metrics.vitals.trouble(&who, None);
             if result.is_err() {
                 stop.store(true, Ordering::Relaxed);
@@ -114,9 +123,11 @@ fn write_all<O: Outbound>(
     mut outbound: O,
     receiver: &Receiver<O::Batch>,
     say: impl Fn(Option<String>),
+    mut refuse: impl FnMut(Refused),
 ) -> Result<(), SinkError> {
     let mut said = None;
     loop {
+        outbound.refused().into_iter().for_each(&mut refuse);
         let trouble = outbound.trouble();
         if trouble != said {
             said = trouble.clone();
@@ -128,7 +139,11 @@ fn write_all<O: Outbound>(
         }) {
             Ok(batch) => outbound.write(batch)?,
             Err(Waited::Timeout) => {}
-            Err(Waited::Disconnected) => return outbound.finish(),
+            Err(Waited::Disconnected) => {
+                outbound.finish()?;
+                outbound.refused().into_iter().for_each(&mut refuse);
+                return Ok(());
+            }
             Err(Waited::Failed(error)) => return Err(error),
         }
     }

@@ -34,12 +34,17 @@ use tokio::task::JoinHandle;
 
 use super::clock::now_ns;
 use super::metrics::{Latency, Metrics};
+use super::redact::redact;
 use super::vitals::Phase;
 
 /// Upper bounds of the latency histogram's buckets, milliseconds.
 const LATENCY_BUCKETS_MS: [f64; 17] = [
     0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0, 60_000.0,
 ];
+
+/// The same of the age of events, milliseconds.
+const AGE_BUCKETS_MS: [f64; 12] =
+    [100.0, 1e3, 5e3, 10e3, 60e3, 300e3, 900e3, 3_600e3, 6.0 * 3_600e3, 86_400e3, 7.0 * 86_400e3, 30.0 * 86_400e3];
 
 /// Connections at once.
 pub const CONNECTIONS_MAX: usize = 128;
@@ -198,8 +203,8 @@ impl Page {
         let metrics = &self.metrics;
         let body = json!({
             "status": status,
-            "reasons": reasons,
-            "job": self.job,
+            "reasons": reasons.iter().map(|reason| redact(reason)).collect::<Vec<_>>(),
+            "job": redact(&self.job),
             "up_s": now_ns() / 1_000_000_000,
             "events": metrics.events.get(),
             "rejects": metrics.rejects.get(),
@@ -236,6 +241,11 @@ impl Collector for Collected {
         for (reason, count) in self.0.rejects.by_reason() {
             ConstCounter::new(count).encode(rejects.encode_family(&[("reason", reason)])?)?;
         }
+        let help = "Transactions decided, by action";
+        let mut decisions = encoder.encode_descriptor("deltawatch_decisions", help, None, MetricType::Counter)?;
+        for (action, count) in self.0.decisions.by_action() {
+            ConstCounter::new(count).encode(decisions.encode_family(&[("action", action)])?)?;
+        }
         let help = "Bytes of entries and keys, by key kind";
         let mut bytes = encoder.encode_descriptor("deltawatch_retained_bytes_by_key", help, None, MetricType::Gauge)?;
         for (key, count) in self.0.retained_bytes_by_key.get() {
@@ -256,9 +266,13 @@ impl Collector for Collected {
             &mut encoder,
             "deltawatch_service_latency",
             "From a request to a service to its answer",
+            &LATENCY_BUCKETS_MS,
             &self.0.service_latency,
         )?;
-        Self::latency(&mut encoder, "deltawatch_latency", "From arrival to acknowledged output", &self.0.latency)
+        let help = "From an event's own time to its first assessment";
+        Self::latency(&mut encoder, "deltawatch_event_age", help, &AGE_BUCKETS_MS, &self.0.event_age)?;
+        let help = "From arrival to acknowledged output";
+        Self::latency(&mut encoder, "deltawatch_latency", help, &LATENCY_BUCKETS_MS, &self.0.latency)
     }
 }
 
@@ -267,14 +281,15 @@ impl Collected {
         encoder: &mut DescriptorEncoder<'_>,
         name: &str,
         help: &str,
+        bounds_ms: &[f64],
         latency: &Latency,
     ) -> Result<(), std::fmt::Error> {
-        let bounds_ns = LATENCY_BUCKETS_MS.map(|ms| (ms * 1e6) as u64);
+        let bounds_ns: Vec<u64> = bounds_ms.iter().map(|ms| (ms * 1e6) as u64).collect();
         let (count, mean_ns, below) = latency.buckets(&bounds_ns);
         // The encoder wants the records of each bucket alone and adds them up itself.
         let mut before = 0;
         let mut buckets = Vec::with_capacity(below.len() + 1);
-        for (ms, below) in LATENCY_BUCKETS_MS.iter().zip(below) {
+        for (ms, below) in bounds_ms.iter().zip(below) {
             buckets.push((ms / 1_000.0, below.saturating_sub(before)));
             before = below.max(before);
         }

@@ -9,7 +9,7 @@ use timely::worker::Worker;
 use crate::arrange::enrich::ReferenceRecord;
 use crate::arrange::upsert::Arrival;
 use crate::dataflow::Prepare;
-use crate::decode::{Decoder, Reject, RejectReason};
+use crate::decode::{Counters, Decoder, Reject, RejectReason};
 use crate::epoch::{Authority, Binding, Decoded, Epoch, PartitionBounds, RemapLog, Report, Stash, Word};
 use crate::pipeline::Engine;
 use crate::source::reference::ReferenceReader;
@@ -71,8 +71,8 @@ pub fn run(
         let read = match intake.read() {
             Ok(read) => read,
             Err(error) => {
-                // Complete what was read; the error is the outcome.
-                failed = Some(error);
+                // Complete what was read; the error is the outcome. The others must not go on as if nothing were missing.
+                failed = failed.or(Some(error));
                 intake.feed.stop.store(true, Ordering::Relaxed);
                 intake.close();
                 true
@@ -169,6 +169,8 @@ struct Intake {
     references_failed: bool,
     /// What stood in the way when last looked at.
     trouble: Option<String>,
+    /// What the decoder had counted then.
+    counted: Counters,
     peers: usize,
 }
 
@@ -192,6 +194,7 @@ impl Intake {
             loading: true,
             references_failed: false,
             trouble: None,
+            counted: Counters::default(),
             peers,
         }
     }
@@ -200,6 +203,7 @@ impl Intake {
     fn read(&mut self) -> Result<bool, SourceError> {
         let referred = self.refer()?;
         let turned = self.turn()?;
+        self.measure();
         if self.closed || self.stash.is_full() || self.feed.stage.len() >= HELD_MAX {
             return Ok(referred || turned);
         }
@@ -247,8 +251,7 @@ impl Intake {
         if self.ready == Ready::Done {
             self.close();
         }
-        self.feed.metrics.lag.set_own(self.feed.reader.lag().unwrap_or(0));
-        self.feed.metrics.stashed.set_own(self.stash.len() as u64);
+        self.measure();
         Ok(read)
     }
 
@@ -258,6 +261,17 @@ impl Intake {
         self.feed.reader.ends(&mut self.ends);
         let caught_up = matches!(self.ready, Ready::CaughtUp | Ready::Done) && self.feed.stage.is_empty();
         self.stash.look(caught_up, &self.ends);
+    }
+
+    /// Sets what the metrics say of the input.
+    fn measure(&mut self) {
+        let (metrics, counters) = (&self.feed.metrics, self.feed.decoder.counters());
+        let stashed = self.stash.len() as u64;
+        metrics.stashed.set_own(stashed);
+        metrics.lag.set_own(self.feed.reader.lag().unwrap_or(0) + stashed + self.feed.stage.len() as u64);
+        metrics.unknown_fields.add(counters.unknown_fields - self.counted.unknown_fields);
+        metrics.duplicate_keys.add(counters.duplicate_keys - self.counted.duplicate_keys);
+        self.counted = counters;
     }
 
     /// Says what stands in the way, if that has changed.
@@ -321,7 +335,9 @@ impl Intake {
         if closed {
             self.stash.close();
         }
-        let (offers, cut) = self.stash.offers(closed, now_ns());
+        let (mut offers, cut) = self.stash.offers(closed, now_ns());
+        let at_end = closed || self.feed.reader.is_log();
+        offers.iter_mut().for_each(|offer| offer.spent &= at_end);
         let report = Report {
             worker: self.worker,
             next: self.next,
@@ -374,7 +390,9 @@ impl Intake {
         self.next = binding.epoch + 1;
         self.feed.metrics.epochs.add((self.worker == 0) as u64);
         self.feed.metrics.bound.add(1);
-        self.feed.metrics.watermark_ms.set(binding.watermark_ms);
+        if binding.watermark_ms > i64::MIN {
+            self.feed.metrics.watermark_ms.set(binding.watermark_ms);
+        }
     }
 }
 

@@ -18,6 +18,9 @@ pub enum Action {
 }
 
 impl Action {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Action; 3] = [Action::Allow, Action::Review, Action::Block];
+
     /// The name used in outputs.
     pub fn name(self) -> &'static str {
         match self {

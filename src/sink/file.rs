@@ -131,6 +131,11 @@ fn first_line(path: &str, compression: Compression) -> io::Result<Option<String>
     Ok((read > 0).then_some(text))
 }
 
+/// The first line of a file, decompressed by its ending; `None` if it is empty.
+pub fn first_line_of(path: &str) -> io::Result<Option<String>> {
+    first_line(path, Compression::of(path))
+}
+
 /// A file to be written on behind what it holds. A last line that a crash cut off gets its end, so that only it is lost.
 fn behind(path: &str, compression: Compression) -> io::Result<File> {
     let mut file = OpenOptions::new().read(true).append(true).open(path)?;

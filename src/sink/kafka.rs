@@ -2,24 +2,28 @@
 //!
 //! The producer is idempotent: a retry neither repeats a record nor reorders those of a key. A broker may be away for five
 //! minutes (`message.timeout.ms`) before a record counts as lost; the first record that is lost ends the writer, because
-//! going on would leave a gap that no one could see. Memory is bounded by 128 MiB or 100 000 records without
+//! going on would leave a gap that no one could see. A record that is larger than the topic takes is another matter: it is
+//! refused, with the setting that would let it through ([`Writer::refused`]), and the others go on. Memory is bounded by 128 MiB or 100 000 records without
 //! acknowledgement; a full queue makes [`Writer::write`] wait.
 //!
 //! Headers are text: `epoch` (decimal), `diff` (`1` or `-1`) and, where there is one, `cause`.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
-use rdkafka::client::Client;
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::client::{Client, DefaultClientContext};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::statistics::Statistics;
 
-use super::{OnAcknowledged, OutputRecord, SinkError, Writer};
+use super::{OnAcknowledged, OutputRecord, Refused, SinkError, Writer};
 use crate::source::kafka::{Context, Health, KafkaConfig, is_refusal, partitions_of, topic_missing, unreachable};
 
 /// How long one poll waits while the queue is full or is being flushed.
@@ -27,6 +31,15 @@ const POLL_WAIT: Duration = Duration::from_millis(1);
 
 /// The most delivery events that one call of [`Writer::poll`] serves.
 const EVENTS_PER_POLL_MAX: usize = 64;
+
+/// The largest batch unless the topic's limit is lower; librdkafka's own default.
+const BATCH_BYTES_MAX: usize = 1_000_000;
+
+/// What a record costs beside key and payload: headers, and the frames of record and batch.
+const FRAME_BYTES: usize = 160;
+
+/// How long a broker may take to say a topic's limit.
+const LIMIT_WAIT: Duration = Duration::from_secs(5);
 
 /// How long a topic that the broker creates by itself may take.
 const TOPIC_WAIT: Duration = Duration::from_secs(2);
@@ -40,6 +53,10 @@ pub struct KafkaWriter {
     topic: String,
     figures: Arc<DeliveryFigures>,
     written: u64,
+    /// The largest batch that the topic takes, bytes, if the broker says so.
+    limit: Option<usize>,
+    /// Records that were too large to be sent.
+    refused: Vec<Refused>,
 }
 
 /// How many records were delivered; readable from other threads.
@@ -68,17 +85,27 @@ impl KafkaWriter {
         topic: &str,
         on_acknowledged: Option<OnAcknowledged>,
     ) -> Result<KafkaWriter, SinkError> {
+        let mut client = config.producer();
+        let admin: AdminClient<_> = client.create().map_err(|error| config.explain(error))?;
+        check_topic(admin.inner(), config, topic)?;
+        let limit = topic_limit(&admin, topic);
+        if let Some(limit) = limit
+            && client.get("batch.size").is_none_or(|size| size.parse().is_ok_and(|size: usize| size > limit))
+        {
+            // A topic's limit is for whole batches: small records must not be refused for the company they are in.
+            client.set("batch.size", limit.min(BATCH_BYTES_MAX).to_string());
+        }
         let figures = Arc::new(DeliveryFigures::default());
         let deliveries = Deliveries {
             context: Context(Health::new(config.brokers())),
             figures: Arc::clone(&figures),
             on_acknowledged: Mutex::new(on_acknowledged),
             lost: Mutex::new(None),
+            refused: Mutex::default(),
         };
         let producer: BaseProducer<Deliveries> =
-            config.producer().create_with_context(deliveries).map_err(|error| config.explain(error))?;
-        check_topic(producer.client(), config, topic)?;
-        Ok(KafkaWriter { producer, topic: topic.to_owned(), figures, written: 0 })
+            client.create_with_context(deliveries).map_err(|error| config.explain(error))?;
+        Ok(KafkaWriter { producer, topic: topic.to_owned(), figures, written: 0, limit, refused: Vec::new() })
     }
 
     /// Counts of delivered records.
@@ -116,6 +143,15 @@ impl KafkaWriter {
 
 impl Writer for KafkaWriter {
     fn write(&mut self, record: OutputRecord) -> Result<(), SinkError> {
+        let bytes = record.key.len() + record.payload.as_ref().map_or(0, Vec::len);
+        if let Some(limit) = self.limit.filter(|limit| bytes + FRAME_BYTES > *limit) {
+            let why = format!(
+                "a record of {bytes} bytes is larger than topic {} takes; raise the topic's max.message.bytes, which is {limit}",
+                self.topic
+            );
+            self.refused.push(Refused { key: record.key, why });
+            return Ok(());
+        }
         let headers = headers(&record);
         let mut message = BaseRecord::with_opaque_to(&self.topic, record.arrived_ns as usize).headers(headers);
         // A record without a key (some rejects) goes to any partition.
@@ -138,12 +174,13 @@ impl Writer for KafkaWriter {
                     self.check()?;
                 }
                 Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
-                    return Err(SinkError::External(format!(
-                        "a record of {} bytes is too large for topic {}; raise -X producer.message.max.bytes and the \
-                         topic's max.message.bytes",
-                        record.payload.as_ref().map_or(0, Vec::len),
+                    let why = format!(
+                        "a record of {bytes} bytes is larger than this client sends to topic {}; raise \
+                         -X producer.message.max.bytes and the topic's max.message.bytes",
                         self.topic
-                    )));
+                    );
+                    self.refused.push(Refused { key: record.key, why });
+                    return Ok(());
                 }
                 _ => {
                     self.check()?;
@@ -158,6 +195,13 @@ impl Writer for KafkaWriter {
     fn poll(&mut self) -> Result<(), SinkError> {
         self.serve();
         self.check()
+    }
+
+    fn refused(&mut self) -> Vec<Refused> {
+        let mut refused = std::mem::take(&mut self.refused);
+        let of_broker = &self.producer.context().refused;
+        refused.append(&mut of_broker.lock().unwrap_or_else(PoisonError::into_inner));
+        refused
     }
 
     fn trouble(&self) -> Option<String> {
@@ -200,7 +244,7 @@ fn headers(record: &OutputRecord) -> OwnedHeaders {
     }
 }
 
-fn check_topic(client: &Client<Deliveries>, config: &KafkaConfig, topic: &str) -> Result<(), SinkError> {
+fn check_topic<C: ClientContext>(client: &Client<C>, config: &KafkaConfig, topic: &str) -> Result<(), SinkError> {
     let begin = Instant::now();
     let mut told = false;
     loop {
@@ -233,6 +277,23 @@ fn check_topic(client: &Client<Deliveries>, config: &KafkaConfig, topic: &str) -
     }
 }
 
+/// The largest batch that a topic takes, bytes; `None` if the broker does not say so, then it is seen at delivery.
+fn topic_limit(admin: &AdminClient<DefaultClientContext>, topic: &str) -> Option<usize> {
+    let (wanted, options) = ([ResourceSpecifier::Topic(topic)], AdminOptions::new().request_timeout(Some(LIMIT_WAIT)));
+    let mut answer = pin!(admin.describe_configs(&wanted, &options));
+    let begin = Instant::now();
+    while begin.elapsed() < LIMIT_WAIT {
+        match answer.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
+            Poll::Ready(answer) => {
+                let configs = answer.ok()?.pop()?.ok()?;
+                return configs.get("max.message.bytes")?.value.as_ref()?.parse().ok();
+            }
+            Poll::Pending => std::thread::sleep(POLL_WAIT),
+        }
+    }
+    None
+}
+
 /// Takes delivery reports; called on the thread that polls the producer.
 struct Deliveries {
     context: Context,
@@ -240,6 +301,8 @@ struct Deliveries {
     on_acknowledged: Mutex<Option<OnAcknowledged>>,
     /// Why the first record was given up.
     lost: Mutex<Option<String>>,
+    /// Records that the broker found too large.
+    refused: Mutex<Vec<Refused>>,
 }
 
 impl ClientContext for Deliveries {
@@ -268,6 +331,17 @@ impl ProducerContext for Deliveries {
                 if let Some(callback) = callback.as_mut() {
                     callback(arrived_ns as u64);
                 }
+            }
+            Err((error, message)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
+                self.figures.failed.fetch_add(1, Ordering::Relaxed);
+                let (bytes, key) = (message.payload_len(), message.key().unwrap_or_default().to_vec());
+                let why = format!(
+                    "a record of {bytes} bytes is larger than the broker takes for topic {}; raise the topic's \
+                     max.message.bytes and the broker's message.max.bytes",
+                    message.topic()
+                );
+                let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+                refused.push(Refused { key, why });
             }
             // librdkafka has retried whatever can be retried: this one is final.
             Err((error, message)) => {

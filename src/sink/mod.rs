@@ -45,6 +45,15 @@ pub struct Headers {
 /// Called with [`OutputRecord::arrived_ns`] once a record is acknowledged (by the broker, or by the operating system).
 pub type OnAcknowledged = Box<dyn FnMut(u64) + Send>;
 
+/// A record that cannot be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Why, with the setting that would let it through.
+    pub why: String,
+}
+
 /// Writes records somewhere. One writer per output and process.
 pub trait Writer: Send {
     /// Takes a record; may buffer, may block. Order per key is kept.
@@ -52,6 +61,11 @@ pub trait Writer: Send {
 
     /// Makes progress without blocking for long; called when the channel is idle and after each batch.
     fn poll(&mut self) -> Result<(), SinkError>;
+
+    /// Records that cannot be written whatever is tried, since the last call; the others are not held up by them.
+    fn refused(&mut self) -> Vec<Refused> {
+        Vec::new()
+    }
 
     /// What keeps it from writing just now: brokers that do not answer.
     fn trouble(&self) -> Option<String> {
@@ -71,7 +85,7 @@ pub enum SinkError {
     /// The outside world failed for good.
     #[error("{0}")]
     External(String),
-    /// Whoever read the output has gone (`| head`): stop, without complaint.
-    #[error("the reader of the output has gone")]
+    /// Whoever read the output has gone (`| head`): not all of it has been taken.
+    #[error("the reader of the output has gone before its end")]
     Closed,
 }

@@ -118,6 +118,12 @@ pub trait Reader: Send {
         let _ = partitions;
     }
 
+    /// Whether being caught up means that every record which was ever there has been handed out: so it is with a log, and not
+    /// with a source that makes its records as time passes.
+    fn is_log(&self) -> bool {
+        false
+    }
+
     /// What keeps it from reading just now: brokers that do not answer.
     fn trouble(&self) -> Option<String> {
         None

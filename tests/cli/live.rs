@@ -109,13 +109,29 @@ fn an_interrupt_drains_and_sums_up() {
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_the_run_quietly() {
+fn a_reader_that_goes_away_ends_the_run_with_one_line() {
     let mut run = Run::start(&["run", "--pace", "20000"]);
     run.line();
     run.stdout = None;
     let (status, _, error) = run.end();
-    assert_eq!(status.code(), Some(0), "{error}");
-    assert!(!error.contains("error"), "{error}");
+    assert_eq!(status.code(), Some(1), "{error}");
+    let said: Vec<&str> = error.lines().filter(|line| line.contains("error") || line.contains("bug")).collect();
+    assert_eq!(said, ["error: the reader of the output has gone before its end"], "{error}");
+    // Whatever prints: a replay, the generator, a list.
+    for arguments in
+        [&["generate", "--events", "100000"][..], &["replay", "--events", "5000"], &["dataflow", "describe"]]
+    {
+        let arguments =
+            if arguments[0] == "dataflow" { [arguments, &["payments"]].concat() } else { arguments.to_vec() };
+        let mut command = deltawatch(&arguments);
+        // A pipe whose reader has gone already.
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let ended = command.stdout(writer).output().expect("it starts");
+        let error = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{arguments:?}: {error}");
+        assert!(error.contains("error: the reader of the output has gone") && !error.contains("bug"), "{error}");
+    }
 }
 
 #[test]
@@ -138,6 +154,13 @@ fn metrics_and_health_are_served() {
     assert_eq!(value(&page, "deltawatch_rejects_total{reason=\"malformed\"}"), 0.0);
     assert!(value(&page, "deltawatch_retained_bytes") >= 0.0);
     assert!(value(&page, "deltawatch_retained_bytes_by_key{key=\"card\"}") >= 0.0);
+    assert!(value(&page, "deltawatch_event_age_seconds_count") > 0.0);
+    // Generated events are of April 2024, which is more than a day ago.
+    assert_eq!(value(&page, "deltawatch_event_age_seconds_bucket{le=\"86400.0\"}"), 0.0);
+    assert!(value(&page, "deltawatch_watermark_ms") >= 1_711_929_600_000.0);
+    let decisions =
+        ["allow", "review", "block"].map(|action| format!("deltawatch_decisions_total{{action=\"{action}\"}}"));
+    assert!(decisions.iter().map(|name| value(&page, name)).sum::<f64>() > 0.0);
     assert!(page.trim_end().ends_with("# EOF"), "not the OpenMetrics format:\n{page}");
     let bucket = value(&page, "deltawatch_latency_seconds_bucket{le=\"+Inf\"}");
     assert_eq!(bucket, value(&page, "deltawatch_latency_seconds_count"));

@@ -117,6 +117,8 @@ fn an_output_that_no_one_takes_is_said_and_a_stop_does_not_wait_for_it() {
     let (run, address) = run.with_page();
     let body = run.wait_until(&address, "/health", "failing");
     assert!(body["reasons"].to_string().contains("no epoch has closed"), "{body}");
+    // What waits for an epoch lags too: the generator itself has nothing that it has not handed out.
+    assert!(body["lag_records"].as_u64().is_some_and(|lag| lag > 1_000), "{body}");
     assert_eq!(health(&address, "/ready").0, 503);
     run.signal("-TERM");
     let begin = Instant::now();

@@ -82,7 +82,6 @@ fn a_log_goes_on_under_its_own_terms_only() {
         (&["--schema", &schema], &["the schema"]),
         (&["--model", "none"], &["--model is `none`", "payments@"]),
         (&["--horizon", "2h"], &["--horizon"]),
-        (&["--repair-rows", "7"], &["--repair-rows"]),
     ];
     for (flags, words) in table {
         let run = ["run", "--input", &scored.events, "--state", &scored.state];
@@ -91,6 +90,10 @@ fn a_log_goes_on_under_its_own_terms_only() {
     fails(&["run", "--events", "5", "--state", &scored.state, "--output", "/dev/null"], &["--input is `generator"]);
     assert_eq!(read(&out), "kept\n", "a refused run emptied an output");
     done(&scored.run(&["--schema", "dataflows/payments.toml"]));
+    // A replay repeats the log of a run, and adds nothing to it.
+    let log = read(scored.log());
+    done(&["replay", "--input", &scored.events, "--state", &scored.state, "--output", "/dev/null"]);
+    assert_eq!(read(scored.log()), log);
 }
 
 #[test]

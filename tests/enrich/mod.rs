@@ -75,3 +75,23 @@ pub fn reference(name: &str) -> Arc<Reference> {
 pub fn look_ups(all: Vec<Enrich>) -> (Arc<dyn Dataflow>, Setup) {
     flows::of("look_ups", TINY, all.into_iter().fold(FeatureSet::new(), FeatureSet::family))
 }
+
+/// Says that a log is refused by name if a digit of it was changed, a line is missing, or two are swapped.
+fn assert_sealed(log: &std::path::Path, mut fails: impl FnMut() -> String) {
+    let text = std::fs::read_to_string(log).expect("a log");
+    let lines: Vec<&str> = text.lines().collect();
+    let last = lines.len() - 1;
+    assert!(last > 1, "{text}");
+    let at = lines[1].rfind(|c: char| c.is_ascii_digit()).expect("a digit");
+    let digit = if &lines[1][at..=at] == "7" { "8" } else { "7" };
+    let changed = format!("{}{digit}{}", &lines[1][..at], &lines[1][at + 1..]);
+    let mut swapped = lines.clone();
+    swapped.swap(last - 1, last);
+    for lines in [[&lines[..1], &[&*changed], &lines[2..]].concat(), lines[1..].to_vec(), swapped] {
+        std::fs::write(log, lines.join("\n") + "\n").expect("a file");
+        let says = fails();
+        let name = log.file_name().expect("a name").to_string_lossy();
+        assert!(says.contains(&*name) && says.contains("is damaged"), "{says}");
+    }
+    std::fs::write(log, text).expect("a file");
+}

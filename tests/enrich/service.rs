@@ -204,6 +204,22 @@ fn a_restart_uses_the_same_answers() {
     }
 }
 
+/// A log that was changed is an error that names it, not other scores.
+#[test]
+fn a_log_of_answers_that_was_changed_is_refused() {
+    let state = tempfile::tempdir().unwrap();
+    let scores = Scores::start();
+    let trial = start(&look_up(&scores.address, PATIENT), Pace::Live, Some(state.path()), 1);
+    ["a", "b", "c"].iter().for_each(|id| trial.feed(&event(id, id)));
+    trial.row("c");
+    trial.stop();
+    super::assert_sealed(&state.path().join("answers-0.jsonl"), || {
+        let trial = start(&look_up(&scores.address, PATIENT), Pace::Live, Some(state.path()), 1);
+        ["a", "b", "c"].iter().for_each(|id| trial.feed(&event(id, id)));
+        trial.end().unwrap_err()
+    });
+}
+
 /// A replay calls no one: it has the fallback where no log says otherwise.
 #[test]
 fn a_replay_calls_no_service() {

@@ -112,6 +112,12 @@ fn new_versions_come_in_bad_ones_do_not_and_a_restart_repeats_it() {
     assert_eq!(trial.row("e"), [Some(0.125)]);
     let after = trial.stop();
     before.iter().for_each(|(id, rows)| assert_eq!(&after[id], rows, "{id}"));
+
+    super::assert_sealed(&state.join("reference-shops-0.jsonl"), || {
+        let trial = start(1);
+        feed.iter().take(4).for_each(|line| trial.feed(line));
+        trial.end().unwrap_err()
+    });
 }
 
 /// Every mistake is one line that says where and what.

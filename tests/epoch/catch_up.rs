@@ -199,10 +199,12 @@ fn run(pace: Pace, workers: usize, source: Arc<dyn Source>, total: u64) -> Outco
     let columns = dataflow.features(&setup).expect("features").columns();
     let (scored, metrics, stop) =
         (MemoryWriter::default(), Arc::new(Metrics::default()), Arc::new(AtomicBool::new(false)));
+    // As the command line has it.
+    let repair_rows_max = if pace == Pace::Live { 64 } else { 65_536 };
     let job = Job {
         dataflow,
         setup,
-        settings: EngineSettings { scorer: Some(TestModel::scorer(columns)), ..EngineSettings::default() },
+        settings: EngineSettings { scorer: Some(TestModel::scorer(columns)), repair_rows_max, ..Default::default() },
         source,
         references: ReferenceSource::new(Vec::new(), None, false, Default::default()).expect("none"),
         services: Default::default(),

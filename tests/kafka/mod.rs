@@ -2,6 +2,7 @@
 //! stands in `DELTAWATCH_TEST_BROKERS`.
 
 mod config;
+mod health;
 mod outage;
 mod pipeline;
 mod round_trip;

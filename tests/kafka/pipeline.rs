@@ -170,4 +170,55 @@ fn bad_records_end_as_rejects_and_the_rest_is_scored() {
     let expected =
         [(1, "malformed"), (2, "empty"), (3, "empty"), (4, "missing_field"), (5, "unknown_kind"), (6, "oversized")];
     assert_eq!(reasons, expected);
+    for reject in lines(&rejects) {
+        assert_eq!((reject["topic"].as_str(), reject["partition"].as_u64()), (Some(&*input), Some(0)), "{reject}");
+    }
+
+    // To a topic, and from there sent again, as they were. Tombstones and empty records have nothing to send.
+    let (refused, again) = (topic(&brokers, 1), topic(&brokers, 1));
+    let (to_refused, to_again) = (format!("kafka:{refused}"), format!("kafka:{again}"));
+    let replay = ["replay", "--input", &from, "--output", "/dev/null", "--rejects", &to_refused];
+    finish(&[&replay[..], &["--brokers", &brokers, "--record-bytes", "500000"]].concat());
+    let replay = ["rejects", "replay", "--input", &to_refused, "--output", &to_again, "--brokers", &brokers];
+    let said = finish(&replay);
+    assert!(
+        said.contains("3 written") && said.contains("1 are cut off") && said.contains("2 are about no record"),
+        "{said}"
+    );
+    let mut sent: Vec<String> = read_all(&everything(&config(&brokers), &again), 1, &StartOffsets::new())
+        .iter()
+        .map(|r| text(r).into())
+        .collect();
+    sent.sort();
+    let unkind = r#"{"id":"b","kind":"nonsense","time":1700000000000}"#;
+    assert_eq!(sent, ["not json", unkind, r#"{"kind":"payment"}"#]);
+}
+
+#[test]
+fn a_score_too_large_for_its_topic_is_a_reject_and_the_run_goes_on() {
+    let Some(brokers) = brokers() else { return };
+    let name = format!("{}-limited", topic(&brokers, 1));
+    let limited = NewTopic::new(&name, 1, TopicReplication::Fixed(1));
+    let limited = limited.set("max.message.bytes", "2000").set("retention.ms", "-1");
+    block_on(admin(&brokers).create_topics([&limited], &AdminOptions::new())).unwrap()[0].as_ref().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let (events, rejects) = (path("events.jsonl"), path("rejects.jsonl"));
+    let payment = |number: usize| {
+        let id = if number == 7 { "x".repeat(3_000) } else { format!("p{number}") };
+        format!(
+            r#"{{"id":"{id}","kind":"payment","time":{},"card":"c1","amount":"12.50"}}"#,
+            1_700_000_000_000 + number
+        )
+    };
+    std::fs::write(&events, (0..20).map(|number| payment(number) + "\n").collect::<String>()).unwrap();
+    let to = format!("kafka:{name}");
+    let errors = finish(&["replay", "--input", &events, "--output", &to, "--rejects", &rejects, "--brokers", &brokers]);
+    assert!(errors.contains("output_too_large 1"), "{errors}");
+    let rejects = std::fs::read_to_string(&rejects).unwrap();
+    let line: serde_json::Value = serde_json::from_str(rejects.trim()).unwrap();
+    assert_eq!((&line["reason"], line["id"].as_str().map(str::len)), (&"output_too_large".into(), Some(3_000)));
+    assert!(line["message"].as_str().is_some_and(|says| says.contains("max.message.bytes")), "{line}");
+    let source = KafkaSource::new(config(&brokers), &name, Position::Earliest, Some(Position::Latest));
+    assert_eq!(read_all(&source, 1, &StartOffsets::new()).len(), 19);
 }

@@ -105,13 +105,33 @@ fn odd_records_are_delivered_for_the_decoder_to_judge() {
     assert_eq!(read.iter().map(|record| record.offset).collect::<Vec<_>>(), [0, 1, 2, 3]);
 }
 
+/// Small records of a batch are not refused because of a large one, nor because together they are too large.
 #[test]
-fn a_record_too_large_is_an_error_that_says_what_to_raise() {
+fn a_record_too_large_is_refused_and_says_what_to_raise() {
     let Some(brokers) = brokers() else { return };
-    let (config, topic) = (config(&brokers), topic(&brokers, 1));
-    let mut writer = KafkaWriter::open(&config, &topic, None).unwrap();
-    let error = writer.write(OutputRecord { payload: Some(vec![b'x'; 2_000_000]), ..output(1) }).unwrap_err();
-    assert!(error.to_string().contains("message.max.bytes"), "{error}");
+    let (config, plain, client) = (config(&brokers), topic(&brokers, 1), topic(&brokers, 1));
+    let name = format!("{plain}-limited");
+    let limited = NewTopic::new(&name, 1, TopicReplication::Fixed(1));
+    let limited = limited.set("max.message.bytes", "5000").set("retention.ms", "-1");
+    block_on(admin(&brokers).create_topics([&limited], &AdminOptions::new())).unwrap()[0].as_ref().unwrap();
+    for (topic, setting, bytes) in [
+        (&plain, "topic's max.message.bytes, which is", 2_000_000),
+        (&client, "producer.message.max.bytes", 1_010_000),
+        (&name, "topic's max.message.bytes, which is 5000", 6_000),
+    ] {
+        let mut writer = KafkaWriter::open(&config, topic, None).unwrap();
+        for number in 0..100 {
+            let large = number == 50;
+            let payload = if large { vec![b'x'; bytes] } else { vec![b'y'; 300] };
+            writer.write(OutputRecord { payload: Some(payload), ..output(number) }).unwrap();
+        }
+        writer.flush().unwrap();
+        let refused = writer.refused();
+        assert_eq!(refused.len(), 1, "{refused:?}");
+        assert_eq!(refused[0].key, b"t-50");
+        assert!(refused[0].why.contains(setting) && refused[0].why.contains(topic.as_str()), "{refused:?}");
+        assert_eq!(read_all(&everything(&config, topic), 1, &StartOffsets::new()).len(), 99, "{topic}");
+    }
 }
 
 #[test]

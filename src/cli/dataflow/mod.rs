@@ -5,7 +5,7 @@ mod describe;
 pub(super) mod graph;
 mod new;
 
-use std::io::{Write, stdout};
+use std::io::{ErrorKind, Write, stdout};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::dataflow::Dataflow;
+use crate::sink::SinkError;
 
 use super::error::{Failure, usage};
 use super::plan::setup;
@@ -90,9 +91,11 @@ impl DataflowFlags {
             }
             DataflowCommand::New(flags) => new::create(&flags.dir, &flags.name, flags.form.json)?,
         };
-        // A reader that has gone (`| head`) is no failure.
-        let _ = stdout().write_all(text.as_bytes());
-        Ok(())
+        let mut out = stdout();
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| match error.kind() {
+            ErrorKind::BrokenPipe => SinkError::Closed.into(),
+            _ => Failure::Failed(format!("standard output: cannot write: {error}")),
+        })
     }
 }
 

@@ -197,6 +197,10 @@ impl Reader for KafkaReader {
         self.shared.hold(partitions);
     }
 
+    fn is_log(&self) -> bool {
+        true
+    }
+
     fn trouble(&self) -> Option<String> {
         self.brokers.trouble()
     }
