@@ -23,5 +23,6 @@ mod packs;
 mod pattern;
 mod planted;
 mod readme;
+mod scored;
 mod velocity;
 mod workers;
