@@ -34,7 +34,9 @@ fn walked(workers: u64, epochs: Epoch, repair: &dyn Fn(Epoch, u64) -> Repair) ->
                 (first..=last).for_each(|row| *rows.entry((key.lo, row)).or_default() += 1);
                 ((last - first + 1).max(0) as usize, (last < stretch.until_ms).then_some((last, LAST)))
             };
-            backlog.hasten(epoch as i64 / 3, |_, key, stretch| drop(visit(key, stretch, ROWS)));
+            backlog.hasten(epoch as i64 / 3, |_, key, stretch| {
+                visit(key, stretch, ROWS);
+            });
             backlog.repair(epoch, repair(epoch, waiting), |_, key, stretch, limit| visit(key, stretch, limit as i64));
         }
         all.push(rows);

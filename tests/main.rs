@@ -24,5 +24,6 @@ mod packs;
 mod pattern;
 mod planted;
 mod readme;
+mod scored;
 mod velocity;
 mod workers;

@@ -143,9 +143,9 @@ fn told(outcome: &Outcome) -> Vec<String> {
 fn revisions_in_between_do_not_depend_on_the_number_of_workers() {
     let (dataflow, setup) = flow();
     for (seed, rows, batching) in
-        [(1, 3, Batching::Random(4)), (2, 40, Batching::Fixed(7)), (3, 2_000, Batching::Random(9))]
+        [(1, 3, Batching::Random(4)), (2, 20, Batching::Fixed(7)), (3, 1, Batching::EachEvent)]
     {
-        let plan = Plan::of_inputs(&inputs(seed, 3_000, &setup.schema), batching);
+        let plan = Plan::of_inputs(&inputs(seed, 1_000, &setup.schema), batching);
         let run = |workers| {
             let settings = EngineSettings { repair_rows_max: rows, ..EngineSettings::default() };
             let harness = Harness::new(dataflow.clone(), setup.clone()).settings(settings).workers(workers);
@@ -155,7 +155,7 @@ fn revisions_in_between_do_not_depend_on_the_number_of_workers() {
         let revised: BTreeSet<u64> =
             one.scored.iter().filter(|diff| diff.revision > 0).map(|diff| diff.epoch).collect();
         let waited = one.scored.iter().filter(|diff| diff.revision > 3).count();
-        assert!(revised.len() > 50 && waited > 50, "seed {seed}: {} epochs revise, {waited} many times", revised.len());
+        assert!(revised.len() > 8 && waited > 50, "seed {seed}: {} epochs revise, {waited} many times", revised.len());
         let (wanted, beyond) = (told(&one), one.metrics.revisions_beyond.get());
         for workers in [2, 3, 4] {
             let other = run(workers);

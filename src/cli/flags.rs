@@ -71,7 +71,7 @@ pub struct JobFlags {
     /// How long after its event a label may come
     #[arg(long, value_name = "DURATION", default_value = "30d", env = "DELTAWATCH_LABEL_HORIZON", value_parser = duration_ms, help_heading = "Engine")]
     pub label_horizon: i64,
-    /// How long a key must be silent to begin anew in features over all time, whatever the horizon
+    /// How long a key must be silent to begin anew in features over all time, whatever the horizon; at least its longest window
     #[arg(long, value_name = "DURATION", default_value = "400d", env = "DELTAWATCH_FORGET", value_parser = duration_ms, help_heading = "Engine")]
     pub forget: i64,
     /// Rows of the past that are corrected per epoch, about, over all workers; as many as the epoch takes in records if those

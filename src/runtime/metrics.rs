@@ -223,7 +223,7 @@ macro_rules! metrics {
         #[derive(Debug, Default)]
         pub struct Metrics {
             $($(#[doc = $doc])+ pub $name: $kind,)+
-            /// Records refused, by reason.
+            /// Records that left as rejects, by reason.
             pub rejects: Rejects,
             /// Bytes of entries and keys, by key kind.
             pub retained_bytes_by_key: ByKey,
@@ -285,7 +285,7 @@ metrics! {
     rescored: Counter,
     /// Touched rows that were no longer retained.
     revisions_missed: Counter,
-    /// Late marks beyond the revise horizon of their key, not repaired.
+    /// Changes that touched rows beyond the revise horizon of a key kind, which are not repaired.
     revisions_beyond: Counter,
     /// Output records handed to sinks.
     outputs: Counter,

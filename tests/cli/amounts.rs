@@ -70,3 +70,28 @@ fn the_tutorials_totals_do_not_wrap() {
     done(&["replay", "--dataflow", "hello", "--input", &input, "--schema", &schema, "--output", &out]);
     assert!(read(&out).contains("\"amount_minor\":27223372036854775808"), "{}", read(&out));
 }
+
+#[test]
+fn all_time_features_begin_anew_after_a_silence_that_is_set() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let events = done(&["generate", "--events", "40", "--pattern-share", "0"]);
+    let payment = |line: &str| serde_json::from_str::<Value>(line).ok().filter(|event| event["card"].is_string());
+    let mut event = events.lines().find_map(payment).expect("a payment with a card");
+    let mut lines = String::new();
+    // The longest window of the card is 90 days: what is inside a window is not forgotten.
+    for (id, day) in [("a", 0), ("b", 100)] {
+        event["id"] = id.into();
+        event["time"] = (1_700_000_000_000i64 + day * 86_400_000).into();
+        lines += &format!("{event}\n");
+    }
+    let (input, features) = (path(&folder, "in.jsonl"), path(&folder, "features.jsonl"));
+    fs::write(&input, lines).expect("a file");
+    for (forget, is_new) in [(&[][..], 0.0), (&["--forget", "95d"][..], 1.0), (&["--forget", "101d"][..], 0.0)] {
+        let flags = ["--input", &input, "--model", "none", "--output", "/dev/null", "--features", &features];
+        done(&[&["replay"], &flags[..], forget].concat());
+        let rows = read(&features);
+        let row: Value = serde_json::from_str(rows.lines().last().expect("a row")).expect("JSON");
+        assert_eq!(row["id"], "b");
+        assert_eq!(row["features"]["card_is_new_all"], is_new, "{forget:?}");
+    }
+}

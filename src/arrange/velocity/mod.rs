@@ -61,7 +61,8 @@ use shard::Shard;
 /// An all-time feature starts anew after a key has been silent for longer than this (400 days), milliseconds, unless the
 /// store is told otherwise.
 pub const ALL_TIME_IDLE_MS: i64 = 400 * 86_400_000;
-/// Stands in [`Entry::amounts`] for a field that the event lacks.
+/// Stands in [`Entry::amounts`] for a field that the event lacks. An amount that is this number counts in sums and extremes,
+/// but looks missing where a measure compares with the current event.
 pub const AMOUNT_MISSING: i64 = i64::MIN;
 /// Stands in [`Entry::values`] for a field that the event lacks.
 pub const VALUE_MISSING: u64 = i64::MIN as u64;

@@ -21,7 +21,7 @@ pub fn notes() -> Vec<String> {
     .into_iter()
     .map(str::to_owned)
     .chain([format!(
-        "a feature over all time begins anew when its key was silent for longer than --forget ({forget} unless set), whatever the horizon; until then its sums are kept"
+        "a feature over all time begins anew when its key was silent for longer than --forget ({forget} unless set), and than its longest window, whatever the horizon; until then its sums are kept"
     )])
     .collect()
 }
