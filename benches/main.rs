@@ -3,6 +3,7 @@
 //! `cargo bench` runs all of them, `cargo bench -- w1 w2` some, `cargo bench -- --quick` each on a small share of its input
 //! (for CI: it shows that they run, not how fast).
 
+mod catch_up;
 #[path = "../dataflows/mod.rs"]
 mod dataflows;
 mod drive;
@@ -34,7 +35,7 @@ fn dataflow(name: &str) -> &'static dyn Dataflow {
 /// A benchmark by name. `share` is the part of its input to take.
 type Bench = (&'static str, fn(share: f64));
 
-const BENCHES: [Bench; 15] = [
+const BENCHES: [Bench; 16] = [
     ("w1", workloads::w1),
     ("w2", workloads::w2),
     ("w3", identity::w3),
@@ -47,6 +48,7 @@ const BENCHES: [Bench; 15] = [
     ("scoring", scoring::scoring),
     ("memory", memory::memory),
     ("kafka", kafka::kafka),
+    ("catch_up", catch_up::catch_up),
     ("patterns", patterns::patterns),
     ("patterns_each", patterns::each),
     ("patterns_features", patterns::features),

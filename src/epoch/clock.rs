@@ -7,7 +7,8 @@
 //! * most of the next [`EVIDENCE_MAX`] records are at or after the leap, less the bound: it is true, and the clock moves;
 //! * at least [`EVIDENCE_MIN`] records follow, and most of them are before: the record is refused;
 //! * fewer follow, for now: the record is taken in, and the clock stays until later records agree. In a run, a record that
-//!   is also beyond the wall clock at its arrival, by more than the bound, is refused instead.
+//!   is also beyond the wall clock at its arrival, by more than the bound, is refused instead. At the end of a file, which
+//!   nobody comes after, the leap is believed unless it is outvoted by two.
 //!
 //! So one wrong clock moves nothing, and nothing true is refused. A withdrawal says nothing about time: it may carry none.
 
@@ -30,7 +31,21 @@ pub enum Evidence {
     /// Most disagree.
     Against,
     /// Too few to tell, and no more are there for now.
-    Undecided,
+    Undecided {
+        /// More disagree than agree, by more than one: a single late event proves nothing.
+        outvoted: bool,
+    },
+}
+
+/// Whether a partition has more records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum End {
+    /// It may, or they are on their way.
+    No,
+    /// Not for now.
+    ForNow,
+    /// Not ever: a file has been read.
+    ForGood,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,8 +84,8 @@ impl PartitionClock {
         time_ms > wall_ms.saturating_add(self.future_ms)
     }
 
-    /// What the times of the records after a leap say of it. `ended`: no more records are there for now.
-    pub fn evidence(&self, leap_ms: i64, following: impl Iterator<Item = i64>, ended: bool) -> Evidence {
+    /// What the times of the records after a leap say of it.
+    pub fn evidence(&self, leap_ms: i64, following: impl Iterator<Item = i64>, end: End) -> Evidence {
         let from_ms = leap_ms.saturating_sub(self.future_ms);
         let (mut agree, mut against) = (0, 0);
         for time_ms in following.take(EVIDENCE_MAX) {
@@ -84,10 +99,10 @@ impl PartitionClock {
         // Half of all that could follow settles it: what is still to come cannot change the majority.
         let settled = seen == EVIDENCE_MAX || agree > EVIDENCE_MAX / 2 || against >= EVIDENCE_MAX / 2;
         match () {
-            () if !settled && !ended => Evidence::Wait,
+            () if !settled && end == End::No => Evidence::Wait,
             () if agree > against => Evidence::For,
             () if seen >= EVIDENCE_MIN => Evidence::Against,
-            () => Evidence::Undecided,
+            () => Evidence::Undecided { outvoted: against > agree + 1 },
         }
     }
 

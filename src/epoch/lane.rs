@@ -11,16 +11,12 @@ use std::collections::VecDeque;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::clock::{Evidence, PartitionClock};
+use super::clock::{End, Evidence, PartitionClock};
 use super::{Cut, Decoded, Offer, PartitionBounds};
 use crate::arrange::upsert::Arrival;
 use crate::event::Op;
 use crate::runtime::service::LATE_BASE;
 use crate::source::Partition;
-
-/// A partition that has not been heard of for so many idle bounds is given up for now, even if its source does not say that
-/// it is at its end: its broker may be away for long, and the others must not wait for it.
-const SILENT_IDLES: u64 = 60;
 
 /// A record that waits.
 #[derive(Debug)]
@@ -118,7 +114,7 @@ impl Lane {
             refused: false,
             decoded,
         });
-        self.settle(false);
+        self.settle(End::No);
     }
 
     /// The event time that a record states, if the clock is to hear of it.
@@ -135,8 +131,8 @@ impl Lane {
         (!silent).then_some(event.time)
     }
 
-    /// Settles as many records as can be. `ended`: no more are there for now.
-    fn settle(&mut self, ended: bool) {
+    /// Settles as many records as can be.
+    fn settle(&mut self, end: End) {
         while self.settled < self.waiting.len() {
             if self.settled == 0 && !self.reference {
                 // A leap in doubt that has been bound holds up nothing behind it.
@@ -148,11 +144,11 @@ impl Lane {
                 // Rows of references keep their order, whatever times they carry; they move no clock.
                 Some(time_ms) if self.reference => self.merge_ms = self.merge_ms.max(time_ms),
                 Some(time_ms) => {
-                    match self.judge(time_ms, wall_ms, ended) {
+                    match self.judge(time_ms, wall_ms, end) {
                         Some(Evidence::Wait) => return,
                         Some(Evidence::Against) => refused = true,
                         Some(Evidence::For) => self.clock.confirm(time_ms),
-                        Some(Evidence::Undecided) | None => self.clock.follow(time_ms),
+                        Some(Evidence::Undecided { .. }) | None => self.clock.follow(time_ms),
                     }
                     if !refused {
                         self.merge_ms = self.merge_ms.max(time_ms);
@@ -176,14 +172,168 @@ impl Lane {
     }
 
     /// What is to be thought of the next record's time; `None`: it is no leap.
-    fn judge(&self, time_ms: i64, wall_ms: Option<i64>, ended: bool) -> Option<Evidence> {
+    fn judge(&self, time_ms: i64, wall_ms: Option<i64>, end: End) -> Option<Evidence> {
         if self.clock.is_near(time_ms) {
             return None;
         }
         let following = self.waiting.range(self.settled + 1..).filter_map(|record| record.time_ms);
-        let evidence = self.clock.evidence(time_ms, following, ended);
+        let evidence = self.clock.evidence(time_ms, following, end);
         let beyond = wall_ms.is_some_and(|wall_ms| self.clock.is_beyond(time_ms, wall_ms));
-        Some(if evidence == Evidence::Undecided && beyond { Evidence::Against } else { evidence })
+        Some(match evidence {
+            Evidence::Undecided { .. } if beyond => Evidence::Against,
+            // Nobody is left whom it could make late but the last one or two.
+            Evidence::Undecided { outvoted: false } if end == End::ForGood => Evidence::For,
+            evidence => evidence,
+        })
+    }
+
+    /// Notes whether the source has more. `patient`: a leap may wait for the records behind it.
+    pub fn look(&mut self, end: End, patient: bool) {
+        self.at_end = end != End::No;
+        if self.settled < self.waiting.len() {
+            self.settle(if patient { end } else { end.max(End::ForNow) });
+        }
+    }
+
+    /// Gives up waiting for records behind a leap: none will come.
+    pub fn close(&mut self) {
+        self.settle(End::ForNow);
+    }
+
+    /// The offset after the last record that came.
+    next: u64,
+    /// The source has no more for now.
+    at_end: bool,
+    heard_ns: u64,
+    /// A hash of the first record that came; 0 before it.
+    first: u64,
+}
+
+/// Tells a record from another one at its place: its bytes, or the id and time of what was never bytes. Never 0.
+fn fingerprint(offset: u64, decoded: &Decoded) -> u64 {
+    let of_arrival = |arrival: &Arrival| match &*arrival.raw.bytes {
+        [] => {
+            let event = &arrival.event;
+            let words = [event.id.hi, event.id.lo, event.time as u64].map(u64::to_le_bytes);
+            xxh3_64_with_seed(&words.concat(), offset)
+        }
+        bytes => xxh3_64_with_seed(bytes, offset),
+    };
+    let hash = match decoded {
+        Decoded::Event(arrival) => of_arrival(arrival),
+        Decoded::Answered(answered) => of_arrival(&answered.0),
+        Decoded::Reject(reject) => xxh3_64_with_seed(&reject.raw.bytes, offset),
+        Decoded::Reference(_) => offset,
+    };
+    hash | 1
+}
+
+impl Lane {
+    /// A partition that was just found.
+    pub fn new(partition: Partition, reference: bool, future_ms: i64, now_ns: u64) -> Self {
+        Lane {
+            partition,
+            reference,
+            waiting: VecDeque::new(),
+            settled: 0,
+            refused: VecDeque::new(),
+            clock: PartitionClock::new(future_ms),
+            merge_ms: i64::MIN,
+            bound: (0, i64::MIN, i64::MIN),
+            next: 0,
+            at_end: false,
+            heard_ns: now_ns,
+            first: 0,
+        }
+    }
+
+    /// Adds a record; `wall_ms` is the wall clock at its arrival in a run.
+    pub fn push(&mut self, offset: u64, now_ns: u64, wall_ms: Option<i64>, decoded: Decoded) {
+        (self.next, self.heard_ns) = (offset + 1, now_ns);
+        if self.first == 0 && !self.reference {
+            self.first = fingerprint(offset, &decoded);
+        }
+        let time_ms = self.time_of(&decoded);
+        self.waiting.push_back(Waiting {
+            offset,
+            time_ms,
+            wall_ms,
+            merge_ms: i64::MAX,
+            clock_ms: i64::MIN,
+            refused: false,
+            decoded,
+        });
+        self.settle(End::No);
+    }
+
+    /// The event time that a record states, if the clock is to hear of it.
+    fn time_of(&self, decoded: &Decoded) -> Option<i64> {
+        let event = match decoded {
+            Decoded::Event(arrival) => &arrival.event,
+            Decoded::Answered(answered) => &answered.0.event,
+            // A late answer's time is its event's.
+            Decoded::Reference(record) => return (self.partition < LATE_BASE).then_some(record.time),
+            Decoded::Reject(_) => return None,
+        };
+        // A withdrawal may carry no time at all: it follows the others.
+        let silent = event.op == Op::Withdraw && !self.clock.is_near(event.time);
+        (!silent).then_some(event.time)
+    }
+
+    /// Settles as many records as can be.
+    fn settle(&mut self, end: End) {
+        while self.settled < self.waiting.len() {
+            if self.settled == 0 && !self.reference {
+                // A leap in doubt that has been bound holds up nothing behind it.
+                self.merge_ms = self.clock.reached_ms().unwrap_or(i64::MIN);
+            }
+            let (time_ms, wall_ms) = (self.waiting[self.settled].time_ms, self.waiting[self.settled].wall_ms);
+            let mut refused = false;
+            match time_ms {
+                // Rows of references keep their order, whatever times they carry; they move no clock.
+                Some(time_ms) if self.reference => self.merge_ms = self.merge_ms.max(time_ms),
+                Some(time_ms) => {
+                    match self.judge(time_ms, wall_ms, end) {
+                        Some(Evidence::Wait) => return,
+                        Some(Evidence::Against) => refused = true,
+                        Some(Evidence::For) => self.clock.confirm(time_ms),
+                        Some(Evidence::Undecided { .. }) | None => self.clock.follow(time_ms),
+                    }
+                    if !refused {
+                        self.merge_ms = self.merge_ms.max(time_ms);
+                    }
+                }
+                None => {}
+            }
+            let (merge_ms, clock_ms) = (self.merge_ms, self.clock.reached_ms().unwrap_or(i64::MIN));
+            let record = &mut self.waiting[self.settled];
+            (record.merge_ms, record.clock_ms, record.refused) = (merge_ms, clock_ms, refused);
+            if let (true, Decoded::Reference(row)) = (self.reference, &mut record.decoded)
+                && time_ms.is_some()
+            {
+                row.time = merge_ms;
+            }
+            if refused {
+                self.refused.push_back(record.offset);
+            }
+            self.settled += 1;
+        }
+    }
+
+    /// What is to be thought of the next record's time; `None`: it is no leap.
+    fn judge(&self, time_ms: i64, wall_ms: Option<i64>, end: End) -> Option<Evidence> {
+        if self.clock.is_near(time_ms) {
+            return None;
+        }
+        let following = self.waiting.range(self.settled + 1..).filter_map(|record| record.time_ms);
+        let evidence = self.clock.evidence(time_ms, following, end);
+        let beyond = wall_ms.is_some_and(|wall_ms| self.clock.is_beyond(time_ms, wall_ms));
+        Some(match evidence {
+            Evidence::Undecided { .. } if beyond => Evidence::Against,
+            // Nobody is left whom it could make late but the last one or two.
+            Evidence::Undecided { outvoted: false } if end == End::ForGood => Evidence::For,
+            evidence => evidence,
+        })
     }
 
     /// Notes whether the source has more for now. `patient`: a leap may wait for the records behind it.
@@ -219,8 +369,21 @@ impl Lane {
         !self.reference && !self.at_end && self.settled < share
     }
 
-    /// What is offered for the next epoch. `closed`: nothing more will ever be added.
-    pub fn offer(&self, bounds: &PartitionBounds, cut: Option<Cut>, closed: bool, now_ns: u64) -> Offer {
+    /// How long nothing has come, nanoseconds.
+    pub fn quiet_ns(&self, now_ns: u64) -> u64 {
+        now_ns.saturating_sub(self.heard_ns)
+    }
+
+    /// What is offered for the next epoch. `closed`: nothing more will ever be added. Nothing has come for `quiet_ns`; after
+    /// `silent_ns` the partition is given up for now.
+    pub fn offer(
+        &self,
+        bounds: &PartitionBounds,
+        cut: Option<Cut>,
+        closed: bool,
+        quiet_ns: u64,
+        silent_ns: u64,
+    ) -> Offer {
         // A new version of a collection comes in as a whole.
         let share = if self.reference { usize::MAX } else { bounds.records_max };
         let records = match cut {
@@ -234,9 +397,7 @@ impl Lane {
         let (upper, merge_ms, clock_ms) =
             last.map_or(self.bound, |last| (last.offset + 1, last.merge_ms, last.clock_ms));
         let whole = records == self.waiting.len();
-        let quiet_ns = now_ns.saturating_sub(self.heard_ns);
-        let idle_ns = bounds.idle_ms.unsigned_abs().saturating_mul(1_000_000);
-        let silent = quiet_ns >= idle_ns.saturating_mul(SILENT_IDLES);
+        let silent = quiet_ns >= silent_ns;
         Offer {
             partition: self.partition,
             upper,
@@ -247,7 +408,7 @@ impl Lane {
             ripe: self.reference || records >= share,
             whole,
             at_end: whole && (self.at_end || silent),
-            idle: records == 0 && (self.at_end && quiet_ns >= idle_ns || silent),
+            idle: records == 0 && (self.at_end && quiet_ns >= bounds.idle_ns() || silent),
             end: closed && whole,
             reference: self.reference,
             came: self.next,

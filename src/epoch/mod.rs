@@ -43,6 +43,13 @@ pub struct PartitionBounds {
     pub idle_ms: i64,
 }
 
+impl PartitionBounds {
+    /// The idle bound in nanoseconds.
+    pub fn idle_ns(&self) -> u64 {
+        self.idle_ms.unsigned_abs().saturating_mul(1_000_000)
+    }
+}
+
 impl Default for PartitionBounds {
     fn default() -> Self {
         PartitionBounds { records_max: 1024, skew_ms: 10_000, future_ms: 300_000, idle_ms: 500 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::clock::End;
 use super::lane::Lane;
 use super::{Binding, Cut, Offer, PartitionBounds};
 use crate::arrange::enrich::ReferenceRecord;
@@ -30,6 +31,10 @@ pub const STASH_RECORDS_MAX: usize = 65_536;
 /// Shares of an epoch that a partition may be ahead before it is held, at least.
 const SHARES_AHEAD_MIN: usize = 2;
 
+/// A partition of a run that has not been heard of for so many idle bounds is given up for now, even if its source does not
+/// say that it is at its end: its broker may be away for long, and the others must not wait for it.
+const SILENT_IDLES: u64 = 60;
+
 /// What a worker has decoded and not bound yet.
 #[derive(Debug)]
 pub struct Stash {
@@ -38,6 +43,8 @@ pub struct Stash {
     /// Records of references among them.
     references: usize,
     bounds: PartitionBounds,
+    /// Records come in as they happen: a partition may be silent for long.
+    live: bool,
     /// What the authority has asked the next offers to end before.
     cut: Option<Cut>,
     /// Partitions are merged: a record whose time is in doubt may wait for the ones behind it.
@@ -47,10 +54,10 @@ pub struct Stash {
 }
 
 impl Stash {
-    /// Nothing waits yet.
-    pub fn new(bounds: PartitionBounds) -> Self {
+    /// Nothing waits yet. `live`: records come in as they happen.
+    pub fn new(bounds: PartitionBounds, live: bool) -> Self {
         let (lanes, held) = Default::default();
-        Stash { lanes, len: 0, references: 0, bounds, cut: None, merging: true, held }
+        Stash { lanes, len: 0, references: 0, bounds, live, cut: None, merging: true, held }
     }
 
     /// Makes a partition known.
@@ -68,11 +75,12 @@ impl Stash {
         self.references += usize::from(reference);
     }
 
-    /// Notes which partitions have no more for now, by the offset after their last record. `caught_up`: none has.
-    pub fn look(&mut self, caught_up: bool, ends: &[(Partition, u64)]) {
+    /// Notes which partitions have no more, by the offset after their last record, and whether that is for good. `all`: of
+    /// those that are not named.
+    pub fn look(&mut self, all: End, ends: &[(Partition, u64)], named: End) {
         for (partition, lane) in &mut self.lanes {
-            let end = ends.iter().find(|(ended, _)| ended == partition);
-            lane.look(caught_up || end.is_some_and(|(_, end)| lane.next() >= *end), self.merging);
+            let end = ends.iter().find(|(ended, end)| ended == partition && lane.next() >= *end);
+            lane.look(if end.is_some() { named } else { all }, self.merging);
         }
     }
 
@@ -125,7 +133,8 @@ impl Stash {
 
     /// What is offered of each partition, and the cut that it ends before. `closed`: nothing more will be added.
     pub fn offers(&self, closed: bool, now_ns: u64) -> (Vec<Offer>, Option<Cut>) {
-        let offer = |lane: &Lane| lane.offer(&self.bounds, self.cut, closed, now_ns);
+        let silent_ns = if self.live { self.bounds.idle_ns().saturating_mul(SILENT_IDLES) } else { u64::MAX };
+        let offer = |lane: &Lane| lane.offer(&self.bounds, self.cut, closed, lane.quiet_ns(now_ns), silent_ns);
         (self.lanes.values().map(offer).collect(), self.cut)
     }
 

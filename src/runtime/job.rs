@@ -253,7 +253,8 @@ impl Job {
             let decoder = Decoder::new(setup.schema.clone(), limits)?;
             let (prepare, stop, metrics) = (prepare.clone(), stop.clone(), metrics.clone());
             let feed_metrics = metrics.clone();
-            let feed = Feed { reader, references, stage, decoder, prepare, bounds, live, stop, metrics };
+            let bounded = source.bounded();
+            let feed = Feed { reader, references, stage, decoder, prepare, bounds, live, bounded, stop, metrics };
             feed_metrics.vitals.running();
             worker::run(worker, engine, coordinator, mint, feed)?;
             failed.map_or(Ok(()), |error| Err(JobError::Source(error)))

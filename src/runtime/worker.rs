@@ -10,6 +10,7 @@ use crate::arrange::enrich::ReferenceRecord;
 use crate::arrange::upsert::Arrival;
 use crate::dataflow::Prepare;
 use crate::decode::{Counters, Decoder, Reject, RejectReason};
+use crate::epoch::clock::End;
 use crate::epoch::{Authority, Binding, Decoded, Epoch, PartitionBounds, RemapLog, Report, Stash, Word};
 use crate::pipeline::Engine;
 use crate::source::reference::ReferenceReader;
@@ -51,6 +52,8 @@ pub struct Feed {
     pub bounds: PartitionBounds,
     /// Whether the wall clock says something about the records: they come in as they happen.
     pub live: bool,
+    /// Whether the source ends by itself: a partition that is at its end stays so.
+    pub bounded: bool,
     /// Set to stop: what has been read is completed.
     pub stop: Arc<AtomicBool>,
     /// Counters.
@@ -176,7 +179,7 @@ struct Intake {
 
 impl Intake {
     fn new(feed: Feed, worker: u32, peers: usize) -> Self {
-        let stash = Stash::new(feed.bounds);
+        let stash = Stash::new(feed.bounds, feed.live);
         Intake {
             feed,
             worker,
@@ -259,8 +262,14 @@ impl Intake {
     fn look(&mut self) {
         self.ends.clear();
         self.feed.reader.ends(&mut self.ends);
-        let caught_up = matches!(self.ready, Ready::CaughtUp | Ready::Done) && self.feed.stage.is_empty();
-        self.stash.look(caught_up, &self.ends);
+        let all = match self.ready {
+            _ if !self.feed.stage.is_empty() => End::No,
+            Ready::Done => End::ForGood,
+            // What is quiet for now may go on: a replay waits for it, or its epochs would depend on the timing.
+            Ready::CaughtUp if self.feed.live => End::ForNow,
+            _ => End::No,
+        };
+        self.stash.look(all, &self.ends, if self.feed.bounded { End::ForGood } else { End::ForNow });
     }
 
     /// Sets what the metrics say of the input.

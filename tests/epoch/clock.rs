@@ -1,6 +1,6 @@
 //! What the records around a leap say of it.
 
-use deltawatch::epoch::clock::{EVIDENCE_MAX, EVIDENCE_MIN, Evidence, PartitionClock};
+use deltawatch::epoch::clock::{EVIDENCE_MAX, EVIDENCE_MIN, End, Evidence, PartitionClock};
 
 const MINUTE: i64 = 60_000;
 
@@ -14,17 +14,21 @@ fn at_zero() -> PartitionClock {
 #[test]
 fn most_of_the_records_behind_a_leap_decide() {
     let clock = at_zero();
-    let says = |times: &[i64], ended| clock.evidence(60 * MINUTE, times.iter().map(|minute| minute * MINUTE), ended);
-    assert_eq!(says(&[60, 61, 55, 62], true), Evidence::For, "five minutes back is still at the leap");
-    assert_eq!(says(&[60, 61, 55, 62], false), Evidence::Wait);
-    assert_eq!(says(&[1; EVIDENCE_MIN], true), Evidence::Against);
-    assert_eq!(says(&[1; EVIDENCE_MIN - 1], true), Evidence::Undecided, "a few late events prove nothing");
-    assert_eq!(says(&[], true), Evidence::Undecided);
-    assert_eq!(says(&[60; EVIDENCE_MAX / 2 + 1], false), Evidence::For, "what is to come cannot change it");
-    assert_eq!(says(&[1; EVIDENCE_MAX / 2], false), Evidence::Against);
+    let says = |times: &[i64], end| clock.evidence(60 * MINUTE, times.iter().map(|minute| minute * MINUTE), end);
+    let (more, ended) = (End::No, End::ForNow);
+    assert_eq!(says(&[60, 61, 55, 62], ended), Evidence::For, "five minutes back is still at the leap");
+    assert_eq!(says(&[60, 61, 55, 62], more), Evidence::Wait);
+    assert_eq!(says(&[1; EVIDENCE_MIN], ended), Evidence::Against);
+    let undecided = |outvoted| Evidence::Undecided { outvoted };
+    assert_eq!(says(&[1; EVIDENCE_MIN - 1], ended), undecided(true), "a few late events prove nothing");
+    assert_eq!(says(&[], ended), undecided(false));
+    assert_eq!(says(&[1], ended), undecided(false), "one late event weighs no more than the leap itself");
+    assert_eq!(says(&[60, 1, 1], ended), undecided(false));
+    assert_eq!(says(&[60; EVIDENCE_MAX / 2 + 1], more), Evidence::For, "what is to come cannot change it");
+    assert_eq!(says(&[1; EVIDENCE_MAX / 2], more), Evidence::Against);
     let mut mixed = [60; EVIDENCE_MAX];
     mixed[..EVIDENCE_MAX / 2].fill(1);
-    assert_eq!(says(&mixed, false), Evidence::Against, "half is no majority");
+    assert_eq!(says(&mixed, more), Evidence::Against, "half is no majority");
 }
 
 #[test]

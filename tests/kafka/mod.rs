@@ -1,6 +1,7 @@
 //! Kafka: configuration without a broker; source and sink against a real one (`scripts/kafka.sh start`), whose address
 //! stands in `DELTAWATCH_TEST_BROKERS`.
 
+mod catch_up;
 mod config;
 mod health;
 mod outage;

@@ -8,16 +8,16 @@ use super::outage::Broker;
 use super::*;
 
 /// The longest that a run may take to score everything.
-const SCORED_WITHIN: Duration = Duration::from_secs(300);
+pub const SCORED_WITHIN: Duration = Duration::from_secs(300);
 
-fn deltawatch(arguments: &[&str]) -> Command {
+pub fn deltawatch(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_deltawatch"));
     command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
     command
 }
 
 /// Runs a command to its end; its standard error, if it succeeded.
-fn finish(arguments: &[&str]) -> String {
+pub fn finish(arguments: &[&str]) -> String {
     let output = deltawatch(arguments).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{arguments:?}: {errors}");
@@ -25,7 +25,7 @@ fn finish(arguments: &[&str]) -> String {
 }
 
 /// Ends a run in good order, as Ctrl-C does.
-fn interrupt(run: Child) -> std::process::Output {
+pub fn interrupt(run: Child) -> std::process::Output {
     let killed = Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap();
     assert!(killed.success());
     run.wait_with_output().unwrap()
