@@ -2,8 +2,11 @@
 //!
 //! Live, an epoch closes as soon as the one before has left the engine, and at the latest after a millisecond: an idle
 //! engine answers in one event's time, a busy one forms batches. Bounded, an epoch takes a fixed number of records of each
-//! partition, whatever the timing, so that a replay is the same every time. While rows wait to be repaired, epochs go on
-//! without records.
+//! partition, whatever the timing, so that a replay is the same every time.
+//!
+//! While rows wait to be repaired, live epochs go on without records, also after the input has ended: those that are bound
+//! then repair much at once, as no fresh score waits, and the last one is bound when nothing is left. So all output belongs
+//! to epochs that a restart repeats.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -23,6 +26,8 @@ pub enum Pace {
 const WAIT_NS_MAX: u64 = 1_000_000;
 /// Epochs that may be on their way through the engine.
 const IN_FLIGHT_MAX: u64 = 3;
+/// Touched rows that an epoch reads again at least once the input has ended.
+const REPAIR_ROWS_AT_END: usize = 65_536;
 
 /// Mints bindings out of what the workers report.
 #[derive(Debug)]
@@ -36,6 +41,9 @@ pub struct Authority {
     recorded: VecDeque<Binding>,
     repair_rows_max: usize,
     stop_sent: bool,
+    /// The epoch before was bound after the input had ended and all others had left: what the reports for this one say of
+    /// the backlog is the whole of it.
+    settled: bool,
     finished: bool,
 }
 
@@ -51,6 +59,7 @@ impl Authority {
             recorded: recorded.into(),
             repair_rows_max: 1,
             stop_sent: false,
+            settled: false,
             finished: false,
         }
     }
@@ -75,11 +84,13 @@ impl Authority {
         {
             return None;
         }
+        let settled = self.ended() && left >= self.next;
         let binding = if self.recorded.is_empty() { self.decide(now_ns, left)? } else { self.repeat()? };
         self.next = binding.epoch + 1;
         self.watermark_ms = binding.watermark_ms;
         self.minted_ns = now_ns;
         self.stop_sent |= binding.stop;
+        self.settled = settled;
         self.finished = binding.last;
         self.reports.fill(None);
         Some(binding)
@@ -100,13 +111,15 @@ impl Authority {
             let end = Binding { epoch: self.next, bound, watermark_ms, repair, stop: true, last: true };
             return (stop || self.stop_sent).then_some(end);
         }
-        let last = !fresh && reports().all(|report| report.done);
+        let (ended, live) = (self.ended(), self.pace == Pace::Live);
+        let last = ended && (!live || self.settled && !backlog);
         let due = match self.pace {
             Pace::Live => fresh && (idle || now_ns.saturating_sub(self.minted_ns) >= WAIT_NS_MAX),
             Pace::Bounded => fresh && offers().all(|offer| offer.ripe),
         };
-        // What waits to be repaired when the input ends drains by itself.
-        if !(due || stop || last || backlog && idle) {
+        // A replay's epochs do not depend on when something is idle: what waits is repaired along with its records, and at
+        // the end by itself.
+        if !(due || stop || last || live && idle && (backlog || ended)) {
             return None;
         }
         let timed = offers().any(|offer| offer.reference && offer.time_ms > i64::MIN);
@@ -125,6 +138,13 @@ impl Authority {
         Some(Binding { epoch: self.next, bound, watermark_ms, repair: self.repair(due), stop, last })
     }
 
+    /// Whether nothing will be bound any more.
+    fn ended(&self) -> bool {
+        let reports = || self.reports.iter().flatten();
+        let fresh = reports().flat_map(|report| &report.offers).any(|offer| offer.records > 0);
+        !fresh && reports().all(|report| report.done)
+    }
+
     /// How much the next epoch repairs. A replay's must not depend on how far the epochs before it have come, so it says
     /// nothing of keys; its offers are ripe, which is the same records every time.
     fn repair(&self, due: bool) -> Repair {
@@ -135,7 +155,8 @@ impl Authority {
             Pace::Live => reports().map(|report| report.backlog).sum(),
             Pace::Bounded => 0,
         };
-        Repair::of(self.repair_rows_max, records, keys)
+        let at_end = if self.ended() { REPAIR_ROWS_AT_END } else { 0 };
+        Repair::of(self.repair_rows_max.max(at_end), records, keys)
     }
 
     /// The next recorded binding, once its records are there.
