@@ -64,7 +64,7 @@ fn transactions(golden: &Table, path: &Path) {
 
 fn replay(input: &Path, features: &Path, extra: &[&str]) {
     let output = Command::new(env!("CARGO_BIN_EXE_deltawatch"))
-        .args(["replay", "--dataflow", "handbook", "--output", "/dev/null", "--input"])
+        .args(["replay", "--dataflow", "handbook", "--output", "/dev/null", "--overwrite", "--input"])
         .arg(input)
         .arg("--features")
         .arg(features)
