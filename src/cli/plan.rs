@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
 use crate::arrange::enrich::{Enrich, Kind};
 use crate::dataflow::{Dataflow, Parameters, Setup};
 use crate::decode::Limits;
@@ -71,10 +73,11 @@ impl JobFlags {
             (None, Pace::Bounded) => REPLAY_REPAIR_ROWS,
             (None, Pace::Live) => EngineSettings::default().repair_rows_max,
         };
-        let scorer = self.scorer(&*dataflow, &columns)?;
+        let (scorer, manifests) = self.scorer(&*dataflow, &columns)?;
         let settings = EngineSettings { late_ms: self.horizon, label_ms: self.label_horizon, repair_rows_max, scorer };
         let epoch_records_max = self.epoch_records as usize;
         let mut terms = terms(&*dataflow, &setup, &settings, &*source, limits, epoch_records_max)?;
+        terms.add("the manifest of the model", format_args!("{manifests:016x}"));
         let process = usize::from(self.cluster.process);
         let state = self.state.as_deref().map(|state| State::open(state, process, &terms)).transpose()?;
         // A replay may look into the log of a run; one cluster does one thing.
@@ -100,22 +103,26 @@ impl JobFlags {
         })
     }
 
-    fn scorer(&self, dataflow: &dyn Dataflow, columns: &[String]) -> Result<Option<Scorer>, Failure> {
+    /// The models, and a hash of their manifests, which hold the hashes of their weights.
+    fn scorer(&self, dataflow: &dyn Dataflow, columns: &[String]) -> Result<(Option<Scorer>, u64), Failure> {
         let wanted: Vec<&str> = match self.model.as_slice() {
             [] => dataflow.model().into_iter().collect(),
             [none] if none == "none" => Vec::new(),
             named => named.iter().map(String::as_str).collect(),
         };
         let directory = self.models.clone().unwrap_or_else(models_directory);
-        let (mut thresholds, mut models) = (None, Vec::<Arc<dyn Model>>::new());
+        let (mut thresholds, mut models, mut hash) = (None, Vec::<Arc<dyn Model>>::new(), 0);
         for name in wanted {
-            let loaded = ModelDir::load(&ModelDir::find(&directory, name)?)?;
+            let path = ModelDir::find(&directory, name)?;
+            let loaded = ModelDir::load(&path)?;
+            // It has just been read.
+            hash = xxh3_64_with_seed(&std::fs::read(path.join("model.toml")).unwrap_or_default(), hash);
             let bound = loaded.bind(columns)?;
             let of_champion = loaded.manifest().thresholds;
             thresholds.get_or_insert(Thresholds { review: of_champion.review, block: of_champion.block });
             models.push(Arc::new(bound));
         }
-        Ok(thresholds.map(|thresholds| Scorer::new(models, thresholds)))
+        Ok((thresholds.map(|thresholds| Scorer::new(models, thresholds)), hash))
     }
 
     fn source(&self, schema: &Arc<Schema>, limits: Limits, mode: &Mode) -> Result<Arc<dyn Source>, Failure> {
