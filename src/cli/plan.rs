@@ -73,11 +73,11 @@ impl JobFlags {
             (None, Pace::Bounded) => REPLAY_REPAIR_ROWS,
             (None, Pace::Live) => EngineSettings::default().repair_rows_max,
         };
-        let (scorer, manifests) = self.scorer(&*dataflow, &columns)?;
+        let (scorer, model_files) = self.scorer(&*dataflow, &columns)?;
         let settings = EngineSettings { late_ms: self.horizon, label_ms: self.label_horizon, repair_rows_max, scorer };
         let epoch_records_max = self.epoch_records as usize;
         let mut terms = terms(&*dataflow, &setup, &settings, &*source, limits, epoch_records_max)?;
-        terms.add("the manifest of the model", format_args!("{manifests:016x}"));
+        terms.add("the files of the model", format_args!("{model_files:016x}"));
         let process = usize::from(self.cluster.process);
         let state = self.state.as_deref().map(|state| State::open(state, process, &terms)).transpose()?;
         // A replay may look into the log of a run; one cluster does one thing.
@@ -103,7 +103,7 @@ impl JobFlags {
         })
     }
 
-    /// The models, and a hash of their manifests, which hold the hashes of their weights.
+    /// The models, and a hash of their files.
     fn scorer(&self, dataflow: &dyn Dataflow, columns: &[String]) -> Result<(Option<Scorer>, u64), Failure> {
         let wanted: Vec<&str> = match self.model.as_slice() {
             [] => dataflow.model().into_iter().collect(),
@@ -115,8 +115,7 @@ impl JobFlags {
         for name in wanted {
             let path = ModelDir::find(&directory, name)?;
             let loaded = ModelDir::load(&path)?;
-            // It has just been read.
-            hash = xxh3_64_with_seed(&std::fs::read(path.join("model.toml")).unwrap_or_default(), hash);
+            hash = files_hash(&path, hash).map_err(|error| usage("--model", name, error))?;
             let bound = loaded.bind(columns)?;
             let of_champion = loaded.manifest().thresholds;
             thresholds.get_or_insert(Thresholds { review: of_champion.review, block: of_champion.block });
@@ -247,6 +246,15 @@ pub fn setup(dataflow: &dyn Dataflow, schema: Option<&Path>, set: &[String]) -> 
     };
     let parameters = Parameters::resolve(dataflow.name(), &dataflow.parameters(), set)?;
     Ok(Setup { schema: Arc::new(schema), parameters })
+}
+
+/// A hash of the files in a model's directory: manifest, weights, golden rows, and not what is said about them.
+fn files_hash(directory: &Path, seed: u64) -> std::io::Result<u64> {
+    let files = std::fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.path()));
+    let mut files: Vec<PathBuf> = files.collect::<Result<_, _>>()?;
+    files.retain(|path| path.is_file() && path.extension().is_none_or(|ending| ending != "md"));
+    files.sort();
+    files.iter().try_fold(seed, |hash, path| Ok(xxh3_64_with_seed(&std::fs::read(path)?, hash)))
 }
 
 /// Where models are unless told otherwise: in the working directory, else where this binary was built.

@@ -99,7 +99,7 @@ fn a_log_goes_on_under_its_own_terms_only() {
     let text = read(&manifest);
     let review = text.lines().find(|line| line.trim_start().starts_with("review")).expect("a threshold");
     fs::write(&manifest, text.replace(review, "review = 0.015625")).expect("a file");
-    fails(&scored.run(&["--models", &models]), &["the manifest of the model"]);
+    fails(&scored.run(&["--models", &models]), &["the files of the model"]);
     // A replay repeats the log of a run, and adds nothing to it.
     let log = read(scored.log());
     done(&["replay", "--input", &scored.events, "--state", &scored.state, "--output", "/dev/null"]);
