@@ -10,6 +10,7 @@ use deltawatch::decode::{Decoder, Limits, Reject, RejectReason};
 use deltawatch::event::Schema;
 use deltawatch::sink::file::Existing;
 use deltawatch::sink::{FileWriter, Headers, OutputRecord, SinkError, Writer, encode_reject};
+use deltawatch::source::reference::{PARTITION_BASE, PARTITIONS_MAX};
 use deltawatch::source::{FileSource, Origin, Payload, Reader, Ready, Record, Source, SourceError, StartOffsets};
 use flate2::write::GzEncoder;
 
@@ -293,6 +294,8 @@ fn rejects_are_written_with_their_bytes() {
     );
     reject.raw = b"\xff\xfe{".to_vec().into();
     assert!(line(&reject).ends_with(r#","raw_base64":"//57"}"#));
+    let of_reference = Reject { partition: PARTITION_BASE + PARTITIONS_MAX + 3, ..reject.clone() };
+    assert!(line(&of_reference).contains(r#""partition":3,"offset":2"#), "{}", line(&of_reference));
     let record = encode_reject(&reject, &origin, 4, 5);
     assert_eq!((record.key.as_slice(), record.headers.epoch, record.arrived_ns), (&b"1:2"[..], 4, 5));
 }

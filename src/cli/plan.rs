@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
 use crate::arrange::enrich::{Enrich, Kind};
 use crate::dataflow::{Dataflow, Parameters, Setup};
 use crate::decode::Limits;
@@ -71,7 +73,7 @@ impl JobFlags {
             (None, Pace::Bounded) => REPLAY_REPAIR_ROWS,
             (None, Pace::Live) => EngineSettings::default().repair_rows_max,
         };
-        let scorer = self.scorer(&*dataflow, &columns)?;
+        let (scorer, model_files) = self.scorer(&*dataflow, &columns)?;
         let settings = EngineSettings {
             late_ms: self.horizon,
             label_ms: self.label_horizon,
@@ -81,6 +83,7 @@ impl JobFlags {
         };
         let bounds = self.bounds();
         let mut terms = terms(&*dataflow, &setup, &settings, &*source, limits, &bounds)?;
+        terms.add("the files of the model", format_args!("{model_files:016x}"));
         let process = usize::from(self.cluster.process);
         let state = self.state.as_deref().map(|state| State::open(state, process, &terms)).transpose()?;
         // A replay may look into the log of a run; one cluster does one thing.
@@ -111,22 +114,25 @@ impl JobFlags {
         PartitionBounds { records_max: self.epoch_records as usize, skew_ms, future_ms, idle_ms }
     }
 
-    fn scorer(&self, dataflow: &dyn Dataflow, columns: &[String]) -> Result<Option<Scorer>, Failure> {
+    /// The models, and a hash of their files.
+    fn scorer(&self, dataflow: &dyn Dataflow, columns: &[String]) -> Result<(Option<Scorer>, u64), Failure> {
         let wanted: Vec<&str> = match self.model.as_slice() {
             [] => dataflow.model().into_iter().collect(),
             [none] if none == "none" => Vec::new(),
             named => named.iter().map(String::as_str).collect(),
         };
         let directory = self.models.clone().unwrap_or_else(models_directory);
-        let (mut thresholds, mut models) = (None, Vec::<Arc<dyn Model>>::new());
+        let (mut thresholds, mut models, mut hash) = (None, Vec::<Arc<dyn Model>>::new(), 0);
         for name in wanted {
-            let loaded = ModelDir::load(&ModelDir::find(&directory, name)?)?;
+            let path = ModelDir::find(&directory, name)?;
+            let loaded = ModelDir::load(&path)?;
+            hash = files_hash(&path, hash).map_err(|error| usage("--model", name, error))?;
             let bound = loaded.bind(columns)?;
             let of_champion = loaded.manifest().thresholds;
             thresholds.get_or_insert(Thresholds { review: of_champion.review, block: of_champion.block });
             models.push(Arc::new(bound));
         }
-        Ok(thresholds.map(|thresholds| Scorer::new(models, thresholds)))
+        Ok((thresholds.map(|thresholds| Scorer::new(models, thresholds)), hash))
     }
 
     fn source(&self, schema: &Arc<Schema>, limits: Limits, mode: &Mode) -> Result<Arc<dyn Source>, Failure> {
@@ -251,6 +257,15 @@ pub fn setup(dataflow: &dyn Dataflow, schema: Option<&Path>, set: &[String]) -> 
     };
     let parameters = Parameters::resolve(dataflow.name(), &dataflow.parameters(), set)?;
     Ok(Setup { schema: Arc::new(schema), parameters })
+}
+
+/// A hash of the files in a model's directory: manifest, weights, golden rows, and not what is said about them.
+fn files_hash(directory: &Path, seed: u64) -> std::io::Result<u64> {
+    let files = std::fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.path()));
+    let mut files: Vec<PathBuf> = files.collect::<Result<_, _>>()?;
+    files.retain(|path| path.is_file() && path.extension().is_none_or(|ending| ending != "md"));
+    files.sort();
+    files.iter().try_fold(seed, |hash, path| Ok(xxh3_64_with_seed(&std::fs::read(path)?, hash)))
 }
 
 /// Where models are unless told otherwise: in the working directory, else where this binary was built.

@@ -206,10 +206,14 @@ impl Latency {
 
     /// Records and their mean, nanoseconds, and how many took at most each of `bounds_ns`.
     pub fn buckets(&self, bounds_ns: &[u64]) -> (u64, f64, Vec<u64>) {
-        self.with(|histogram| {
-            let below = bounds_ns.iter().map(|&bound| histogram.count_between(0, bound)).collect();
-            (histogram.len(), histogram.mean(), below)
-        })
+        // Counting takes longer than those who record may wait.
+        let histogram = self.with(|histogram| histogram.clone());
+        let mut below = vec![0; bounds_ns.len()];
+        for value in histogram.iter_recorded() {
+            let from = bounds_ns.partition_point(|&bound| bound < value.value_iterated_to());
+            below[from..].iter_mut().for_each(|count| *count += value.count_at_value());
+        }
+        (histogram.len(), histogram.mean(), below)
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Histogram<u64>) -> T) -> T {

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::{Headers, OutputRecord};
 use crate::decode::{Reject, RejectReason};
-use crate::source::Origin;
+use crate::source::reference::{PARTITION_BASE, PARTITIONS_MAX};
+use crate::source::{Origin, Partition};
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -36,6 +37,11 @@ struct Line<'a> {
 
 fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+/// The number that a partition has in its topic, or among the files: those of references are counted from further up inside.
+fn own_number(partition: Partition) -> Partition {
+    partition.checked_sub(PARTITION_BASE).map_or(partition, |of_reference| of_reference % PARTITIONS_MAX)
 }
 
 /// Raw bytes that a reject carries at most: in base64 they still fit a broker's default message limit of 1 MiB. The source
@@ -70,7 +76,7 @@ pub fn encode_reject(reject: &Reject, origin: &Origin, epoch: u64, arrived_ns: u
         file,
         line: reject.raw.stand.line,
         topic,
-        partition: somewhere.then_some(reject.partition),
+        partition: somewhere.then_some(own_number(reject.partition)),
         offset: somewhere.then_some(reject.offset),
         timestamp_ms: reject.timestamp_ms,
         reason: reject.reason,

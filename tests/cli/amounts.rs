@@ -87,7 +87,8 @@ fn all_time_features_begin_anew_after_a_silence_that_is_set() {
     let (input, features) = (path(&folder, "in.jsonl"), path(&folder, "features.jsonl"));
     fs::write(&input, lines).expect("a file");
     for (forget, is_new) in [(&[][..], 0.0), (&["--forget", "95d"][..], 1.0), (&["--forget", "101d"][..], 0.0)] {
-        let flags = ["--input", &input, "--model", "none", "--output", "/dev/null", "--overwrite", "--features", &features];
+        let flags =
+            ["--input", &input, "--model", "none", "--output", "/dev/null", "--overwrite", "--features", &features];
         done(&[&["replay"], &flags[..], forget].concat());
         let rows = read(&features);
         let row: Value = serde_json::from_str(rows.lines().last().expect("a row")).expect("JSON");

@@ -90,6 +90,16 @@ fn a_log_goes_on_under_its_own_terms_only() {
     fails(&["run", "--events", "5", "--state", &scored.state, "--output", "/dev/null"], &["--input is `generator"]);
     assert_eq!(read(&out), "kept\n", "a refused run emptied an output");
     done(&scored.run(&["--schema", "dataflows/payments.toml"]));
+    // The same version of the model, but other thresholds in it.
+    let models = path(&scored.folder, "models");
+    let copy = ["-r", concat!(env!("CARGO_MANIFEST_DIR"), "/models"), &models];
+    assert!(std::process::Command::new("cp").args(copy).status().expect("cp").success());
+    done(&scored.run(&["--models", &models]));
+    let manifest = format!("{models}/payments/2/model.toml");
+    let text = read(&manifest);
+    let review = text.lines().find(|line| line.trim_start().starts_with("review")).expect("a threshold");
+    fs::write(&manifest, text.replace(review, "review = 0.015625")).expect("a file");
+    fails(&scored.run(&["--models", &models]), &["the files of the model"]);
     // A replay repeats the log of a run, and adds nothing to it.
     let log = read(scored.log());
     done(&["replay", "--input", &scored.events, "--state", &scored.state, "--output", "/dev/null"]);

@@ -41,7 +41,19 @@ fn a_run_from_the_earliest_offset_says_what_a_replay_says() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).display().to_string();
     let truth = path("truth.jsonl");
-    finish(&["generate", "--seed", "9", "--events", events, "--truth", &truth, "--output", &input, "--brokers", &address]);
+    finish(&[
+        "generate",
+        "--seed",
+        "9",
+        "--events",
+        events,
+        "--truth",
+        &truth,
+        "--output",
+        &input,
+        "--brokers",
+        &address,
+    ]);
 
     let common = ["--dataflow", "payments", "--input", &input, "--brokers", &address, "--rejects", "/dev/null"];
     finish(&[&["replay", "--output", &path("replay.jsonl")][..], &common].concat());
