@@ -365,4 +365,6 @@ metrics! {
     lag: Gauge,
     /// The watermark of the last epoch, milliseconds of event time.
     watermark_ms: Level,
+    /// 1 while partitions are merged by event time: a replay, or a run of which some partition has a backlog.
+    merging: Level,
 }

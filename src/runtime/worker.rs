@@ -399,6 +399,7 @@ impl Intake {
         self.next = binding.epoch + 1;
         self.feed.metrics.epochs.add((self.worker == 0) as u64);
         self.feed.metrics.bound.add(1);
+        self.feed.metrics.merging.set(binding.merging.into());
         if binding.watermark_ms > i64::MIN {
             self.feed.metrics.watermark_ms.set(binding.watermark_ms);
         }
