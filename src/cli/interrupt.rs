@@ -3,7 +3,7 @@
 //! SIGINT, SIGTERM and SIGHUP are the same. After the first, what was read is completed, at most for `--drain`. What cannot
 //! be completed is not waited for so long: a run that has not begun ends within [`BEGINNING`], one whose broker is gone
 //! within [`TROUBLED`], one that repeats its log after a restart within [`REPEATING`]. Such an end has exit code 3 and one line
-//! that says why, and what is left.
+//! that says why, and what is left. Lines that were acknowledged are in their files then; a compressed file lacks its end.
 
 use std::process::exit;
 use std::sync::Arc;
