@@ -33,7 +33,7 @@ pub trait Member: Part<Total: Into<Cluster>> {
 }
 
 /// Payments and their sum, in minor units: how many and how much in one number of 128 bits, which adds up and is taken away
-/// as a whole. The sum has the low [`SUM_BITS`], the count the rest, so that a sum is exact as long as there are fewer than
+/// as a whole. The sum has the low 88 bits, the count the rest, so that a sum is exact as long as there are fewer than
 /// 2^24 payments of the largest amount there is, and needs no more room than 64 bits beside the count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(C, packed(8))]
