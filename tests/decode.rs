@@ -9,6 +9,7 @@ use deltawatch::source::{Payload, Record, Stand};
 mod csv;
 mod fuzz;
 mod speed;
+mod times;
 
 pub const PAYMENTS: &str = r#"
 name = "payments"

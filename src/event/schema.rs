@@ -15,8 +15,8 @@
 //! role = "amount"                    # id | kind | op | time | rank | entity | amount | number | category | flag
 //!                                    # | label_target | label_value | available_at
 //! format = "millis"                  # time: millis | seconds | text
-//! earliest = "1970-01-01T00:00:00Z"  # time: what is before is a bad value; of the event time by default 1970
-//! latest = "2200-01-01T00:00:00Z"    # time: what is after is one too; of the event time by default 2200
+//! earliest = "1970-01-01T00:00:00Z"  # time: what is before is a bad value; default 1970 of an event time in numbers
+//! latest = "2200-01-01T00:00:00Z"    # time: what is after is one too; default 2200 of an event time in numbers
 //! required = true
 //! kinds = ["payment", "refund"]      # kinds of records that the field belongs to; default: all
 //! ```
@@ -138,10 +138,10 @@ pub struct Field {
     /// How a time is written.
     #[serde(default)]
     pub format: TimeFormat,
-    /// A time before this (RFC 3339) is a bad value. Of the event time, unless it is said: 1970.
+    /// A time before this (RFC 3339) is a bad value. Of an event time that is a number, unless it is said: 1970.
     #[serde(default)]
     pub earliest: Option<String>,
-    /// A time after this (RFC 3339) is a bad value. Of the event time, unless it is said: 2200.
+    /// A time after this (RFC 3339) is a bad value. Of an event time that is a number, unless it is said: 2200.
     #[serde(default)]
     pub latest: Option<String>,
     /// Old paths that are read when `path` is absent (a renamed field), the first that is there.
@@ -152,7 +152,8 @@ pub struct Field {
     pub kinds: Vec<String>,
 }
 
-/// Event times are from here to there unless the schema says otherwise: microseconds taken for milliseconds are caught.
+/// Event times that are numbers are from here to there unless the schema says otherwise: microseconds taken for milliseconds
+/// are caught. A text says its year, whatever the unit.
 const EVENT_TIMES: [&str; 2] = ["1970-01-01T00:00:00Z", "2200-01-01T00:00:00Z"];
 
 impl Field {
@@ -352,8 +353,10 @@ impl Schema {
         let label_target = only(&fields, Role::LabelTarget, "label_target")?;
         let label_kind = kinds.iter().position(|kind| kind == "label").map(|index| index as u16);
         let time_field = &mut fields[time.0 as usize];
-        for (bound, usual) in [&mut time_field.earliest, &mut time_field.latest].into_iter().zip(EVENT_TIMES) {
-            bound.get_or_insert_with(|| usual.to_owned());
+        if time_field.format != TimeFormat::Text {
+            for (bound, usual) in [&mut time_field.earliest, &mut time_field.latest].into_iter().zip(EVENT_TIMES) {
+                bound.get_or_insert_with(|| usual.to_owned());
+            }
         }
         fields.iter().try_for_each(Field::check_range)?;
         Ok(Schema { name: file.name, fields, kinds, scored, default_kind, slots, id, time, label_target, label_kind })

@@ -171,7 +171,7 @@ fn watermark_with_a_silent_partition(workers: usize) -> i64 {
     let begin = Instant::now();
     let reached = loop {
         match kept.metrics.watermark_ms.get() as i64 {
-            reached if reached >= START + 400 * SECOND => break reached,
+            reached if reached >= START + 499 * SECOND => break reached,
             reached if begin.elapsed() > Duration::from_secs(10) => break reached,
             _ => thread::sleep(Duration::from_millis(5)),
         }
