@@ -56,8 +56,10 @@ impl Aggregate {
     /// The sum as the nearest double. Nearly all sums have 64 bits, whose conversion is one instruction.
     #[inline]
     pub fn sum_f64(&self) -> f64 {
-        let sum = self.sum;
-        i64::try_from(sum).map_or_else(|_| sum as f64, |sum| sum as f64)
+        match i64::try_from(self.sum) {
+            Ok(sum) => sum as f64,
+            Err(_) => wide_f64(self.sum),
+        }
     }
 
     /// Whether the squares may not fit 128 bits, nor what a deviation is made of: so many values of this size.
@@ -154,6 +156,13 @@ fn fold_all(into: &mut Aggregate, need: Need, values: &[u64]) {
         values.iter().fold(0, |sum: i128, value| sum.wrapping_add(square(value)))
     };
     into.squares = into.squares.wrapping_add(squares);
+}
+
+/// Apart, as the compiler would else convert all sums so.
+#[cold]
+#[inline(never)]
+fn wide_f64(sum: i128) -> f64 {
+    sum as f64
 }
 
 #[cold]
