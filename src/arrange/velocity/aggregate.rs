@@ -98,7 +98,7 @@ const SMALL: i64 = 1 << 27;
 const NARROW: i64 = 1 << 55;
 
 /// Adds the entries at the rows of `marked`. `values` is the whole column, or empty where counts are all that is needed.
-#[inline]
+#[inline(always)]
 pub(super) fn fold(into: &mut Aggregate, need: Need, marked: u128, values: &[u64]) {
     let count = ones(marked);
     into.count += count as i64;
@@ -166,6 +166,7 @@ fn wide_f64(sum: i128) -> f64 {
 }
 
 #[cold]
+#[inline(never)]
 fn sum_of(values: &[u64]) -> i128 {
     values.iter().map(|&value| i128::from(value as i64)).sum()
 }
