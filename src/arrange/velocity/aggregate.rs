@@ -56,8 +56,10 @@ impl Aggregate {
     /// The sum as the nearest double. Nearly all sums have 64 bits, whose conversion is one instruction.
     #[inline]
     pub fn sum_f64(&self) -> f64 {
-        let sum = self.sum;
-        i64::try_from(sum).map_or_else(|_| sum as f64, |sum| sum as f64)
+        match i64::try_from(self.sum) {
+            Ok(sum) => sum as f64,
+            Err(_) => wide_f64(self.sum),
+        }
     }
 
     /// Whether the squares may not fit 128 bits, nor what a deviation is made of: so many values of this size.
@@ -96,7 +98,7 @@ const SMALL: i64 = 1 << 27;
 const NARROW: i64 = 1 << 55;
 
 /// Adds the entries at the rows of `marked`. `values` is the whole column, or empty where counts are all that is needed.
-#[inline]
+#[inline(always)]
 pub(super) fn fold(into: &mut Aggregate, need: Need, marked: u128, values: &[u64]) {
     let count = ones(marked);
     into.count += count as i64;
@@ -156,7 +158,15 @@ fn fold_all(into: &mut Aggregate, need: Need, values: &[u64]) {
     into.squares = into.squares.wrapping_add(squares);
 }
 
+/// Apart, as the compiler would else convert all sums so.
 #[cold]
+#[inline(never)]
+fn wide_f64(sum: i128) -> f64 {
+    sum as f64
+}
+
+#[cold]
+#[inline(never)]
 fn sum_of(values: &[u64]) -> i128 {
     values.iter().map(|&value| i128::from(value as i64)).sum()
 }

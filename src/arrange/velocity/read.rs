@@ -222,16 +222,24 @@ fn distinct(program: &Program, log: &Log, chain: &Chain, time: i64, scratch: &mu
     }
 }
 
+/// The deviation of a result that may be wide.
+#[cold]
+#[inline(never)]
+fn wide_std(scratch: &Scratch, at: usize, unit: f64) -> f64 {
+    let own = &scratch.aggregates[at];
+    match scratch.wide.iter().find(|(wide, _)| *wide == at) {
+        None => own.std(unit),
+        Some((_, squares)) => squares.std(own.count, own.sum, unit),
+    }
+}
+
 /// Makes one feature; NaN is missing.
 #[inline]
 fn evaluate(program: &Program, log: &Log, reading: &Reading, here: &Chunk, row: usize, scratch: &mut Scratch) -> f64 {
     let aggregate = |at: usize| &scratch.aggregates[at];
-    let std = |at: usize, unit: f64| {
-        let own = aggregate(at);
-        match scratch.wide.iter().find(|(wide, _)| *wide == at) {
-            None => own.std(unit),
-            Some((_, squares)) => squares.std(own.count, own.sum, unit),
-        }
+    let std = |at: usize, unit: f64| match scratch.wide.is_empty() {
+        true => aggregate(at).std(unit),
+        false => wide_std(scratch, at, unit),
     };
     let or_missing = |there: bool, value: f64| if there { value } else { f64::NAN };
     let current = |column: usize| here.get(column, row) as i64;
