@@ -87,7 +87,7 @@ fn partitions(schema: &Schema, count: u64) -> Vec<Vec<Event>> {
     let mut records = Vec::new();
     for n in 0..count {
         let time = START + n as i64 * 60;
-        let late = chance(1, n) % 20 == 0;
+        let late = chance(1, n).is_multiple_of(20);
         let at = time + if late { (chance(2, n) % (5 * MINUTE as u64)) as i64 } else { 0 };
         let amount = 100 + (chance(3, n) % 10_000) as i64;
         records.push((at, n, event(schema, n, time, Op::Insert, amount)));
