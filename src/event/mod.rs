@@ -9,9 +9,11 @@
 
 #[allow(clippy::module_inception, reason = "the event itself stands beside its schema and ids")]
 mod event;
+mod field;
 mod id;
 mod schema;
 
 pub use event::{Event, EventBuilder, Op};
+pub use field::{Field, FieldType, IdType, Role, TimeFormat};
 pub use id::{Id, Key, MapKey};
-pub use schema::{Field, FieldType, IdType, Role, Schema, SchemaError, Slot, TimeFormat};
+pub use schema::{Schema, SchemaError, Slot};
