@@ -4,6 +4,7 @@
 mod catch_up;
 mod config;
 mod health;
+mod hold;
 mod outage;
 mod pipeline;
 mod round_trip;
