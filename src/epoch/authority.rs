@@ -19,8 +19,8 @@
 //! as they come; it merges again when a partition with a full share waiting is behind the others by more than the skew
 //! bound.
 //!
-//! A run that is stopped while it merges ends where the partitions are even: what it has read beyond that is left unbound,
-//! and read again by the next one.
+//! A run that is stopped while it merges ends after the last epoch that every partition had its share for: what it has read
+//! beyond that is left unbound and read again by the next one, which so cuts its epochs where this one would have.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -296,7 +296,8 @@ impl Authority {
 
     /// Whether a partition offers all that an epoch may take of it, as far as that can be known now.
     fn is_ready(&self, offer: &Offer) -> bool {
-        offer.ripe || self.is_done(offer) || offer.records > 0 && (offer.end || self.has_ended(offer))
+        let rest = offer.records > 0 && (self.has_ended(offer) || offer.end && !self.is_merge());
+        offer.ripe || rest || self.is_done(offer)
     }
 
     /// Whether partitions are told apart by time: there are several, or references with times of their own.
@@ -304,11 +305,11 @@ impl Authority {
         self.events().count() > 1 || self.offers().any(|offer| offer.reference && offer.merge_ms > i64::MIN)
     }
 
-    /// Whether no record will be bound any more: all were, or a partition that was stopped lacks the records to merge the
-    /// others with.
+    /// Whether no record will be bound any more: all were, or a partition that was stopped lacks the records that the next
+    /// epoch takes of it.
     fn ended(&self) -> bool {
         let fresh = self.offers().any(|offer| offer.records > 0);
-        let blocked = |offer: &Offer| offer.end && offer.records == 0 && !self.has_ended(offer) && !offer.idle;
+        let blocked = |offer: &Offer| offer.end && !self.is_ready(offer) && !self.has_ended(offer);
         !fresh && self.reports().all(|report| report.done)
             || self.stop_sent && self.merging && self.is_merge() && self.events().any(blocked)
     }

@@ -3,6 +3,7 @@
 //! `DELTAWATCH_FULL=1` takes 200,000 events, else 40,000.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -13,7 +14,7 @@ use deltawatch::epoch::{Pace, PartitionBounds};
 use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
 use deltawatch::feature::{FeatureSet, Velocity, Window};
 use deltawatch::pipeline::EngineSettings;
-use deltawatch::runtime::job::{Job, Outputs};
+use deltawatch::runtime::job::{Job, Outputs, State};
 use deltawatch::runtime::metrics::Metrics;
 use deltawatch::source::reference::ReferenceSource;
 use deltawatch::source::{Partition, Reader, Ready, Record, Source, SourceError, StartOffsets};
@@ -191,10 +192,12 @@ struct Said {
 
 struct Outcome {
     said: BTreeMap<u64, Said>,
+    events: u64,
     read_again_per_score: f64,
 }
 
-fn run(pace: Pace, workers: usize, source: Arc<dyn Source>, total: u64) -> Outcome {
+/// Runs until so many events are in; a replay ends by itself.
+fn run(pace: Pace, workers: usize, source: Arc<dyn Source>, until: u64, state: Option<&Path>) -> Outcome {
     let (dataflow, setup) = flow();
     let columns = dataflow.features(&setup).expect("features").columns();
     let (scored, metrics, stop) =
@@ -212,7 +215,7 @@ fn run(pace: Pace, workers: usize, source: Arc<dyn Source>, total: u64) -> Outco
         pace,
         bounds: PartitionBounds { records_max: 256, ..Default::default() },
         outputs: Outputs { scored: Some(Box::new(scored.clone())), ..Outputs::default() },
-        state: None,
+        state: state.map(|state| State::open(state, 0, &Default::default()).expect("a directory of its own")),
         terms: Default::default(),
         peer_timeout: Duration::from_secs(10),
         stop: stop.clone(),
@@ -224,13 +227,14 @@ fn run(pace: Pace, workers: usize, source: Arc<dyn Source>, total: u64) -> Outco
     };
     let cluster = Config { communication, worker: WorkerConfig::default() };
     let running = thread::spawn(move || job.run(cluster).map_err(|error| error.to_string()));
-    while pace == Pace::Live && !running.is_finished() && metrics.events.get() < total {
+    while pace == Pace::Live && !running.is_finished() && metrics.events.get() < until {
         thread::sleep(Duration::from_millis(5));
     }
     // The backlog is worked off after the stop.
     stop.store(pace == Pace::Live, Ordering::Relaxed);
     assert_eq!(running.join().expect("no panic"), Ok(()));
-    assert_eq!((metrics.events.get(), metrics.too_late.get()), (total, 0));
+    assert!(metrics.events.get() >= until);
+    assert_eq!(metrics.too_late.get(), 0);
     let mut said = BTreeMap::<u64, Said>::new();
     for record in scored.records() {
         let id: u64 = String::from_utf8_lossy(&record.key).parse().expect("a number");
@@ -245,7 +249,8 @@ fn run(pace: Pace, workers: usize, source: Arc<dyn Source>, total: u64) -> Outco
         }
         of.assessment = (value["diff"] == 1).then(|| value["assessment"].take());
     }
-    Outcome { said, read_again_per_score: metrics.rescored.get() as f64 / metrics.scored.get() as f64 }
+    let events = metrics.events.get();
+    Outcome { said, events, read_again_per_score: metrics.rescored.get() as f64 / metrics.scored.get() as f64 }
 }
 
 #[test]
@@ -259,10 +264,10 @@ fn catching_up_decides_as_a_replay_at_any_speeds() {
         dealt.iter().flatten().filter(|event| event.op != Op::Insert).map(|event| event.id.lo).collect();
     let source = MemorySource::new(dealt);
     for workers in [1, 2] {
-        let replay = run(Pace::Bounded, workers, Arc::new(source.clone()), total);
+        let replay = run(Pace::Bounded, workers, Arc::new(source.clone()), total, None);
         for speeds in [[400.0, 10.0, 60.0, 25.0], [8.0, 500.0, 12.0, 300.0]] {
             let throttled = Throttled { source: source.clone().pausing_at(i64::MAX), speeds };
-            let live = run(Pace::Live, workers, Arc::new(throttled), total);
+            let live = run(Pace::Live, workers, Arc::new(throttled), total, None);
             let differ =
                 |id: &&u64, what: fn(&Said) -> Value| live.said.get(id).map(what) != replay.said.get(id).map(what);
             let ids: std::collections::BTreeSet<&u64> = live.said.keys().chain(replay.said.keys()).collect();
@@ -281,6 +286,33 @@ fn catching_up_decides_as_a_replay_at_any_speeds() {
                 replay.read_again_per_score
             );
             assert!(live.read_again_per_score <= 1.2 * replay.read_again_per_score);
+        }
+    }
+}
+
+#[test]
+fn a_run_that_is_stopped_while_it_catches_up_goes_on_as_if_it_had_not_been() {
+    let schema = flow().1.schema;
+    let dealt = partitions(&schema, 30_000);
+    let total = dealt.iter().map(Vec::len).sum::<usize>() as u64;
+    let source = MemorySource::new(dealt);
+    let replay = run(Pace::Bounded, 1, Arc::new(source.clone()), total, None);
+    let state = tempfile::tempdir().expect("a directory");
+    let throttled = |speeds| Arc::new(Throttled { source: source.clone().pausing_at(i64::MAX), speeds });
+    let mut events = 0;
+    for (workers, speeds, until) in [
+        (1, [60.0, 9.0, 30.0, 15.0], total / 4),
+        (2, [8.0, 90.0, 12.0, 50.0], total / 2),
+        (1, [90.0, 20.0, 80.0, 30.0], total),
+    ] {
+        let live = run(Pace::Live, workers, throttled(speeds), until, Some(state.path()));
+        assert!(live.events > events && (until == total || live.events < total), "{} of {total}", live.events);
+        events = live.events;
+        let decided = |(id, said): (&u64, &Said)| (said.decision != replay.said[id].decision).then_some(*id);
+        let differ: Vec<_> = live.said.iter().filter_map(decided).collect();
+        assert!(differ.is_empty(), "until {until}: decisions of {differ:?} differ");
+        if until == total {
+            assert!(live.said == replay.said, "what holds in the end differs");
         }
     }
 }
