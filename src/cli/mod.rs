@@ -27,6 +27,7 @@ mod values;
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -66,6 +67,9 @@ enum Command {
     Dataflow(dataflow::DataflowFlags),
 }
 
+/// A peer is lost, and some thread says so.
+static LOST: AtomicBool = AtomicBool::new(false);
+
 /// Parses the command line and does what it says. To be called first in `main`, before any thread is started: it pins the
 /// threads of the models' library through the environment.
 pub fn main(dataflows: &[Arc<dyn Dataflow>]) -> ExitCode {
@@ -73,6 +77,10 @@ pub fn main(dataflows: &[Arc<dyn Dataflow>]) -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
         if let Some(why) = lost(panic, thread.name()) {
+            // The threads that read and write a connection find out at once; one of them says it and ends the process.
+            while LOST.swap(true, Ordering::Relaxed) {
+                std::thread::park();
+            }
             let _ = writeln!(std::io::stderr(), "error: {why}");
             // What was written so far reaches its files meanwhile.
             std::thread::sleep(FLUSHED);
