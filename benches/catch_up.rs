@@ -9,14 +9,14 @@ use std::thread;
 use std::time::Duration;
 
 use cpu_time::ProcessTime;
+use deltawatch::dataflow::EngineSettings;
 use deltawatch::epoch::{Pace, PartitionBounds};
-use deltawatch::event::Event;
-use deltawatch::pipeline::EngineSettings;
+use deltawatch::event::{Event, Partition, Payload, Record};
+use deltawatch::generator::{GeneratorConfig, GeneratorSource};
+use deltawatch::metrics::Metrics;
 use deltawatch::runtime::job::{Job, Outputs};
-use deltawatch::runtime::metrics::Metrics;
-use deltawatch::source::generator::{GeneratorConfig, GeneratorSource};
-use deltawatch::source::reference::ReferenceSource;
-use deltawatch::source::{Partition, Payload, Reader, Ready, Record, Source, SourceError, StartOffsets};
+use deltawatch::source::tables::ReferenceSource;
+use deltawatch::source::{Reader, Ready, Source, SourceError, StartOffsets};
 use deltawatch::testkit::memory::{MemorySource, MemoryWriter};
 use timely::{CommunicationConfig, Config, WorkerConfig};
 

@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cpu_time::ProcessTime;
-use deltawatch::arrange::upsert::Arrival;
-use deltawatch::dataflow::{Dataflow, Parameters, Setup};
-use deltawatch::epoch::{Facts, Repair};
-use deltawatch::event::{Event, Schema};
+use deltawatch::dataflow::{Dataflow, EngineSettings, Parameters, Setup};
+use deltawatch::event::{Event, Raw, Schema};
 use deltawatch::feature::assemble::Rows;
-use deltawatch::pipeline::{self, Engine, EngineSettings, Ports};
-use deltawatch::runtime::metrics::Metrics;
-use deltawatch::sink::port::Port;
-use deltawatch::source::Raw;
+use deltawatch::flow::{Arrival, Facts, Repair};
+use deltawatch::metrics::Metrics;
+use deltawatch::pipeline;
+use deltawatch::pipeline::Engine;
+use deltawatch::sink::port::{Port, Ports};
 use timely::worker::Worker;
 
 /// What a run cost.

@@ -6,11 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deltawatch::arrange::change::Cause;
+use deltawatch::dataflow::EngineSettings;
 use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
 use deltawatch::feature::assemble::Rows;
-use deltawatch::pipeline::EngineSettings;
-use deltawatch::runtime::metrics::Metrics;
+use deltawatch::flow::Cause;
+use deltawatch::metrics::Metrics;
 use hdrhistogram::Histogram;
 
 use crate::drive::{engine, setup};

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use cpu_time::ProcessTime;
-use deltawatch::arrange::identity::links::{LinkRule, LinkRules, Links};
+use deltawatch::dataflow::EngineSettings;
 use deltawatch::event::{Event, EventBuilder, Id, Key, Op, Schema};
-use deltawatch::pipeline::EngineSettings;
+use deltawatch::views::identity::links::{LinkRule, LinkRules, Links};
 use hdrhistogram::Histogram;
 
 use crate::drive::{run, setup};

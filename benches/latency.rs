@@ -9,14 +9,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deltawatch::arrange::upsert::Arrival;
-use deltawatch::dataflow::Dataflow;
-use deltawatch::epoch::{Facts, Repair};
-use deltawatch::event::Event;
+use deltawatch::dataflow::{Dataflow, EngineSettings};
+use deltawatch::event::{Event, Raw};
 use deltawatch::feature::assemble::Rows;
-use deltawatch::pipeline::{Engine, EngineSettings};
-use deltawatch::runtime::metrics::Metrics;
-use deltawatch::source::Raw;
+use deltawatch::flow::{Arrival, Facts, Repair};
+use deltawatch::metrics::Metrics;
+use deltawatch::pipeline::Engine;
 use hdrhistogram::Histogram;
 use timely::worker::Worker;
 

@@ -1,11 +1,12 @@
-//! Bytes per retained entry and key kind: the velocity stores of W1, W2 and `payments`, filled as `arrange::keyed` does.
+//! Bytes per retained entry and key kind: the velocity stores of W1, W2 and `payments`, filled as the velocity operator does.
 
 use std::sync::Arc;
 
-use deltawatch::arrange::velocity::{AMOUNT_MISSING, Entry, Store, VALUE_MISSING};
 use deltawatch::event::{Event, Schema};
-use deltawatch::feature::{FeatureSet, KeyPlan};
-use deltawatch::source::generator::{Generator, GeneratorConfig};
+use deltawatch::feature::FeatureSet;
+use deltawatch::generator::{Generator, GeneratorConfig};
+use deltawatch::views::velocity::KeyPlan;
+use deltawatch::views::velocity::store::{AMOUNT_MISSING, Entry, Store, VALUE_MISSING};
 
 use crate::drive::setup;
 use crate::workloads::transactions;

@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cpu_time::ProcessTime;
-use deltawatch::decode::{Decoder, JsonParser, Limits};
-use deltawatch::event::{Event, Schema};
-use deltawatch::pipeline::EngineSettings;
+use deltawatch::dataflow::EngineSettings;
+use deltawatch::decode::{Decoder, JsonParser};
+use deltawatch::event::{Event, JsonEncoder, Limits, Payload, Record, Schema, Stand};
+use deltawatch::generator::{Generator, GeneratorConfig};
 use deltawatch::score::model::{Model, ModelDir};
 use deltawatch::score::scorer::{Scorer, Thresholds};
-use deltawatch::source::generator::{Generator, GeneratorConfig, JsonEncoder};
-use deltawatch::source::{Payload, Record, Stand};
 
 use crate::drive::{run, setup};
 

@@ -1,10 +1,10 @@
 //! Patterns 1 to 14, all on, over generated events: CPU per event, and what they keep.
 
-use deltawatch::arrange::pattern::Patterns;
-use deltawatch::dataflow::{BuildError, Context, Dataflow, Setup};
+use deltawatch::dataflow::{BuildError, Context, Dataflow, EngineSettings, Setup};
 use deltawatch::event::Event;
-use deltawatch::feature::{FeatureSet, Velocity, Window};
-use deltawatch::pipeline::EngineSettings;
+use deltawatch::feature::FeatureSet;
+use deltawatch::views::pattern::Patterns;
+use deltawatch::views::velocity::{Velocity, Window};
 
 use crate::drive::{run, setup};
 
@@ -55,7 +55,7 @@ pub fn patterns(share: f64) {
     let none = run(none, EngineSettings::default(), events.clone(), BATCH);
     let all = run(all, EngineSettings::default(), events, BATCH);
     let (bare_us, all_us) = (none.us_per_event(), all.us_per_event());
-    let of = |gauge: &deltawatch::runtime::metrics::Gauge| gauge.get();
+    let of = |gauge: &deltawatch::metrics::Gauge| gauge.get();
     let metrics = &all.metrics;
     let (entries, bytes) = (of(&metrics.pattern_entries), of(&metrics.pattern_bytes));
     println!(

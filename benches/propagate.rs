@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use deltawatch::arrange::identity::propagate::{Entity, ROUNDS_MAX, propagate};
 use deltawatch::event::Key;
+use deltawatch::views::identity::propagate::{Entity, ROUNDS_MAX, propagate};
 use differential_dataflow::input::InputSession;
 use hdrhistogram::Histogram;
 use timely::dataflow::operators::Probe;

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cpu_time::ProcessTime;
-use deltawatch::arrange::change::Cause;
-use deltawatch::dataflow::{BuildError, Dataflow, Setup};
+use deltawatch::dataflow::{BuildError, Dataflow, EngineSettings, Setup};
 use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
 use deltawatch::feature::FeatureSet;
-use deltawatch::pipeline::{self, EngineSettings, Ports};
-use deltawatch::runtime::metrics::Metrics;
+use deltawatch::flow::Cause;
+use deltawatch::metrics::Metrics;
+use deltawatch::pipeline;
 use deltawatch::score::assessment::ScoredDiff;
+use deltawatch::sink::port::Ports;
 use hdrhistogram::Histogram;
 
 use crate::dataflows::payments::clusters;

@@ -4,10 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cpu_time::ProcessTime;
-use deltawatch::dataflow::Dataflow;
-use deltawatch::decode::{Decoder, Limits};
-use deltawatch::event::{Event, Schema};
-use deltawatch::pipeline::EngineSettings;
+use deltawatch::dataflow::{Dataflow, EngineSettings};
+use deltawatch::decode::Decoder;
+use deltawatch::event::{Event, Limits, Schema};
 use deltawatch::source::{FileSource, Ready, Source, StartOffsets};
 
 use crate::drive::{Cost, run, setup};

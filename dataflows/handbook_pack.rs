@@ -1,6 +1,6 @@
 //! The twelve windowed features of the Fraud Detection Handbook, under their published names.
 
-use deltawatch::feature::{Filter, Measure, Velocity, Window};
+use deltawatch::views::velocity::{Filter, Measure, Velocity, Window};
 
 /// Window lengths of the published features, in days.
 const DAYS: [i64; 3] = [1, 7, 30];

@@ -6,7 +6,7 @@
 //!
 //! Windows end just before the payment. Amounts are counted in cents in conditions, and come out in currency.
 
-use deltawatch::feature::{Filter, Measure, Velocity, Window};
+use deltawatch::views::velocity::{Filter, Measure, Velocity, Window};
 
 const M5: Window = Window::minutes(5);
 const H1: Window = Window::hours(1);

@@ -1,6 +1,6 @@
 //! What customers, terminals and pairs of both spend: 72 features over three keys.
 
-use deltawatch::feature::{Measure, Velocity, Window};
+use deltawatch::views::velocity::{Measure, Velocity, Window};
 
 type OfField = fn(String) -> Measure;
 

@@ -10,12 +10,11 @@
 //!   └──────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! The boxes: [`crate::arrange::upsert`], [`crate::arrange::project`], [`crate::arrange::keyed`],
+//! The boxes: [`crate::retain::upsert`], [`crate::views::velocity::project`], [`crate::views::velocity::operator`],
 //! [`crate::feature::assemble`], [`crate::score::revise`], [`crate::sink::port`]. Beside `keyed` stand the families of
-//! features that have an operator of their own ([`crate::feature::Family`]). What a dataflow adds is its own `build` (see
+//! features that have an operator of their own ([`crate::views::Family`]). What a dataflow adds is its own `build` (see
 //! [`crate::dataflow`]).
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use timely::container::CapacityContainerBuilder;
@@ -23,57 +22,12 @@ use timely::dataflow::operators::core::input::Handle;
 use timely::dataflow::operators::{Concat, ConnectLoop, Feedback, Input, Inspect, Probe, probe};
 use timely::worker::Worker;
 
-use crate::arrange::beyond::publish;
-use crate::arrange::enrich::ReferenceRecord;
-use crate::arrange::upsert::{Arrival, Horizons, Upserted, upsert};
-use crate::arrange::velocity::ALL_TIME_IDLE_MS;
-use crate::dataflow::{BuildError, Context, Dataflow, Leftover, Setup};
-use crate::decode::Reject;
-use crate::epoch::{Epoch, EpochFacts, Facts};
-use crate::feature::assemble::Rows;
-use crate::runtime::metrics::Metrics;
-use crate::score::assessment::ScoredDiff;
-use crate::score::scorer::Scorer;
-use crate::sink::port::{CollectionUpdate, Port, deliver};
-
-/// How the engine runs a dataflow.
-#[derive(Clone)]
-pub struct EngineSettings {
-    /// How far behind the watermark an event may be and still be taken in, milliseconds.
-    pub late_ms: i64,
-    /// How long after its event a label may come, milliseconds: events are kept by id for it if features look at labels.
-    pub label_ms: i64,
-    /// Touched rows read again per epoch, over all workers; as many as the epoch takes in records if those are more.
-    pub repair_rows_max: usize,
-    /// A key that was silent for longer begins anew in features over all time, milliseconds of event time.
-    pub forget_ms: i64,
-    /// The deployed models; none leaves rows unscored.
-    pub scorer: Option<Scorer>,
-}
-
-impl Default for EngineSettings {
-    fn default() -> Self {
-        EngineSettings {
-            late_ms: 3_600_000,
-            label_ms: 30 * 86_400_000,
-            repair_rows_max: 64,
-            forget_ms: ALL_TIME_IDLE_MS,
-            scorer: None,
-        }
-    }
-}
-
-/// Where the graph's outputs go, per worker.
-pub struct Ports {
-    /// Scored diffs.
-    pub scored: Option<Port<ScoredDiff>>,
-    /// Rejects of the decoder, events beyond the horizon.
-    pub rejects: Option<Port<Reject>>,
-    /// Assembled rows, if they are logged.
-    pub features: Option<Port<Rows>>,
-    /// Collections that the dataflow emits.
-    pub collections: Option<Rc<dyn Fn() -> Port<CollectionUpdate>>>,
-}
+use crate::dataflow::{BuildError, Context, Dataflow, EngineSettings, Leftover, Setup};
+use crate::flow::{Arrival, Epoch, EpochFacts, Facts, Horizons, ReferenceRecord, Reject};
+use crate::metrics::Metrics;
+use crate::retain::beyond::publish;
+use crate::retain::upsert::{Upserted, upsert};
+use crate::sink::port::{Ports, deliver};
 
 /// The handles of a built graph.
 pub struct Engine {

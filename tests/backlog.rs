@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use deltawatch::arrange::backlog::{Backlog, KEYS_ASSUMED, LAST, Stretch};
-use deltawatch::arrange::change::Cause;
-use deltawatch::epoch::{Epoch, Repair};
 use deltawatch::event::Key;
+use deltawatch::flow::{Cause, Epoch, Repair};
+use deltawatch::operators::backlog::{Backlog, KEYS_ASSUMED, LAST, Stretch};
 
 /// Rows per key: row `n` at time `n`.
 const ROWS: i64 = 200;

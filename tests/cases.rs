@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use deltawatch::feature::{Filter, Measure, Velocity, Window};
 use deltawatch::testkit::cases::{check, run};
+use deltawatch::views::velocity::{Filter, Measure, Velocity, Window};
 
 use crate::flows;
 

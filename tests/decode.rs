@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use deltawatch::decode::{CsvHeader, Decoder, JsonParser, Limits, Reject, RejectReason};
-use deltawatch::event::{Event, Id, Op, Schema};
-use deltawatch::source::{Payload, Record, Stand};
+use deltawatch::decode::{Decoder, JsonParser};
+use deltawatch::event::{CsvHeader, Event, Id, Limits, Op, Payload, Record, Schema, Stand};
+use deltawatch::flow::{Reject, RejectReason};
 
 mod csv;
 mod fuzz;

@@ -3,9 +3,9 @@
 //! Expiry works in slices, in proportion to what comes in: forgetting takes about two more records per key.
 
 use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
-use deltawatch::feature::{Velocity, Window};
-use deltawatch::runtime::metrics::Metrics;
+use deltawatch::metrics::Metrics;
 use deltawatch::testkit::{Batching, Harness, Plan};
+use deltawatch::views::velocity::{Velocity, Window};
 
 use crate::flows;
 

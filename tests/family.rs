@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use deltawatch::arrange::change::{NO_TICKET, Verb};
-use deltawatch::arrange::request::Block;
 use deltawatch::event::{Event, Id, Schema};
-use deltawatch::feature::{Family, FamilyInputs, FamilyOutputs, FeatureSet, Timing, Velocity, Window};
-use deltawatch::testkit::oracle::Labelled;
+use deltawatch::feature::FeatureSet;
+use deltawatch::flow::{Block, Labelled, NO_TICKET, Verb};
 use deltawatch::testkit::{Batching, Harness, Plan};
+use deltawatch::views::velocity::{Velocity, Window};
+use deltawatch::views::{Family, FamilyInputs, FamilyOutputs, Timing};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;

@@ -6,12 +6,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use deltawatch::decode::{Decoder, Limits, Reject, RejectReason};
-use deltawatch::event::Schema;
+use deltawatch::decode::Decoder;
+use deltawatch::event::{Limits, Origin, Payload, Record, Schema};
+use deltawatch::flow::{Reject, RejectReason};
 use deltawatch::sink::file::Existing;
 use deltawatch::sink::{FileWriter, Headers, OutputRecord, SinkError, Writer, encode_reject};
-use deltawatch::source::reference::{PARTITION_BASE, PARTITIONS_MAX};
-use deltawatch::source::{FileSource, Origin, Payload, Reader, Ready, Record, Source, SourceError, StartOffsets};
+use deltawatch::source::tables::{PARTITION_BASE, PARTITIONS_MAX};
+use deltawatch::source::{FileSource, Reader, Ready, Source, SourceError, StartOffsets};
 use flate2::write::GzEncoder;
 
 const SCHEMA: &str = "name = \"t\"\nfield = [{ name = \"id\", type = \"int\", role = \"id\" }, { name = \"time\", type = \"time\", role = \"time\" }, { name = \"note\", type = \"text\" }]";

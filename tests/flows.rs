@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use deltawatch::dataflow::{BuildError, Dataflow, Parameters, Setup};
 use deltawatch::event::Schema;
-use deltawatch::feature::{FeatureSet, Velocity};
+use deltawatch::feature::FeatureSet;
+use deltawatch::views::velocity::Velocity;
 
 use crate::packs::{handbook, payments as payments_pack};
 

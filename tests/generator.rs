@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
-use deltawatch::source::generator::{
-    Generated, Generator, GeneratorConfig, GeneratorSource, JsonEncoder, PARTITIONS, Pattern, label_line, truth_line,
+use deltawatch::event::{Event, EventBuilder, Id, JsonEncoder, Op, Payload, Record, Schema};
+use deltawatch::generator::{
+    Generated, Generator, GeneratorConfig, GeneratorSource, PARTITIONS, Pattern, label_line, truth_line,
 };
-use deltawatch::source::{Payload, Ready, Record, Source, StartOffsets};
+use deltawatch::source::{Ready, Source, StartOffsets};
 use xxhash_rust::xxh3::xxh3_64;
 
 fn schema() -> Arc<Schema> {

@@ -4,10 +4,9 @@
 
 use std::sync::Arc;
 
-use deltawatch::dataflow::{Dataflow, Setup};
+use deltawatch::dataflow::{Dataflow, EngineSettings, Setup};
 use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
-use deltawatch::pipeline::EngineSettings;
-use deltawatch::source::generator::{Generator, GeneratorConfig};
+use deltawatch::generator::{Generator, GeneratorConfig};
 use deltawatch::testkit::invariance::{Options, Report, check};
 use deltawatch::testkit::{Batching, Harness, Outcome, Plan, compare};
 use rand::{Rng, SeedableRng};

@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use deltawatch::arrange::change::Cause;
-use deltawatch::decode::RejectReason;
 use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
-use deltawatch::feature::{KeyPlan, Velocity, Window};
+use deltawatch::flow::{Cause, RejectReason};
 use deltawatch::testkit::{Batching, Harness, Plan, compare, expected, resolve};
+use deltawatch::views::velocity::{KeyPlan, Velocity, Window};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -100,7 +99,7 @@ fn rows_inside_the_horizon_are_revised_and_the_others_published() {
 
 #[test]
 fn a_hot_key_is_repaired_in_slices_and_exact_in_the_end() {
-    use deltawatch::pipeline::EngineSettings;
+    use deltawatch::dataflow::EngineSettings;
     let (dataflow, setup) = flows::flow("tiny", cases::TINY, pack);
     let schema = &setup.schema;
     let shop = schema.slot("shop").expect("a field");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::mem::{Discriminant, discriminant};
 
 use deltawatch::event::Schema;
-use deltawatch::feature::{KeyPlan, PlannedMeasure, Velocity};
+use deltawatch::views::velocity::{KeyPlan, PlannedMeasure, Velocity};
 
 #[path = "../dataflows/handbook_pack.rs"]
 pub mod handbook;
@@ -42,7 +42,7 @@ fn payments_has_what_is_promised() {
     {
         assert!(names.contains(name), "{name} is missing");
     }
-    let measure = |feature: &deltawatch::feature::PlannedFeature| discriminant(&feature.measure);
+    let measure = |feature: &deltawatch::views::velocity::PlannedFeature| discriminant(&feature.measure);
     let used: Vec<Discriminant<PlannedMeasure>> =
         plans.iter().flat_map(|plan| &plan.features).map(measure).fold(Vec::new(), |mut used, one| {
             if !used.contains(&one) {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use deltawatch::event::{Event, Id, Op, Schema};
-use deltawatch::source::generator::{Generated, Generator, GeneratorConfig, Planted, instances, truth_line};
+use deltawatch::generator::{Generated, Generator, GeneratorConfig, Planted, instances, truth_line};
 
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use deltawatch::arrange::change::Cause;
 use deltawatch::event::{EventBuilder, Id, Op, Schema};
-use deltawatch::score::assessment::{Action, Assessment, Decision, ScoredDiff};
+use deltawatch::flow::{Action, Cause};
+use deltawatch::score::assessment::{Assessment, Decision, ScoredDiff};
 use deltawatch::sink::ScoredEncoder;
 use serde_json::{Value, json};
 

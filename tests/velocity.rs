@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use deltawatch::arrange::velocity::{AMOUNT_MISSING, Entry, Store, VALUE_MISSING};
 use deltawatch::event::{Event, EventBuilder, Id, Key, Op, Schema};
-use deltawatch::feature::{Filter, KeyPlan, Measure, Velocity, Window};
-use deltawatch::testkit::oracle;
+use deltawatch::views::velocity::store::{AMOUNT_MISSING, Entry, Store, VALUE_MISSING};
+use deltawatch::views::velocity::{Filter, KeyPlan, Measure, Velocity, Window, twin};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -175,7 +174,7 @@ impl Feed {
 fn with_entry<R>(
     plan: &KeyPlan,
     schema: &Schema,
-    (event, label): &oracle::Labelled,
+    (event, label): &deltawatch::flow::Labelled,
     then: impl FnOnce(&Entry<'_>) -> R,
 ) -> R {
     let amounts: Vec<i64> = plan.amounts.iter().map(|&slot| event.int(slot).unwrap_or(AMOUNT_MISSING)).collect();
@@ -211,7 +210,7 @@ fn against_oracle_with(extreme: bool, seed: u64, events: u64, cards: i64, all_ti
     let plan = Arc::new(KeyPlan::resolve(&velocity, &schema).unwrap());
     let mut feed = Feed { builder: EventBuilder::new(&schema), random: StdRng::seed_from_u64(seed), schema, extreme };
     let mut store = Store::new(plan.clone());
-    let mut live: Vec<oracle::Labelled> = Vec::new();
+    let mut live: Vec<deltawatch::flow::Labelled> = Vec::new();
     let (mut out, mut clock) = (vec![0.0; plan.features.len()], 10_000_000i64);
     for number in 0..events {
         clock += feed.random.random_range(0..9) / 2;
@@ -220,7 +219,7 @@ fn against_oracle_with(extreme: bool, seed: u64, events: u64, cards: i64, all_ti
         let id = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 8;
         let one = (feed.event(id, clock - late, cards), feed.label(clock));
         let key = plan.key_of(&one.0, &feed.schema);
-        let behind = |(other, _): &oracle::Labelled| {
+        let behind = |(other, _): &deltawatch::flow::Labelled| {
             plan.key_of(other, &feed.schema) == key && (other.time, other.id) > (one.0.time, one.0.id)
         };
         let is_last = !live.iter().any(behind);
@@ -228,7 +227,7 @@ fn against_oracle_with(extreme: bool, seed: u64, events: u64, cards: i64, all_ti
         let (one, velocities) = (&live[live.len() - 1], std::slice::from_ref(&velocity));
         assert_eq!(with_entry(&plan, &feed.schema, one, |e| store.insert_and_read(e, &mut out)), is_last);
         if number % (events / checks as u64).max(1) == 0 {
-            assert_same(&velocity, &out, &oracle::row(velocities, &feed.schema, &live, live.len() - 1), "fresh");
+            assert_same(&velocity, &out, &twin::row(velocities, &feed.schema, &live, live.len() - 1), "fresh");
         }
         if number % 7 == 3 {
             let at = live.len() - 1 - feed.random.random_range(0..live.len().min(150));
@@ -253,7 +252,7 @@ fn against_oracle_with(extreme: bool, seed: u64, events: u64, cards: i64, all_ti
     let recent: Vec<usize> = (0..live.len()).filter(|&at| live[at].0.time >= clock - 400).collect();
     for step in 0..checks {
         let at = recent[step * recent.len() / checks];
-        let want = oracle::row(std::slice::from_ref(&velocity), &feed.schema, &live, at);
+        let want = twin::row(std::slice::from_ref(&velocity), &feed.schema, &live, at);
         let (event, _) = &live[at];
         store.read(plan.key_of(event, &feed.schema).unwrap(), event.time, event.id, &mut out);
         assert_same(&velocity, &out, &want, "again");

@@ -3,15 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use deltawatch::arrange::enrich::Enrich;
-use deltawatch::arrange::pattern::Patterns;
-use deltawatch::dataflow::{Dataflow, Setup};
-use deltawatch::decode::Limits;
-use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
-use deltawatch::feature::{FeatureSet, Measure, Velocity, Window};
-use deltawatch::pipeline::EngineSettings;
-use deltawatch::source::reference::RowDecoder;
+use deltawatch::dataflow::{Dataflow, EngineSettings, Setup};
+use deltawatch::event::{Event, EventBuilder, Id, Limits, Op, Schema};
+use deltawatch::feature::FeatureSet;
+use deltawatch::source::tables::RowDecoder;
 use deltawatch::testkit::{Batching, Harness, Input, Outcome, Plan};
+use deltawatch::views::lookup::Enrich;
+use deltawatch::views::pattern::Patterns;
+use deltawatch::views::velocity::{Measure, Velocity, Window};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::source::generator::GeneratorConfig;
-
 use super::outputs::ExistingFlags;
 use super::values::{Out, duration_ms, listen, memory, rate, share, time_ms};
+use crate::generator::GeneratorConfig;
 
 /// What `run` and `replay` have in common.
 #[derive(Args, Debug)]

@@ -8,11 +8,6 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use crate::dataflow::Dataflow;
-use crate::runtime::clock::now_ns;
-use crate::sink::{Headers, OutputRecord, Writer, file};
-use crate::source::generator::{Generator, JsonEncoder, label_line, truth_line};
-
 use super::dataflow::find;
 use super::error::{Failure, usage};
 use super::flags::{GeneratorFlags, KafkaFlags, LogFlags};
@@ -20,6 +15,11 @@ use super::interrupt;
 use super::outputs::{ExistingFlags, Targets};
 use super::plan::setup;
 use super::values::{Out, pace};
+use crate::dataflow::Dataflow;
+use crate::event::JsonEncoder;
+use crate::generator::{Generator, label_line, truth_line};
+use crate::sink::{Headers, OutputRecord, Writer, file};
+use crate::source::clock::now_ns;
 
 /// Records between two looks at interrupts and deliveries.
 const RECORDS_PER_LOOK: u64 = 256;

@@ -14,10 +14,9 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::runtime::metrics::Metrics;
-use crate::runtime::vitals::Phase;
-
 use super::error::Failure;
+use crate::metrics::Metrics;
+use crate::metrics::vitals::Phase;
 
 /// What the shell is told after a second interrupt: 128 + SIGINT.
 const EXIT_CODE: i32 = 130;

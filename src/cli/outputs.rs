@@ -12,18 +12,17 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::error::{Failure, usage};
+use super::flags::{JobFlags, KafkaFlags};
+use super::values::Out;
 use crate::event::Schema;
-use crate::runtime::clock::now_ns;
+use crate::metrics::Metrics;
 use crate::runtime::job::Outputs;
-use crate::runtime::metrics::Metrics;
 use crate::sink::features::{FeatureFormat, FeatureLog};
 use crate::sink::file::{Existing, plain_stem};
 use crate::sink::kafka::KafkaWriter;
 use crate::sink::{FileWriter, OnAcknowledged, Writer, file};
-
-use super::error::{Failure, usage};
-use super::flags::{JobFlags, KafkaFlags};
-use super::values::Out;
+use crate::source::clock::now_ns;
 
 /// What is to become of output files that are there already.
 #[derive(Args, Debug)]

@@ -10,27 +10,24 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::arrange::enrich::{Enrich, Kind};
-use crate::dataflow::{Dataflow, Parameters, Setup};
-use crate::decode::Limits;
-use crate::epoch::{Pace, PartitionBounds};
-use crate::event::Schema;
-use crate::feature::FeatureSet;
-use crate::pipeline::EngineSettings;
-use crate::runtime::job::{Job, State, terms};
-use crate::runtime::metrics::Metrics;
-use crate::score::model::{Model, ModelDir};
-use crate::score::scorer::{Scorer, Thresholds};
-use crate::source::generator::GeneratorSource;
-use crate::source::kafka::{KafkaConfig, KafkaSource, Position};
-use crate::source::reference::{Place, ReferenceSource, Wanted};
-use crate::source::{FileSource, Source};
-
 use super::dataflow::{find, graph};
 use super::error::{Failure, usage};
 use super::flags::{JobFlags, KafkaFlags};
 use super::outputs::Targets;
 use super::values::{In, Out};
+use crate::dataflow::{Dataflow, EngineSettings, Parameters, Setup};
+use crate::epoch::{Pace, PartitionBounds};
+use crate::event::{Limits, Schema};
+use crate::feature::FeatureSet;
+use crate::generator::GeneratorSource;
+use crate::metrics::Metrics;
+use crate::runtime::job::{Job, State, terms};
+use crate::score::model::{Model, ModelDir};
+use crate::score::scorer::{Scorer, Thresholds};
+use crate::source::kafka::{KafkaConfig, KafkaSource, Position};
+use crate::source::tables::{Kind, Place, ReferenceSource, Wanted};
+use crate::source::{FileSource, Source};
+use crate::views::lookup::Enrich;
 
 /// Rows repaired per epoch in a replay, where no fresh score waits behind them.
 const REPLAY_REPAIR_ROWS: usize = 65_536;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::runtime::metrics::Metrics;
+use crate::metrics::Metrics;
 
 /// How often the line on a terminal is written again.
 const ON_TERMINAL: Duration = Duration::from_millis(500);

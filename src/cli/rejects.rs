@@ -10,17 +10,16 @@ use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
 use serde::Deserialize;
 
-use crate::decode::{Limits, RejectReason};
-use crate::event::Schema;
-use crate::sink::file::plain_stem;
-use crate::sink::{Headers, OutputRecord, Writer};
-use crate::source::kafka::{KafkaSource, Position};
-use crate::source::{FileSource, Payload, Ready, Source, StartOffsets};
-
 use super::error::{Failure, usage};
 use super::flags::{KafkaFlags, LogFlags};
 use super::outputs::{ExistingFlags, Targets};
 use super::values::{In, Out, position};
+use crate::event::{Limits, Payload, Schema};
+use crate::flow::RejectReason;
+use crate::sink::file::plain_stem;
+use crate::sink::{Headers, OutputRecord, Writer};
+use crate::source::kafka::{KafkaSource, Position};
+use crate::source::{FileSource, Ready, Source, StartOffsets};
 
 /// Records that are taken in one turn.
 const POLL_RECORDS_MAX: usize = 1024;

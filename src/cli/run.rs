@@ -5,19 +5,18 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::dataflow::Dataflow;
-use crate::decode::RejectReason;
-use crate::epoch::Pace;
-use crate::runtime::metrics::Metrics;
-use crate::runtime::{memory, page};
-use crate::source::kafka::Position;
-
 use super::error::{Failure, usage};
 use super::flags::JobFlags;
 use super::interrupt;
 use super::plan::Mode;
 use super::progress::Progress;
 use super::values::{pace, position};
+use crate::dataflow::Dataflow;
+use crate::epoch::Pace;
+use crate::flow::RejectReason;
+use crate::metrics::Metrics;
+use crate::runtime::{memory, page};
+use crate::source::kafka::Position;
 
 /// Score events as they come, until stopped
 #[derive(Args, Debug)]

@@ -11,28 +11,24 @@ use timely::dataflow::operators::vec::Map;
 use timely::dataflow::operators::{Concatenate, Probe, probe};
 use timely::dataflow::{Scope, Stream};
 
-use crate::arrange::beyond::Beyond;
-use crate::arrange::change::{Change, Verb};
-use crate::arrange::enrich::ReferenceRecord;
-use crate::arrange::identity::facts::Bare;
-use crate::arrange::identity::propagate::{Entity, Propagated, ROUNDS_MAX, every, propagate};
-use crate::arrange::identity::{Identity, identity};
-use crate::arrange::keep::keep;
-use crate::arrange::keyed::{Keyed, KeyedSettings, keyed};
-use crate::arrange::pattern::{Match, Matches};
-use crate::arrange::project::project;
-use crate::arrange::request::Block;
-use crate::arrange::upsert::{Horizons, Touched};
-use crate::epoch::{Epoch, EpochFacts};
-use crate::event::{Event, Key, Schema};
-use crate::feature::assemble::{Rows, assemble};
-use crate::feature::{FamilyInputs, FeatureSet, KeyPlan, Timing};
-use crate::pipeline::{EngineSettings, Ports};
-use crate::runtime::metrics::Metrics;
-use crate::score::revise::revise;
-use crate::sink::port::{CollectionUpdate, deliver};
-
 use super::{BuildError, Setup};
+use crate::dataflow::EngineSettings;
+use crate::event::{Event, Key, Schema};
+use crate::feature::FeatureSet;
+use crate::feature::assemble::{Rows, assemble};
+use crate::flow::{Beyond, Block, Change, Epoch, EpochFacts, Horizons, ReferenceRecord, Touched, Verb};
+use crate::metrics::Metrics;
+use crate::retain::keep::keep;
+use crate::score::revise::revise;
+use crate::sink::port::{CollectionUpdate, Ports, deliver};
+use crate::views::identity::facts::Bare;
+use crate::views::identity::propagate::{Entity, Propagated, ROUNDS_MAX, every, propagate};
+use crate::views::identity::{Identity, identity};
+use crate::views::pattern::{Match, Matches};
+use crate::views::velocity::KeyPlan;
+use crate::views::velocity::operator::{Keyed, KeyedSettings, keyed};
+use crate::views::velocity::project::project;
+use crate::views::{FamilyInputs, Timing};
 
 /// Events arranged by a key, shared by everyone who asks for the same key.
 pub type EventsBy<'scope> = Arranged<'scope, TraceAgent<ValSpine<Key, Event, Epoch, isize>>>;

@@ -6,6 +6,7 @@
 
 mod context;
 mod parameters;
+mod settings;
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use crate::feature::FeatureSet;
 pub use context::{Context, EventsBy, Features};
 pub(crate) use context::{Leftover, Parts};
 pub use parameters::{Parameter, Parameters};
+pub use settings::EngineSettings;
 
 /// What a dataflow is built for: the schema it reads and the parameters it was given.
 #[derive(Clone, Debug)]
@@ -101,11 +103,13 @@ impl From<String> for BuildError {
 /// What a dataflow file needs: `use deltawatch::dataflow::prelude::*;`.
 pub mod prelude {
     pub use super::{BuildError, Context, Dataflow, Parameter, Parameters, Prepare, Setup};
-    pub use crate::arrange::enrich::{Enrich, Reference};
-    pub use crate::arrange::identity::{ClusterMeasure, Flag, Identity};
-    pub use crate::arrange::pattern::Patterns;
-    pub use crate::epoch::Epoch;
     pub use crate::event::{Event, Id, Key, Schema, Slot};
-    pub use crate::feature::{FeatureSet, Filter, Measure, Velocity, Window};
+    pub use crate::feature::FeatureSet;
+    pub use crate::flow::Epoch;
+    pub use crate::source::tables::Reference;
+    pub use crate::views::identity::{ClusterMeasure, Flag, Identity};
+    pub use crate::views::lookup::Enrich;
+    pub use crate::views::pattern::Patterns;
+    pub use crate::views::velocity::{Filter, Measure, Velocity, Window};
     pub use differential_dataflow::VecCollection;
 }

@@ -5,22 +5,9 @@ use std::sync::Arc;
 use super::csv::CsvReader;
 use super::paths::Paths;
 use super::row::{Fault, Row};
-use super::{CsvHeader, Reject, RejectReason, json, reference};
-use crate::event::{Event, Schema, SchemaError};
-use crate::source::{Payload, Raw, Record};
-
-/// What a decoder refuses to look at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// The longest record, in bytes; longer ones are rejects.
-    pub record_bytes_max: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { record_bytes_max: 1 << 20 }
-    }
-}
+use super::{json, reference};
+use crate::event::{CsvHeader, Event, Limits, Payload, Raw, Record, Schema, SchemaError};
+use crate::flow::{Reject, RejectReason};
 
 /// Which JSON parser drives the row decoder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,11 +8,11 @@ use std::marker::PhantomData;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::RejectReason;
 use super::decoder::Counters;
 use super::paths::{NodeId, Paths};
 use super::row::{Fault, Row};
 use super::value::Scalar;
+use crate::flow::RejectReason;
 
 /// How deep a record may nest. Both parsers recurse on the stack.
 const DEPTH_MAX: usize = 64;

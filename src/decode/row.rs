@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::RejectReason;
 use super::paths::Target;
 use super::value::{Cell, Form, Scalar, complain, quote};
 use crate::event::{Event, EventBuilder, Id, IdType, Op, Role, Schema, SchemaError, Slot};
+use crate::flow::RejectReason;
 
 /// Why a record is no event.
 #[derive(Clone, Debug, PartialEq)]

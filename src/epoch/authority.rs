@@ -24,8 +24,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::{Binding, Cut, Epoch, Firsts, Offer, PartitionBounds, Recorded, Repair, Report, Word};
-use crate::source::Partition;
+use super::{Firsts, PartitionBounds, Recorded};
+use crate::event::Partition;
+use crate::flow::{Binding, Cut, Epoch, Offer, Repair, Report, Word};
 
 /// When epochs are closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,12 +11,11 @@ use std::collections::VecDeque;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::PartitionBounds;
 use super::clock::{End, Evidence, PartitionClock};
-use super::{Cut, Decoded, Offer, PartitionBounds};
-use crate::arrange::upsert::Arrival;
-use crate::event::Op;
-use crate::runtime::service::LATE_BASE;
-use crate::source::Partition;
+use crate::event::{Op, Partition};
+use crate::flow::{Arrival, Cut, Decoded, Offer};
+use crate::source::services::LATE_BASE;
 
 /// A record that waits.
 #[derive(Debug)]

@@ -12,21 +12,14 @@
 //! event time ([`Authority`]).
 
 mod authority;
-mod binding;
 pub mod clock;
-mod facts;
 mod lane;
 mod remap;
 mod stash;
 
 pub use authority::{Authority, Pace};
-pub use binding::{Binding, Cut, Offer, Report, Word};
-pub use facts::{EpochFacts, Facts, Repair};
 pub use remap::{Firsts, Recorded, RemapError, RemapLog};
-pub use stash::{Decoded, Stash};
-
-/// The differential timestamp.
-pub type Epoch = u64;
+pub use stash::Stash;
 
 /// What keeps the partitions of a source together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

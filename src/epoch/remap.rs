@@ -14,9 +14,9 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::{Deserialize, Serialize};
 
-use super::Binding;
-use crate::runtime::state::{Seal, Terms, read_lines};
-use crate::source::Partition;
+use crate::event::Partition;
+use crate::flow::Binding;
+use crate::source::sealed::{Seal, Terms, read_lines};
 
 /// Entries on their way to the disk.
 const QUEUE_MAX: usize = 64;

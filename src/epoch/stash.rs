@@ -2,27 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::PartitionBounds;
 use super::clock::End;
 use super::lane::Lane;
-use super::{Binding, Cut, Offer, PartitionBounds};
-use crate::arrange::enrich::ReferenceRecord;
-use crate::arrange::upsert::Arrival;
-use crate::decode::Reject;
-use crate::source::Partition;
-use crate::source::reference::PARTITION_BASE;
-
-/// A record after decoding.
-#[derive(Debug)]
-pub enum Decoded {
-    /// An event.
-    Event(Arrival),
-    /// Not an event.
-    Reject(Reject),
-    /// An event with the answers of services, which enter the same epoch.
-    Answered(Box<(Arrival, Vec<ReferenceRecord>)>),
-    /// A row of a reference collection, or a late answer.
-    Reference(ReferenceRecord),
-}
+use crate::event::Partition;
+use crate::flow::{Binding, Cut, Decoded, Offer};
+use crate::source::tables::PARTITION_BASE;
 
 /// Records that wait, over all partitions of events: beyond it the reader is left alone, so that its queue fills and it
 /// stops fetching.

@@ -7,13 +7,22 @@
 //! An event's `id` is an upsert key. Sending an id again with the same content is a duplicate, with other content a
 //! correction; `op = withdraw` takes it back (see [`Op`]).
 
+mod csv;
 #[allow(clippy::module_inception, reason = "the event itself stands beside its schema and ids")]
 mod event;
 mod field;
 mod id;
+pub(crate) mod json;
+mod raw;
+mod record;
 mod schema;
 
+pub(crate) use csv::Columns;
+pub use csv::{CsvHeader, Quoting};
 pub use event::{Event, EventBuilder, Op};
 pub use field::{Field, FieldType, IdType, Role, TimeFormat};
 pub use id::{Id, Key, MapKey};
+pub use json::JsonEncoder;
+pub use raw::{Raw, Stand};
+pub use record::{Limits, Origin, Partition, Payload, Record};
 pub use schema::{Schema, SchemaError, Slot};

@@ -93,6 +93,11 @@ struct SchemaFile {
 const RESERVED: [&str; 6] = ["revision", "diff", "epoch", "cause", "decision", "assessment"];
 
 impl Schema {
+    /// Every path and alias that a field is read from.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.fields().iter().flat_map(|field| [&field.path].into_iter().chain(&field.aliases)).map(String::as_str)
+    }
+
     /// Reads and checks a schema file.
     pub fn load(path: &Path) -> Result<Self, SchemaError> {
         let name = path.display().to_string();

@@ -7,13 +7,11 @@ use std::sync::Arc;
 
 use timely::dataflow::Stream;
 
-use crate::arrange::change::{Cause, Change, NO_TICKET, Verb};
-use crate::arrange::request::Block;
-use crate::arrange::with_slices;
-use crate::epoch::Epoch;
+use super::FeatureSet;
 use crate::event::Event;
-
-use super::{FeatureSet, KeyPlan};
+use crate::flow::{Block, Cause, Change, Epoch, NO_TICKET, Verb};
+use crate::operators::with_slices;
+use crate::views::velocity::KeyPlan;
 
 /// A transaction whose row was assembled, or that was withdrawn.
 #[derive(Clone, Debug)]

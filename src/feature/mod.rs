@@ -1,12 +1,6 @@
-//! ⑤ Features: their names and definitions, the plan that a key keeps for them, and the assembled row.
+//! Features: the columns of a row, and rows assembled from the slices that views answer with.
 
 pub mod assemble;
-mod family;
-mod plan;
 mod set;
-mod spec;
 
-pub use family::{Family, FamilyInputs, FamilyOutputs, Timing};
-pub use plan::{CONDITIONS_MAX, Condition, KeyPlan, PlannedFeature, PlannedMeasure};
 pub use set::FeatureSet;
-pub use spec::{FeatureSpec, Filter, Measure, REVISE_MS_DEFAULT, REVISE_MS_HOT, Velocity, Window};

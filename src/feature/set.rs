@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::event::{Event, Schema};
-
-use super::{Family, KeyPlan, Timing, Velocity};
+use crate::views::velocity::{KeyPlan, Velocity};
+use crate::views::{Family, Timing};
 
 type OwnFeature = Arc<dyn Fn(&Event) -> f64 + Send + Sync>;
 

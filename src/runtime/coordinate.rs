@@ -7,7 +7,7 @@ use timely::dataflow::channels::Message;
 use timely::progress::Stamp;
 use timely::worker::Worker;
 
-use crate::epoch::{Report, Word};
+use crate::flow::{Report, Word};
 
 type Letter<D> = Message<u64, Vec<D>>;
 

@@ -15,26 +15,28 @@ use timely::execute::execute_from;
 use timely::worker::Worker;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::dataflow::{BuildError, Dataflow, Setup};
-use crate::decode::{Decoder, Limits, Reject, RejectReason};
-use crate::epoch::{Authority, Epoch, Pace, PartitionBounds, Recorded, RemapError, RemapLog};
-use crate::feature::assemble::Rows;
-use crate::pipeline::{self, EngineSettings, Ports};
-use crate::score::assessment::ScoredDiff;
-use crate::sink::features::{FeatureLog, FeatureRows};
-use crate::sink::port::Port;
-use crate::sink::{OutputRecord, Refused, ScoredEncoder, SinkError, Writer, encode_reject, encode_update};
-use crate::source::reference::{ReferenceReader, ReferenceSource};
-use crate::source::{Origin, Partition, Raw, Reader, Ready, Record, Source, SourceError, StartOffsets};
-
-use super::clock::wall_ms;
 use super::coordinate::Coordinator;
-use super::metrics::{Metrics, set_worker};
 use super::outlet::{Outlet, discard, port};
 use super::peers::{self, Cluster, PeerError};
-use super::service::Services;
-use super::state::{Lock, Terms};
+use super::state::Lock;
 use super::worker::{self, Feed, Mint};
+use crate::dataflow::{BuildError, Dataflow, EngineSettings, Setup};
+use crate::decode::Decoder;
+use crate::epoch::{Authority, Pace, PartitionBounds, Recorded, RemapError, RemapLog};
+use crate::event::{Limits, Origin, Partition, Raw, Record};
+use crate::feature::assemble::Rows;
+use crate::flow::{Epoch, Reject, RejectReason};
+use crate::metrics::{Metrics, set_worker};
+use crate::pipeline;
+use crate::score::assessment::ScoredDiff;
+use crate::sink::features::{FeatureLog, FeatureRows};
+use crate::sink::port::{Port, Ports};
+use crate::sink::{OutputRecord, Refused, ScoredEncoder, SinkError, Writer, encode_reject, encode_update};
+use crate::source::clock::wall_ms;
+use crate::source::sealed::Terms;
+use crate::source::services::Services;
+use crate::source::tables::{ReferenceReader, ReferenceSource};
+use crate::source::{Reader, Ready, Source, SourceError, StartOffsets};
 
 /// What is to be run.
 pub struct Job {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
-use crate::runtime::metrics::Metrics;
+use crate::metrics::Metrics;
 use crate::sink::features::{FeatureLog, FeatureRows};
 use crate::sink::port::Port;
 use crate::sink::{OutputRecord, Refused, SinkError, Writer};

@@ -32,10 +32,10 @@ use prometheus_client::registry::{Registry, Unit};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-use super::clock::now_ns;
-use super::metrics::{Latency, Metrics};
 use super::redact::redact;
-use super::vitals::Phase;
+use crate::metrics::vitals::Phase;
+use crate::metrics::{Latency, Metrics};
+use crate::source::clock::now_ns;
 
 /// Upper bounds of the latency histogram's buckets, milliseconds.
 const LATENCY_BUCKETS_MS: [f64; 17] = [

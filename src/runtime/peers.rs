@@ -22,8 +22,8 @@ use timely::communication::Hooks;
 use timely::communication::allocator::zero_copy::initialize::{CommsGuard, initialize_networking_from_sockets};
 use timely::communication::allocator::{AllocatorBuilder, ProcessBuilder};
 
-use super::metrics::Metrics;
-use super::state::Terms;
+use crate::metrics::Metrics;
+use crate::source::sealed::Terms;
 
 /// What a hello begins with: not HTTP, not TLS, not timely's own.
 pub const MAGIC: [u8; 8] = *b"\x00dwpeer\x01";

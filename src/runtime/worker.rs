@@ -6,20 +6,19 @@ use std::time::Duration;
 
 use timely::worker::Worker;
 
-use crate::arrange::enrich::ReferenceRecord;
-use crate::arrange::upsert::Arrival;
-use crate::dataflow::Prepare;
-use crate::decode::{Counters, Decoder, Reject, RejectReason};
-use crate::epoch::clock::End;
-use crate::epoch::{Authority, Binding, Decoded, Epoch, PartitionBounds, RemapLog, Report, Stash, Word};
-use crate::pipeline::Engine;
-use crate::source::reference::ReferenceReader;
-use crate::source::{Partition, Payload, Raw, Reader, Ready, Record, SourceError};
-
-use super::clock::{now_ns, wall_ms};
 use super::coordinate::Coordinator;
-use super::metrics::Metrics;
-use super::service::{HELD_MAX, Stage};
+use crate::dataflow::Prepare;
+use crate::decode::{Counters, Decoder};
+use crate::epoch::clock::End;
+use crate::epoch::{Authority, PartitionBounds, RemapLog, Stash};
+use crate::event::{Partition, Payload, Raw, Record};
+use crate::flow::{Arrival, Binding, Decoded, Epoch, ReferenceRecord, Reject, RejectReason, Report, Word};
+use crate::metrics::Metrics;
+use crate::pipeline::Engine;
+use crate::source::clock::{now_ns, wall_ms};
+use crate::source::services::{HELD_MAX, Stage};
+use crate::source::tables::ReferenceReader;
+use crate::source::{Reader, Ready, SourceError};
 
 /// Records taken from the reader in one turn.
 const POLL_RECORDS_MAX: usize = 1024;

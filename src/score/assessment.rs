@@ -2,34 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::arrange::change::Cause;
-use crate::epoch::Epoch;
 use crate::event::Event;
-
-/// What is done with a transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Action {
-    /// Let it pass.
-    Allow,
-    /// Have it looked at.
-    Review,
-    /// Stop it.
-    Block,
-}
-
-impl Action {
-    /// All of them, in the order of their declaration.
-    pub const ALL: [Action; 3] = [Action::Allow, Action::Review, Action::Block];
-
-    /// The name used in outputs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Action::Allow => "allow",
-            Action::Review => "review",
-            Action::Block => "block",
-        }
-    }
-}
+use crate::flow::{Action, Cause, Epoch};
 
 /// A feature that moved a score, with its value and its contribution to the log odds. Equal if the bits are: a missing
 /// value (NaN) equals itself.

@@ -12,15 +12,13 @@ use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
-use crate::arrange::change::Cause;
-use crate::epoch::{Epoch, EpochFacts};
-use crate::event::IdType;
-use crate::feature::assemble::{Rows, Transaction};
-use crate::operators::{Expiring, ShardedMap};
-use crate::runtime::metrics::Metrics;
-
 use super::assessment::{Assessment, Decision, ScoredDiff};
 use super::scorer::Scorer;
+use crate::event::IdType;
+use crate::feature::assemble::{Rows, Transaction};
+use crate::flow::{Cause, Epoch, EpochFacts};
+use crate::metrics::Metrics;
+use crate::operators::{Expiring, ShardedMap};
 
 struct Last {
     revision: u32,

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::assessment::{Action, Assessment, Reason};
+use super::assessment::{Assessment, Reason};
 use super::model::Model;
+use crate::flow::Action;
 
 /// Steps of a quantised score.
 const STEPS: f64 = 16_384.0;

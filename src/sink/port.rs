@@ -1,5 +1,6 @@
 //! Where the graph ends: operators that hand what they receive to a port, without ever blocking.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use timely::container::CapacityContainerBuilder;
@@ -7,7 +8,9 @@ use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
-use crate::epoch::Epoch;
+use crate::feature::assemble::Rows;
+use crate::flow::{Epoch, Reject};
+use crate::score::assessment::ScoredDiff;
 
 /// Takes items off the graph. Called with what is new, perhaps nothing; returns whether everything taken so far has been
 /// passed on. While it has not, the epoch stays open, which is how a slow sink holds back the sources.
@@ -26,6 +29,18 @@ pub struct CollectionUpdate {
     pub epoch: Epoch,
     /// How often the record was added, or taken away.
     pub diff: isize,
+}
+
+/// Where the graph's outputs go, per worker.
+pub struct Ports {
+    /// Scored diffs.
+    pub scored: Option<Port<ScoredDiff>>,
+    /// Rejects of the decoder, events beyond the horizon.
+    pub rejects: Option<Port<Reject>>,
+    /// Assembled rows, if they are logged.
+    pub features: Option<Port<Rows>>,
+    /// Collections that the dataflow emits.
+    pub collections: Option<Rc<dyn Fn() -> Port<CollectionUpdate>>>,
 }
 
 /// How soon a port that could not pass everything on is asked again.

@@ -5,9 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use super::{Headers, OutputRecord};
-use crate::decode::{Reject, RejectReason};
-use crate::source::reference::{PARTITION_BASE, PARTITIONS_MAX};
-use crate::source::{Origin, Partition};
+use crate::event::{Origin, Partition};
+use crate::flow::{Reject, RejectReason};
+use crate::source::tables::{PARTITION_BASE, PARTITIONS_MAX};
 
 #[derive(Serialize)]
 struct Line<'a> {

@@ -5,85 +5,19 @@
 //! channels, and the worker takes what is ready without ever blocking. Where a reader starts is given by offsets, so a
 //! restart from the remap log reads on exactly where the log ends.
 
+pub mod clock;
 pub mod kafka;
-mod raw;
-pub mod reference;
+pub mod sealed;
+pub mod services;
+pub mod tables;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use crate::decode::CsvHeader;
-use crate::event::Event;
+use crate::event::{Origin, Partition, Record};
 
-mod file;
+mod files;
 
-pub use file::FileSource;
-pub use raw::{Raw, Stand};
-pub mod generator;
-
-/// A partition of a source. Files count from 0 in the order they were named.
-pub type Partition = u32;
-
-/// One record as it was read.
-#[derive(Clone, Debug)]
-pub struct Record {
-    /// The partition it came from.
-    pub partition: Partition,
-    /// Its place in the partition (Kafka: the offset; files: the record number from 0).
-    pub offset: u64,
-    /// The record's own timestamp in milliseconds UTC (Kafka), else 0.
-    pub timestamp_ms: i64,
-    /// When it was taken in: nanoseconds on the process's monotonic clock (see `runtime::clock`).
-    pub arrived_ns: u64,
-    /// Its place in its file.
-    pub stand: Stand,
-    /// The content.
-    pub payload: Payload,
-}
-
-impl Record {
-    /// The record as it was read; empty if it was never bytes.
-    pub fn into_raw(self) -> Raw {
-        let bytes = match self.payload {
-            Payload::Json(bytes) | Payload::Csv { line: bytes, .. } => bytes,
-            Payload::Tombstone { .. } | Payload::Event(_) => Vec::new(),
-        };
-        Raw { bytes: bytes.into(), stand: self.stand }
-    }
-}
-
-/// What a partition is read from, for those who are to find a record again.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Origin {
-    /// Neither a file nor a topic.
-    #[default]
-    Elsewhere,
-    /// A file, by the path that was given.
-    File(String),
-    /// A Kafka topic.
-    Topic(String),
-}
-
-/// The content of a record.
-#[derive(Clone, Debug)]
-pub enum Payload {
-    /// One JSON object.
-    Json(Vec<u8>),
-    /// One CSV record, without the line end, and the header of the file it stands in.
-    Csv {
-        /// The columns; every record of a file shares one.
-        header: Arc<CsvHeader>,
-        /// The record as it was read.
-        line: Vec<u8>,
-    },
-    /// No content (a Kafka tombstone); ends as a reject, or deletes a reference row.
-    Tombstone {
-        /// The message's key.
-        key: Vec<u8>,
-    },
-    /// An event that needs no decoding (generator, benches, tests).
-    Event(Box<Event>),
-}
+pub use files::FileSource;
 
 /// What a poll found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! After-match skipping by definition: each candidate is held against every match before it.
 
 use super::patterns::{Found, Taken, View};
-use crate::arrange::pattern::expr::duration_ms;
+use crate::views::pattern::expr::duration_ms;
 
 const DAY_MS: i64 = 86_400_000;
 

@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::event::{Event, Id, Op, Role, Schema};
-use crate::feature::KeyPlan;
+use crate::views::velocity::KeyPlan;
 
 /// The records, in order of arrival, that touch no row older than `horizon_ms` behind the watermark at their arrival (the
 /// largest event time so far): late events, corrections, withdrawals and labels that come later are left out.

@@ -24,16 +24,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::arrange::enrich::ReferenceRecord;
-use crate::dataflow::{Dataflow, Setup};
-use crate::decode::{Decoder, Limits};
-use crate::epoch::Epoch;
-use crate::event::{Event, Id};
-use crate::feature::FeatureSet;
-use crate::source::reference::RowDecoder;
-use crate::source::{Payload, Record, Stand};
-
 use super::{Harness, Outcome, Plan};
+use crate::dataflow::{Dataflow, Setup};
+use crate::decode::Decoder;
+use crate::event::{Event, Id, Limits, Payload, Record, Stand};
+use crate::feature::FeatureSet;
+use crate::flow::{Epoch, ReferenceRecord};
+use crate::source::tables::RowDecoder;
 
 /// Runs the case in a file. The error shows the lines that differ.
 pub fn check(path: &Path, dataflow: Arc<dyn Dataflow>, setup: &Setup) -> Result<(), String> {

@@ -1,10 +1,10 @@
 //! Cycles of transfers by definition: every sequence of transfers is tried.
 
 use super::patterns::{Found, View};
-use crate::arrange::pattern::MATCH_IDS_MAX;
-use crate::arrange::pattern::expr::duration_ms;
-use crate::arrange::pattern::spec::{CycleSpec, PatternSpec};
 use crate::event::{Event, Id, Key, Schema};
+use crate::views::pattern::MATCH_IDS_MAX;
+use crate::views::pattern::expr::duration_ms;
+use crate::views::pattern::spec::{CycleSpec, PatternSpec};
 
 /// A transfer: when, between whom, how much.
 struct Transfer {

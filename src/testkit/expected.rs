@@ -1,15 +1,16 @@
 //! Feature rows from scratch for many events: by definition, per key.
 //!
-//! As [`super::oracle`], but each row looks at the events of its own keys and windows only: 50 000 events of a pack with
+//! As [`crate::views::velocity::twin`], but each row looks at the events of its own keys and windows only: 50 000 events of a pack with
 //! hundreds of features take minutes, not days.
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::event::{Id, Key, Schema};
-use crate::feature::{Family, FeatureSet, Velocity, Window};
-
-use super::oracle::{self, Labelled};
 use super::{Plan, resolve};
+use crate::event::{Id, Key, Schema};
+use crate::feature::FeatureSet;
+use crate::flow::Labelled;
+use crate::views::Family;
+use crate::views::velocity::{Velocity, Window, twin};
 
 /// The rows of scored events, by id: own features, then those of each key and family. Of all scored events in their order, every
 /// `nth` is computed (1: all of them).
@@ -38,7 +39,7 @@ pub fn sample(
 pub fn of_plan(features: &FeatureSet, schema: &Schema, plan: &Plan) -> BTreeMap<Id, Vec<f64>> {
     let events = resolve::retained(plan.events(), schema);
     let wanted: Vec<usize> = (0..events.len()).filter(|&at| schema.is_scored(events[at].0.kind)).collect();
-    assembled(features, schema, &events, &wanted, |family| family.expected_of(schema, &events, plan))
+    assembled(features, schema, &events, &wanted, |family| family.expected_of(schema, &events, &plan.epochs))
 }
 
 /// The rows of the events at these places.
@@ -81,7 +82,7 @@ impl<'a> Groups<'a> {
     fn new(velocity: &'a Velocity, schema: &'a Schema, events: &'a [Labelled]) -> Self {
         let mut by_key: HashMap<Key, Vec<&Labelled>> = HashMap::new();
         for one in events {
-            if let Some(key) = oracle::key_of(velocity, schema, &one.0) {
+            if let Some(key) = twin::key_of(velocity, schema, &one.0) {
                 by_key.entry(key).or_default().push(one);
             }
         }
@@ -91,7 +92,7 @@ impl<'a> Groups<'a> {
 
     fn extend(&self, row: &mut Vec<f64>, at: usize) {
         let current = &self.events[at];
-        let key = oracle::key_of(self.velocity, self.schema, &current.0);
+        let key = twin::key_of(self.velocity, self.schema, &current.0);
         let log = key.and_then(|key| self.by_key.get(&key));
         for spec in self.velocity.features() {
             let value = log.map_or(f64::NAN, |log| {
@@ -105,7 +106,7 @@ impl<'a> Groups<'a> {
                         &log[from..until]
                     }
                 };
-                oracle::feature(spec, self.schema, window, current)
+                twin::feature(spec, self.schema, window, current)
             });
             row.push(if value.is_nan() { spec.default } else { value });
         }

@@ -18,19 +18,17 @@ use timely::communication::Config as Communication;
 use timely::worker::Worker;
 use timely::{Config, WorkerConfig};
 
-use crate::arrange::change::Cause;
-use crate::dataflow::{BuildError, Dataflow, Setup};
-use crate::decode::Reject;
-use crate::epoch::{Epoch, Facts, Repair};
+use super::{Plan, TestModel};
+use crate::dataflow::{BuildError, Dataflow, EngineSettings, Setup};
 use crate::event::Id;
 use crate::feature::assemble::{Rows, Transaction};
-use crate::pipeline::{self, Engine, EngineSettings, Ports};
-use crate::runtime::metrics::{Metrics, set_worker};
+use crate::flow::{Cause, Epoch, Facts, Reject, Repair};
+use crate::metrics::{Metrics, set_worker};
+use crate::pipeline;
+use crate::pipeline::Engine;
 use crate::runtime::outlet::discard;
 use crate::score::assessment::ScoredDiff;
-use crate::sink::port::{CollectionUpdate, Port};
-
-use super::{Plan, TestModel};
+use crate::sink::port::{CollectionUpdate, Port, Ports};
 
 /// Epochs that are on their way at once, unless every epoch is drained.
 const IN_FLIGHT: u64 = 3;

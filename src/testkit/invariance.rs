@@ -7,17 +7,15 @@
 //! are compared between runs of the same epochs on several workers, beside all others.
 
 use std::collections::BTreeMap;
-
 use std::fmt;
 use std::sync::Arc;
 
-use crate::dataflow::{Dataflow, Setup};
-use crate::event::Event;
-use crate::feature::{FeatureSet, Timing};
-use crate::pipeline::EngineSettings;
-
 use super::compare::{consolidated, equal, same_rows, updates};
 use super::{AsOfEvent, Batching, Harness, Outcome, Plan, arrive, expected, resolve};
+use crate::dataflow::{Dataflow, EngineSettings, Setup};
+use crate::event::Event;
+use crate::feature::FeatureSet;
+use crate::views::Timing;
 
 /// What is tried.
 #[derive(Clone)]

@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::event::{Event, IdType};
-use crate::runtime::clock::now_ns;
+use crate::event::{Event, IdType, Partition, Payload, Record, Stand};
 use crate::sink::{OutputRecord, SinkError, Writer};
-use crate::source::{Partition, Payload, Reader, Ready, Record, Source, SourceError, Stand, StartOffsets};
+use crate::source::clock::now_ns;
+use crate::source::{Reader, Ready, Source, SourceError, StartOffsets};
 
 /// Events by partition, as a source.
 #[derive(Clone, Debug)]

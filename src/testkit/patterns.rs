@@ -6,15 +6,16 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::oracle::Labelled;
 use super::{cycles, expected};
-use crate::arrange::pattern::condition::distance_km;
-use crate::arrange::pattern::expr::{Comparison, Expr, Side, Term, duration_ms, parse};
-use crate::arrange::pattern::history::PAST_EVENTS_MAX;
-use crate::arrange::pattern::spec::{EventSpec, KeySpec, PatternSpec, StepSpec};
-use crate::arrange::pattern::{MATCH_IDS_MAX, Patterns};
 use crate::event::{Event, FieldType, Id, Key, Schema};
-use crate::feature::{FeatureSet, Velocity};
+use crate::feature::FeatureSet;
+use crate::flow::Labelled;
+use crate::views::pattern::condition::distance_km;
+use crate::views::pattern::expr::{Comparison, Expr, Side, Term, duration_ms, parse};
+use crate::views::pattern::history::PAST_EVENTS_MAX;
+use crate::views::pattern::spec::{EventSpec, KeySpec, PatternSpec, StepSpec};
+use crate::views::pattern::{MATCH_IDS_MAX, Patterns};
+use crate::views::velocity::Velocity;
 
 const DAY_MS: i64 = 86_400_000;
 

@@ -3,10 +3,8 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::arrange::enrich::ReferenceRecord;
-use crate::arrange::upsert::Arrival;
-use crate::event::{Event, IdType};
-use crate::source::Raw;
+use crate::event::{Event, IdType, Raw};
+use crate::flow::{Arrival, EpochInput, ReferenceRecord};
 
 /// How a sequence of events is cut into epochs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,22 +41,11 @@ impl Input {
     }
 }
 
-/// What one epoch takes in.
-#[derive(Clone, Debug, Default)]
-pub struct PlannedEpoch {
-    /// The events, in order of arrival.
-    pub arrivals: Vec<Arrival>,
-    /// Reference records; whom they are for is filled in by the harness.
-    pub references: Vec<ReferenceRecord>,
-    /// The watermark once they are in, milliseconds of event time.
-    pub watermark_ms: i64,
-}
-
 /// A sequence of epochs.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// The epochs.
-    pub epochs: Vec<PlannedEpoch>,
+    pub epochs: Vec<EpochInput>,
     events: u64,
 }
 
@@ -105,7 +92,7 @@ impl Plan {
             arrivals.push(Arrival { event, partition: 0, offset: self.events, arrived_ns: 0, raw: Raw::default() });
             self.events += 1;
         }
-        self.epochs.push(PlannedEpoch { arrivals, references: Vec::new(), watermark_ms });
+        self.epochs.push(EpochInput { arrivals, references: Vec::new(), watermark_ms });
     }
 
     /// Adds reference records to the last epoch, in order of arrival.
@@ -123,7 +110,7 @@ impl Plan {
     /// Adds an epoch without events that moves the watermark on.
     pub fn wait_until(&mut self, watermark_ms: i64) {
         let watermark_ms = watermark_ms.max(self.watermark_ms());
-        self.epochs.push(PlannedEpoch { watermark_ms, ..PlannedEpoch::default() });
+        self.epochs.push(EpochInput { watermark_ms, ..EpochInput::default() });
     }
 
     /// The watermark after the last epoch; `i64::MIN` before the first.

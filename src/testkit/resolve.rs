@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::event::{Event, Id, MapKey, Op, Role, Schema};
-
-use super::oracle::Labelled;
+use crate::flow::Labelled;
 
 /// The retained events and what is known of their labels, in (event time, id) order. Of the records of one id a withdrawal
 /// beats a correction beats an insert, and of equals the later counts. Of the labels of one event the one that became

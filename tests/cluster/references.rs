@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use deltawatch::arrange::enrich::{Body, Enrich, NO_TIME, ReferenceRecord};
-use deltawatch::decode::Limits;
-use deltawatch::event::Op;
+use deltawatch::event::{Limits, Op};
+use deltawatch::flow::ReferenceRecord;
+use deltawatch::flow::reference::{Body, NO_TIME};
 use deltawatch::source::kafka::KafkaConfig;
-use deltawatch::source::reference::{Place, RowDecoder, Wanted};
+use deltawatch::source::tables::{Place, RowDecoder, Wanted};
 use deltawatch::testkit::{Batching, Input, Plan, expected, random};
+use deltawatch::views::lookup::Enrich;
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};

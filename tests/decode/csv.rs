@@ -1,11 +1,12 @@
 //! CSV: columns, quoting as in the csv crate, and the same meaning as JSON.
 
-use deltawatch::decode::{CsvHeader, Decoder, Limits, RejectReason};
+use deltawatch::decode::Decoder;
+use deltawatch::event::{CsvHeader, Limits, Payload};
+use deltawatch::flow::RejectReason;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{PAYMENTS, csv_record, decode_bytes, record, schema};
-use deltawatch::source::Payload;
 
 #[test]
 fn a_line_means_what_the_object_means() {

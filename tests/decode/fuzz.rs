@@ -1,7 +1,8 @@
 //! sonic-rs and serde_json give the same event, or the same class of reject, for any bytes.
 
-use deltawatch::decode::{Decoder, JsonParser, Limits, RejectReason};
-use deltawatch::source::Payload;
+use deltawatch::decode::{Decoder, JsonParser};
+use deltawatch::event::{Limits, Payload};
+use deltawatch::flow::RejectReason;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

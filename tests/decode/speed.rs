@@ -3,8 +3,7 @@
 use std::time::Instant;
 
 use deltawatch::decode::JsonParser;
-use deltawatch::event::Schema;
-use deltawatch::source::Payload;
+use deltawatch::event::{Payload, Schema};
 
 use super::{decoder, record};
 

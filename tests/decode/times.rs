@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use deltawatch::decode::{Decoder, Limits, RejectReason};
-use deltawatch::event::Schema;
-use deltawatch::source::{Payload, Record, Stand};
+use deltawatch::decode::Decoder;
+use deltawatch::event::{Limits, Payload, Record, Schema, Stand};
+use deltawatch::flow::RejectReason;
 
 fn schema(of_time: &str) -> Result<Schema, String> {
     let text = format!(

@@ -9,17 +9,17 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
-use deltawatch::arrange::enrich::Enrich;
-use deltawatch::decode::Limits;
+use deltawatch::dataflow::EngineSettings;
 use deltawatch::epoch::Pace;
-use deltawatch::pipeline::EngineSettings;
-use deltawatch::runtime::clock::now_ns;
+use deltawatch::event::{Limits, Partition, Payload, Record, Stand};
+use deltawatch::metrics::Metrics;
 use deltawatch::runtime::job::{Job, JobError, Outputs, State};
-use deltawatch::runtime::metrics::Metrics;
-use deltawatch::runtime::state::Terms;
 use deltawatch::sink::features::{FeatureFormat, FeatureLog};
-use deltawatch::source::reference::{Place, ReferenceSource, Wanted};
-use deltawatch::source::{Partition, Payload, Reader, Ready, Record, Source, SourceError, Stand, StartOffsets};
+use deltawatch::source::clock::now_ns;
+use deltawatch::source::sealed::Terms;
+use deltawatch::source::tables::{Place, ReferenceSource, Wanted};
+use deltawatch::source::{Reader, Ready, Source, SourceError, StartOffsets};
+use deltawatch::views::lookup::Enrich;
 use timely::{CommunicationConfig, Config, WorkerConfig};
 
 use super::look_ups;

@@ -1,7 +1,7 @@
 //! Look-ups as of arrival and live joins, as text cases.
 
-use deltawatch::arrange::enrich::Enrich;
 use deltawatch::testkit::cases;
+use deltawatch::views::lookup::Enrich;
 
 use super::{look_ups, reference};
 

@@ -13,9 +13,10 @@ mod topic;
 
 use std::sync::Arc;
 
-use deltawatch::arrange::enrich::{Enrich, Reference};
 use deltawatch::dataflow::{Dataflow, Setup};
 use deltawatch::feature::FeatureSet;
+use deltawatch::source::tables::Reference;
+use deltawatch::views::lookup::Enrich;
 
 use crate::cases::TINY;
 use crate::flows;

@@ -3,11 +3,10 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
-use deltawatch::arrange::enrich::{Enrich, Networks, Reference};
-use deltawatch::decode::Limits;
 use deltawatch::epoch::Pace;
-use deltawatch::event::FieldType;
-use deltawatch::source::reference::ReferenceSource;
+use deltawatch::event::{FieldType, Limits};
+use deltawatch::source::tables::{Reference, ReferenceSource};
+use deltawatch::views::lookup::{Enrich, Networks};
 
 use super::job::{Trial, place};
 

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use deltawatch::arrange::enrich::{Body, Enrich, NO_TIME, ReferenceRecord};
 use deltawatch::dataflow::{Dataflow, Parameters, Setup};
-use deltawatch::decode::Limits;
-use deltawatch::event::{Event, Schema};
-use deltawatch::source::generator::{Generator, GeneratorConfig};
-use deltawatch::source::reference::RowDecoder;
+use deltawatch::event::{Event, Limits, Schema};
+use deltawatch::flow::ReferenceRecord;
+use deltawatch::flow::reference::{Body, NO_TIME};
+use deltawatch::generator::{Generator, GeneratorConfig};
+use deltawatch::source::tables::RowDecoder;
 use deltawatch::testkit::compare::same_rows;
 use deltawatch::testkit::{Batching, Harness, Input, Plan, expected, random};
+use deltawatch::views::lookup::Enrich;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

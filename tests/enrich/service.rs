@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use deltawatch::arrange::enrich::{Enrich, Reference};
 use deltawatch::epoch::Pace;
+use deltawatch::source::tables::Reference;
+use deltawatch::views::lookup::Enrich;
 
 use super::job::Trial;
 

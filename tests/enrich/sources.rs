@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use deltawatch::arrange::enrich::{Enrich, Reference};
-use deltawatch::decode::Limits;
 use deltawatch::epoch::Pace;
-use deltawatch::source::reference::ReferenceSource;
+use deltawatch::event::Limits;
+use deltawatch::source::tables::{Reference, ReferenceSource};
+use deltawatch::views::lookup::Enrich;
 
 use super::job::{Trial, place};
 
@@ -177,8 +177,7 @@ fn wrong_declarations() {
     );
     let (dataflow, setup) = super::look_ups(vec![]);
     drop(dataflow);
-    let check =
-        |look_up: Enrich| deltawatch::arrange::enrich::EnrichPlan::resolve(&look_up, &setup.schema).unwrap_err();
+    let check = |look_up: Enrich| deltawatch::views::lookup::EnrichPlan::resolve(&look_up, &setup.schema).unwrap_err();
     let of = |fields: &[&str]| Enrich::of("l", fields, Arc::clone(shops().reference()));
     assert_eq!(check(of(&["shop"])), "look-up 'l': asks for no column; add number(..), category(..) or known()");
     assert_eq!(check(of(&["shop"]).number("fee")), "look-up 'l': reference 'shops' has no field 'fee'; it has risk");

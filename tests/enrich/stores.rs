@@ -1,7 +1,8 @@
 //! Redis and PostgreSQL as services, against real ones: `scripts/stores.sh start` prints their addresses.
 
-use deltawatch::arrange::enrich::{Enrich, Reference};
 use deltawatch::epoch::Pace;
+use deltawatch::source::tables::Reference;
+use deltawatch::views::lookup::Enrich;
 
 use super::job::Trial;
 

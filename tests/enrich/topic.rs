@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use deltawatch::arrange::enrich::{Enrich, Reference};
 use deltawatch::epoch::Pace;
 use deltawatch::source::kafka::KafkaConfig;
-use deltawatch::source::reference::{Place, Wanted};
+use deltawatch::source::tables::{Place, Reference, Wanted};
+use deltawatch::views::lookup::Enrich;
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};

@@ -9,17 +9,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use deltawatch::dataflow::{Dataflow, Setup};
+use deltawatch::dataflow::{Dataflow, EngineSettings, Setup};
 use deltawatch::epoch::{Pace, PartitionBounds};
-use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
-use deltawatch::feature::{FeatureSet, Velocity, Window};
-use deltawatch::pipeline::EngineSettings;
+use deltawatch::event::{Event, EventBuilder, Id, Op, Partition, Record, Schema};
+use deltawatch::feature::FeatureSet;
+use deltawatch::metrics::Metrics;
 use deltawatch::runtime::job::{Job, Outputs, State};
-use deltawatch::runtime::metrics::Metrics;
-use deltawatch::source::reference::ReferenceSource;
-use deltawatch::source::{Partition, Reader, Ready, Record, Source, SourceError, StartOffsets};
+use deltawatch::source::tables::ReferenceSource;
+use deltawatch::source::{Reader, Ready, Source, SourceError, StartOffsets};
 use deltawatch::testkit::TestModel;
 use deltawatch::testkit::memory::{MemorySource, MemoryWriter};
+use deltawatch::views::velocity::{Velocity, Window};
 use serde_json::Value;
 use timely::{CommunicationConfig, Config, WorkerConfig};
 

@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use deltawatch::dataflow::Setup;
+use deltawatch::dataflow::{EngineSettings, Setup};
 use deltawatch::epoch::{Pace, PartitionBounds};
 use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
-use deltawatch::pipeline::EngineSettings;
+use deltawatch::metrics::Metrics;
 use deltawatch::runtime::job::{Job, Outputs};
-use deltawatch::runtime::metrics::Metrics;
-use deltawatch::source::reference::ReferenceSource;
+use deltawatch::source::tables::ReferenceSource;
 use deltawatch::testkit::memory::{MemorySource, MemoryWriter};
 use timely::{CommunicationConfig, Config, WorkerConfig};
 
@@ -147,7 +146,7 @@ fn a_quiet_night_is_no_wrong_clock() {
 #[test]
 fn a_run_takes_no_event_of_tomorrow() {
     let schema = setup().1.schema;
-    let now = deltawatch::runtime::clock::wall_ms();
+    let now = deltawatch::source::clock::wall_ms();
     // Too few records to tell by the others.
     let events = |ahead_ms| vec![event(&schema, 0, now), event(&schema, 1, now + ahead_ms), event(&schema, 2, now)];
     let refused = |pace, ahead_ms| trial(pace).run(MemorySource::new(vec![events(ahead_ms)])).rejects();

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use deltawatch::arrange::identity::connect::{Component, Connectivity, SMALL_MAX};
-use deltawatch::arrange::identity::tour::{Part, Total};
+use deltawatch::views::identity::connect::{Component, Connectivity, SMALL_MAX};
+use deltawatch::views::identity::tour::{Part, Total};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use deltawatch::arrange::identity::links::Links;
-use deltawatch::arrange::identity::{ClusterMeasure, Identity};
 use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
 use deltawatch::feature::FeatureSet;
 use deltawatch::testkit::{Batching, Harness, Plan};
+use deltawatch::views::identity::links::Links;
+use deltawatch::views::identity::{ClusterMeasure, Identity};
 
 use crate::flows;
 

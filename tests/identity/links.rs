@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use deltawatch::arrange::identity::links::{LinkRule, LinkRules, Links};
 use deltawatch::event::Key;
+use deltawatch::views::identity::links::{LinkRule, LinkRules, Links};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 

@@ -1,6 +1,6 @@
 //! The same value however it is written; placeholders link no one.
 
-use deltawatch::arrange::identity::normalise::{PLACEHOLDERS, Written, key};
+use deltawatch::views::identity::normalise::{PLACEHOLDERS, Written, key};
 
 fn same(written: Written, a: &str, b: &str) {
     let (a_key, b_key) = (key(written, a), key(written, b));

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use deltawatch::arrange::identity::{ClusterMeasure as C, Flag, Identity};
-use deltawatch::dataflow::{Dataflow, Setup};
+use deltawatch::dataflow::{Dataflow, EngineSettings, Setup};
 use deltawatch::event::{Event, EventBuilder, Id, Op};
-use deltawatch::feature::{Family, FeatureSet, Filter, Window};
-use deltawatch::pipeline::EngineSettings;
+use deltawatch::feature::FeatureSet;
 use deltawatch::testkit::{Batching, Harness, Plan, resolve};
+use deltawatch::views::Family;
+use deltawatch::views::identity::{ClusterMeasure as C, Flag, Identity};
+use deltawatch::views::velocity::{Filter, Window};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use deltawatch::dataflow::{BuildError, Dataflow, Parameters, Setup};
 use deltawatch::event::{Event, Schema};
 use deltawatch::feature::FeatureSet;
-use deltawatch::source::generator::instances;
+use deltawatch::generator::instances;
 use deltawatch::testkit::{Batching, Harness, Plan};
 
 use crate::dataflows::folder::payments::clusters;

@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use deltawatch::arrange::identity::Identity;
-use deltawatch::arrange::identity::links::{LinkRule, LinkRules};
-use deltawatch::arrange::identity::propagate::{Entity, propagate};
 use deltawatch::dataflow::{BuildError, Context, Dataflow, Parameters, Setup};
 use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
-use deltawatch::feature::Window;
 use deltawatch::testkit::{Batching, Harness, Outcome, Plan};
+use deltawatch::views::identity::Identity;
+use deltawatch::views::identity::links::{LinkRule, LinkRules};
+use deltawatch::views::identity::propagate::{Entity, propagate};
+use deltawatch::views::velocity::Window;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use deltawatch::arrange::identity::links::LinkRules;
+use deltawatch::views::identity::links::LinkRules;
 
 /// A value: its kind (0 is the account) and its name.
 pub type Value = (u8, u64);

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use deltawatch::arrange::identity::{ClusterMeasure as C, Flag, Identity};
+use deltawatch::dataflow::EngineSettings;
 use deltawatch::event::{Event, EventBuilder, Id, Op};
-use deltawatch::feature::{Family, Filter, Window};
-use deltawatch::pipeline::EngineSettings;
 use deltawatch::testkit::{Batching, Harness, Plan, arrive, resolve};
+use deltawatch::views::Family;
+use deltawatch::views::identity::{ClusterMeasure as C, Flag, Identity};
+use deltawatch::views::velocity::{Filter, Window};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 

@@ -16,10 +16,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use deltawatch::event::{Payload, Record};
 use deltawatch::sink::kafka::KafkaWriter;
 use deltawatch::sink::{Headers, OutputRecord, Writer};
 use deltawatch::source::kafka::{KafkaConfig, KafkaSource, Position};
-use deltawatch::source::{Payload, Reader, Ready, Record, Source, StartOffsets};
+use deltawatch::source::{Reader, Ready, Source, StartOffsets};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;

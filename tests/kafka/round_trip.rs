@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use deltawatch::event::Payload;
 use deltawatch::sink::kafka::KafkaWriter;
 use deltawatch::sink::{OutputRecord, Writer};
 use deltawatch::source::kafka::{KafkaSource, Position};
-use deltawatch::source::{Payload, Ready, Source, SourceError, StartOffsets};
+use deltawatch::source::{Ready, Source, SourceError, StartOffsets};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};

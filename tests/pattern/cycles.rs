@@ -1,8 +1,8 @@
 //! Cycles of transfers: the engine gives what trying every sequence gives.
 
-use deltawatch::arrange::pattern::Patterns;
 use deltawatch::event::{Event, Op};
 use deltawatch::testkit::{Batching, Harness, Plan};
+use deltawatch::views::pattern::Patterns;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 

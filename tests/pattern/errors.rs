@@ -1,7 +1,7 @@
 //! Patterns that are refused: each error names the pattern, the place and what to do.
 
-use deltawatch::arrange::pattern::Patterns;
 use deltawatch::event::Schema;
+use deltawatch::views::pattern::Patterns;
 
 use super::flow::SCHEMA;
 

@@ -18,9 +18,9 @@ use std::fmt::Write;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use deltawatch::arrange::pattern::Patterns;
 use deltawatch::event::{Event, EventBuilder, Id, Key, Op, Schema};
 use deltawatch::testkit::{Batching, Harness, Plan};
+use deltawatch::views::pattern::Patterns;
 use flate2::read::GzDecoder;
 
 use super::flow::{emitted, flow};

@@ -3,11 +3,12 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use deltawatch::arrange::pattern::Patterns;
 use deltawatch::event::{Event, Op};
-use deltawatch::feature::{FeatureSet, Filter, Measure, Velocity, Window};
+use deltawatch::feature::FeatureSet;
 use deltawatch::testkit::invariance::{Options, check};
 use deltawatch::testkit::{Batching, Harness, Plan, arrive, cases, random as any};
+use deltawatch::views::pattern::Patterns;
+use deltawatch::views::velocity::{Filter, Measure, Velocity, Window};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 

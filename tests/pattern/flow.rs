@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use deltawatch::arrange::pattern::{Match, Patterns};
 use deltawatch::dataflow::{BuildError, Context, Dataflow, Parameters, Setup};
 use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
-use deltawatch::feature::{FeatureSet, Velocity};
+use deltawatch::feature::FeatureSet;
 use deltawatch::testkit::compare::same_rows;
 use deltawatch::testkit::{Harness, Outcome, Plan, expected, patterns as definition, resolve};
+use deltawatch::views::pattern::{Match, Patterns};
+use deltawatch::views::velocity::Velocity;
 
 /// Events of four kinds, p, q, r and s; p and q have rows.
 pub const SCHEMA: &str = r#"

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use deltawatch::arrange::pattern::Patterns;
+use deltawatch::dataflow::EngineSettings;
 use deltawatch::event::{Event, Key, Schema};
-use deltawatch::pipeline::EngineSettings;
-use deltawatch::source::generator::{Planted, instances};
+use deltawatch::generator::{Planted, instances};
 use deltawatch::testkit::{Batching, Harness, Plan};
+use deltawatch::views::pattern::Patterns;
 
 use super::flow::{emitted, flow};
 use crate::planted::dense;

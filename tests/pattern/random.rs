@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use deltawatch::arrange::pattern::Patterns;
+use deltawatch::dataflow::EngineSettings;
 use deltawatch::event::{Event, Op};
-use deltawatch::pipeline::EngineSettings;
 use deltawatch::testkit::{Batching, Harness, Plan};
+use deltawatch::views::pattern::Patterns;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 

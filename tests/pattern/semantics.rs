@@ -4,9 +4,9 @@
 //! (`followedBy`, `notFollowedBy`, `within`, without skipping), where a step of one event can express them. Events are
 //! written `name@seconds`, the first letter the kind; they arrive in the order in which they are written.
 
-use deltawatch::arrange::pattern::Patterns;
 use deltawatch::event::{Event, Op};
 use deltawatch::testkit::{Batching, Harness, Plan};
+use deltawatch::views::pattern::Patterns;
 
 use super::flow::{Letters, SCHEMA, compare, emitted, flow};
 

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use deltawatch::arrange::pattern::Patterns;
 use deltawatch::dataflow::{Parameters, Setup};
 use deltawatch::event::{Event, Schema};
-use deltawatch::source::generator::{Generator, GeneratorConfig};
+use deltawatch::generator::{Generator, GeneratorConfig};
 use deltawatch::testkit::cases::check;
 use deltawatch::testkit::{Batching, Harness, Plan};
+use deltawatch::views::pattern::Patterns;
 
 use super::flow::{compare, flow};
 use crate::dataflows::folder;

@@ -4,8 +4,8 @@
 //! cases of `next` (strict contiguity), `followedByAny` and optional steps are left out. Two of its answers differ here, and
 //! say so: `a_count_at_the_end_is_complete_once` and `what_is_complete_first_comes_first`.
 
-use deltawatch::arrange::pattern::Patterns;
-use deltawatch::feature::Family;
+use deltawatch::views::Family;
+use deltawatch::views::pattern::Patterns;
 
 use super::semantics::{matches, sequence};
 

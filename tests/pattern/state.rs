@@ -1,10 +1,10 @@
 //! What patterns keep returns to zero: after withdrawals at once, after expiry in bounded slices.
 
-use deltawatch::arrange::pattern::Patterns;
+use deltawatch::dataflow::EngineSettings;
 use deltawatch::event::{Event, Op};
-use deltawatch::pipeline::EngineSettings;
-use deltawatch::runtime::metrics::Metrics;
+use deltawatch::metrics::Metrics;
 use deltawatch::testkit::{Batching, Harness, Plan};
+use deltawatch::views::pattern::Patterns;
 
 use super::flow::{Letters, SCHEMA, compare, emitted, flow};
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::event::{Id, Schema};
-use crate::feature::{Family, FamilyInputs, FamilyOutputs, Timing};
-use crate::testkit::oracle::Labelled;
+use crate::flow::Labelled;
+use crate::views::{Family, FamilyInputs, FamilyOutputs, Timing};
 
 use super::facts::{Bare, Facts};
 use super::operator::identity;

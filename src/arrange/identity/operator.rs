@@ -11,13 +11,11 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::operator::Operator;
 
-use crate::arrange::change::{Change, NO_TICKET};
-use crate::arrange::request::Block;
-use crate::epoch::Epoch;
 use crate::event::Schema;
-use crate::feature::FamilyInputs;
+use crate::flow::{Block, Change, Epoch, NO_TICKET};
+use crate::metrics::Metrics;
 use crate::operators::Epochs;
-use crate::runtime::metrics::Metrics;
+use crate::views::FamilyInputs;
 
 use super::facts::Member;
 use super::owner::Owner;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{Id, Key, Schema};
-use crate::testkit::oracle::Labelled;
+use crate::flow::Labelled;
 
 use super::facts::SPANS_MS;
 use super::frauds::FRAUD_MEMORY_MS;

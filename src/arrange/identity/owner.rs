@@ -13,8 +13,8 @@ use super::links::{ACCOUNT, Links};
 use super::read::{Before, Reader};
 use super::request::{Ask, Request};
 use super::spec::{ClusterMeasure, IdentityPlan};
-use crate::arrange::change::NO_TICKET;
 use crate::event::Key;
+use crate::flow::NO_TICKET;
 
 /// How long a member counts as growth, milliseconds.
 const FRESH_MS: i64 = 86_400_000;

@@ -11,8 +11,8 @@ use differential_dataflow::{AsCollection, VecCollection};
 use timely::dataflow::operators::vec::Filter;
 use timely::order::Product;
 
-use crate::epoch::Epoch;
 use crate::event::Key;
+use crate::flow::Epoch;
 
 /// A value with its kind; 0 is the account.
 pub type Entity = (u8, Key);

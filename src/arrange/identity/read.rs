@@ -175,7 +175,7 @@ fn merged<P: Member>(links: &Links<P>, account: Option<u32>, joined: &[(u32, Pla
 fn recent_or_all(
     recent: &[super::facts::Payments; 3],
     all: &super::facts::Payments,
-    window: crate::feature::Window,
+    window: crate::views::velocity::Window,
 ) -> super::facts::Payments {
     span(window).and_then(|span| recent.get(span)).copied().unwrap_or(*all)
 }

@@ -1,7 +1,7 @@
 //! What the owner of all links is told of an event: flat words, cut at the owner of the event's id.
 
-use crate::arrange::change::{Change, NO_TICKET, Verb};
 use crate::event::{Id, Key, Schema};
+use crate::flow::{Change, NO_TICKET, Verb};
 
 use super::facts::KINDS_MAX;
 use super::spec::IdentityPlan;

@@ -1,8 +1,8 @@
 //! Identity specs: which fields link accounts, for how long and up to which degree, and which columns come of it.
 //!
 //! ```
-//! use deltawatch::arrange::identity::{ClusterMeasure as C, Identity};
-//! use deltawatch::feature::Window;
+//! use deltawatch::views::identity::{ClusterMeasure as C, Identity};
+//! use deltawatch::views::velocity::Window;
 //! let identity = Identity::of("account")
 //!     .strong("device", 50)                              // at most 50 accounts, or it links none
 //!     .strong("card", 50)
@@ -14,7 +14,7 @@
 //! ```
 
 use crate::event::{Event, FieldType, Key, Schema, Slot};
-use crate::feature::{Filter, Window};
+use crate::views::velocity::{Filter, Window};
 
 use super::facts::{KINDS_MAX, SPANS_MS};
 use super::links::{LinkRule, LinkRules};

@@ -1,7 +1,7 @@
 //! Tallies and flags: what a researcher writes down to count any events of a cluster's accounts, and their limits.
 //!
 //! ```
-//! use deltawatch::arrange::identity::{ClusterMeasure as C, Flag, Identity};
+//! use deltawatch::views::identity::{ClusterMeasure as C, Flag, Identity};
 //! use deltawatch::feature::{Filter, Window};
 //! let identity = Identity::of("account")
 //!     .strong("device", 50)
@@ -21,7 +21,7 @@
 //! flag says whether the pattern is there *now*, this event included.
 
 use crate::event::{Event, Schema};
-use crate::feature::{Condition, Filter, Window};
+use crate::views::velocity::{Condition, Filter, Window};
 
 use super::facts::{Payments, Tallies};
 

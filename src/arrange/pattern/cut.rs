@@ -24,11 +24,9 @@ use timely::dataflow::operators::vec::Filter;
 use super::condition::{Around, Cells, Texts, Whole};
 use super::features::rows;
 use super::plan::{Group, KeySide, PatternPlan};
-use crate::arrange::change::{Change, NO_TICKET, Verb};
-use crate::arrange::request::{Ask, Block, HEAD, Outgoing, Request};
-use crate::arrange::with_slices;
-use crate::epoch::Epoch;
 use crate::event::{Event, Key, Schema};
+use crate::flow::{Ask, Block, Change, Epoch, HEAD, NO_TICKET, Outgoing, Request, Verb};
+use crate::operators::with_slices;
 
 /// Cuts changes for the groups that look at no features.
 pub fn cut<'scope>(

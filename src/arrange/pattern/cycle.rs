@@ -26,7 +26,7 @@ use super::plan::{COUNTED_MS, Group};
 use super::resolve::Names;
 use super::spec::PatternSpec;
 use crate::event::{Event, FieldType, Id, Key, Schema, Slot};
-use crate::feature::REVISE_MS_DEFAULT;
+use crate::views::velocity::REVISE_MS_DEFAULT;
 
 /// Transfers that one search looks at, at most.
 pub const VISITS_MAX: usize = 10_000;

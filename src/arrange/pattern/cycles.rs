@@ -20,13 +20,10 @@ use super::outputs::{OUTPUTS, Outputs};
 use super::owner::TouchedStretch;
 use super::plan::COUNTED_MS;
 use super::repairs::{Effects, Repairs, beyond_record};
-use crate::arrange::change::{Cause, Change, NO_TICKET, Verb};
-use crate::arrange::replies::Replies;
-use crate::arrange::request::{Ask, Block, HEAD, Request};
-use crate::epoch::{Epoch, EpochFacts};
 use crate::event::{Id, Key, Schema};
+use crate::flow::{Ask, Block, Cause, Change, Epoch, EpochFacts, HEAD, NO_TICKET, Replies, Request, Verb};
+use crate::metrics::Metrics;
 use crate::operators::Epochs;
-use crate::runtime::metrics::Metrics;
 
 /// What the operator is built from.
 pub struct CycleInputs<'scope> {

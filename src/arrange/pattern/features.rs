@@ -5,8 +5,8 @@
 
 use super::expr::{Expr, Term, parse};
 use super::spec::{EventSpec, PatternSpec};
-use crate::arrange::request::Block;
-use crate::feature::Velocity;
+use crate::flow::Block;
+use crate::views::velocity::Velocity;
 
 /// Names that an error proposes at most.
 const NAMES_MAX: usize = 5;

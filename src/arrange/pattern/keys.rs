@@ -3,9 +3,8 @@
 use super::automaton::Automaton;
 use super::log::{Log, Place};
 use super::plan::Group;
-use crate::arrange::change::NO_TICKET;
-use crate::arrange::request::{Ask, Request};
 use crate::event::{Id, Key, MapKey};
+use crate::flow::{Ask, NO_TICKET, Request};
 use crate::operators::{ShardedMap, prefetch};
 
 /// What is kept for one key.

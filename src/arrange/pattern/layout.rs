@@ -8,7 +8,7 @@ use super::features::FeatureNames;
 use super::plan::{Group, PatternPlan};
 use super::spec::{PatternSpec, Patterns};
 use crate::event::Schema;
-use crate::feature::{REVISE_MS_DEFAULT, Velocity};
+use crate::views::velocity::{REVISE_MS_DEFAULT, Velocity};
 
 /// Whether the patterns of a group look at velocity features, and the fields of their key.
 type GroupKey = (bool, Vec<String>);

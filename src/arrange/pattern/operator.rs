@@ -23,15 +23,11 @@ use super::owner::{Owner, requests as requests_of};
 use super::plan::{Group, PatternPlan};
 use super::repairs::{Effects, Repairs, beyond_record};
 use super::{Match, keys::KeyStats};
-use crate::arrange::beyond::Beyond;
-use crate::arrange::replies::Replies;
-use crate::arrange::request::Block;
-use crate::arrange::upsert::Touched;
-use crate::epoch::{Epoch, EpochFacts};
 use crate::event::Id;
-use crate::feature::FamilyInputs;
+use crate::flow::{Beyond, Block, Epoch, EpochFacts, Replies, Touched};
+use crate::metrics::Metrics;
 use crate::operators::Epochs;
-use crate::runtime::metrics::Metrics;
+use crate::views::FamilyInputs;
 
 /// What the operators are built with.
 #[derive(Clone, Copy, Debug)]

@@ -8,10 +8,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use super::Match;
 use super::operator::Pattern;
 use super::repairs::Effects;
-use crate::arrange::beyond::Beyond;
-use crate::arrange::request::Block;
-use crate::arrange::upsert::Touched;
-use crate::epoch::Epoch;
+use crate::flow::{Beyond, Block, Epoch, Touched};
 
 type Output<T> = OutputBuilder<Epoch, CapacityContainerBuilder<Vec<T>>>;
 

@@ -9,10 +9,8 @@ use super::keys::{KeyState, KeyStats, Keys};
 use super::log::{Entry, Place};
 use super::plan::{COUNTED_MS, Group, Program};
 use super::run::Held;
-use crate::arrange::change::{Cause, NO_TICKET};
-use crate::arrange::replies::Replies;
-use crate::arrange::request::{Ask, Block, HEAD, Request};
 use crate::event::{Id, Key};
+use crate::flow::{Ask, Block, Cause, HEAD, NO_TICKET, Replies, Request};
 
 /// What an epoch has done to a group.
 #[derive(Debug, Default)]

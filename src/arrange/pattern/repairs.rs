@@ -5,13 +5,10 @@ use std::sync::Arc;
 use super::Match;
 use super::log::Place;
 use super::owner::{TouchedStretch, before};
-use crate::arrange::backlog::{Backlog, LAST, Stretch};
-use crate::arrange::beyond::Beyond;
-use crate::arrange::request::Block;
-use crate::arrange::upsert::Touched;
-use crate::epoch::{Epoch, EpochFacts};
 use crate::event::{Id, Key};
-use crate::runtime::metrics::Metrics;
+use crate::flow::{Beyond, Block, Epoch, EpochFacts, Touched};
+use crate::metrics::Metrics;
+use crate::operators::backlog::{Backlog, LAST, Stretch};
 
 /// What an epoch sends.
 #[derive(Default)]

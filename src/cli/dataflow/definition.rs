@@ -1,8 +1,8 @@
 //! Features in words: what exactly is counted, in which units, and what stands for nothing.
 
-use crate::arrange::velocity::ALL_TIME_IDLE_MS;
 use crate::event::{FieldType, Schema};
-use crate::feature::{FeatureSpec, Filter, Measure, Window};
+use crate::views::velocity::store::ALL_TIME_IDLE_MS;
+use crate::views::velocity::{FeatureSpec, Filter, Measure, Window};
 
 /// What holds for every feature of a key, one sentence each.
 pub fn notes() -> Vec<String> {

@@ -4,12 +4,12 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use crate::dataflow::{Dataflow, Setup};
-use crate::event::{Role, Schema};
-use crate::feature::{Timing, Velocity, Window};
-
 use super::super::error::Failure;
 use super::definition::{definition, notes};
+use crate::dataflow::{Dataflow, Setup};
+use crate::event::{Role, Schema};
+use crate::views::Timing;
+use crate::views::velocity::{Velocity, Window};
 
 /// Everything a dataflow says of itself, as text or JSON.
 pub fn describe(dataflow: &dyn Dataflow, setup: &Setup, as_json: bool) -> Result<String, Failure> {

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use serde_json::json;
 use timely::logging::{TimelyEvent, TimelyEventBuilder};
 
-use crate::dataflow::{BuildError, Dataflow, Setup};
-use crate::pipeline::{self, EngineSettings, Ports};
-use crate::runtime::metrics::Metrics;
-use crate::runtime::outlet::discard;
-
 use super::super::error::Failure;
+use crate::dataflow::{BuildError, Dataflow, EngineSettings, Setup};
+use crate::metrics::Metrics;
+use crate::pipeline;
+use crate::runtime::outlet::discard;
+use crate::sink::port::Ports;
 
 /// Operators by address, and channels between them.
 #[derive(Debug, Default)]

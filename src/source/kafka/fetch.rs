@@ -16,8 +16,8 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::KafkaSource;
 use super::health::{Context, Health};
 use super::range::{Span, is_refusal, partitions_of, topic_missing, unreachable};
-use crate::runtime::clock;
-use crate::source::{Partition, Payload, Record, SourceError, Stand};
+use crate::event::{Partition, Payload, Record, Stand};
+use crate::source::{SourceError, clock};
 
 /// The most records of a batch.
 pub const BATCH_RECORDS: usize = 512;

@@ -10,7 +10,7 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 
-use crate::source::Partition;
+use crate::event::Partition;
 
 /// Shared between a client's callbacks and its owner.
 #[derive(Debug)]

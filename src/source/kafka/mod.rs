@@ -36,7 +36,8 @@ pub(crate) use health::{Context, Health};
 pub use range::{DISORDER_MS_MAX, Position};
 pub(crate) use range::{is_refusal, partitions_of, topic_missing, unreachable};
 
-use super::{Origin, Partition, Reader, Ready, Record, Source, SourceError, StartOffsets};
+use super::{Reader, Ready, Source, SourceError, StartOffsets};
+use crate::event::{Origin, Partition, Record};
 use fetch::{Batch, Fetch, Shared};
 use range::Inquiry;
 

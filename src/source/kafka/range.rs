@@ -9,7 +9,8 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::config::KafkaConfig;
 use super::health::Context;
-use crate::source::{Partition, SourceError, StartOffsets};
+use crate::event::Partition;
+use crate::source::{SourceError, StartOffsets};
 
 /// How far timestamps may be out of order in a topic: a range by time reads on this far beyond its end, because records
 /// that belong to it may stand there, and drops by timestamp what does not.

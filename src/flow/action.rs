@@ -1,0 +1,26 @@
+//! What is done with a transaction.
+
+/// What is done with a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// Let it pass.
+    Allow,
+    /// Have it looked at.
+    Review,
+    /// Stop it.
+    Block,
+}
+
+impl Action {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Action; 3] = [Action::Allow, Action::Review, Action::Block];
+
+    /// The name used in outputs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Action::Allow => "allow",
+            Action::Review => "review",
+            Action::Block => "block",
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Bindings: which records belong to which epoch. And what workers offer for the next one.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Epoch, Facts, Repair};
+use crate::event::Partition;
+
+/// What belongs to an epoch; minted by the authority, obeyed by every worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Per partition, the offset after the last record. Partitions that are not named stay where they are.
+    pub uppers: BTreeMap<Partition, u64>,
+    /// Records among them whose time is not believed: they become rejects.
+    pub refused: Vec<(Partition, u64)>,
+    /// The watermark once its records are in, milliseconds of event time; `i64::MIN` before the first event.
+    pub watermark_ms: i64,
+    /// How many touched rows it reads again.
+    pub repair: Repair,
+    /// Partitions go on to be merged by event time after this epoch.
+    pub merging: bool,
+    /// Readers are to stop: what has been read is the end.
+    pub stop: bool,
+    /// No epoch follows.
+    pub last: bool,
+}
+
+impl Binding {
+    /// What the operators must know of the epoch.
+    pub fn facts(&self) -> Facts {
+        Facts { watermark_ms: self.watermark_ms, repair: self.repair }
+    }
+}
+
+/// Where the next epoch is to end when partitions are merged: before an event time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cut {
+    /// All records whose merge time is before this, milliseconds.
+    pub before_ms: i64,
+    /// And of this partition records at that time too, as many as an epoch takes: nothing at all lies before it.
+    pub ties_of: Option<Partition>,
+}
+
+/// What the authority tells the workers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Word {
+    /// Offer for this epoch what lies before the cut.
+    Cut(Epoch, Cut),
+    /// This belongs to the epoch.
+    Bind(Binding),
+}
+
+/// What a worker has ready of one partition, beyond what is bound already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// The partition.
+    pub partition: Partition,
+    /// The offset after the last record offered.
+    pub upper: u64,
+    /// Records offered.
+    pub records: u64,
+    /// The merge time of the first record that waits, milliseconds; `i64::MAX` if none does.
+    pub first_ms: i64,
+    /// The merge time of the last record offered, or bound; milliseconds, `i64::MIN` if there was none.
+    pub merge_ms: i64,
+    /// The partition's clock up to `upper`, milliseconds; `i64::MIN` before it has one.
+    pub clock_ms: i64,
+    /// As much as an epoch takes is ready.
+    pub ripe: bool,
+    /// Everything that waits is offered.
+    pub whole: bool,
+    /// Everything that waits is offered, and the source says that it has no more for now.
+    pub at_end: bool,
+    /// Nothing waits, nothing has come for a while, and the source says that it has no more for now.
+    pub idle: bool,
+    /// Nothing will come after the records offered.
+    pub end: bool,
+    /// Rows of a reference collection: they neither move event time nor hold it back.
+    pub reference: bool,
+    /// The offset after the last record that has come, offered or not.
+    pub came: u64,
+    /// Records offered whose time is not believed.
+    pub refused: Vec<u64>,
+    /// A hash of the partition's first record and its offset; 0 as long as there was none.
+    pub first: u64,
+    /// The source has nothing beyond what is offered or waits, for now or for good.
+    pub spent: bool,
+}
+
+/// The state of one worker, sent to the authority whenever it changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The worker.
+    pub worker: u32,
+    /// The epoch that its offers are for; a report for an earlier one is out of date.
+    pub next: Epoch,
+    /// Its partitions.
+    pub offers: Vec<Offer>,
+    /// The cut that they end before, if there is one.
+    pub cut: Option<Cut>,
+    /// Its reader is at its end, or stopped, and nothing waits.
+    pub done: bool,
+    /// It is still reading the initial content of references, before which no event is bound.
+    pub loading: bool,
+    /// It has been asked to stop.
+    pub stopping: bool,
+    /// Keys with rows to repair: epochs are wanted even without records.
+    pub backlog: u64,
+}

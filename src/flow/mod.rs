@@ -1,0 +1,45 @@
+//! What operators say to each other, and what every operator must know of an epoch.
+//!
+//! ```text
+//!  Arrival ─► [retain] ─ Change ─► [views] ─ Block of slices ─► [feature] ─► [score]
+//!                 ▲                   │
+//!                 └───── Touched ─────┘            Beyond, Reject ─► side output
+//! ```
+//!
+//! * A [`Change`] says what happened to an event, and under which ticket its row is wanted. Views cut it into a [`Request`]
+//!   per key and answer with rows of words in a [`Block`] ([`Replies`]).
+//! * [`Touched`] names a transaction whose row is to be read again, one epoch later; [`Beyond`] one that is too old.
+//! * A [`Binding`] says which records belong to an epoch, and all that its operators must know of it ([`Facts`]).
+
+mod action;
+mod arrival;
+mod binding;
+mod cause;
+mod change;
+mod decoded;
+mod facts;
+mod history;
+mod horizons;
+pub mod reference;
+mod reject;
+mod replies;
+mod request;
+mod touched;
+
+pub use action::Action;
+pub use arrival::Arrival;
+pub use binding::{Binding, Cut, Offer, Report, Word};
+pub use cause::Cause;
+pub use change::{Change, Label, NO_TICKET, Verb};
+pub use decoded::Decoded;
+pub use facts::{EpochFacts, Facts, Repair};
+pub use history::{EpochInput, Labelled};
+pub use horizons::Horizons;
+pub use reference::ReferenceRecord;
+pub use reject::{Reject, RejectReason};
+pub use replies::Replies;
+pub use request::{Ask, Block, HEAD, Outgoing, Request};
+pub use touched::{Beyond, Touched};
+
+/// The differential timestamp.
+pub type Epoch = u64;

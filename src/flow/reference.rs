@@ -1,0 +1,56 @@
+//! What enters the graph of a reference: one version of one row, of one file, of one answer.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Key, Partition};
+
+/// The values of a row, one word per kept field: the bits of a double, a text's fingerprint, or [`MISSING`].
+pub type Cells = Arc<[u64]>;
+
+/// The word of a value that is not there: the bits of NaN, which no field holds.
+pub const MISSING: u64 = 0x7ff8_0000_0000_0000;
+
+/// A reference record that has no time of its own: it comes before all events of its epoch.
+pub const NO_TIME: i64 = i64::MIN;
+
+/// One upsert or deletion, bound to an epoch like an event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReferenceRecord {
+    /// The worker that it is for.
+    pub to: u32,
+    /// The look-ups that it is for ([`crate::views::lookup::Enrich::tag`]).
+    pub tag: u64,
+    /// From when on it is visible within its epoch, milliseconds; [`NO_TIME`]: from the epoch's beginning.
+    pub time: i64,
+    /// The partition it came from.
+    pub partition: Partition,
+    /// Its place in the partition.
+    pub offset: u64,
+    /// What it says.
+    pub body: Body,
+}
+
+impl ReferenceRecord {
+    /// Addresses the record to the owner of its key, or a copy to every worker.
+    pub fn address(self, peers: usize, into: &mut Vec<ReferenceRecord>) {
+        match self.body {
+            Body::Row(key, _) | Body::Gone(key) => {
+                into.push(ReferenceRecord { to: (key.route() % peers as u64) as u32, ..self });
+            }
+            Body::Networks(_) => into.extend((0..peers as u32).map(|to| ReferenceRecord { to, ..self.clone() })),
+        }
+    }
+}
+
+/// What a reference record says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Body {
+    /// The row of a key is this from now on.
+    Row(Key, Cells),
+    /// The key has no row any more.
+    Gone(Key),
+    /// The whole network file is this from now on.
+    Networks(Arc<[u8]>),
+}

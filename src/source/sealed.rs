@@ -1,0 +1,101 @@
+//! Logs of sealed lines, which cannot change unseen, and the terms that a log was written under.
+//!
+//! Every log is one JSON object per line, `{"seal":SEAL,"entry":ENTRY}`. The seal is a hash of the entry and of the seal before
+//! it, the first one of the file's name: a line that was changed, lost, added, or moved, also from another file, breaks the
+//! chain there, and the log is refused. A last line without its end was cut off by a crash and is dropped: nothing can have
+//! come of it.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// The seal of the line that was written or read last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seal(u64);
+
+#[derive(Serialize)]
+struct Line<'a> {
+    seal: &'a str,
+    entry: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct ReadLine<'a> {
+    seal: &'a str,
+    #[serde(borrow)]
+    entry: &'a RawValue,
+}
+
+impl Seal {
+    /// Before the first line of the file of this path.
+    pub fn first(path: &Path) -> Self {
+        let name = path.file_name().unwrap_or_default();
+        Seal(xxh3_64_with_seed(name.as_encoded_bytes(), 0))
+    }
+
+    fn next(self, entry: &str) -> Self {
+        Seal(xxh3_64_with_seed(entry.as_bytes(), self.0))
+    }
+
+    /// Appends a line.
+    pub fn line(&mut self, entry: &impl Serialize, into: &mut Vec<u8>) -> io::Result<()> {
+        let entry = serde_json::value::to_raw_value(entry)?;
+        *self = self.next(entry.get());
+        let seal = format!("{:016x}", self.0);
+        serde_json::to_writer(&mut *into, &Line { seal: &seal, entry: &entry })?;
+        into.push(b'\n');
+        Ok(())
+    }
+}
+
+/// Reads the lines of a file, the entry of each as JSON, with its number from 1. Returns the seal to go on from and the
+/// length of the whole lines, bytes; a file that is not there has none. The error says what is wrong, without the path.
+pub fn read_lines(path: &Path, mut each: impl FnMut(u64, &str) -> Result<(), String>) -> Result<(Seal, u64), String> {
+    let (mut seal, mut bytes) = (Seal::first(path), 0);
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((seal, 0)),
+        Err(error) => return Err(error.to_string()),
+    };
+    let (mut reader, mut line) = (BufReader::new(file), Vec::new());
+    for number in 1.. {
+        line.clear();
+        let read = reader.read_until(b'\n', &mut line).map_err(|error| error.to_string())?;
+        if read == 0 || line.last() != Some(&b'\n') {
+            break;
+        }
+        let damaged = |why: &str| format!("line {number} is damaged ({why}); the log cannot be used");
+        let parsed: ReadLine = serde_json::from_slice(&line).map_err(|_| damaged("it is no sealed line"))?;
+        seal = seal.next(parsed.entry.get());
+        if u64::from_str_radix(parsed.seal, 16) != Ok(seal.0) {
+            return Err(damaged("its seal does not fit: it was changed, or a line before it is missing or moved"));
+        }
+        each(number, parsed.entry.get())?;
+        bytes += read as u64;
+    }
+    Ok((seal, bytes))
+}
+
+/// What decides the outcome of a run beside its records, by the flag or the thing that says so. Two runs that differ in it
+/// cannot go on from one log, nor be one cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms(Vec<(String, String)>);
+
+impl Terms {
+    /// Adds one.
+    pub fn add(&mut self, name: &str, value: impl std::fmt::Display) {
+        self.0.push((name.to_owned(), value.to_string()));
+    }
+
+    /// The first that differs: its name, the value here and the value there.
+    pub fn difference<'a>(&'a self, there: &'a Terms) -> Option<(&'a str, &'a str, &'a str)> {
+        let value = |of: &'a Terms, name: &str| of.0.iter().find(|(known, _)| known == name).map(|(_, value)| &**value);
+        let names = self.0.iter().chain(&there.0).map(|(name, _)| &**name);
+        let values = names.map(|name| (name, value(self, name).unwrap_or("-"), value(there, name).unwrap_or("-")));
+        values.into_iter().find(|(_, here, there)| here != there)
+    }
+}
