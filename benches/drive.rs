@@ -9,8 +9,9 @@ use cpu_time::ProcessTime;
 use deltawatch::dataflow::{Dataflow, EngineSettings, Parameters, Setup};
 use deltawatch::event::{Event, Raw, Schema};
 use deltawatch::feature::assemble::Rows;
-use deltawatch::flow::{Arrival, Facts, Repair};
+use deltawatch::flow::{Arrival, Repair};
 use deltawatch::metrics::Metrics;
+use deltawatch::operators::Images;
 use deltawatch::pipeline;
 use deltawatch::pipeline::Engine;
 use deltawatch::sink::port::{Port, Ports};
@@ -58,7 +59,8 @@ pub fn engine(
         features: Some(features),
         collections: None,
     };
-    pipeline::build(worker, dataflow, &setup(dataflow), settings, ports, metrics).expect("a shipped dataflow builds")
+    pipeline::build(worker, dataflow, &setup(dataflow), settings, ports, Images::none(worker), metrics)
+        .expect("a shipped dataflow builds")
 }
 
 /// Runs events through a dataflow on one worker, `batch` per epoch, to the end.
@@ -97,7 +99,7 @@ pub fn run(dataflow: &'static dyn Dataflow, settings: EngineSettings, events: Ve
             let taken = share.len();
             engine.arrivals.send_batch(&mut share);
             let repair = Repair::of(settings.repair_rows_max, taken as u64, 0);
-            engine.close(epoch, Facts { watermark_ms: watermark, repair });
+            engine.close(epoch, watermark, repair, None);
             while engine.probe.less_equal(&epoch) {
                 worker.step();
             }

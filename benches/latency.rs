@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use deltawatch::dataflow::{Dataflow, EngineSettings};
 use deltawatch::event::{Event, Raw};
 use deltawatch::feature::assemble::Rows;
-use deltawatch::flow::{Arrival, Facts, Repair};
+use deltawatch::flow::{Arrival, Repair};
 use deltawatch::metrics::Metrics;
 use deltawatch::pipeline::Engine;
 use hdrhistogram::Histogram;
@@ -82,7 +82,7 @@ impl Feed {
         let sent = batch.len();
         self.engine.arrivals.send_batch(&mut batch);
         let repair = Repair::of(EngineSettings::default().repair_rows_max, sent as u64, self.metrics.backlog.get());
-        self.engine.close(self.next, Facts { watermark_ms: self.watermark_ms, repair });
+        self.engine.close(self.next, self.watermark_ms, repair, None);
         self.next += 1;
         sent
     }

@@ -15,6 +15,7 @@ use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
 use deltawatch::feature::FeatureSet;
 use deltawatch::flow::Cause;
 use deltawatch::metrics::Metrics;
+use deltawatch::operators::Images;
 use deltawatch::pipeline;
 use deltawatch::score::assessment::ScoredDiff;
 use deltawatch::sink::port::Ports;
@@ -135,7 +136,8 @@ fn run(dataflow: &'static Beside, scenario: Scenario, links_per_tick: usize, sha
         let ports =
             Ports { scored: Some(scored), rejects: Some(Box::new(|_| true)), features: None, collections: None };
         let metrics = Arc::new(Metrics::default());
-        let engine = pipeline::build(worker, dataflow, &setup, &settings, ports, &metrics).expect("it builds");
+        let engine = pipeline::build(worker, dataflow, &setup, &settings, ports, Images::none(worker), &metrics)
+            .expect("it builds");
         let mut feed = Feed::new(engine, metrics.clone(), events, start);
         feed.warm_up(worker, preloaded);
         let full_speed = (FULL_SPEED_SHARE * (events_count - preloaded) as f64) as usize;

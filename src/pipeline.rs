@@ -23,8 +23,10 @@ use timely::dataflow::operators::{Concat, ConnectLoop, Feedback, Input, Inspect,
 use timely::worker::Worker;
 
 use crate::dataflow::{BuildError, Context, Dataflow, EngineSettings, Leftover, Setup};
-use crate::flow::{Arrival, Epoch, EpochFacts, Facts, Horizons, ReferenceRecord, Reject};
+use crate::flow::{Arrival, Epoch, EpochFacts, Horizons, ReferenceRecord, Reject};
+use crate::flow::{Dump, Owed, Repair};
 use crate::metrics::Metrics;
+use crate::operators::Images;
 use crate::retain::beyond::publish;
 use crate::retain::upsert::{Upserted, upsert};
 use crate::sink::port::{Ports, deliver};
@@ -39,14 +41,19 @@ pub struct Engine {
     pub references: Handle<Epoch, CapacityContainerBuilder<Vec<ReferenceRecord>>>,
     /// The facts of an epoch are set here before it is closed.
     pub facts: EpochFacts,
+    /// What waits to be read again on this worker.
+    pub owed: Owed,
+    /// Where what is kept is dumped to.
+    pub images: Images,
     /// Epochs behind this frontier have left the engine.
     pub probe: probe::Handle<Epoch>,
 }
 
 impl Engine {
-    /// Closes an epoch: nothing more comes for it.
-    pub fn close(&mut self, epoch: Epoch, facts: Facts) {
-        self.facts.set(epoch, facts);
+    /// Closes an epoch: nothing more comes for it. Says how far event time has come with it, how much it repairs, and which shards
+    /// are dumped at its end.
+    pub fn close(&mut self, epoch: Epoch, watermark_ms: i64, repair: Repair, dump: Option<Dump>) {
+        self.facts.set(epoch, watermark_ms, repair, dump);
         self.arrivals.advance_to(epoch + 1);
         self.rejects.advance_to(epoch + 1);
         self.references.advance_to(epoch + 1);
@@ -65,6 +72,7 @@ pub fn build(
     setup: &Setup,
     settings: &EngineSettings,
     mut ports: Ports,
+    images: Images,
     metrics: &Arc<Metrics>,
 ) -> Result<Engine, BuildError> {
     let features = dataflow.features(setup)?;
@@ -76,12 +84,18 @@ pub fn build(
     let label_ms = if uses_labels { settings.label_ms } else { 0 };
     let read_ms = settings.late_ms.saturating_add(revise_ms);
     let horizons = Horizons { late_ms: settings.late_ms, by_id_ms: read_ms.max(label_ms), read_ms };
-    let (facts, probe) = (EpochFacts::default(), probe::Handle::new());
+    let (facts, owed, probe) = (EpochFacts::default(), Owed::default(), probe::Handle::new());
 
     worker.dataflow_named::<Epoch, _, _>(dataflow.name(), |scope| {
-        let (arrivals, arriving) = scope.new_input();
-        let (rejects, rejected) = scope.new_input();
-        let (references, of_references) = scope.new_input();
+        let (mut arrivals, arriving) = scope.new_input();
+        let (mut rejects, rejected) = scope.new_input();
+        let (mut references, of_references) = scope.new_input();
+        if let Some(loaded) = images.facts() {
+            facts.resume(loaded);
+            arrivals.advance_to(images.start());
+            rejects.advance_to(images.start());
+            references.advance_to(images.start());
+        }
         let (touched, again) = scope.feedback(1);
         let Upserted { changes, rejects: refused } =
             upsert(arriving, again, setup.schema.clone(), horizons, facts.clone(), metrics.clone());
@@ -96,6 +110,8 @@ pub fn build(
             plans,
             horizons,
             facts: facts.clone(),
+            owed: owed.clone(),
+            images: images.clone(),
             metrics: metrics.clone(),
             ports,
             probe: probe.clone(),
@@ -112,6 +128,6 @@ pub fn build(
         let rejects_leaving = rejects_leaving.inspect(move |reject| counted.rejects.count(reject.reason));
         let port = side_output.unwrap_or_else(|| Box::new(|_| true));
         deliver(rejects_leaving, "Rejects", port).probe_with(&probe);
-        Ok(Engine { arrivals, rejects, references, facts, probe })
+        Ok(Engine { arrivals, rejects, references, facts, owed, images, probe })
     })
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use deltawatch::event::Key;
+use deltawatch::flow::LAST;
 use deltawatch::flow::{Cause, Epoch, Repair};
-use deltawatch::operators::backlog::{Backlog, KEYS_ASSUMED, LAST, Stretch};
+use deltawatch::operators::backlog::{Backlog, KEYS_ASSUMED, Stretch};
 
 /// Rows per key: row `n` at time `n`.
 const ROWS: i64 = 200;

@@ -16,8 +16,10 @@ use crate::dataflow::EngineSettings;
 use crate::event::{Event, Key, Schema};
 use crate::feature::FeatureSet;
 use crate::feature::assemble::{Rows, assemble};
+use crate::flow::Owed;
 use crate::flow::{Beyond, Block, Change, Epoch, EpochFacts, Horizons, ReferenceRecord, Touched, Verb};
 use crate::metrics::Metrics;
+use crate::operators::{Images, Owned, OwnerInputs, own};
 use crate::retain::keep::keep;
 use crate::score::revise::revise;
 use crate::sink::port::{CollectionUpdate, Ports, deliver};
@@ -26,8 +28,8 @@ use crate::views::identity::propagate::{Entity, Propagated, ROUNDS_MAX, every, p
 use crate::views::identity::{Identity, identity};
 use crate::views::pattern::{Match, Matches};
 use crate::views::velocity::KeyPlan;
-use crate::views::velocity::operator::{Keyed, KeyedSettings, keyed};
 use crate::views::velocity::project::project;
+use crate::views::velocity::{VelocitySettings, VelocityView};
 use crate::views::{FamilyInputs, Timing};
 
 /// Events arranged by a key, shared by everyone who asks for the same key.
@@ -63,6 +65,8 @@ pub(crate) struct Parts<'scope> {
     pub plans: Arc<[Arc<KeyPlan>]>,
     pub horizons: Horizons,
     pub facts: EpochFacts,
+    pub owed: Owed,
+    pub images: Images,
     pub metrics: Arc<Metrics>,
     pub ports: Ports,
     pub probe: probe::Handle<Epoch>,
@@ -154,9 +158,7 @@ impl<'scope> Context<'scope> {
     /// Builds the operators of the dataflow's features and returns the assembled rows.
     pub fn features(&mut self) -> Result<Features<'scope>, BuildError> {
         let requests = project(self.given.changes.clone(), self.given.plans.clone(), self.given.setup.schema.clone());
-        let settings = KeyedSettings { kept_ms: self.given.horizons.read_ms, forget_ms: self.given.settings.forget_ms };
-        let (plans, facts) = (self.given.plans.clone(), self.given.facts.clone());
-        let Keyed { slices, touched, beyond } = keyed(requests, plans, settings, facts, self.given.metrics.clone());
+        let Owned { slices, touched, beyond, .. } = own(self.velocity_view(), self.owner("Velocity", requests))?;
         self.touched.push(touched);
         self.beyond.push(beyond);
         self.velocity = Some(slices.clone());
@@ -169,6 +171,28 @@ impl<'scope> Context<'scope> {
             deliver(rows.clone(), "Feature log", port).probe_with(&self.given.probe);
         }
         Ok(Features { rows, columns })
+    }
+
+    fn velocity_view(&self) -> VelocityView {
+        let settings =
+            VelocitySettings { kept_ms: self.given.horizons.read_ms, forget_ms: self.given.settings.forget_ms };
+        let worker = self.given.scope.worker();
+        let (here, peers) = (worker.index() as u32, worker.peers());
+        VelocityView::new(&self.given.plans, settings, self.given.metrics.clone(), here, peers)
+    }
+
+    /// What an owner of a view is built from.
+    fn owner(&self, name: &str, requests: Stream<'scope, Epoch, Vec<Block>>) -> OwnerInputs<'scope> {
+        OwnerInputs {
+            name: name.to_owned(),
+            requests,
+            records: None,
+            read_ms: self.given.horizons.read_ms,
+            facts: self.given.facts.clone(),
+            owed: self.given.owed.clone(),
+            images: self.given.images.clone(),
+            metrics: self.given.metrics.clone(),
+        }
     }
 
     /// The matches of the dataflow's event patterns as a collection: a match that a late or withdrawn event undoes leaves it

@@ -390,6 +390,7 @@ impl Authority {
             refused: Vec::new(),
             watermark_ms: watermark_ms.max(self.watermark_ms),
             repair: self.repair(0),
+            dump: None,
             merging: self.merging,
             stop: false,
             last: false,

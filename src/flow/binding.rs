@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Epoch, Facts, Repair};
+use super::{Epoch, Repair};
 use crate::event::Partition;
+use crate::flow::Dump;
 
 /// What belongs to an epoch; minted by the authority, obeyed by every worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,17 +23,13 @@ pub struct Binding {
     pub repair: Repair,
     /// Partitions go on to be merged by event time after this epoch.
     pub merging: bool,
+    /// What is dumped at its end.
+    #[serde(default)]
+    pub dump: Option<Dump>,
     /// Readers are to stop: what has been read is the end.
     pub stop: bool,
     /// No epoch follows.
     pub last: bool,
-}
-
-impl Binding {
-    /// What the operators must know of the epoch.
-    pub fn facts(&self) -> Facts {
-        Facts { watermark_ms: self.watermark_ms, repair: self.repair }
-    }
 }
 
 /// Where the next epoch is to end when partitions are merged: before an event time.

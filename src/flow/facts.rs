@@ -4,12 +4,12 @@
 //! bindings give the same output, revisions in between included, whatever the number of workers.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Epoch;
+use super::{EVERY_SHARD, Epoch, SHARDS};
 
 /// How many touched rows an epoch reads again, over all workers and operators; see [`crate::operators::backlog`] for how they
 /// are shared out.
@@ -30,55 +30,122 @@ impl Repair {
     }
 }
 
-/// What holds of one epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Shards that are dumped at the end of an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dump {
+    /// The first one.
+    pub first: u32,
+    /// The one after the last.
+    pub end: u32,
+}
+
+impl Dump {
+    /// All shards.
+    pub const ALL: Dump = Dump { first: 0, end: SHARDS };
+
+    /// The shards; what every worker has a copy of goes with the first one.
+    pub fn shards(self) -> impl Iterator<Item = u32> {
+        (self.first..self.end).chain((self.first == 0).then_some(EVERY_SHARD))
+    }
+}
+
+/// All that an operator must know of an epoch beside its records. Nothing else steers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The watermark before the epoch before this one, milliseconds: what had expired when this one began, wherever it is kept.
+    pub expired_ms: i64,
+    /// The watermark before the epoch, milliseconds: what an event of the epoch may be late against.
+    pub before_ms: i64,
     /// The watermark once the epoch's records are in, milliseconds of event time; `i64::MIN` before the first event.
     pub watermark_ms: i64,
     /// How much is repaired.
     pub repair: Repair,
+    /// What is dumped at its end.
+    pub dump: Option<Dump>,
 }
 
 /// The facts of recent epochs. The worker sets an epoch's before it closes the epoch; operators act on an epoch once it is
 /// closed, hence always find them.
 #[derive(Clone, Debug, Default)]
-pub struct EpochFacts(Rc<RefCell<BTreeMap<Epoch, Facts>>>);
+pub struct EpochFacts {
+    epochs: Rc<RefCell<BTreeMap<Epoch, Facts>>>,
+    /// Those of them at whose end something is dumped.
+    dumps: Rc<RefCell<VecDeque<(Epoch, Dump)>>>,
+}
 
 /// Epochs whose facts are kept: more than can be in flight.
 const EPOCHS_KEPT_MAX: usize = 1024;
 
 impl EpochFacts {
+    /// Goes on after an epoch with these facts.
+    pub fn resume(&self, facts: Facts) {
+        self.epochs.borrow_mut().insert(facts.epoch, facts);
+    }
+
     /// Sets the facts of an epoch. A watermark that would go back is held.
-    pub fn set(&self, epoch: Epoch, facts: Facts) {
-        let mut epochs = self.0.borrow_mut();
-        let reached = epochs.last_key_value().map_or(i64::MIN, |(_, reached)| reached.watermark_ms);
-        epochs.insert(epoch, Facts { watermark_ms: facts.watermark_ms.max(reached), ..facts });
+    pub fn set(&self, epoch: Epoch, watermark_ms: i64, repair: Repair, dump: Option<Dump>) {
+        let before = epoch.checked_sub(1).and_then(|before| self.last(before));
+        let (expired_ms, before_ms) =
+            before.map_or((i64::MIN, i64::MIN), |facts| (facts.before_ms, facts.watermark_ms));
+        let mut epochs = self.epochs.borrow_mut();
+        let watermark_ms = watermark_ms.max(before_ms);
+        epochs.insert(epoch, Facts { epoch, expired_ms, before_ms, watermark_ms, repair, dump });
         while epochs.len() > EPOCHS_KEPT_MAX {
             epochs.pop_first();
         }
+        let mut dumps = self.dumps.borrow_mut();
+        dumps.extend(dump.map(|dump| (epoch, dump)));
+        while dumps.front().is_some_and(|(dumped, _)| epoch - dumped > EPOCHS_KEPT_MAX as u64) {
+            dumps.pop_front();
+        }
+    }
+
+    /// The first epoch after `after` and before `until` at whose end something is dumped.
+    pub fn dump_before(&self, until: Epoch, after: Option<Epoch>) -> Option<(Epoch, Dump)> {
+        let dumps = self.dumps.borrow();
+        let due = dumps.iter().find(|(epoch, _)| after.is_none_or(|after| *epoch > after));
+        due.copied().filter(|(epoch, _)| *epoch < until)
     }
 
     /// The latest epoch that has facts.
     pub fn latest(&self) -> Option<Epoch> {
-        self.0.borrow().last_key_value().map(|(&epoch, _)| epoch)
+        self.epochs.borrow().last_key_value().map(|(&epoch, _)| epoch)
     }
 
-    /// The watermark before an epoch: what an event of the epoch may be late against.
+    /// The facts of an epoch.
+    pub fn of(&self, epoch: Epoch) -> Facts {
+        match self.last(epoch) {
+            Some(facts) if facts.epoch == epoch => facts,
+            // Beyond the last epoch nothing happens any more.
+            Some(last) => {
+                let (expired_ms, before_ms) = (last.watermark_ms, last.watermark_ms);
+                Facts { epoch, expired_ms, before_ms, watermark_ms: before_ms, repair: last.repair, dump: None }
+            }
+            None => {
+                let (expired_ms, before_ms, watermark_ms) = (i64::MIN, i64::MIN, i64::MIN);
+                Facts { epoch, expired_ms, before_ms, watermark_ms, repair: Repair::default(), dump: None }
+            }
+        }
+    }
+
+    /// The watermark before an epoch.
     pub fn before(&self, epoch: Epoch) -> i64 {
-        epoch.checked_sub(1).map_or(i64::MIN, |before| self.at(before))
+        self.of(epoch).before_ms
     }
 
-    /// The watermark at the end of an epoch; `i64::MIN` before the first event.
+    /// The watermark at the end of an epoch.
     pub fn at(&self, epoch: Epoch) -> i64 {
-        self.last(epoch).map_or(i64::MIN, |facts| facts.watermark_ms)
+        self.of(epoch).watermark_ms
     }
 
     /// How much an epoch repairs.
     pub fn repair(&self, epoch: Epoch) -> Repair {
-        self.last(epoch).map_or_else(Repair::default, |facts| facts.repair)
+        self.of(epoch).repair
     }
 
     fn last(&self, epoch: Epoch) -> Option<Facts> {
-        self.0.borrow().range(..=epoch).next_back().map(|(_, &facts)| facts)
+        self.epochs.borrow().range(..=epoch).next_back().map(|(_, &facts)| facts)
     }
 }

@@ -20,10 +20,13 @@ mod decoded;
 mod facts;
 mod history;
 mod horizons;
+mod owed;
+mod place;
 pub mod reference;
 mod reject;
 mod replies;
 mod request;
+mod shard;
 mod touched;
 
 pub use action::Action;
@@ -32,13 +35,16 @@ pub use binding::{Binding, Cut, Offer, Report, Word};
 pub use cause::Cause;
 pub use change::{Change, Label, NO_TICKET, Verb};
 pub use decoded::Decoded;
-pub use facts::{EpochFacts, Facts, Repair};
+pub use facts::{Dump, EpochFacts, Facts, Repair};
 pub use history::{EpochInput, Labelled};
 pub use horizons::Horizons;
+pub use owed::{Owed, OwedBy};
+pub use place::{LAST, Place, before};
 pub use reference::ReferenceRecord;
 pub use reject::{Reject, RejectReason};
 pub use replies::Replies;
 pub use request::{Ask, Block, HEAD, Outgoing, Request};
+pub use shard::{EVERY_SHARD, SHARDS, owner_of, shard_of, worker_of};
 pub use touched::{Beyond, Touched};
 
 /// The differential timestamp.

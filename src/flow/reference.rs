@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Key, Partition};
+use crate::flow::owner_of;
 
 /// The values of a row, one word per kept field: the bits of a double, a text's fingerprint, or [`MISSING`].
 pub type Cells = Arc<[u64]>;
@@ -37,7 +38,7 @@ impl ReferenceRecord {
     pub fn address(self, peers: usize, into: &mut Vec<ReferenceRecord>) {
         match self.body {
             Body::Row(key, _) | Body::Gone(key) => {
-                into.push(ReferenceRecord { to: (key.route() % peers as u64) as u32, ..self });
+                into.push(ReferenceRecord { to: owner_of(key.route(), peers) as u32, ..self });
             }
             Body::Networks(_) => into.extend((0..peers as u32).map(|to| ReferenceRecord { to, ..self.clone() })),
         }

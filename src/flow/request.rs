@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Cause;
+use super::{Cause, owner_of};
 use crate::event::{Id, Key};
 
 /// Rows of one key kind on their way between two workers.
@@ -23,26 +23,26 @@ pub struct Block {
 pub struct Outgoing {
     blocks: Vec<Block>,
     here: u32,
-    peers: u64,
+    peers: usize,
 }
 
 impl Outgoing {
     /// From this worker to so many, of so many plans.
     pub fn new(here: u32, peers: usize, plans: usize) -> Self {
-        Outgoing { blocks: vec![Block::default(); plans * peers], here, peers: peers as u64 }
+        Outgoing { blocks: vec![Block::default(); plans * peers], here, peers }
     }
 
     /// Adds a request to the owner of its key.
     #[inline]
     pub fn push(&mut self, plan: usize, request: &Request<'_>) {
-        let to = if self.peers == 1 { 0 } else { request.key.route() % self.peers };
+        let to = if self.peers == 1 { 0 } else { owner_of(request.key.route(), self.peers) };
         self.push_to(to as u32, plan, request);
     }
 
     /// Adds a request to a worker.
     #[inline]
     pub fn push_to(&mut self, to: u32, plan: usize, request: &Request<'_>) {
-        let block = &mut self.blocks[plan * self.peers as usize + to as usize];
+        let block = &mut self.blocks[plan * self.peers + to as usize];
         (block.to, block.from, block.plan) = (to, self.here, plan as u16);
         request.write(&mut block.words);
     }

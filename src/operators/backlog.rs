@@ -23,14 +23,16 @@
 
 use std::collections::BTreeMap;
 
-use crate::event::{Id, Key};
-use crate::flow::{Cause, Epoch, Repair};
+use serde::{Deserialize, Serialize};
+
+use crate::event::Key;
+use crate::flow::{Cause, Epoch, LAST, Place, Repair};
 
 /// Event times from (exclusive, with the id that breaks ties) and through (inclusive), and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stretch {
     /// Rows after this position are touched.
-    pub after: (i64, Id),
+    pub after: Place,
     /// Rows up to this event time are touched, milliseconds.
     pub until_ms: i64,
     /// The cause that the repaired rows are sent with.
@@ -45,6 +47,9 @@ struct Dirty {
 
 /// A key of a key kind, by its place on the ring.
 type Seat = (u32, u16, Key);
+
+/// What waits of a key, as it is written down.
+pub type StretchImage = (u16, Key, Stretch, Option<Stretch>);
 
 /// Touched stretches by (key kind, key).
 #[derive(Debug)]
@@ -61,9 +66,6 @@ impl Default for Backlog {
         Backlog { dirty: BTreeMap::new(), fresh: Vec::new(), oldest_ms: i64::MAX }
     }
 }
-
-/// After every id of a millisecond.
-pub const LAST: Id = Id { hi: u64::MAX, lo: u64::MAX };
 
 /// Keys that share an epoch's rows where nobody has counted them.
 pub const KEYS_ASSUMED: u64 = 16;
@@ -122,7 +124,7 @@ impl Backlog {
         &mut self,
         epoch: Epoch,
         repair: Repair,
-        mut walk: impl FnMut(u16, Key, Stretch, usize) -> (usize, Option<(i64, Id)>),
+        mut walk: impl FnMut(u16, Key, Stretch, usize) -> (usize, Option<Place>),
     ) {
         let mut fresh = std::mem::take(&mut self.fresh);
         if self.dirty.is_empty() {
@@ -152,7 +154,7 @@ impl Backlog {
         &mut self,
         seat: Seat,
         mut rows: usize,
-        walk: &mut impl FnMut(u16, Key, Stretch, usize) -> (usize, Option<(i64, Id)>),
+        walk: &mut impl FnMut(u16, Key, Stretch, usize) -> (usize, Option<Place>),
     ) {
         let (_, plan, key) = seat;
         let Some(dirty) = self.dirty.get_mut(&seat) else { return };
@@ -185,6 +187,21 @@ impl Backlog {
                 }
                 self.oldest_ms = self.oldest_ms.min(stretch.after.0.max(bound_ms));
             }
+        }
+    }
+
+    /// What waits of some keys: the key kind, the key, the stretch that is being walked, and the one after it.
+    pub fn dump(&self, of: impl Fn(Key) -> bool) -> Vec<StretchImage> {
+        let waiting = self.dirty.iter().filter(|((_, _, key), _)| of(*key));
+        waiting.map(|(&(_, plan, key), &Dirty { now, next })| (plan, key, now, next)).collect()
+    }
+
+    /// Takes what another one has given.
+    pub fn load(&mut self, stretches: Vec<StretchImage>) {
+        for (plan, key, now, next) in stretches {
+            self.oldest_ms =
+                [Some(now), next].into_iter().flatten().map(|stretch| stretch.after.0).fold(self.oldest_ms, i64::min);
+            self.dirty.insert(seat(plan, key), Dirty { now, next });
         }
     }
 

@@ -1,14 +1,23 @@
-//! Extensions of timely and differential that know nothing of fraud.
+//! Extensions of timely and differential that know nothing of fraud: how to take an epoch whole, how to own what is kept per key.
+//!
+//! * [`own`] is the one operator that keeps state per key: it runs a [`View`], and repairs, expires, dumps and loads it.
+//! * [`Epochs`] collects what comes until the frontier has passed; [`backlog`] shares out what is repaired.
 
 pub mod backlog;
 mod epochs;
 mod expiring;
+mod images;
+mod owner;
 mod prefetch;
 mod shards;
+mod view;
 mod with_slices;
 
 pub use epochs::Epochs;
 pub use expiring::Expiring;
+pub use images::{Image, Images, ShardImage};
+pub use owner::{Owned, OwnerInputs, TOUCHED_IMAGE, own};
 pub use prefetch::prefetch;
 pub use shards::{Routed, ShardedMap};
+pub use view::{Asks, Mark, Out, Turn, View};
 pub use with_slices::with_slices;

@@ -5,10 +5,9 @@ use std::hash::{BuildHasherDefault, Hasher};
 use hashbrown::HashMap;
 
 use crate::event::MapKey;
+use crate::flow::{SHARDS, shard_of};
 
-const SHARDS: usize = 64;
-
-/// Values by transaction or entity. With ten million entries a rehash moves a 64th of them.
+/// Values by transaction or entity. With ten million entries a rehash moves a 256th of them.
 #[derive(Debug)]
 pub struct ShardedMap<V> {
     shards: Vec<HashMap<MapKey, V, BuildHasherDefault<Routed>>>,
@@ -23,7 +22,7 @@ impl<V> Default for ShardedMap<V> {
 
 impl<V> ShardedMap<V> {
     fn shard(key: &MapKey) -> usize {
-        (key.route() >> 40) as usize % SHARDS
+        shard_of(key.route()) as usize
     }
 
     /// The value of a key.
@@ -52,6 +51,11 @@ impl<V> ShardedMap<V> {
             shard.shrink_to(shard.len() * 2);
         }
         old
+    }
+
+    /// What is kept of a shard, in no order.
+    pub fn of_shard(&self, shard: u32) -> impl Iterator<Item = (&MapKey, &V)> {
+        self.shards.get(shard as usize).into_iter().flatten()
     }
 
     /// Number of entries.

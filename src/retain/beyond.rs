@@ -16,6 +16,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use crate::event::{IdType, MapKey};
+use crate::flow::shard_of;
 use crate::flow::{Beyond, Epoch, Reject};
 use crate::metrics::Metrics;
 use crate::operators::Epochs;
@@ -27,7 +28,7 @@ pub fn publish<'scope>(
     metrics: Arc<Metrics>,
 ) -> Stream<'scope, Epoch, Vec<Reject>> {
     let mut builder = OperatorBuilder::new("Beyond".to_owned(), beyond.scope());
-    let by_event = Exchange::new(move |beyond: &Beyond| beyond.id.map_key(ids).route());
+    let by_event = Exchange::new(move |beyond: &Beyond| u64::from(shard_of(beyond.id.map_key(ids).route())));
     let mut beyond = builder.new_input(beyond, by_event);
     let (rejects_out, rejects) = builder.new_output();
     let mut rejects_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Reject>>>::from(rejects_out);

@@ -34,6 +34,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use super::verdict::{LabelRecord, Verdict, merge, verdict};
 use crate::event::{Event, IdType, MapKey, Op, Role, Schema, Slot};
+use crate::flow::shard_of;
 use crate::flow::{
     Arrival, Cause, Change, Epoch, EpochFacts, Horizons, Label, NO_TICKET, Reject, RejectReason, Touched, Verb,
 };
@@ -59,11 +60,13 @@ pub fn upsert<'scope>(
 ) -> Upserted<'scope> {
     let mut builder = OperatorBuilder::new("Upsert".to_owned(), arrivals.scope());
     let owner = Owner::new(&schema);
-    let by_owner = Exchange::new(move |arrival: &Arrival| owner.of(&arrival.event).route());
+    let by_owner = Exchange::new(move |arrival: &Arrival| u64::from(shard_of(owner.of(&arrival.event).route())));
     let ids = schema.id_type();
     let mut arrivals = builder.new_input(arrivals, by_owner);
-    let mut touched =
-        builder.new_input(touched, Exchange::new(move |touched: &Touched| touched.id.map_key(ids).route()));
+    let mut touched = builder.new_input(
+        touched,
+        Exchange::new(move |touched: &Touched| u64::from(shard_of(touched.id.map_key(ids).route()))),
+    );
     let (changes_out, changes) = builder.new_output();
     let (rejects_out, rejects) = builder.new_output();
     let mut changes_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Change>>>::from(changes_out);

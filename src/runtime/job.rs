@@ -27,6 +27,7 @@ use crate::event::{Limits, Origin, Partition, Raw, Record};
 use crate::feature::assemble::Rows;
 use crate::flow::{Epoch, Reject, RejectReason};
 use crate::metrics::{Metrics, set_worker};
+use crate::operators::Images;
 use crate::pipeline;
 use crate::score::assessment::ScoredDiff;
 use crate::sink::features::{FeatureLog, FeatureRows};
@@ -240,7 +241,7 @@ impl Job {
             let (events, rows) = (source.clone(), references.clone());
             let origin = move |partition| rows.origin(partition).unwrap_or_else(|| events.origin(partition));
             let ports = ports(&senders, &encoder, metrics, &setup, origin);
-            let engine = pipeline::build(worker, &*dataflow, &setup, &settings, ports, metrics)?;
+            let engine = pipeline::build(worker, &*dataflow, &setup, &settings, ports, Images::none(worker), metrics)?;
             let mint = (worker.index() == 0).then(|| mint.lock().ok().and_then(|mut mint| mint.take())).flatten();
             let mint = mint.map(|log| {
                 let (log, recorded) = log.map_or((None, Recorded::default()), |(log, recorded)| (Some(log), recorded));

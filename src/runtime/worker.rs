@@ -394,7 +394,7 @@ impl Intake {
             engine.rejects.send_batch(&mut self.rejects);
             self.rejects.clear();
         }
-        engine.close(binding.epoch, binding.facts());
+        engine.close(binding.epoch, binding.watermark_ms, binding.repair, binding.dump);
         self.next = binding.epoch + 1;
         self.feed.metrics.epochs.add((self.worker == 0) as u64);
         self.feed.metrics.bound.add(1);

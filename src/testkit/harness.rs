@@ -22,8 +22,9 @@ use super::{Plan, TestModel};
 use crate::dataflow::{BuildError, Dataflow, EngineSettings, Setup};
 use crate::event::Id;
 use crate::feature::assemble::{Rows, Transaction};
-use crate::flow::{Cause, Epoch, Facts, Reject, Repair};
+use crate::flow::{Cause, Epoch, Reject, Repair};
 use crate::metrics::{Metrics, set_worker};
+use crate::operators::Images;
 use crate::pipeline;
 use crate::pipeline::Engine;
 use crate::runtime::outlet::discard;
@@ -162,7 +163,15 @@ impl Harness {
             let (captured, metrics) = &shared;
             set_worker(worker.index());
             let ports = if run.captured { captured.ports() } else { to_nowhere() };
-            let engine = pipeline::build(worker, &*run.dataflow, &run.setup, &run.settings, ports, metrics)?;
+            let engine = pipeline::build(
+                worker,
+                &*run.dataflow,
+                &run.setup,
+                &run.settings,
+                ports,
+                Images::none(worker),
+                metrics,
+            )?;
             let repair_rows_max = run.settings.repair_rows_max;
             let mut feeder = Feeder { worker, engine, next: 0, barrier: &barrier, captured, metrics, repair_rows_max };
             Ok::<_, BuildError>(feeder.feed(&plan, run.drain))
@@ -222,7 +231,7 @@ impl Feeder<'_> {
     fn close(&mut self, watermark_ms: i64, records: usize) {
         self.captured.epoch.store(self.next, Ordering::Relaxed);
         let repair = Repair::of(self.repair_rows_max, records as u64, 0);
-        self.engine.close(self.next, Facts { watermark_ms, repair });
+        self.engine.close(self.next, watermark_ms, repair, None);
         self.next += 1;
     }
 

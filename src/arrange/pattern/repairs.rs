@@ -6,9 +6,10 @@ use super::Match;
 use super::log::Place;
 use super::owner::{TouchedStretch, before};
 use crate::event::{Id, Key};
+use crate::flow::LAST;
 use crate::flow::{Beyond, Block, Epoch, EpochFacts, Touched};
 use crate::metrics::Metrics;
-use crate::operators::backlog::{Backlog, LAST, Stretch};
+use crate::operators::backlog::{Backlog, Stretch};
 
 /// What an epoch sends.
 #[derive(Default)]

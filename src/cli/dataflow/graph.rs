@@ -12,6 +12,7 @@ use timely::logging::{TimelyEvent, TimelyEventBuilder};
 use super::super::error::Failure;
 use crate::dataflow::{BuildError, Dataflow, EngineSettings, Setup};
 use crate::metrics::Metrics;
+use crate::operators::Images;
 use crate::pipeline;
 use crate::runtime::outlet::discard;
 use crate::sink::port::Ports;
@@ -55,7 +56,15 @@ fn built(dataflow: Arc<dyn Dataflow>, setup: Setup) -> Result<Graph, BuildError>
             collections: Some(Rc::new(nowhere)),
         };
         let metrics = Arc::new(Metrics::default());
-        let built = pipeline::build(worker, &*dataflow, &setup, &EngineSettings::default(), ports, &metrics);
+        let built = pipeline::build(
+            worker,
+            &*dataflow,
+            &setup,
+            &EngineSettings::default(),
+            ports,
+            Images::none(worker),
+            &metrics,
+        );
         // Dropping the handles ends the inputs, so the worker has nothing to do.
         built.map(drop)?;
         while worker.step() {}

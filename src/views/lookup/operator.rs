@@ -23,13 +23,14 @@ use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 use super::plan::{EnrichPlan, KeyOf};
 use super::table::{Place, Table};
 use crate::event::{Key, Schema};
+use crate::flow::LAST;
 use crate::flow::{
     Ask, Block, Cause, Change, Epoch, EpochFacts, HEAD, NO_TICKET, Outgoing, ReferenceRecord, Replies, Request,
     Touched, Verb,
 };
 use crate::metrics::Metrics;
 use crate::operators::Epochs;
-use crate::operators::backlog::{Backlog, LAST, Stretch};
+use crate::operators::backlog::{Backlog, Stretch};
 
 /// What the operator is built with.
 #[derive(Clone, Debug)]

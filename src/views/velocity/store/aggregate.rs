@@ -199,6 +199,16 @@ impl Base {
         }
     }
 
+    /// As it was taken apart.
+    pub fn from_parts(slots: Box<[(Aggregate, i64, i64)]>, last: i64, carried: Box<[u64]>) -> Self {
+        Base { slots, last, carried }
+    }
+
+    /// Multiples of 2^128 that the sums of squares lack.
+    pub fn carried(&self) -> &[u64] {
+        &self.carried
+    }
+
     /// Adds entries to a slot: what they come to, and their squares if those are wide.
     pub fn fold(&mut self, slot: usize, part: &Aggregate, squares: Option<Squares>) {
         let mut all = self.squares(slot);

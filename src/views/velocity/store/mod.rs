@@ -38,6 +38,7 @@ mod aggregate;
 mod chunk;
 mod distinct;
 mod expiry;
+mod image;
 mod log;
 mod long;
 mod program;
@@ -45,6 +46,8 @@ mod read;
 mod scan;
 mod shard;
 mod squares;
+
+pub use image::StoreImage;
 
 use std::cell::RefCell;
 use std::sync::Arc;

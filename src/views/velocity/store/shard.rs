@@ -1,13 +1,12 @@
-//! The map from keys to logs, in shards: a map that grows moves one part in [`SHARDS`] of the keys at once.
+//! The map from keys to logs, in shards: a map that grows moves one part in [`crate::flow::SHARDS`] of the keys at once.
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use super::log::Log;
 use crate::event::Key;
+use crate::flow;
 
-/// Number of shards, a power of two.
-pub(super) const SHARDS: usize = 256;
 /// A shard with room for no more keys than this is never shrunk.
 const CAPACITY_KEPT: usize = 16;
 
@@ -17,7 +16,7 @@ pub(super) struct Shard {
 }
 
 pub(super) fn empty() -> Vec<Shard> {
-    (0..SHARDS).map(|_| Shard::default()).collect()
+    (0..flow::SHARDS).map(|_| Shard::default()).collect()
 }
 
 /// A hash that shares no bits with the one that spread the keys over workers.
@@ -27,10 +26,9 @@ fn hash(key: &Key) -> u64 {
     (product >> 64) as u64 ^ product as u64
 }
 
-/// Bits that the table inside the shard uses neither for its place nor for its tag.
 #[inline]
 fn shard_of(key: Key) -> usize {
-    (hash(&key) >> 44) as usize & (SHARDS - 1)
+    flow::shard_of(key.route()) as usize
 }
 
 #[inline]
@@ -86,6 +84,11 @@ impl Shard {
         if self.table.capacity() > CAPACITY_KEPT && self.table.len() * 4 <= self.table.capacity() {
             self.table.shrink_to(self.table.len() * 2, |(other, _)| hash(other));
         }
+    }
+
+    /// Keys with their logs, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (Key, &Log)> {
+        self.table.iter().map(|(key, log)| (*key, log))
     }
 
     /// Places that a sweep goes through.

@@ -1,0 +1,148 @@
+//! What is kept, as it is written down and loaded: one image per view and shard.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use timely::worker::Worker;
+
+use crate::flow::{EVERY_SHARD, Epoch, Facts, worker_of};
+
+/// What one view keeps of one shard at the end of an epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardImage {
+    /// The view.
+    pub view: String,
+    /// The shard, or [`EVERY_SHARD`].
+    pub shard: u32,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Its content (bincode).
+    pub bytes: Vec<u8>,
+}
+
+/// What all workers have kept at the end of an epoch.
+#[derive(Clone, Debug)]
+pub struct Image {
+    facts: Facts,
+    parts: BTreeMap<(String, u32), Vec<Vec<u8>>>,
+}
+
+impl Image {
+    /// Of the images of all shards at the end of an epoch, whichever workers they come from.
+    pub fn of(facts: Facts, shards: impl IntoIterator<Item = ShardImage>) -> Self {
+        let mut parts: BTreeMap<_, Vec<Vec<u8>>> = BTreeMap::new();
+        for ShardImage { view, shard, bytes, .. } in shards {
+            parts.entry((view, shard)).or_default().push(bytes);
+        }
+        Image { facts, parts }
+    }
+
+    /// The facts of the epoch at whose end this was kept.
+    pub fn facts(&self) -> Facts {
+        self.facts
+    }
+
+    /// Bytes of all shards, by view.
+    pub fn bytes(&self) -> BTreeMap<&str, usize> {
+        let mut bytes = BTreeMap::new();
+        for ((view, _), parts) in &self.parts {
+            *bytes.entry(&**view).or_default() += parts.iter().map(Vec::len).sum::<usize>();
+        }
+        bytes
+    }
+}
+
+/// Where one worker's images come from and go to.
+#[derive(Clone)]
+pub struct Images {
+    from: Option<Arc<Image>>,
+    to: Rc<RefCell<dyn FnMut(ShardImage)>>,
+    /// Operators of this worker that dump, and how many have dumped an epoch.
+    dumping: Rc<RefCell<(usize, BTreeMap<Epoch, usize>)>>,
+    here: usize,
+    peers: usize,
+}
+
+impl fmt::Debug for Images {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Images").field("here", &self.here).field("peers", &self.peers).finish_non_exhaustive()
+    }
+}
+
+impl Images {
+    /// Of worker `here` of `peers`: what is loaded, if anything, and who takes what is dumped.
+    pub fn new(from: Option<Arc<Image>>, to: impl FnMut(ShardImage) + 'static, here: usize, peers: usize) -> Self {
+        Images { from, to: Rc::new(RefCell::new(to)), dumping: Rc::default(), here, peers }
+    }
+
+    /// Of this worker: nothing is loaded, and what is dumped is not taken.
+    pub fn none(worker: &Worker) -> Self {
+        Images::new(None, |_| {}, worker.index(), worker.peers())
+    }
+
+    /// The facts of the epoch that what was loaded ends with.
+    pub fn facts(&self) -> Option<Facts> {
+        self.from.as_ref().map(|image| image.facts)
+    }
+
+    /// The first epoch that is not in what was loaded.
+    pub fn start(&self) -> Epoch {
+        self.from.as_ref().map_or(0, |image| image.facts.epoch + 1)
+    }
+
+    /// Loads what there is of a view, of this worker's shards.
+    ///
+    /// # Errors
+    /// If an image is not one of this view.
+    pub fn load<I: DeserializeOwned>(&self, view: &str, mut load: impl FnMut(I)) -> Result<(), String> {
+        let Some(image) = &self.from else { return Ok(()) };
+        let of_view = (view.to_owned(), 0)..=(view.to_owned(), EVERY_SHARD);
+        for ((_, shard), parts) in image.parts.range(of_view) {
+            if *shard != EVERY_SHARD && worker_of(*shard, self.peers) != self.here {
+                continue;
+            }
+            for bytes in parts {
+                let part = bincode::deserialize(bytes);
+                load(part.map_err(|error| format!("the image of {view}, shard {shard}, cannot be read: {error}"))?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives away what a view keeps of a shard.
+    pub fn put(&self, view: &str, shard: u32, epoch: Epoch, image: &impl Serialize) {
+        // Writing to a vector cannot fail, and images are plain data.
+        let Ok(bytes) = bincode::serialize(image) else { return };
+        (self.to.borrow_mut())(ShardImage { view: view.to_owned(), shard, epoch, bytes });
+    }
+
+    /// One more operator dumps.
+    pub fn register(&self) {
+        self.dumping.borrow_mut().0 += 1;
+    }
+
+    /// An operator has dumped what there was to dump at the end of an epoch.
+    pub fn done(&self, epoch: Epoch) {
+        *self.dumping.borrow_mut().1.entry(epoch).or_default() += 1;
+    }
+
+    /// Whether all operators of this worker have.
+    pub fn is_whole(&self, epoch: Epoch) -> bool {
+        let dumping = self.dumping.borrow();
+        dumping.1.get(&epoch).copied().unwrap_or(0) == dumping.0
+    }
+
+    /// This worker's shards among some; the first worker has those that all have.
+    pub fn mine(&self, shards: impl Iterator<Item = u32>) -> impl Iterator<Item = u32> {
+        let (here, peers) = (self.here, self.peers);
+        shards.filter(move |&shard| match shard {
+            EVERY_SHARD => here == 0,
+            _ => worker_of(shard, peers) == here,
+        })
+    }
+}

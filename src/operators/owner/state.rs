@@ -1,0 +1,141 @@
+//! The view of one worker, and what it owes.
+
+use std::sync::Arc;
+
+use super::EPOCHS_PER_REPORT;
+use crate::flow::{Beyond, EVERY_SHARD, Epoch, EpochFacts, Facts, LAST, Owed, OwedBy, Touched, shard_of};
+use crate::metrics::Metrics;
+use crate::operators::Images;
+use crate::operators::backlog::{Backlog, Stretch};
+use crate::operators::view::{Mark, View};
+
+/// The view of one worker, and what it owes.
+pub(super) struct Owner<V: View> {
+    pub view: V,
+    name: String,
+    backlog: Backlog,
+    /// Transactions that were sent around in the last epoch, and are read in the next one.
+    sent: Vec<Touched>,
+    read_ms: i64,
+    owed: OwedBy,
+    images: Images,
+    metrics: Arc<Metrics>,
+    epochs_since_report: u32,
+    /// The last epoch that was dumped.
+    dumped: Option<Epoch>,
+}
+
+impl<V: View> Owner<V> {
+    /// A view with what there is to be loaded of it.
+    pub fn load(
+        mut view: V,
+        name: String,
+        read_ms: i64,
+        owed: Owed,
+        images: Images,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, String> {
+        let mut backlog = Backlog::default();
+        images.load(&name, |image| view.load(image))?;
+        images.load(&backlog_of(&name), |stretches| backlog.load(stretches))?;
+        images.register();
+        let owed = owed.part();
+        owed.set(backlog.len() as u64);
+        let sent = Vec::new();
+        Ok(Owner { view, name, backlog, sent, read_ms, owed, images, metrics, epochs_since_report: 0, dumped: None })
+    }
+
+    /// Whether another epoch must come for rows to be read again.
+    pub fn owes(&self) -> bool {
+        !(self.backlog.is_empty() && self.sent.is_empty())
+    }
+
+    /// What is to be done once the view is done with an epoch. Returns what is to be read again, and what is too old for it.
+    pub fn settle(&mut self, now: &Facts, marks: Vec<Mark>) -> (Vec<Touched>, Vec<Beyond>) {
+        let mut beyond = Vec::new();
+        for mark in marks {
+            self.mark(now, mark, &mut beyond);
+        }
+        let touched = self.repair(now);
+        self.view.expire(now);
+        self.epochs_since_report += 1;
+        if self.epochs_since_report >= EPOCHS_PER_REPORT {
+            self.epochs_since_report = 0;
+            self.view.report(&self.metrics, false);
+        }
+        self.sent.clone_from(&touched);
+        let keys = self.backlog.len().max(usize::from(!touched.is_empty())) as u64;
+        if self.owed.set(keys) != keys {
+            self.metrics.backlog_of.set_own(&self.name, keys);
+        }
+        (touched, beyond)
+    }
+
+    /// Notes touched rows, as far as they are still revised; of those that are not, one record.
+    fn mark(&mut self, now: &Facts, mark: Mark, beyond: &mut Vec<Beyond>) {
+        let Mark { plan, key, stretch: Stretch { mut after, until_ms, cause }, id, time_ms } = mark;
+        let (revise_ms, what) = self.view.revised(plan);
+        let revised_from = now.before_ms.saturating_sub(revise_ms);
+        if after.0 < revised_from {
+            let (old_ms, mut first) = (until_ms.min(revised_from - 1), None);
+            self.view.visit(plan, key, after, old_ms, 1, &mut |time, _| first = Some(time));
+            beyond.extend(first.map(|from_ms| Beyond { id, what, cause, time_ms, from_ms, until_ms: old_ms }));
+            after = (revised_from - 1, LAST);
+        }
+        if after.0 <= until_ms {
+            self.backlog.mark(plan, key, Stretch { after, until_ms, cause });
+        }
+    }
+
+    /// The next touched rows, about as many as the epoch repairs, and all that could not be read any more in the next epoch.
+    fn repair(&mut self, now: &Facts) -> Vec<Touched> {
+        let (view, mut touched) = (&self.view, Vec::new());
+        self.backlog.hasten(now.watermark_ms.saturating_sub(self.read_ms), |plan, key, stretch| {
+            let mut take = |_, id| touched.push(Touched { id, cause: stretch.cause });
+            view.visit(plan, key, stretch.after, stretch.until_ms, usize::MAX, &mut take);
+        });
+        self.backlog.repair(now.epoch, now.repair, |plan, key, stretch, limit| {
+            let before = touched.len();
+            let mut take = |_, id| touched.push(Touched { id, cause: stretch.cause });
+            let stopped = view.visit(plan, key, stretch.after, stretch.until_ms, limit, &mut take);
+            (touched.len() - before, stopped)
+        });
+        touched
+    }
+
+    /// Gives away what is to be dumped at the end of epochs before this one. `pass_by` lets event time come to the end of an epoch.
+    pub fn dump_before(&mut self, until: Epoch, facts: &EpochFacts, mut pass_by: impl FnMut(&mut V, Epoch)) {
+        while let Some((epoch, dump)) = facts.dump_before(until, self.dumped) {
+            pass_by(&mut self.view, epoch + 1);
+            for shard in self.images.mine(dump.shards()) {
+                if let Some(image) = self.view.dump(shard) {
+                    self.images.put(&self.name, shard, epoch, &image);
+                }
+                let stretches = self.backlog.dump(|key| shard_of(key.route()) == shard);
+                if !stretches.is_empty() {
+                    self.images.put(&backlog_of(&self.name), shard, epoch, &stretches);
+                }
+            }
+            // What the epoch itself has sent around is read in the next one, wherever it is kept then.
+            if !self.sent.is_empty() {
+                self.images.put(TOUCHED_IMAGE, EVERY_SHARD, epoch, &self.sent);
+            }
+            self.images.done(epoch);
+            self.dumped = Some(epoch);
+        }
+    }
+}
+
+impl<V: View> Drop for Owner<V> {
+    fn drop(&mut self) {
+        // The last figures are the ones that the summary shows.
+        self.view.report(&self.metrics, true);
+    }
+}
+
+/// What images of transactions on their way to be read again are filed under: every worker takes its own out of them.
+pub const TOUCHED_IMAGE: &str = "touched";
+
+fn backlog_of(name: &str) -> String {
+    format!("{name} backlog")
+}

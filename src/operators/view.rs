@@ -1,0 +1,123 @@
+//! What is kept per key, as the operator that runs it sees it.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::backlog::Stretch;
+use crate::event::{Id, Key};
+use crate::flow::{Block, Facts, Place, ReferenceRecord};
+use crate::metrics::Metrics;
+
+/// What an epoch asks of a view.
+#[derive(Debug, Default)]
+pub struct Asks {
+    /// Requests, in the order of their plan and the worker that they come from.
+    pub blocks: Vec<Block>,
+    /// Records of reference collections, as they came.
+    pub records: Vec<ReferenceRecord>,
+}
+
+/// Rows of a key that a change has touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The key kind.
+    pub plan: u16,
+    /// The key.
+    pub key: Key,
+    /// Its rows.
+    pub stretch: Stretch,
+    /// The event that was changed.
+    pub id: Id,
+    /// Its event time, milliseconds.
+    pub time_ms: i64,
+}
+
+/// What an epoch makes of a view.
+#[derive(Debug)]
+pub struct Out<U> {
+    /// Rows of `[ticket, feature, ...]`, addressed to the workers that asked.
+    pub slices: Vec<Block>,
+    /// What the view publishes beside, with diff.
+    pub updates: Vec<(U, isize)>,
+    /// Rows that are not any more what they were. Those that are too old to be revised are published, the others read again.
+    pub marks: Vec<Mark>,
+}
+
+impl<U> Default for Out<U> {
+    fn default() -> Self {
+        Out { slices: Vec::new(), updates: Vec::new(), marks: Vec::new() }
+    }
+}
+
+/// How far a view has come with an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It is done with it.
+    Done,
+    /// Others are to have their turn; then it goes on.
+    More,
+}
+
+/// State that is kept per key, in shards, and answers the requests of epochs. [`super::own`] runs it; what it does depends on the
+/// facts of the epochs and on what they ask, in their order, and on nothing else.
+pub trait View: 'static {
+    /// What it publishes beside slices.
+    type Update: Clone + Ord + fmt::Debug + 'static;
+
+    /// What it keeps of a shard, as it is written down: the requests that would rebuild it, and what cannot be derived.
+    type Image: Serialize + DeserializeOwned;
+
+    /// Takes in an epoch: applies what is asked in the order of events, answers tickets, and marks what was touched.
+    fn apply(&mut self, now: &Facts, asks: Asks, out: &mut Out<Self::Update>) -> Turn;
+
+    /// Goes on with the epoch that [`View::apply`] has said [`Turn::More`] of.
+    fn go_on(&mut self, now: &Facts, out: &mut Out<Self::Update>) -> Turn {
+        let _ = (now, out);
+        Turn::Done
+    }
+
+    /// Visits scored rows of a key in `(after, until_ms]`, in order, at most so many. Returns where it stopped, or `None` if it
+    /// came to the end.
+    fn visit(
+        &self,
+        plan: u16,
+        key: Key,
+        after: Place,
+        until_ms: i64,
+        limit: usize,
+        visit: &mut dyn FnMut(i64, Id),
+    ) -> Option<Place> {
+        let _ = (plan, key, after, until_ms, limit, visit);
+        None
+    }
+
+    /// Rows of a key kind that are younger than this are revised, milliseconds, and what is revised, as messages call it.
+    fn revised(&self, plan: u16) -> (i64, String) {
+        let _ = plan;
+        (0, String::new())
+    }
+
+    /// Whether the passing of event time alone may publish something.
+    fn waits(&self) -> bool {
+        false
+    }
+
+    /// Event time has come this far, milliseconds.
+    fn pass(&mut self, watermark_ms: i64, updates: &mut Vec<(Self::Update, isize)>) {
+        let _ = (watermark_ms, updates);
+    }
+
+    /// Drops what retention has passed, in proportion to what the epoch has asked.
+    fn expire(&mut self, now: &Facts);
+
+    /// Sets the gauges; `whole`: also what costs a look at every key.
+    fn report(&self, metrics: &Metrics, whole: bool);
+
+    /// What it keeps of a shard; `None` if that is nothing.
+    fn dump(&self, shard: u32) -> Option<Self::Image>;
+
+    /// Takes what [`View::dump`] has given of a shard that it keeps nothing of yet.
+    fn load(&mut self, image: Self::Image);
+}
