@@ -21,9 +21,9 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::Filter;
 
-use super::condition::{Around, Cells, Texts, Whole};
-use super::features::rows;
-use super::plan::{Group, KeySide, PatternPlan};
+use super::compile::features::FeatureCell;
+use super::compile::plan::{Group, KeySide, PatternPlan};
+use super::machine::evaluate::{Around, Cells, Texts, Whole};
 use crate::arrange::change::{Change, NO_TICKET, Verb};
 use crate::arrange::request::{Ask, Block, HEAD, Outgoing, Request};
 use crate::arrange::with_slices;
@@ -86,6 +86,20 @@ pub fn cut_with_features<'scope>(
         }
         out.extend(outgoing.take());
     })
+}
+
+/// The values of the cells for each ticket of an epoch, row by row, from the slices of the velocity store.
+fn rows(cells: &[FeatureCell], tickets: usize, slices: &[Block]) -> Vec<f64> {
+    let defaults: Vec<f64> = cells.iter().map(|cell| cell.default).collect();
+    let mut rows = defaults.repeat(tickets);
+    for block in slices {
+        for (number, cell) in cells.iter().enumerate().filter(|(_, cell)| cell.plan == block.plan) {
+            for slice in block.words.chunks_exact(1 + cell.width) {
+                rows[slice[0] as usize * cells.len() + number] = f64::from_bits(slice[1 + cell.place]);
+            }
+        }
+    }
+    rows
 }
 
 /// The requests that a change makes of a group: one per key that the event carries.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::Match;
-use super::log::Place;
-use super::owner::{TouchedStretch, before};
+use super::machine::view::TouchedStretch;
+use super::place::{Place, before};
 use crate::arrange::backlog::{Backlog, LAST, Stretch};
 use crate::arrange::beyond::Beyond;
 use crate::arrange::request::Block;
@@ -15,7 +15,7 @@ use crate::runtime::metrics::Metrics;
 
 /// What an epoch sends.
 #[derive(Default)]
-pub struct Effects {
+pub struct PatternEffects {
     /// Features.
     pub slices: Vec<Block>,
     /// Matches with diff.

@@ -1,8 +1,9 @@
 //! The keys of one group on one worker, found by key and visited in turns.
 
+use super::super::compile::plan::Group;
+use super::super::place::Place;
 use super::automaton::Automaton;
-use super::log::{Log, Place};
-use super::plan::Group;
+use super::log::Log;
 use crate::arrange::change::NO_TICKET;
 use crate::arrange::request::{Ask, Request};
 use crate::event::{Id, Key, MapKey};

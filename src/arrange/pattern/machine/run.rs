@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 use std::hash::BuildHasherDefault;
 
-use super::condition::{Around, Cells, Row, Taken};
-use super::count::{Count, Measure};
-use super::log::{Log, Place};
-use super::plan::Program;
+use super::super::compile::count::{Count, Measure};
+use super::super::compile::plan::Program;
+use super::super::place::Place;
+use super::evaluate::{Around, Cells, LogRow, Taken};
+use super::log::Log;
 use crate::event::Id;
 use crate::operators::Routed;
 
@@ -48,7 +49,7 @@ impl Totals {
     }
 
     /// Counts an event.
-    pub fn add(&mut self, count: &Count, mask: u64, row: &Row<'_>) {
+    pub fn add(&mut self, count: &Count, mask: u64, row: &LogRow<'_>) {
         for (index, aggregate) in count.aggregates.iter().enumerate() {
             if aggregate.only.is_some_and(|bit| mask >> bit & 1 == 0) {
                 continue;
@@ -62,7 +63,7 @@ impl Totals {
     }
 
     /// Whether the step may be left.
-    pub fn enough(&self, count: &Count, row: &Row<'_>, taken: &[Taken]) -> bool {
+    pub fn enough(&self, count: &Count, row: &LogRow<'_>, taken: &[Taken]) -> bool {
         if self.values.first().is_none_or(|&events| events < count.at_least) {
             return false;
         }
@@ -120,7 +121,7 @@ impl Run {
     pub fn counted(program: &Program, log: &Log, events: &[usize], totals: &[i128]) -> Self {
         let first = events[0];
         let mut run = Run::empty(log.entry(first).place());
-        let Row { time, present, .. } = log.row(first);
+        let LogRow { time, present, .. } = log.row(first);
         run.taken.push(Taken { time, present, cells: Box::default(), totals: totals.to_vec() });
         events.iter().for_each(|&at| run.push(program, at == first, log.entry(at).place()));
         run

@@ -1,6 +1,6 @@
 //! The operator of a pattern of cycles: one owner has all its transfers.
 //!
-//! Cycles share no key, so the transfers of a pattern go to one worker, which a pattern's name decides.
+//! CycleView share no key, so the transfers of a pattern go to one worker, which a pattern's name decides.
 
 use std::sync::Arc;
 
@@ -11,15 +11,16 @@ use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
-use super::Match;
-use super::condition::Texts;
-use super::cycle::{Cycle, CyclePlan, Graph, Transfer};
-use super::log::Place;
-use super::operator::{Pattern, PatternSettings, Place as Seat};
-use super::outputs::{OUTPUTS, Outputs};
-use super::owner::TouchedStretch;
-use super::plan::COUNTED_MS;
-use super::repairs::{Effects, Repairs, beyond_record};
+use super::super::Match;
+use super::super::compile::cycle::CyclePlan;
+use super::super::compile::plan::COUNTED_MS;
+use super::super::machine::evaluate::Texts;
+use super::super::machine::view::TouchedStretch;
+use super::super::operator::{Pattern, PatternSettings, Seat};
+use super::super::outputs::{OUTPUTS, Outputs};
+use super::super::place::Place;
+use super::super::repairs::{PatternEffects, Repairs, beyond_record};
+use super::graph::{Cycle, Graph, Transfer};
 use crate::arrange::change::{Cause, Change, NO_TICKET, Verb};
 use crate::arrange::replies::Replies;
 use crate::arrange::request::{Ask, Block, HEAD, Request};
@@ -62,7 +63,7 @@ pub fn cycle_operator<'scope>(
     builder.build(move |_| {
         let mut epochs: Epochs<Vec<Block>> = Epochs::new(OUTPUTS);
         let repairs = Repairs::new(format!("cycles {index}"), settings.kept_ms, metrics);
-        let mut cycles = Cycles { plan, graph: Graph::default(), repairs, settings, seat };
+        let mut cycles = CycleView { plan, graph: Graph::default(), repairs, settings, seat };
         move |frontiers| {
             requests.for_each(|capability, data| {
                 if let Some(epoch) = epochs.of(&capability) {
@@ -126,7 +127,7 @@ fn cut<'scope>(
     })
 }
 
-struct Cycles {
+struct CycleView {
     plan: Arc<CyclePlan>,
     graph: Graph,
     repairs: Repairs,
@@ -134,10 +135,10 @@ struct Cycles {
     seat: Seat,
 }
 
-impl Cycles {
-    fn apply(&mut self, epoch: Epoch, facts: &EpochFacts, blocks: &[Block]) -> Effects {
+impl CycleView {
+    fn apply(&mut self, epoch: Epoch, facts: &EpochFacts, blocks: &[Block]) -> PatternEffects {
         let late_against = facts.before(epoch);
-        let mut effects = Effects::default();
+        let mut effects = PatternEffects::default();
         let rows = blocks
             .iter()
             .flat_map(|block| block.words.chunks_exact(STRIDE).map(|row| (Request::read(row), block.from)));

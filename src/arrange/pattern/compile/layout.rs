@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::PatternError;
+use super::super::PatternError;
+use super::super::spec::{PatternSpec, Patterns};
 use super::cycle::CyclePlan;
 use super::features::FeatureNames;
 use super::plan::{Group, PatternPlan};
-use super::spec::{PatternSpec, Patterns};
 use crate::event::Schema;
 use crate::feature::{REVISE_MS_DEFAULT, Velocity};
 

@@ -1,12 +1,9 @@
 //! The retained events of one key, in (event time, id) order, cut to what its patterns look at.
 
+use super::super::place::Place;
+use super::evaluate::LogRow;
 use crate::event::Id;
-
-use super::condition::Row;
 use crate::operators::prefetch;
-
-/// A position in the order of a key's events.
-pub type Place = (i64, Id);
 
 /// One event of a key.
 #[derive(Clone, Copy, Debug)]
@@ -96,15 +93,15 @@ impl Log {
 
     /// The columns of an entry.
     #[inline]
-    pub fn row(&self, at: usize) -> Row<'_> {
+    pub fn row(&self, at: usize) -> LogRow<'_> {
         let entry = &self.entries[at];
         if entry.raw == 0 {
-            return Row { time: entry.time, present: 0, cells: &[] };
+            return LogRow { time: entry.time, present: 0, cells: &[] };
         }
         let start = entry.cells as usize;
         let present = self.cells[start];
         let columns = start + usize::from(self.head);
-        Row { time: entry.time, present, cells: &self.cells[columns..columns + present.count_ones() as usize] }
+        LogRow { time: entry.time, present, cells: &self.cells[columns..columns + present.count_ones() as usize] }
     }
 
     /// Of which named events it is known whether an entry fulfils their conditions over the key's history.

@@ -1,0 +1,7 @@
+//! Patterns of cycles: a graph of transfers instead of logs by key.
+//!
+//! What comes in: changes of transfers. What goes out: the same as of other patterns (`outputs.rs`). What holds after
+//! each epoch: the cycles kept are those that the searches ([`graph`]) from the transfers kept find.
+
+pub mod graph;
+pub mod operator;
