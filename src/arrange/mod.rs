@@ -34,7 +34,7 @@ pub mod keep;
 pub mod keyed;
 pub mod pattern;
 pub mod project;
-mod replies;
+pub mod replies;
 pub mod request;
 pub mod upsert;
 pub mod velocity;

@@ -104,7 +104,7 @@ fn rows(cells: &[FeatureCell], tickets: usize, slices: &[Block]) -> Vec<f64> {
 
 /// The requests that a change makes of a group: one per key that the event carries.
 #[inline]
-fn requests(
+pub fn requests(
     change: &Change,
     content: &Whole<'_>,
     group: &Group,

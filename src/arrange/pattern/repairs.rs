@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Match;
-use super::machine::view::TouchedStretch;
+use super::outcome::TouchedStretch;
 use super::place::{Place, before};
 use crate::arrange::backlog::{Backlog, LAST, Stretch};
 use crate::arrange::beyond::Beyond;

@@ -16,10 +16,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use serde::{Deserialize, Serialize};
+
 use super::super::compile::cycle::{CyclePlan, MILLION};
 use super::super::compile::plan::COUNTED_MS;
 use super::super::machine::evaluate::{Around, Texts, Whole};
 use super::super::place::Place;
+use super::image::{CycleImage, TransferImage};
 use crate::event::{Event, Id, Key, Schema};
 
 /// Transfers that one search looks at, at most.
@@ -28,7 +31,7 @@ pub const VISITS_MAX: usize = 10_000;
 pub const CYCLES_MAX: usize = 64;
 
 /// One transfer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transfer {
     /// Who pays.
     pub from: Key,
@@ -39,7 +42,7 @@ pub struct Transfer {
 }
 
 /// A cycle, by its transfers in order.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Cycle {
     /// The transfers.
     pub transfers: Vec<Place>,
@@ -90,9 +93,7 @@ impl Graph {
         for (place, scored, transfer) in changes {
             self.remove(*place);
             if let Some(transfer) = transfer {
-                self.transfers.insert(*place, (*transfer, *scored));
-                self.incoming.entry(transfer.to).or_default().insert(*place);
-                self.outgoing.entry(transfer.from).or_default().insert(*place);
+                self.insert(*place, *transfer, *scored);
             }
         }
         for (place, ..) in changes {
@@ -106,6 +107,12 @@ impl Graph {
             diffs.extend(found.into_iter().filter(|cycle| !held.contains(cycle)).map(|cycle| (cycle, 1)));
         }
         diffs
+    }
+
+    fn insert(&mut self, place: Place, transfer: Transfer, scored: bool) {
+        self.transfers.insert(place, (transfer, scored));
+        self.incoming.entry(transfer.to).or_default().insert(place);
+        self.outgoing.entry(transfer.from).or_default().insert(place);
     }
 
     fn remove(&mut self, place: Place) {
@@ -228,6 +235,31 @@ impl Graph {
             match first.filter(|first| first.0 < bound_ms.saturating_sub(COUNTED_MS)) {
                 Some(first) => drop(self.set(first, Vec::new())),
                 None => break,
+            }
+        }
+    }
+
+    /// What is in it.
+    pub fn image(&self) -> CycleImage {
+        let transfer = |(place, (transfer, scored)): (&Place, &(Transfer, bool))| TransferImage {
+            place: *place,
+            transfer: *transfer,
+            scored: *scored,
+        };
+        CycleImage {
+            transfers: self.transfers.iter().map(transfer).collect(),
+            cycles: self.cycles.values().flatten().cloned().collect(),
+        }
+    }
+
+    /// Adds what is in an image.
+    pub fn add(&mut self, image: CycleImage) {
+        for TransferImage { place, transfer, scored } in image.transfers {
+            self.insert(place, transfer, scored);
+        }
+        for of_one in image.cycles.chunk_by(|a, b| a.transfers.last() == b.transfers.last()) {
+            if let Some(&last) = of_one.first().and_then(|cycle| cycle.transfers.last()) {
+                self.set(last, of_one.to_vec());
             }
         }
     }

@@ -1,31 +1,25 @@
 //! The operator of a pattern of cycles: one owner has all its transfers.
 //!
-//! CycleView share no key, so the transfers of a pattern go to one worker, which a pattern's name decides.
+//! Cycles share no key, so the transfers of a pattern go to one worker, which a pattern's name decides.
 
 use std::sync::Arc;
 
 use differential_dataflow::consolidation::consolidate;
-use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
-use super::super::Match;
 use super::super::compile::cycle::CyclePlan;
-use super::super::compile::plan::COUNTED_MS;
-use super::super::machine::evaluate::Texts;
-use super::super::machine::view::TouchedStretch;
 use super::super::operator::{Pattern, PatternSettings, Seat};
 use super::super::outputs::{OUTPUTS, Outputs};
-use super::super::place::Place;
 use super::super::repairs::{PatternEffects, Repairs, beyond_record};
-use super::graph::{Cycle, Graph, Transfer};
-use crate::arrange::change::{Cause, Change, NO_TICKET, Verb};
+use super::cut::{cut, requests};
+use super::view::CycleView;
+use crate::arrange::change::Change;
 use crate::arrange::replies::Replies;
-use crate::arrange::request::{Ask, Block, HEAD, Request};
+use crate::arrange::request::{Ask, Block};
 use crate::epoch::{Epoch, EpochFacts};
-use crate::event::{Id, Key, Schema};
+use crate::event::{Id, Schema};
 use crate::operators::Epochs;
 use crate::runtime::metrics::Metrics;
 
@@ -40,9 +34,6 @@ pub struct CycleInputs<'scope> {
     /// Retention.
     pub settings: PatternSettings,
 }
-
-/// Words of a request: its head, the payee, the amount.
-const STRIDE: usize = HEAD + 3;
 
 /// Builds the operator.
 pub fn cycle_operator<'scope>(
@@ -63,7 +54,7 @@ pub fn cycle_operator<'scope>(
     builder.build(move |_| {
         let mut epochs: Epochs<Vec<Block>> = Epochs::new(OUTPUTS);
         let repairs = Repairs::new(format!("cycles {index}"), settings.kept_ms, metrics);
-        let mut cycles = CycleView { plan, graph: Graph::default(), repairs, settings, seat };
+        let mut owned = Owned { view: CycleView::new(plan), repairs, settings, seat };
         move |frontiers| {
             requests.for_each(|capability, data| {
                 if let Some(epoch) = epochs.of(&capability) {
@@ -72,9 +63,9 @@ pub fn cycle_operator<'scope>(
             });
             while let Some((epoch, capabilities, mut blocks)) = epochs.next_complete(frontiers) {
                 blocks.sort_by_key(|block| block.from);
-                let effects = cycles.apply(epoch, &facts, &blocks);
+                let effects = owned.apply(epoch, &facts, &blocks);
                 outputs.send(&capabilities, effects);
-                if cycles.repairs.owes() {
+                if owned.repairs.owes() {
                     epochs.keep_open(epoch + 1, capabilities.iter().map(|hold| hold.delayed(&(epoch + 1))).collect());
                 }
             }
@@ -83,120 +74,39 @@ pub fn cycle_operator<'scope>(
     streams
 }
 
-/// Cuts changes of transfers to requests, addressed to their owner.
-fn cut<'scope>(
-    changes: Stream<'scope, Epoch, Vec<Change>>,
-    plan: Arc<CyclePlan>,
-    schema: Arc<Schema>,
-    seat: Seat,
-) -> Stream<'scope, Epoch, Vec<Block>> {
-    let to = (Key::from_text(&plan.name).route() % seat.peers as u64) as u32;
-    changes.unary::<CapacityContainerBuilder<Vec<Block>>, _, _, _>(Pipeline, "Cut cycles", move |_, _| {
-        let texts = Texts::new(&schema);
-        move |input, output| {
-            input.for_each(|capability, changes| {
-                let mut block = Block { to, from: seat.here, plan: 0, words: Vec::new() };
-                for change in changes.drain(..) {
-                    let ask = match change.verb {
-                        Verb::Insert => Ask::Insert,
-                        Verb::Remove => Ask::Remove,
-                        Verb::Read => Ask::Read,
-                        Verb::Label | Verb::Relabel => continue,
-                    };
-                    let event = &*change.event;
-                    let Some(transfer) = plan.transfer(event, &schema, &texts) else { continue };
-                    Request {
-                        ask,
-                        scored: schema.is_scored(event.kind),
-                        cause: change.cause,
-                        ticket: change.ticket,
-                        key: transfer.from,
-                        time: event.time,
-                        id: event.id,
-                        mask: 0,
-                        known_at: i64::MAX,
-                        columns: &[transfer.to.hi, transfer.to.lo, transfer.amount as u64],
-                    }
-                    .write(&mut block.words);
-                }
-                if !block.words.is_empty() {
-                    output.session(&capability).give(block);
-                }
-            });
-        }
-    })
-}
-
-struct CycleView {
-    plan: Arc<CyclePlan>,
-    graph: Graph,
+/// The transfers of a pattern, and the rows that changes of them have touched.
+struct Owned {
+    view: CycleView,
     repairs: Repairs,
     settings: PatternSettings,
     seat: Seat,
 }
 
-impl CycleView {
+impl Owned {
     fn apply(&mut self, epoch: Epoch, facts: &EpochFacts, blocks: &[Block]) -> PatternEffects {
+        let Owned { view, repairs, settings, seat } = self;
         let late_against = facts.before(epoch);
         let mut effects = PatternEffects::default();
-        let rows = blocks
-            .iter()
-            .flat_map(|block| block.words.chunks_exact(STRIDE).map(|row| (Request::read(row), block.from)));
-        let mut asked: Vec<(Request<'_>, u32)> = rows.collect();
-        asked.sort_by_key(|(request, _)| (request.time, request.id));
-        let before = self.graph.last();
-        let changes = asked.iter().filter(|(request, _)| matches!(request.ask, Ask::Insert | Ask::Remove));
-        let changes: Vec<(Place, bool, Option<Transfer>)> = changes
-            .map(|(request, _)| {
-                let to = Key { hi: request.columns[0], lo: request.columns[1] };
-                let transfer = Transfer { from: request.key, to, amount: request.columns[2] as i64 };
-                let here = (request.ask == Ask::Insert).then_some(transfer);
-                ((request.time, request.id), request.scored, here)
-            })
-            .collect();
-        let diffs = self.graph.apply(&self.plan, &changes);
-        let mut replies = Replies::new(self.seat.index, self.seat.here, self.seat.peers, 2, 0);
-        for (request, from) in asked.iter().filter(|(request, _)| request.ticket != NO_TICKET) {
-            let (now, count) = self.graph.read((request.time, request.id), request.key);
-            replies.row(*from, request.ticket).copy_from_slice(&[f64::from(u8::from(now)), count as f64]);
-        }
+        let of_block = |block| requests(block).map(|request| (request, block.from));
+        let asked: Vec<_> = blocks.iter().flat_map(of_block).collect();
+        let changes = asked.iter().filter(|(request, _)| matches!(request.ask, Ask::Insert | Ask::Remove)).count();
+        let mut replies = Replies::new(seat.index, seat.here, seat.peers, 2, 0);
+        let outcome = view.apply(&asked, &mut replies);
         effects.slices.extend(replies.blocks());
-        let first = asked.first().map_or((Cause::Arrival, Id::default()), |(request, _)| (request.cause, request.id));
-        let cause = if first.0 == Cause::Arrival { Cause::LateEvent } else { first.0 };
-        let graph = &self.graph;
-        let visit = |key, after, until_ms, limit, visit: &mut dyn FnMut(i64, Id)| {
-            graph.visit_scored(key, after, until_ms, limit, visit)
-        };
-        for (cycle, diff) in diffs {
-            let Some(&at) = cycle.transfers.last() else { continue };
-            if let Some(before) = before.filter(|before| at <= *before) {
-                for &key in &cycle.payers {
-                    let until_ms = before.0.min(at.0.saturating_add(COUNTED_MS - 1));
-                    let touched = TouchedStretch { key, from: at, until_ms, cause, id: first.1 };
-                    let revised_from = late_against.saturating_sub(self.plan.revise_ms);
-                    let beyond = self.repairs.mark(revised_from, 0, &touched, &visit);
-                    effects.beyond.extend(beyond.map(|range| beyond_record(&self.plan.name, &touched, range)));
-                }
-            }
-            effects.matches.push((matched(&self.plan, &cycle), diff));
-        }
+        effects.matches = outcome.matches;
         consolidate(&mut effects.matches);
-        effects.touched = self.repairs.repair(epoch, facts, &|_, key, after, until_ms, limit, visit| {
-            graph.visit_scored(key, after, until_ms, limit, visit)
+        let visit = |key, after, until_ms, limit, visit: &mut dyn FnMut(i64, Id)| {
+            view.visit_scored(key, after, until_ms, limit, visit)
+        };
+        let revised_from = late_against.saturating_sub(view.plan().revise_ms);
+        for touched in outcome.touched {
+            let beyond = repairs.mark(revised_from, 0, &touched, &visit);
+            effects.beyond.extend(beyond.map(|range| beyond_record(&view.plan().name, &touched, range)));
+        }
+        effects.touched = repairs.repair(epoch, facts, &|_, key, after, until_ms, limit, visit| {
+            view.visit_scored(key, after, until_ms, limit, visit)
         });
-        self.graph.expire(&self.plan, late_against.saturating_sub(self.settings.kept_ms), 16 + 2 * changes.len());
+        view.expire(late_against.saturating_sub(settings.kept_ms), 16 + 2 * changes);
         effects
-    }
-}
-
-fn matched(plan: &CyclePlan, cycle: &Cycle) -> Match {
-    let time = |place: Option<&Place>| place.map_or(0, |place| place.0);
-    Match {
-        pattern: plan.name.clone(),
-        key: cycle.payers.first().copied().unwrap_or_default(),
-        started_ms: time(cycle.transfers.first()),
-        completed_ms: time(cycle.transfers.last()),
-        ids: cycle.transfers.iter().map(|(_, id)| *id).collect(),
-        events: cycle.transfers.len() as u32,
     }
 }

@@ -9,6 +9,8 @@
 //! An event that comes late, or goes, touches only what began less than the pattern's reach before it. That is thrown
 //! away, and the log is taken again from there, by the same steps (`replay.rs`).
 
+use serde::{Deserialize, Serialize};
+
 use super::super::compile::plan::{COUNTED_MS, Group, Program};
 use super::super::place::Place;
 use super::choose::Candidates;
@@ -18,7 +20,7 @@ use super::run::{Fate, Held, Run, Totals};
 use crate::event::Id;
 
 /// What one pattern keeps for one key.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Automaton {
     /// What has begun, and is beyond its first event.
     pub runs: Vec<Run>,
@@ -30,7 +32,8 @@ pub struct Automaton {
     pub(super) skipped: Vec<Held>,
     /// Starts that are beyond their first count, in order.
     pub(super) begun: Vec<Place>,
-    /// No start before this waits to end its first count.
+    /// No start before this waits to end its first count. The next walk back finds out anew.
+    #[serde(skip)]
     pub(super) open_from: Option<Place>,
 }
 
@@ -59,6 +62,12 @@ impl Automaton {
     /// Runs that have begun and are not over, as far as they are told apart.
     pub fn open_runs(&self) -> usize {
         self.runs.len() + self.young.len()
+    }
+
+    /// The moments up to which events must stay away, or have stayed away without that being announced, milliseconds.
+    pub fn deadlines(&self) -> impl Iterator<Item = i64> {
+        let waiting = self.runs.iter().filter_map(|run| run.until_ms);
+        waiting.chain(self.matches.iter().filter(|held| !held.announced).map(|held| held.at.0))
     }
 
     /// Whether there are runs.

@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 
+use serde::{Deserialize, Serialize};
+
 use super::super::compile::condition::{Column, ColumnKind, ColumnOf, Condition, Source, Value, distance_km};
 use super::super::compile::expr::Comparison;
 use super::history::Past;
@@ -92,7 +94,7 @@ impl Cells for LogRow<'_> {
 }
 
 /// A step that a run has taken: its first event's columns where later steps look at them, and what it has counted.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Taken {
     /// Event time of its (first) event, milliseconds.
     pub time: i64,

@@ -13,6 +13,9 @@
 //! whatever the order in which the log was filled; `reached` is the latest event or passing of time that the key's automata
 //! have seen; and each absence that waits has a deadline.
 //!
+//! [`view::GroupView::dump`] gives what is kept as plain data ([`image`]), for any part of the keys; loaded anywhere, the
+//! keys go on as they would have.
+//!
 //! An event costs a step of each program that it concerns; one in any other place of the log than the end has what it
 //! reaches taken again (`replay.rs`).
 
@@ -22,6 +25,7 @@ pub mod choose;
 pub mod evaluate;
 mod first_count;
 pub mod history;
+pub mod image;
 pub mod keys;
 pub mod log;
 mod replay;

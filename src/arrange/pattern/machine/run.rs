@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::hash::BuildHasherDefault;
 
+use serde::{Deserialize, Serialize, Serializer};
+
 use super::super::compile::count::{Count, Measure};
 use super::super::compile::plan::Program;
 use super::super::place::Place;
@@ -15,7 +17,7 @@ use crate::operators::Routed;
 pub const MATCH_IDS_MAX: usize = 64;
 
 /// A match of a program over one key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     /// When it was complete: the last event, or the moment until which an event stayed away (before all events of it).
     pub at: Place,
@@ -32,11 +34,25 @@ pub struct Held {
 }
 
 /// Aggregates while they grow.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// One per aggregate of the step.
     pub values: Vec<i128>,
-    seen: Vec<HashSet<u64, BuildHasherDefault<Routed>>>,
+    /// What the distinct ones have seen.
+    #[serde(serialize_with = "in_order")]
+    seen: Vec<Seen>,
+}
+
+type Seen = HashSet<u64, BuildHasherDefault<Routed>>;
+
+/// Sets in the order of what is in them, which does not depend on how it came there.
+fn in_order<S: Serializer>(seen: &[Seen], serializer: S) -> Result<S::Ok, S::Error> {
+    let sorted = |seen: &Seen| {
+        let mut cells: Vec<u64> = seen.iter().copied().collect();
+        cells.sort_unstable();
+        cells
+    };
+    serializer.collect_seq(seen.iter().map(sorted))
 }
 
 impl Totals {
@@ -73,7 +89,7 @@ impl Totals {
 }
 
 /// What has begun at one event and has taken at least that.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     /// Its first event.
     pub start: Place,

@@ -5,38 +5,16 @@ use std::sync::Arc;
 
 use super::super::Match;
 use super::super::compile::plan::{COUNTED_MS, Group};
+use super::super::outcome::{PatternOutcome, TouchedStretch};
 use super::super::place::{Place, before};
 use super::automaton::Scratch;
 use super::changes::{consolidated, push, replay};
+use super::image::GroupImage;
 use super::keys::{KeyState, KeyStats, Keys};
 use crate::arrange::change::{Cause, NO_TICKET};
 use crate::arrange::replies::Replies;
 use crate::arrange::request::{Ask, Block, HEAD, Request};
 use crate::event::{Id, Key};
-
-/// What an epoch has done to a group.
-#[derive(Debug, Default)]
-pub struct GroupOutcome {
-    /// Matches that came and went, with diff.
-    pub matches: Vec<(Match, isize)>,
-    /// Rows of these keys are touched.
-    pub touched: Vec<TouchedStretch>,
-}
-
-/// Rows of a key that a change of its matches has touched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TouchedStretch {
-    /// The key.
-    pub key: Key,
-    /// The first row that may be touched.
-    pub from: Place,
-    /// Event time of the last one, milliseconds.
-    pub until_ms: i64,
-    /// Why.
-    pub cause: Cause,
-    /// The event that changed.
-    pub id: Id,
-}
 
 /// The keys of one group on one worker.
 pub struct GroupView {
@@ -72,8 +50,8 @@ impl GroupView {
     /// reached take one step of each program; of a key with any other change, what the changes reach is taken again.
     /// An event whose features are given again is a change only if it is not kept with the same ones.
     /// Features are read afterwards: they are as of the event's place, so it does not matter what has been added behind it.
-    pub fn apply(&mut self, watermark: i64, asked: &[Asked<'_>], replies: &mut Replies) -> GroupOutcome {
-        let mut outcome = GroupOutcome::default();
+    pub fn apply(&mut self, watermark: i64, asked: &[Asked<'_>], replies: &mut Replies) -> PatternOutcome {
+        let mut outcome = PatternOutcome::default();
         let place = |at: &u32| {
             let request = &asked[*at as usize].0;
             (request.key, request.time, request.id, *at)
@@ -97,7 +75,13 @@ impl GroupView {
     }
 
     /// Applies the requests of one key, whose state is at the place given if there is one.
-    fn apply_key(&mut self, asked: &[Asked<'_>], slot: Option<u32>, replies: &mut Replies, outcome: &mut GroupOutcome) {
+    fn apply_key(
+        &mut self,
+        asked: &[Asked<'_>],
+        slot: Option<u32>,
+        replies: &mut Replies,
+        outcome: &mut PatternOutcome,
+    ) {
         let key = asked[0].0.key;
         let changes = || asked.iter().map(|(request, _)| request).filter(|request| request.ask != Ask::Read);
         let inserted = changes().filter(|request| request.ask == Ask::Insert).count();
@@ -130,12 +114,7 @@ impl GroupView {
                 read(state, request, *from, replies);
             }
         }
-        for number in (0..group.programs.len()).filter(|&number| group.programs[number].absent.is_some()) {
-            let Some(automaton) = state.automaton(number) else { continue };
-            let waiting = automaton.runs.iter().filter_map(|run| run.until_ms);
-            let silent = automaton.matches.iter().filter(|held| !held.announced).map(|held| held.at.0);
-            self.deadlines.extend(waiting.chain(silent).map(|until_ms| (until_ms, key, number)));
-        }
+        self.deadlines.extend(state.deadlines(&group));
         let empty = state.is_empty();
         for (number, held, diff) in diffs {
             let announced = held.announced;
@@ -217,6 +196,23 @@ impl GroupView {
     /// Drops what lies further behind `bound_ms` than anything reaches, of so many keys.
     pub fn expire(&mut self, bound_ms: i64, visits: usize) {
         self.keys.expire(&self.group, bound_ms, visits);
+    }
+
+    /// What is kept of the keys of which `of` says so. Loaded anywhere, those keys go on as they would have here.
+    pub fn dump(&self, of: impl Fn(Key) -> bool) -> GroupImage {
+        let states = self.keys.states().filter(|state| !state.is_empty() && of(state.key));
+        let mut keys: Vec<_> = states.map(KeyState::image).collect();
+        keys.sort_unstable_by_key(|image| image.key);
+        GroupImage { keys }
+    }
+
+    /// Adds the keys of an image of the same group; what was kept of them is replaced.
+    pub fn load(&mut self, image: GroupImage) {
+        for image in image.keys {
+            let state = KeyState::of(image, &self.group);
+            self.deadlines.extend(state.deadlines(&self.group));
+            self.keys.put(state);
+        }
     }
 
     /// What was kept when expiry last came by.
