@@ -23,7 +23,7 @@ const FULL: u64 = 40;
 const RECORDS: usize = 80;
 
 /// Features that go up and down, are missing at times, have a default, look at events without rows, and at two keys.
-fn velocities() -> Vec<Velocity> {
+pub fn velocities() -> Vec<Velocity> {
     let seconds = |n: i64| Window::Millis(1_000 * n);
     vec![
         Velocity::of("account", &["account"]).over(&[seconds(10)]).count().sum("amount").mean("amount"),
@@ -44,7 +44,7 @@ fn one<'a>(random: &mut StdRng, of: &[&'a str]) -> &'a str {
 
 /// A file of patterns, nearly all of which look at features: of the event in its own conditions, among those over the
 /// history too, and across steps.
-fn patterns(random: &mut StdRng, count: usize) -> String {
+pub fn patterns(random: &mut StdRng, count: usize) -> String {
     let mut text = String::new();
     for number in 0..count {
         pattern(random, number, &mut text);

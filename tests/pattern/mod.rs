@@ -5,6 +5,7 @@ mod errors;
 mod fanin;
 mod features;
 mod flow;
+mod image;
 mod planted;
 mod random;
 mod semantics;

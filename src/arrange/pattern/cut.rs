@@ -21,12 +21,14 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::Filter;
 
-use super::condition::{Around, Cells, Texts, Whole};
-use super::features::rows;
-use super::plan::{Group, KeySide, PatternPlan};
+use super::compile::features::FeatureCell;
+use super::compile::plan::{Group, KeySide, PatternPlan};
+use super::machine::evaluate::{Around, Cells, Texts, Whole};
+use crate::arrange::change::{Change, NO_TICKET, Verb};
+use crate::arrange::request::{Ask, Block, HEAD, Outgoing, Request};
+use crate::arrange::with_slices;
+use crate::epoch::Epoch;
 use crate::event::{Event, Key, Schema};
-use crate::flow::{Ask, Block, Change, Epoch, HEAD, NO_TICKET, Outgoing, Request, Verb};
-use crate::operators::with_slices;
 
 /// Cuts changes for the groups that look at no features.
 pub fn cut<'scope>(
@@ -86,9 +88,23 @@ pub fn cut_with_features<'scope>(
     })
 }
 
+/// The values of the cells for each ticket of an epoch, row by row, from the slices of the velocity store.
+fn rows(cells: &[FeatureCell], tickets: usize, slices: &[Block]) -> Vec<f64> {
+    let defaults: Vec<f64> = cells.iter().map(|cell| cell.default).collect();
+    let mut rows = defaults.repeat(tickets);
+    for block in slices {
+        for (number, cell) in cells.iter().enumerate().filter(|(_, cell)| cell.plan == block.plan) {
+            for slice in block.words.chunks_exact(1 + cell.width) {
+                rows[slice[0] as usize * cells.len() + number] = f64::from_bits(slice[1 + cell.place]);
+            }
+        }
+    }
+    rows
+}
+
 /// The requests that a change makes of a group: one per key that the event carries.
 #[inline]
-fn requests(
+pub fn requests(
     change: &Change,
     content: &Whole<'_>,
     group: &Group,

@@ -8,11 +8,11 @@ use timely::dataflow::Stream;
 use super::operator::{Pattern, pattern};
 use super::spec::PatternSpec;
 use super::{Match, Patterns};
+use crate::epoch::Epoch;
 use crate::event::{Event, Id, Schema};
-use crate::flow::{Epoch, Labelled};
+use crate::feature::{Family, FamilyInputs, FamilyOutputs, REVISE_MS_DEFAULT, Timing, Velocity};
+use crate::testkit::oracle::Labelled;
 use crate::testkit::patterns;
-use crate::views::velocity::{REVISE_MS_DEFAULT, Velocity};
-use crate::views::{Family, FamilyInputs, FamilyOutputs, Timing};
 
 /// Updates of the collection of matches.
 pub type Matches<'scope> = Stream<'scope, Epoch, Vec<(Match, Epoch, isize)>>;

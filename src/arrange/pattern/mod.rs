@@ -6,6 +6,18 @@
 //!                                                                       └── touched ids, beyond
 //! ```
 //!
+//! # Floor plan
+//!
+//! What comes in: changes of retained events, and the slices of the velocity features that conditions look at. What goes out:
+//! slices of features, matches with diffs, rows to be read again, and changes that touched rows too old for that.
+//!
+//! * [`spec`] is what is written; [`compile`] makes plain data of it; [`machine`] runs that over the logs of keys, and
+//!   [`cycles`] over a graph of transfers. [`compile`] knows nothing of the other two.
+//! * [`cut`] turns changes into requests of the keys, `operator` owns the keys of a worker, `repairs` has touched rows read
+//!   again in bounded steps, `outputs` sends it all (what an epoch does to one group is an [`outcome`]); `family` is the face towards a dataflow.
+//!
+//! What holds at every closed epoch: the matches of a key are those that the next section defines over its retained events.
+//!
 //! # What a pattern means
 //!
 //! A pattern ([`spec`], written in TOML) looks at the retained events of one key in (event time, id) order: call them the
@@ -54,10 +66,10 @@
 //! The matches are a function of the set of retained events, whatever the order in which they came. An event changes no
 //! candidate that began `within` (and the absence's length) or longer before it, and none that was complete before it; an
 //! event that changes what `history` says to later events counts as a change of those. So a late, corrected or withdrawn
-//! event throws away what began within the reach before it and takes that stretch of the log again (`automaton.rs`).
+//! event throws away what began within the reach before it and takes that stretch of the log again (`machine/replay.rs`).
 //!
 //! Skipping carries a change further: candidates that are complete after the first that has changed are chosen again
-//! (`after_match.rs`), as far as those of its period. So a match follows from the events since the beginning of the period in
+//! (`machine/choose.rs`), as far as those of its period. So a match follows from the events since the beginning of the period in
 //! which it is complete, and the reach before that. While an engine runs, what is kept of earlier matches (for 24 hours or
 //! the reach, if that is longer) says the same as those events. An engine that starts from retained events needs them for the
 //! reach and a period more than the rows that it is to give, and 24 hours for the feature that counts.
@@ -104,27 +116,16 @@
 //! that is read again costs them a look-up. Other patterns do not wait and cost what they did, but for those of a dataflow
 //! that has both: their operator acts once it has all requests of an epoch.
 
-mod after_match;
-mod automaton;
-pub mod condition;
-pub mod count;
-mod cut;
-pub mod cycle;
-mod cycles;
-pub mod expr;
+pub mod compile;
+pub mod cut;
+pub mod cycles;
 mod family;
-mod features;
-pub mod history;
-mod keys;
-mod layout;
-pub mod log;
+pub mod machine;
 mod operator;
+pub mod outcome;
 mod outputs;
-mod owner;
-pub mod plan;
+mod place;
 mod repairs;
-mod resolve;
-mod run;
 pub mod spec;
 
 use std::sync::Arc;
@@ -133,10 +134,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Id, Key};
 
+pub use compile::{PatternPlan, condition, expr};
 pub use family::Matches;
+pub use machine::history;
+pub use machine::run::MATCH_IDS_MAX;
 pub use operator::{Pattern, PatternSettings, pattern};
-pub use plan::PatternPlan;
-pub use run::MATCH_IDS_MAX;
+pub use place::Place;
 pub use spec::Patterns;
 
 /// A match: what leaves the operator with a diff.
@@ -157,7 +160,7 @@ pub struct Match {
 }
 
 impl Match {
-    fn of(group: &plan::Group, number: usize, key: Key, held: &run::Held) -> Self {
+    fn of(group: &compile::plan::Group, number: usize, key: Key, held: &machine::run::Held) -> Self {
         Match {
             pattern: group.programs[number].name.clone(),
             key,

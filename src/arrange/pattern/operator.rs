@@ -2,7 +2,7 @@
 //!
 //! For each closed epoch the owner's operator
 //!
-//! 1. applies the requests of each group ([`super::owner`]) and answers reads;
+//! 1. applies the requests of each group ([`super::machine`]) and answers reads;
 //! 2. announces matches that waited for the watermark;
 //! 3. marks the rows that a change of earlier matches has touched, and sends the ids of as many as the epoch's budget allows
 //!    around; the rest is the backlog;
@@ -16,18 +16,23 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::{Capability, Concat};
 
+use super::Match;
+use super::compile::plan::{Group, PatternPlan};
 use super::cut::{cut, cut_with_features};
-use super::cycles::{CycleInputs, cycle_operator};
+use super::cycles::operator::{CycleInputs, cycle_operator};
+use super::machine::keys::KeyStats;
+use super::machine::view::{GroupView, requests as requests_of};
 use super::outputs::{MATCHES, OUTPUTS, Outputs};
-use super::owner::{Owner, requests as requests_of};
-use super::plan::{Group, PatternPlan};
-use super::repairs::{Effects, Repairs, beyond_record};
-use super::{Match, keys::KeyStats};
+use super::repairs::{PatternEffects, Repairs, beyond_record};
+use crate::arrange::beyond::Beyond;
+use crate::arrange::replies::Replies;
+use crate::arrange::request::Block;
+use crate::arrange::upsert::Touched;
+use crate::epoch::{Epoch, EpochFacts};
 use crate::event::Id;
-use crate::flow::{Beyond, Block, Epoch, EpochFacts, Replies, Touched};
-use crate::metrics::Metrics;
+use crate::feature::FamilyInputs;
 use crate::operators::Epochs;
-use crate::views::FamilyInputs;
+use crate::runtime::metrics::Metrics;
 
 /// What the operators are built with.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +74,7 @@ pub fn pattern<'scope>(inputs: FamilyInputs<'scope>, plan: &PatternPlan) -> Resu
 
     builder.build(move |_| {
         let mut epochs: Epochs<Vec<Block>> = Epochs::new(OUTPUTS);
-        let mut owners = Owners::new(groups, settings, announced, Place { index, here, peers });
+        let mut owners = GroupViews::new(groups, settings, announced, Seat { index, here, peers });
         let mut waiting = None;
         move |frontiers| {
             requests.for_each(|capability, data| {
@@ -116,7 +121,7 @@ pub fn pattern<'scope>(inputs: FamilyInputs<'scope>, plan: &PatternPlan) -> Resu
 fn announce(
     waiting: &mut Option<Capability<Epoch>>,
     until: Epoch,
-    owners: &mut Owners,
+    owners: &mut GroupViews,
     facts: &EpochFacts,
     outputs: &mut Outputs,
 ) {
@@ -133,19 +138,19 @@ fn announce(
 
 /// Where an operator stands.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct Seat {
     pub index: u16,
     pub here: u32,
     pub peers: usize,
 }
 
 /// The groups of one worker.
-struct Owners {
-    owners: Vec<Owner>,
+struct GroupViews {
+    owners: Vec<GroupView>,
     settings: PatternSettings,
     repairs: Repairs,
     metrics: Arc<Metrics>,
-    place: Place,
+    place: Seat,
     epochs_since_report: u32,
 }
 
@@ -155,15 +160,15 @@ const EPOCHS_PER_REPORT: u32 = 4096;
 /// Expiry visits at least this many keys per epoch and group, so that an idle engine goes on expiring.
 const EXPIRE_KEYS_MIN: usize = 16;
 
-impl Owners {
-    fn new(groups: Vec<Arc<Group>>, settings: PatternSettings, metrics: Arc<Metrics>, place: Place) -> Self {
-        let owners = groups.into_iter().map(Owner::new).collect();
+impl GroupViews {
+    fn new(groups: Vec<Arc<Group>>, settings: PatternSettings, metrics: Arc<Metrics>, place: Seat) -> Self {
+        let owners = groups.into_iter().map(GroupView::new).collect();
         let repairs = Repairs::new(format!("patterns {}", place.index), settings.kept_ms, metrics.clone());
-        Owners { owners, settings, repairs, metrics, place, epochs_since_report: 0 }
+        GroupViews { owners, settings, repairs, metrics, place, epochs_since_report: 0 }
     }
 
     fn wait(&self) -> bool {
-        self.owners.iter().any(Owner::waits)
+        self.owners.iter().any(GroupView::waits)
     }
 
     /// Announces the matches that waited for the watermark to come this far.
@@ -174,16 +179,16 @@ impl Owners {
         matches
     }
 
-    fn apply(&mut self, epoch: Epoch, facts: &EpochFacts, blocks: &[Block]) -> Effects {
+    fn apply(&mut self, epoch: Epoch, facts: &EpochFacts, blocks: &[Block]) -> PatternEffects {
         let (late_against, watermark) = (facts.before(epoch), facts.at(epoch));
-        let mut effects = Effects::default();
+        let mut effects = PatternEffects::default();
         for number in 0..self.owners.len() {
             let owner = &mut self.owners[number];
             let of_group = blocks.iter().filter(|block| usize::from(block.plan) == number);
             let rows = of_group.flat_map(|block| requests_of(block).map(|request| (request, block.from)));
             let asked: Vec<_> = rows.collect();
             let rows = asked.len();
-            let Place { index, here, peers, .. } = self.place;
+            let Seat { index, here, peers, .. } = self.place;
             let mut replies = Replies::new(index + number as u16, here, peers, 2 * owner.group().programs.len(), 0);
             let mut outcome = owner.apply(watermark, &asked, &mut replies);
             owner.expire(late_against.saturating_sub(self.settings.kept_ms), EXPIRE_KEYS_MIN + 2 * rows);
@@ -205,12 +210,12 @@ impl Owners {
         });
         self.epochs_since_report += 1;
         if self.epochs_since_report >= EPOCHS_PER_REPORT {
-            self.report(Owner::stats_lately);
+            self.report(GroupView::stats_lately);
         }
         effects
     }
 
-    fn report(&mut self, stats: fn(&Owner) -> KeyStats) {
+    fn report(&mut self, stats: fn(&GroupView) -> KeyStats) {
         self.epochs_since_report = 0;
         let stats: Vec<KeyStats> = self.owners.iter().map(stats).collect();
         let sum = |of: fn(&KeyStats) -> usize| stats.iter().map(of).sum::<usize>() as u64;
@@ -222,9 +227,9 @@ impl Owners {
     }
 }
 
-impl Drop for Owners {
+impl Drop for GroupViews {
     fn drop(&mut self) {
         // The last figures are the ones that the summary shows.
-        self.report(Owner::stats);
+        self.report(GroupView::stats);
     }
 }

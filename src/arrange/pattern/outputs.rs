@@ -7,8 +7,11 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use super::Match;
 use super::operator::Pattern;
-use super::repairs::Effects;
-use crate::flow::{Beyond, Block, Epoch, Touched};
+use super::repairs::PatternEffects;
+use crate::arrange::beyond::Beyond;
+use crate::arrange::request::Block;
+use crate::arrange::upsert::Touched;
+use crate::epoch::Epoch;
 
 type Output<T> = OutputBuilder<Epoch, CapacityContainerBuilder<Vec<T>>>;
 
@@ -42,7 +45,7 @@ impl Outputs {
     }
 
     /// Sends what an epoch has led to.
-    pub fn send(&mut self, capabilities: &[Capability<Epoch>], mut effects: Effects) {
+    pub fn send(&mut self, capabilities: &[Capability<Epoch>], mut effects: PatternEffects) {
         if !effects.slices.is_empty() {
             self.slices.activate().session(&capabilities[0]).give_container(&mut effects.slices);
         }

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use super::Match;
-use super::log::Place;
-use super::owner::{TouchedStretch, before};
+use super::outcome::TouchedStretch;
+use super::place::{Place, before};
+use crate::arrange::backlog::{Backlog, LAST, Stretch};
+use crate::arrange::beyond::Beyond;
+use crate::arrange::request::Block;
+use crate::arrange::upsert::Touched;
+use crate::epoch::{Epoch, EpochFacts};
 use crate::event::{Id, Key};
-use crate::flow::LAST;
-use crate::flow::{Beyond, Block, Epoch, EpochFacts, Touched};
-use crate::metrics::Metrics;
-use crate::operators::backlog::{Backlog, Stretch};
+use crate::runtime::metrics::Metrics;
 
 /// What an epoch sends.
 #[derive(Default)]
-pub struct Effects {
+pub struct PatternEffects {
     /// Features.
     pub slices: Vec<Block>,
     /// Matches with diff.

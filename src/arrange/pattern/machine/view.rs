@@ -3,41 +3,21 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::Match;
-use super::automaton::{Scratch, settle};
+use super::super::Match;
+use super::super::compile::plan::{COUNTED_MS, Group};
+use super::super::outcome::{PatternOutcome, TouchedStretch};
+use super::super::place::{Place, before};
+use super::automaton::Scratch;
+use super::changes::{consolidated, push, replay};
+use super::image::GroupImage;
 use super::keys::{KeyState, KeyStats, Keys};
-use super::log::{Entry, Place};
-use super::plan::{COUNTED_MS, Group, Program};
-use super::run::Held;
+use crate::arrange::change::{Cause, NO_TICKET};
+use crate::arrange::replies::Replies;
+use crate::arrange::request::{Ask, Block, HEAD, Request};
 use crate::event::{Id, Key};
-use crate::flow::{Ask, Block, Cause, HEAD, NO_TICKET, Replies, Request};
-
-/// What an epoch has done to a group.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    /// Matches that came and went, with diff.
-    pub matches: Vec<(Match, isize)>,
-    /// Rows of these keys are touched.
-    pub touched: Vec<TouchedStretch>,
-}
-
-/// Rows of a key that a change of its matches has touched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TouchedStretch {
-    /// The key.
-    pub key: Key,
-    /// The first row that may be touched.
-    pub from: Place,
-    /// Event time of the last one, milliseconds.
-    pub until_ms: i64,
-    /// Why.
-    pub cause: Cause,
-    /// The event that changed.
-    pub id: Id,
-}
 
 /// The keys of one group on one worker.
-pub struct Owner {
+pub struct GroupView {
     group: Arc<Group>,
     keys: Keys,
     /// When an event that must stay away has stayed away: (milliseconds, key, program).
@@ -48,10 +28,10 @@ pub struct Owner {
 /// A request and the worker that it comes from.
 pub type Asked<'a> = (Request<'a>, u32);
 
-impl Owner {
-    /// An owner without keys.
+impl GroupView {
+    /// A view without keys.
     pub fn new(group: Arc<Group>) -> Self {
-        Owner { group, keys: Keys::default(), deadlines: BTreeSet::new(), scratch: Scratch::default() }
+        GroupView { group, keys: Keys::default(), deadlines: BTreeSet::new(), scratch: Scratch::default() }
     }
 
     /// The group.
@@ -70,8 +50,8 @@ impl Owner {
     /// reached take one step of each program; of a key with any other change, what the changes reach is taken again.
     /// An event whose features are given again is a change only if it is not kept with the same ones.
     /// Features are read afterwards: they are as of the event's place, so it does not matter what has been added behind it.
-    pub fn apply(&mut self, watermark: i64, asked: &[Asked<'_>], replies: &mut Replies) -> Outcome {
-        let mut outcome = Outcome::default();
+    pub fn apply(&mut self, watermark: i64, asked: &[Asked<'_>], replies: &mut Replies) -> PatternOutcome {
+        let mut outcome = PatternOutcome::default();
         let place = |at: &u32| {
             let request = &asked[*at as usize].0;
             (request.key, request.time, request.id, *at)
@@ -95,7 +75,13 @@ impl Owner {
     }
 
     /// Applies the requests of one key, whose state is at the place given if there is one.
-    fn apply_key(&mut self, asked: &[Asked<'_>], slot: Option<u32>, replies: &mut Replies, outcome: &mut Outcome) {
+    fn apply_key(
+        &mut self,
+        asked: &[Asked<'_>],
+        slot: Option<u32>,
+        replies: &mut Replies,
+        outcome: &mut PatternOutcome,
+    ) {
         let key = asked[0].0.key;
         let changes = || asked.iter().map(|(request, _)| request).filter(|request| request.ask != Ask::Read);
         let inserted = changes().filter(|request| request.ask == Ask::Insert).count();
@@ -128,12 +114,7 @@ impl Owner {
                 read(state, request, *from, replies);
             }
         }
-        for number in (0..group.programs.len()).filter(|&number| group.programs[number].absent.is_some()) {
-            let Some(automaton) = state.automaton(number) else { continue };
-            let waiting = automaton.runs.iter().filter_map(|run| run.until_ms);
-            let silent = automaton.matches.iter().filter(|held| !held.announced).map(|held| held.at.0);
-            self.deadlines.extend(waiting.chain(silent).map(|until_ms| (until_ms, key, number)));
-        }
+        self.deadlines.extend(state.deadlines(&group));
         let empty = state.is_empty();
         for (number, held, diff) in diffs {
             let announced = held.announced;
@@ -217,6 +198,23 @@ impl Owner {
         self.keys.expire(&self.group, bound_ms, visits);
     }
 
+    /// What is kept of the keys of which `of` says so. Loaded anywhere, those keys go on as they would have here.
+    pub fn dump(&self, of: impl Fn(Key) -> bool) -> GroupImage {
+        let states = self.keys.states().filter(|state| !state.is_empty() && of(state.key));
+        let mut keys: Vec<_> = states.map(KeyState::image).collect();
+        keys.sort_unstable_by_key(|image| image.key);
+        GroupImage { keys }
+    }
+
+    /// Adds the keys of an image of the same group; what was kept of them is replaced.
+    pub fn load(&mut self, image: GroupImage) {
+        for image in image.keys {
+            let state = KeyState::of(image, &self.group);
+            self.deadlines.extend(state.deadlines(&self.group));
+            self.keys.put(state);
+        }
+    }
+
     /// What was kept when expiry last came by.
     pub fn stats_lately(&self) -> KeyStats {
         self.keys.stats_lately()
@@ -226,128 +224,6 @@ impl Owner {
     pub fn stats(&self) -> KeyStats {
         self.keys.stats()
     }
-}
-
-/// The position right before another.
-pub(super) fn before((time, id): Place) -> Place {
-    let whole = u128::from(id.hi) << 64 | u128::from(id.lo);
-    match whole.checked_sub(1) {
-        Some(less) => (time, Id { hi: (less >> 64) as u64, lo: less as u64 }),
-        None => (time.saturating_sub(1), Id { hi: u64::MAX, lo: u64::MAX }),
-    }
-}
-
-type Diffs = Vec<(usize, Held, isize)>;
-
-fn entry_of(group: &Group, request: &Request<'_>) -> Entry {
-    Entry::new((request.time, request.id), request.mask, request.mask & !group.historic, request.scored)
-}
-
-/// Takes an event that comes after all others of its key.
-fn push(group: &Group, state: &mut KeyState, request: &Request<'_>, scratch: &mut Scratch, diffs: &mut Diffs) {
-    state.log.insert(entry_of(group, request), request.columns);
-    if request.mask == 0 && state.automata().is_empty() {
-        return;
-    }
-    for (number, program) in group.programs.iter().enumerate() {
-        // Where nothing has begun, only an event with which something can begin matters, or one to be counted whose
-        // conditions over the key's history are to be looked at now.
-        let begins = request.mask & (program.triggers | program.begins & group.historic) != 0;
-        if !begins && state.automaton(number).is_none() {
-            continue;
-        }
-        state.with_automaton(number, |automaton, log| {
-            automaton.push(group, number, log, scratch, noted(program, number, diffs));
-        });
-    }
-}
-
-/// Applies changes in any place of the log and takes again what they reach.
-fn replay<'a>(
-    group: &Group,
-    state: &mut KeyState,
-    changes: impl Iterator<Item = &'a Request<'a>>,
-    scratch: &mut Scratch,
-    diffs: &mut Diffs,
-) {
-    let mut changed: Vec<(Place, u64)> = Vec::new();
-    for request in changes {
-        let place = (request.time, request.id);
-        let held = state.log.find(place).map_or(0, |at| state.log.entry(at).raw);
-        match request.ask {
-            Ask::Insert | Ask::Relabel => {
-                state.log.insert(entry_of(group, request), request.columns);
-                changed.push((place, held | request.mask));
-            }
-            Ask::Remove => {
-                state.log.remove(place);
-                changed.push((place, held));
-            }
-            Ask::Read | Ask::Label => {}
-        }
-    }
-    let (Some(&(first, _)), Some(&(last, _))) = (changed.first(), changed.last()) else { return };
-    if group.historic != 0 {
-        for at in state.log.lower_bound(first)..state.log.len() {
-            let entry = state.log.entry(at);
-            if entry.time.saturating_sub(last.0) >= group.history_ms && entry.place() > last {
-                break;
-            }
-            let (held, known) = (entry.mask, state.log.known(at));
-            if known != 0 {
-                let place = entry.place();
-                state.log.set_known(at, 0);
-                settle(group, &mut state.log, at, known);
-                let mask = state.log.entry(at).mask;
-                if held != mask {
-                    changed.push((place, held ^ mask));
-                }
-            }
-        }
-        changed.sort_unstable();
-    }
-    let end_ms = state.log.last().map(|last| last.0);
-    for (number, program) in group.programs.iter().enumerate() {
-        let concerns = changed.iter().filter(|(_, mask)| mask & program.uses != 0);
-        let mut places: Vec<Place> = concerns.map(|(place, _)| *place).collect();
-        places.dedup();
-        state.with_automaton(number, |automaton, log| {
-            automaton.replay(group, number, log, &places, scratch, noted(program, number, diffs));
-            if let (Some(end_ms), true) = (end_ms, program.absent.is_some()) {
-                automaton.pass(program, end_ms, noted(program, number, diffs));
-            }
-        });
-    }
-}
-
-/// Notes the matches of a program that go (false) and come (true); those of an absence are announced by the watermark.
-fn noted(program: &Program, number: usize, diffs: &mut Diffs) -> impl FnMut(&mut Held, bool) {
-    move |held, here| {
-        if here {
-            held.announced = program.absent.is_none();
-        }
-        diffs.push((number, held.clone(), if here { 1 } else { -1 }));
-    }
-}
-
-/// Leaves out matches that went and came again.
-fn consolidated(mut diffs: Diffs) -> Diffs {
-    let order = |(number, held, _): &(usize, Held, isize)| (*number, held.at, held.start, held.events);
-    diffs.sort_by_key(order);
-    let mut left: Diffs = Vec::new();
-    for (number, held, diff) in diffs {
-        let same = left.iter().rposition(|(n, other, d)| {
-            *n == number
-                && *d == -diff
-                && (other.at, other.start, &other.ids) == (held.at, held.start, &held.ids)
-                && (other.events, other.announced) == (held.events, held.announced)
-        });
-        match same {
-            Some(at) => drop(left.swap_remove(at)),
-            None => left.push((number, held, diff)),
-        }
-    }
-    left
 }
 
 /// The features of an event's row: for each program, whether the event completes a match, and the matches of 24 hours.

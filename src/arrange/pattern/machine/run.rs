@@ -3,10 +3,13 @@
 use std::collections::HashSet;
 use std::hash::BuildHasherDefault;
 
-use super::condition::{Around, Cells, Row, Taken};
-use super::count::{Count, Measure};
-use super::log::{Log, Place};
-use super::plan::Program;
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::super::compile::count::{Count, Measure};
+use super::super::compile::plan::Program;
+use super::super::place::Place;
+use super::evaluate::{Around, Cells, LogRow, Taken};
+use super::log::Log;
 use crate::event::Id;
 use crate::operators::Routed;
 
@@ -14,7 +17,7 @@ use crate::operators::Routed;
 pub const MATCH_IDS_MAX: usize = 64;
 
 /// A match of a program over one key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     /// When it was complete: the last event, or the moment until which an event stayed away (before all events of it).
     pub at: Place,
@@ -31,11 +34,25 @@ pub struct Held {
 }
 
 /// Aggregates while they grow.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// One per aggregate of the step.
     pub values: Vec<i128>,
-    seen: Vec<HashSet<u64, BuildHasherDefault<Routed>>>,
+    /// What the distinct ones have seen.
+    #[serde(serialize_with = "in_order")]
+    seen: Vec<Seen>,
+}
+
+type Seen = HashSet<u64, BuildHasherDefault<Routed>>;
+
+/// Sets in the order of what is in them, which does not depend on how it came there.
+fn in_order<S: Serializer>(seen: &[Seen], serializer: S) -> Result<S::Ok, S::Error> {
+    let sorted = |seen: &Seen| {
+        let mut cells: Vec<u64> = seen.iter().copied().collect();
+        cells.sort_unstable();
+        cells
+    };
+    serializer.collect_seq(seen.iter().map(sorted))
 }
 
 impl Totals {
@@ -48,7 +65,7 @@ impl Totals {
     }
 
     /// Counts an event.
-    pub fn add(&mut self, count: &Count, mask: u64, row: &Row<'_>) {
+    pub fn add(&mut self, count: &Count, mask: u64, row: &LogRow<'_>) {
         for (index, aggregate) in count.aggregates.iter().enumerate() {
             if aggregate.only.is_some_and(|bit| mask >> bit & 1 == 0) {
                 continue;
@@ -62,7 +79,7 @@ impl Totals {
     }
 
     /// Whether the step may be left.
-    pub fn enough(&self, count: &Count, row: &Row<'_>, taken: &[Taken]) -> bool {
+    pub fn enough(&self, count: &Count, row: &LogRow<'_>, taken: &[Taken]) -> bool {
         if self.values.first().is_none_or(|&events| events < count.at_least) {
             return false;
         }
@@ -72,7 +89,7 @@ impl Totals {
 }
 
 /// What has begun at one event and has taken at least that.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     /// Its first event.
     pub start: Place,
@@ -120,7 +137,7 @@ impl Run {
     pub fn counted(program: &Program, log: &Log, events: &[usize], totals: &[i128]) -> Self {
         let first = events[0];
         let mut run = Run::empty(log.entry(first).place());
-        let Row { time, present, .. } = log.row(first);
+        let LogRow { time, present, .. } = log.row(first);
         run.taken.push(Taken { time, present, cells: Box::default(), totals: totals.to_vec() });
         events.iter().for_each(|&at| run.push(program, at == first, log.entry(at).place()));
         run

@@ -5,7 +5,9 @@
 //! look at the last [`PAST_EVENTS_MAX`] of them. With another named event as last argument (`first_seen(device, activity)`)
 //! the past is of the events that are that one, which itself does not look at the past.
 
-use super::condition::{Cells, Column, ColumnKind, Value};
+use super::super::compile::condition::{Column, ColumnKind, PastMeasure, PastTerm, Value};
+use super::super::compile::plan::Group;
+use super::evaluate::{Around, Cells};
 use super::log::Log;
 use crate::event::Id;
 
@@ -14,43 +16,6 @@ pub const PAST_EVENTS_MAX: usize = 10_000;
 
 /// A day, milliseconds.
 const DAY_MS: i64 = 86_400_000;
-
-/// An aggregate of the past; missing where it has nothing to be computed of.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct PastTerm {
-    /// What is computed.
-    pub measure: PastMeasure,
-    /// Events with this bit count: those of the condition's kinds.
-    pub base: u8,
-}
-
-/// What is computed of the past.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum PastMeasure {
-    /// Number of events; never missing.
-    Count,
-    /// Mean of a field, over the events that have it.
-    Mean(Column),
-    /// Sum of a field over the last so many milliseconds, `(t - ms, t]`; never missing.
-    Sum(Column, i64),
-    /// The past in slices of 24 h that end at the event, `(t - 24 h * (n + 1), t - 24 h * n]`: the lower median of the
-    /// field's sums per slice, from n = 1 to the slice of the earliest event.
-    MedianDay(Column),
-    /// Milliseconds since the latest event.
-    SinceLast,
-    /// Milliseconds since the earliest event.
-    Age,
-}
-
-impl PastTerm {
-    /// The field that it looks at.
-    pub fn column(&self) -> Option<&Column> {
-        match &self.measure {
-            PastMeasure::Mean(column) | PastMeasure::Sum(column, _) | PastMeasure::MedianDay(column) => Some(column),
-            PastMeasure::Count | PastMeasure::SinceLast | PastMeasure::Age => None,
-        }
-    }
-}
 
 /// The past of one event.
 #[derive(Clone, Copy)]
@@ -125,5 +90,22 @@ fn unit(column: &Column) -> i64 {
     match column.kind {
         ColumnKind::Exact(unit) => unit,
         ColumnKind::Float | ColumnKind::Text => 1,
+    }
+}
+
+/// Finds out which of these named events, whose conditions look at the key's history, an event is; unless it is known.
+pub fn settle(group: &Group, log: &mut Log, at: usize, asked: u64) {
+    let entry = *log.entry(at);
+    let mut open = entry.raw & asked & group.historic & !log.known(at);
+    while open != 0 {
+        let bit = open.trailing_zeros();
+        open &= open - 1;
+        let event = &group.events[bit as usize];
+        let past = Some(Past { log, at, length_ms: event.history_ms });
+        let around = Around { taken: &[], here: &[], past, time: entry.time };
+        let holds = event.historic.holds(&log.row(at), &around);
+        log.set_known(at, log.known(at) | 1 << bit);
+        let entry = log.entry_mut(at);
+        entry.mask = entry.mask & !(1 << bit) | u64::from(holds) << bit;
     }
 }

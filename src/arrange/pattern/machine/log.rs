@@ -1,15 +1,15 @@
 //! The retained events of one key, in (event time, id) order, cut to what its patterns look at.
 
-use crate::event::Id;
+use serde::{Deserialize, Serialize};
 
-use super::condition::Row;
+use super::super::place::Place;
+use super::evaluate::LogRow;
+use super::image::LogImage;
+use crate::event::Id;
 use crate::operators::prefetch;
 
-/// A position in the order of a key's events.
-pub type Place = (i64, Id);
-
 /// One event of a key.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Event time, milliseconds.
     pub time: i64,
@@ -19,7 +19,8 @@ pub struct Entry {
     pub raw: u64,
     /// The same less those whose conditions over the key's history it does not fulfil, or of which that is not known yet.
     pub mask: u64,
-    /// Where its cells begin.
+    /// Where its cells begin: behind those of the entries before it.
+    #[serde(skip)]
     cells: u32,
     /// Whether the event has a feature row.
     pub scored: bool,
@@ -59,6 +60,23 @@ impl Log {
         Log { entries: Vec::new(), cells: Vec::new(), head: 1 + u8::from(with_history) }
     }
 
+    /// What is in it.
+    pub fn image(&self) -> LogImage {
+        let entries = self.entries.iter().map(|entry| Entry { cells: 0, ..*entry }).collect();
+        LogImage { entries, cells: self.cells.clone() }
+    }
+
+    /// This log, which is empty, with what is in an image.
+    pub fn filled(self, image: LogImage) -> Self {
+        let mut log = Log { entries: image.entries, cells: image.cells, ..self };
+        let mut start = 0;
+        for at in 0..log.entries.len() {
+            log.entries[at].cells = start as u32;
+            start += log.cells_of(at);
+        }
+        log
+    }
+
     /// Asks for what the next event of the key will need.
     #[inline]
     pub fn prefetch(&self) {
@@ -96,15 +114,15 @@ impl Log {
 
     /// The columns of an entry.
     #[inline]
-    pub fn row(&self, at: usize) -> Row<'_> {
+    pub fn row(&self, at: usize) -> LogRow<'_> {
         let entry = &self.entries[at];
         if entry.raw == 0 {
-            return Row { time: entry.time, present: 0, cells: &[] };
+            return LogRow { time: entry.time, present: 0, cells: &[] };
         }
         let start = entry.cells as usize;
         let present = self.cells[start];
         let columns = start + usize::from(self.head);
-        Row { time: entry.time, present, cells: &self.cells[columns..columns + present.count_ones() as usize] }
+        LogRow { time: entry.time, present, cells: &self.cells[columns..columns + present.count_ones() as usize] }
     }
 
     /// Of which named events it is known whether an entry fulfils their conditions over the key's history.

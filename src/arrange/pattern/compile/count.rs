@@ -4,7 +4,7 @@ use super::condition::{Column, Condition, Source, Value};
 use super::expr::Comparison;
 
 /// What a counting step counts.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Count {
     /// So many events at least.
     pub at_least: i128,

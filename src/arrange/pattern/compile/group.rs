@@ -1,162 +1,21 @@
-//! Patterns resolved against a schema: one group per key, one program per pattern.
+//! From the patterns of one key to their group: named events, columns and programs.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use super::PatternError;
+use super::super::PatternError;
+use super::super::spec::{KeySpec, PatternSpec};
 use super::after_match::{AfterMatch, period_ms};
-use super::condition::{Column, Condition};
-use super::count::{Aggregate, Count, Measure};
-use super::cycle::CyclePlan;
+use super::condition::Column;
+use super::count::Measure;
 use super::expr::duration_ms;
-use super::features::{FeatureCell, FeatureNames};
-use super::resolve::{Names, StepName, resolve_all};
-use super::spec::{KeySpec, PatternSpec, StepSpec};
-use crate::event::{Event, Key, Schema, Slot};
-
-/// Named events of one key, over all its patterns: bits of a `u64`.
-pub const EVENTS_MAX: usize = 64;
-/// Columns of one key, over all its patterns: presence is one bit of a `u64` each.
-pub const COLUMNS_MAX: usize = 64;
-/// Patterns of one key: bits of a `u64`.
-pub const PATTERNS_MAX: usize = 64;
-/// How long a match counts in the feature `pattern_NAME_count_24h`, milliseconds.
-pub const COUNTED_MS: i64 = 86_400_000;
+use super::features::FeatureNames;
+use super::plan::{COLUMNS_MAX, COUNTED_MS, EVENTS_MAX, Group, KeySide, NamedEvent, PATTERNS_MAX, Program, Step};
+use super::resolve::Names;
+use crate::event::Schema;
 
 /// How far back history goes unless a pattern says otherwise, milliseconds.
 const HISTORY_MS: i64 = 30 * 86_400_000;
-
-/// All patterns of a dataflow.
-#[derive(Clone, Debug, Default)]
-pub struct PatternPlan {
-    /// The patterns of each key; those that look at features apart, behind the others.
-    pub groups: Vec<Arc<Group>>,
-    /// Velocity features that conditions look at, by their numbers.
-    pub features: Vec<FeatureCell>,
-    /// Patterns that are cycles.
-    pub cycles: Vec<Arc<CyclePlan>>,
-}
-
-/// The patterns of one key.
-#[derive(Clone, Debug, Default)]
-pub struct Group {
-    /// The key's name.
-    pub name: String,
-    /// Where events carry the key, and which named events count there; the pattern's own key first.
-    pub sides: Vec<KeySide>,
-    /// Named events.
-    pub events: Vec<NamedEvent>,
-    /// Which of them an event of a kind, by index, may be.
-    pub of_kind: Vec<u64>,
-    /// Whether conditions look at velocity features, so that requests wait for those.
-    pub featured: bool,
-    /// Fields and features kept with events.
-    pub columns: Vec<Column>,
-    /// Which of them with an event that is this named event, bit by bit.
-    pub kept: Vec<u64>,
-    /// The patterns.
-    pub programs: Vec<Program>,
-    /// Named events with conditions over the key's history.
-    pub historic: u64,
-    /// A change of one event reaches events this much later, by the history they look at, milliseconds.
-    pub history_ms: i64,
-    /// The longest reach of a pattern, and how long its matches count, milliseconds.
-    pub(super) longest_ms: i64,
-    /// Events are kept this long at least, milliseconds.
-    pub reach_ms: i64,
-    /// How long a row is revised after its event time, milliseconds.
-    pub revise_ms: i64,
-}
-
-/// Fields of an event that carry the key.
-#[derive(Clone, Debug, PartialEq)]
-pub struct KeySide {
-    /// One field or two.
-    pub fields: Vec<Slot>,
-    /// The named events that carry it there.
-    pub bits: u64,
-}
-
-/// A condition over one event: a bit of its mask.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NamedEvent {
-    /// Its kinds, by index.
-    pub kinds: Vec<u16>,
-    /// Conditions over the event alone.
-    pub own: Condition,
-    /// Conditions over the key's history.
-    pub historic: Condition,
-    /// How far back those look, milliseconds.
-    pub history_ms: i64,
-    /// Which side carries the key.
-    pub side: usize,
-}
-
-/// One pattern.
-#[derive(Clone, Debug)]
-pub struct Program {
-    /// Its name.
-    pub name: Arc<str>,
-    /// From the first event to the last it is less than this, milliseconds.
-    pub within_ms: i64,
-    /// The steps.
-    pub steps: Vec<Step>,
-    /// What must not come after the last step.
-    pub absent: Option<Absent>,
-    /// All named events that matter to it.
-    pub uses: u64,
-    /// Those that matter as long as nothing has begun.
-    pub begins: u64,
-    /// Those with which something can begin.
-    pub triggers: u64,
-    /// An event changes no match that began this long before it, milliseconds.
-    pub reach_ms: i64,
-    /// An event changes no match that begins this long after it, milliseconds: 0 unless a count is over the whole window.
-    pub ahead_ms: i64,
-    /// What a match skips.
-    pub after_match: AfterMatch,
-    /// Matches that are complete in different periods of this length, from 0 on, skip nothing of each other, milliseconds.
-    pub period_ms: i64,
-}
-
-/// One step.
-#[derive(Clone, Debug)]
-pub struct Step {
-    /// The named event.
-    pub bit: u8,
-    /// Conditions on it and earlier steps.
-    pub condition: Condition,
-    /// Named events that do not lie between the step before and this one.
-    pub not: u64,
-    /// The step counts.
-    pub count: Option<Count>,
-    /// Whether later steps look at its event's fields.
-    pub keeps: bool,
-}
-
-/// What must not come after the last step.
-#[derive(Clone, Debug)]
-pub struct Absent {
-    /// The named event.
-    pub bit: u8,
-    /// Conditions on it and the steps.
-    pub condition: Condition,
-    /// For how long, milliseconds.
-    pub within_ms: i64,
-}
-
 impl Group {
-    /// The key of an event on one side, if it has all the fields.
-    #[inline]
-    pub fn key_of(&self, side: usize, event: &Event, schema: &Schema) -> Option<Key> {
-        let fields = &self.sides[side].fields;
-        let first = event.key(fields[0], schema)?;
-        match fields.get(1) {
-            None => Some(first),
-            Some(second) => Some(first.pair(event.key(*second, schema)?)),
-        }
-    }
-
     /// Adds a pattern. The error names the place in it and how to mend it.
     pub(super) fn add(
         &mut self,
@@ -373,59 +232,5 @@ impl Group {
             self.columns.push(column);
         }
         column
-    }
-}
-
-impl Names<'_, '_> {
-    fn step(&mut self, step: &StepSpec, number: usize) -> Result<Step, String> {
-        if step.absent.is_some() {
-            return Err("'absent' may stand in the last step only; move it there".into());
-        }
-        if step.whole_window && !step.counts() {
-            return Err("'whole_window' belongs to a step that counts; add at_least or having".into());
-        }
-        if step.within.is_some() {
-            return Err("'within' belongs to the pattern, or to a step with 'absent'".into());
-        }
-        let event = step.event.as_ref().ok_or("names no event; write event = \"NAME\"")?;
-        let bit = self.named(event)?;
-        if number == 0 && !(step.conditions.is_empty() && step.not.is_empty()) {
-            return Err(
-                "is the first: no step stands before it; put conditions into its event, and remove 'not'".into()
-            );
-        }
-        let name = step.name().unwrap_or(event).to_owned();
-        if self.steps.iter().any(|known| known.name == name) || name == "history" {
-            return Err(format!("the name '{name}' is taken; give the step another with as = \"...\""));
-        }
-        let kinds = self.group.events[usize::from(bit)].kinds.clone();
-        self.kinds.clone_from(&kinds);
-        let condition = resolve_all(&step.conditions, self)?;
-        let not = step.not.iter().try_fold(0, |bits, name| self.named(name).map(|bit| bits | 1 << bit))?;
-        let count = step.counts().then(|| {
-            let count = Aggregate { measure: Measure::Count, only: None };
-            self.here = Some(vec![count]);
-            let having = resolve_all(&step.having, self);
-            let aggregates = self.here.take().unwrap_or_default();
-            let having = having.map(|having| Some(having).filter(|having| !having.is_always()));
-            having.map(|having| {
-                let at_least = i128::from(step.at_least.unwrap_or(1).max(1));
-                Count { at_least, aggregates, having, whole_window: step.whole_window, needs: Vec::new() }
-            })
-        });
-        let count = count.transpose()?;
-        let aggregates = count.as_ref().map(|count| count.aggregates.clone());
-        self.steps.push(StepName { name, kinds, aggregates, keeps: false });
-        Ok(Step { bit, condition, not, count, keeps: false })
-    }
-
-    fn absent(&mut self, step: &StepSpec) -> Result<Absent, String> {
-        if step.event.is_some() || step.counts() || !step.not.is_empty() || step.label.is_some() {
-            return Err("a step with 'absent' has only 'where' and 'within' beside it; remove the rest".into());
-        }
-        let bit = self.named(step.absent.as_deref().unwrap_or_default())?;
-        self.kinds = self.group.events[usize::from(bit)].kinds.clone();
-        let within = step.within.as_deref().ok_or("'absent' needs a 'within': how long the event stays away")?;
-        Ok(Absent { bit, condition: resolve_all(&step.conditions, self)?, within_ms: duration_ms(within)? })
     }
 }

@@ -1,12 +1,11 @@
-//! Velocity features in conditions: their names, and their values as of each event of an epoch.
+//! Velocity features in conditions: their names, and where their values are found.
 //!
 //! A feature's value is the cell of the event's own row, as the velocity store gives it: nothing is computed twice. Names
-//! are resolved to numbers once; per epoch the store's slices, which come by ticket, are cut to those numbers.
+//! are resolved to numbers once; per epoch the store's slices, which come by ticket, are cut to those numbers (`cut.rs`).
 
+use super::super::spec::{EventSpec, PatternSpec};
 use super::expr::{Expr, Term, parse};
-use super::spec::{EventSpec, PatternSpec};
-use crate::flow::Block;
-use crate::views::velocity::Velocity;
+use crate::feature::Velocity;
 
 /// Names that an error proposes at most.
 const NAMES_MAX: usize = 5;
@@ -14,7 +13,7 @@ const NAMES_MAX: usize = 5;
 /// Where the value of a feature is found.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FeatureCell {
-    /// The [`Block::plan`] of its key.
+    /// The plan of its key's blocks ([`crate::arrange::request::Block::plan`]).
     pub plan: u16,
     /// Features of that key.
     pub width: usize,
@@ -71,20 +70,6 @@ impl<'a> FeatureNames<'a> {
             names.join(", ")
         )
     }
-}
-
-/// The values of the cells for each ticket of an epoch, row by row, from the slices of the velocity store.
-pub fn rows(cells: &[FeatureCell], tickets: usize, slices: &[Block]) -> Vec<f64> {
-    let defaults: Vec<f64> = cells.iter().map(|cell| cell.default).collect();
-    let mut rows = defaults.repeat(tickets);
-    for block in slices {
-        for (number, cell) in cells.iter().enumerate().filter(|(_, cell)| cell.plan == block.plan) {
-            for slice in block.words.chunks_exact(1 + cell.width) {
-                rows[slice[0] as usize * cells.len() + number] = f64::from_bits(slice[1 + cell.place]);
-            }
-        }
-    }
-    rows
 }
 
 /// The name in the arguments of `feature(..)`: as a word, or between quotes.

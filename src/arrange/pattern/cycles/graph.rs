@@ -15,49 +15,23 @@
 //! in which its payer pays. Other events have 0.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
-use super::PatternError;
-use super::condition::{Around, Condition, Texts, Whole};
-use super::expr::duration_ms;
-use super::features::FeatureNames;
-use super::log::Place;
-use super::plan::{COUNTED_MS, Group};
-use super::resolve::Names;
-use super::spec::PatternSpec;
-use crate::event::{Event, FieldType, Id, Key, Schema, Slot};
-use crate::views::velocity::REVISE_MS_DEFAULT;
+use serde::{Deserialize, Serialize};
+
+use super::super::compile::cycle::{CyclePlan, MILLION};
+use super::super::compile::plan::COUNTED_MS;
+use super::super::machine::evaluate::{Around, Texts, Whole};
+use super::super::place::Place;
+use super::image::{CycleImage, TransferImage};
+use crate::event::{Event, Id, Key, Schema};
 
 /// Transfers that one search looks at, at most.
 pub const VISITS_MAX: usize = 10_000;
 /// Cycles that one transfer completes, at most.
 pub const CYCLES_MAX: usize = 64;
-/// Hops of a cycle, at most.
-pub const HOPS_MAX: u32 = 8;
-
-/// Shares are kept in millionths.
-const MILLION: i128 = 1_000_000;
-
-/// A pattern of cycles, resolved.
-#[derive(Clone, Debug)]
-pub struct CyclePlan {
-    /// Its name.
-    pub name: Arc<str>,
-    /// How long a row is revised after its event time, milliseconds.
-    pub revise_ms: i64,
-    /// From the first transfer to the last it is less than this, milliseconds.
-    pub within_ms: i64,
-    kinds: Vec<u16>,
-    condition: Condition,
-    from: Slot,
-    to: Slot,
-    amount: Slot,
-    hops: (usize, usize),
-    share: (i128, i128),
-}
 
 /// One transfer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transfer {
     /// Who pays.
     pub from: Key,
@@ -68,7 +42,7 @@ pub struct Transfer {
 }
 
 /// A cycle, by its transfers in order.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Cycle {
     /// The transfers.
     pub transfers: Vec<Place>,
@@ -77,79 +51,6 @@ pub struct Cycle {
 }
 
 impl CyclePlan {
-    /// Resolves a pattern of cycles.
-    pub fn resolve(spec: &PatternSpec, schema: &Schema) -> Result<Self, PatternError> {
-        let invalid = |place: &str, reason: String| PatternError::invalid(&spec.name, place, reason);
-        let Some(cycle) = &spec.cycle else { return Err(invalid("cycle", "is missing".into())) };
-        if !spec.steps.is_empty() || spec.key.is_some() || !spec.keys.is_empty() {
-            return Err(invalid("cycle", "stands instead of steps and key; remove those".into()));
-        }
-        if spec.after_match.is_some() {
-            return Err(invalid("after_match", "belongs to a pattern of steps; remove it".into()));
-        }
-        let within =
-            spec.within.as_deref().ok_or_else(|| invalid("within", "is missing; write one, like \"72h\"".into()))?;
-        let within_ms = duration_ms(within).map_err(|reason| invalid("within", reason))?;
-        let [least, most] = cycle.hops;
-        if least < 2 || most < least || most > HOPS_MAX {
-            return Err(invalid("cycle", format!("hops [{least}, {most}] must be from 2 to {HOPS_MAX}, fewest first")));
-        }
-        let [low, high] = cycle.share;
-        if !(0.0..=1000.0).contains(&low) || !(low..=1000.0).contains(&high) {
-            return Err(invalid("cycle", format!("share [{low}, {high}] must be from 0 to 1000, smallest first")));
-        }
-        let slot = |name: &String| {
-            let unknown =
-                || format!("the schema '{}' has no field '{name}'; add it there or use another", schema.name());
-            schema.slot(name).ok_or_else(|| invalid("cycle", unknown()))
-        };
-        let (from, to, amount) = (slot(&cycle.from)?, slot(&cycle.to)?, slot(&cycle.amount)?);
-        if !matches!(schema.field(amount).kind, FieldType::Int | FieldType::Decimal) {
-            return Err(invalid("cycle", format!("'{}' is not an amount; declare it as decimal", cycle.amount)));
-        }
-        let event = spec.events.get(&cycle.event).ok_or_else(|| {
-            invalid("cycle", format!("there is no event '{0}'; write [pattern.events.{0}]", cycle.event))
-        })?;
-        // A group of its own, for one named event.
-        let mut group = Group::default();
-        let key = super::spec::KeySpec::One(cycle.from.clone());
-        let main = group.side(&key, schema).map_err(|reason| invalid("cycle", reason))?;
-        let location = ["lat".to_owned(), "lon".to_owned()];
-        let (bits, steps) = (BTreeMap::new(), Vec::new());
-        let features = &mut FeatureNames::new(&[]);
-        let mut names = Names {
-            schema,
-            features,
-            group: &mut group,
-            bits,
-            steps,
-            kinds: Vec::new(),
-            location,
-            base: None,
-            alone: false,
-            here: None,
-        };
-        let in_event = |reason: String| invalid(&format!("event '{}'", cycle.event), reason);
-        if event.looks_back() || event.looks_at_features() || event.key.is_some() {
-            return Err(in_event("a cycle's event has conditions over itself only, and no key".into()));
-        }
-        let bit = names.event(event, main, 0).map_err(in_event)?;
-        let named = group.events.swap_remove(usize::from(bit));
-        let millionths = |share: f64| (share * MILLION as f64).round() as i128;
-        Ok(CyclePlan {
-            name: spec.name.as_str().into(),
-            revise_ms: REVISE_MS_DEFAULT,
-            within_ms,
-            kinds: named.kinds,
-            condition: named.own,
-            from,
-            to,
-            amount,
-            hops: (least as usize, most as usize),
-            share: (millionths(low), millionths(high)),
-        })
-    }
-
     /// The transfer that an event is, if it is one; to oneself is none.
     pub fn transfer(&self, event: &Event, schema: &Schema, texts: &Texts) -> Option<Transfer> {
         if !self.kinds.contains(&event.kind) {
@@ -192,9 +93,7 @@ impl Graph {
         for (place, scored, transfer) in changes {
             self.remove(*place);
             if let Some(transfer) = transfer {
-                self.transfers.insert(*place, (*transfer, *scored));
-                self.incoming.entry(transfer.to).or_default().insert(*place);
-                self.outgoing.entry(transfer.from).or_default().insert(*place);
+                self.insert(*place, *transfer, *scored);
             }
         }
         for (place, ..) in changes {
@@ -208,6 +107,12 @@ impl Graph {
             diffs.extend(found.into_iter().filter(|cycle| !held.contains(cycle)).map(|cycle| (cycle, 1)));
         }
         diffs
+    }
+
+    fn insert(&mut self, place: Place, transfer: Transfer, scored: bool) {
+        self.transfers.insert(place, (transfer, scored));
+        self.incoming.entry(transfer.to).or_default().insert(place);
+        self.outgoing.entry(transfer.from).or_default().insert(place);
     }
 
     fn remove(&mut self, place: Place) {
@@ -330,6 +235,31 @@ impl Graph {
             match first.filter(|first| first.0 < bound_ms.saturating_sub(COUNTED_MS)) {
                 Some(first) => drop(self.set(first, Vec::new())),
                 None => break,
+            }
+        }
+    }
+
+    /// What is in it.
+    pub fn image(&self) -> CycleImage {
+        let transfer = |(place, (transfer, scored)): (&Place, &(Transfer, bool))| TransferImage {
+            place: *place,
+            transfer: *transfer,
+            scored: *scored,
+        };
+        CycleImage {
+            transfers: self.transfers.iter().map(transfer).collect(),
+            cycles: self.cycles.values().flatten().cloned().collect(),
+        }
+    }
+
+    /// Adds what is in an image.
+    pub fn add(&mut self, image: CycleImage) {
+        for TransferImage { place, transfer, scored } in image.transfers {
+            self.insert(place, transfer, scored);
+        }
+        for of_one in image.cycles.chunk_by(|a, b| a.transfers.last() == b.transfers.last()) {
+            if let Some(&last) = of_one.first().and_then(|cycle| cycle.transfers.last()) {
+                self.set(last, of_one.to_vec());
             }
         }
     }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::PatternError;
+use super::super::PatternError;
+use super::super::spec::{PatternSpec, Patterns};
 use super::cycle::CyclePlan;
 use super::features::FeatureNames;
 use super::plan::{Group, PatternPlan};
-use super::spec::{PatternSpec, Patterns};
 use crate::event::Schema;
-use crate::views::velocity::{REVISE_MS_DEFAULT, Velocity};
+use crate::feature::{REVISE_MS_DEFAULT, Velocity};
 
 /// Whether the patterns of a group look at velocity features, and the fields of their key.
 type GroupKey = (bool, Vec<String>);

@@ -1,10 +1,13 @@
 //! The keys of one group on one worker, found by key and visited in turns.
 
+use super::super::compile::plan::Group;
+use super::super::place::Place;
 use super::automaton::Automaton;
-use super::log::{Log, Place};
-use super::plan::Group;
+use super::image::{AutomatonImage, KeyImage};
+use super::log::Log;
+use crate::arrange::change::NO_TICKET;
+use crate::arrange::request::{Ask, Request};
 use crate::event::{Id, Key, MapKey};
-use crate::flow::{Ask, NO_TICKET, Request};
 use crate::operators::{ShardedMap, prefetch};
 
 /// What is kept for one key.
@@ -27,6 +30,38 @@ impl KeyState {
     /// Whether nothing is kept.
     pub fn is_empty(&self) -> bool {
         self.log.is_empty() && self.automata.iter().all(|(_, one)| one.open_runs() == 0 && one.is_over())
+    }
+
+    /// Nothing of a key yet.
+    fn new(key: Key, group: &Group) -> Self {
+        KeyState {
+            key,
+            log: Log::new(group.historic != 0),
+            automata: Vec::new(),
+            reached: (i64::MIN, Id::default()),
+            expire_at_ms: i64::MIN,
+        }
+    }
+
+    /// What cannot be derived of it.
+    pub fn image(&self) -> KeyImage {
+        let automata = self.automata.iter();
+        let automata = automata.map(|(number, one)| AutomatonImage { program: *number as u16, kept: one.clone() });
+        KeyImage { key: self.key, reached: self.reached, log: self.log.image(), automata: automata.collect() }
+    }
+
+    /// The state that an image is of. The next visit of expiry looks it through.
+    pub fn of(image: KeyImage, group: &Group) -> Self {
+        let KeyImage { key, reached, log, automata } = image;
+        let automata = automata.into_iter().map(|image| (usize::from(image.program), image.kept));
+        let empty = KeyState::new(key, group);
+        KeyState { reached, log: empty.log.filled(log), automata: automata.collect(), ..empty }
+    }
+
+    /// When an event that must stay away has stayed away: (milliseconds, key, program).
+    pub fn deadlines(&self, group: &Group) -> impl Iterator<Item = (i64, Key, usize)> {
+        let absences = self.automata.iter().filter(|(number, _)| group.programs[*number].absent.is_some());
+        absences.flat_map(|(number, automaton)| automaton.deadlines().map(|until_ms| (until_ms, self.key, *number)))
     }
 
     /// The automata that hold something, with their programs.
@@ -148,18 +183,30 @@ impl Keys {
     /// The state of a key whose place is known, or of one that has none: that is empty.
     pub fn open(&mut self, key: Key, known: Option<u32>, group: &Group) -> &mut KeyState {
         let slot = known.unwrap_or_else(|| {
-            let state = KeyState {
-                key,
-                log: Log::new(group.historic != 0),
-                automata: Vec::new(),
-                reached: (i64::MIN, Id::default()),
-                expire_at_ms: i64::MIN,
-            };
-            let slot = self.place(state);
+            let slot = self.place(KeyState::new(key, group));
             self.index.insert(key.into(), slot);
             slot
         });
         self.at_mut(slot)
+    }
+
+    /// All that is kept, and places of keys of which nothing is left.
+    pub fn states(&self) -> impl Iterator<Item = &KeyState> {
+        self.chunks.iter().flatten()
+    }
+
+    /// Sets the state of a key.
+    pub fn put(&mut self, state: KeyState) {
+        // It counts as seen by the last round of expiry.
+        self.lately.add(&state);
+        let key = state.key;
+        match self.slot(key) {
+            Some(slot) => *self.at_mut(slot) = state,
+            None => {
+                let slot = self.place(state);
+                self.index.insert(key.into(), slot);
+            }
+        }
     }
 
     fn place(&mut self, state: KeyState) -> u32 {
@@ -262,7 +309,7 @@ impl Keys {
     /// What is kept: a walk over all keys.
     pub fn stats(&self) -> KeyStats {
         let mut stats = KeyStats::default();
-        self.chunks.iter().flatten().for_each(|state| stats.add(state));
+        self.states().for_each(|state| stats.add(state));
         self.with_index(stats)
     }
 
