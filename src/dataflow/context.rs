@@ -14,7 +14,7 @@ use timely::dataflow::{Scope, Stream};
 use crate::arrange::beyond::Beyond;
 use crate::arrange::change::{Change, Verb};
 use crate::arrange::enrich::ReferenceRecord;
-use crate::arrange::identity::facts::Bare;
+use crate::arrange::identity::columns::Bare;
 use crate::arrange::identity::propagate::{Entity, Propagated, ROUNDS_MAX, every, propagate};
 use crate::arrange::identity::{Identity, identity};
 use crate::arrange::keep::keep;

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use deltawatch::arrange::identity::connect::{Component, Connectivity, SMALL_MAX};
-use deltawatch::arrange::identity::tour::{Part, Total};
+use deltawatch::arrange::identity::graph::{Component, Connectivity, Part, SMALL_MAX, Total};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 

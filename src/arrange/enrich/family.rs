@@ -61,6 +61,6 @@ impl Family for Enrich {
     }
 
     fn expected_of(&self, schema: &Schema, events: &[Labelled], plan: &Plan) -> BTreeMap<Id, Vec<f64>> {
-        super::oracle::expected(self, schema, events, plan)
+        super::twin::expected(self, schema, events, plan)
     }
 }

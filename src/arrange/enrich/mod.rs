@@ -35,12 +35,13 @@
 mod family;
 mod lookup;
 mod network;
-mod oracle;
 mod plan;
 mod record;
 mod reference;
 mod spec;
 mod table;
+mod twin;
+mod view;
 
 pub use lookup::{Looked, LookupSettings, lookup};
 pub use network::Networks;

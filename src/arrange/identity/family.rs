@@ -7,10 +7,9 @@ use crate::event::{Id, Schema};
 use crate::feature::{Family, FamilyInputs, FamilyOutputs, Timing};
 use crate::testkit::oracle::Labelled;
 
-use super::facts::{Bare, Facts};
+use super::columns::{Bare, Facts, Tallied};
 use super::operator::identity;
 use super::spec::{Identity, uses_labels};
-use super::tallied::Tallied;
 
 impl Family for Identity {
     fn about(&self) -> String {
@@ -46,6 +45,6 @@ impl Family for Identity {
     }
 
     fn expected(&self, schema: &Schema, events: &[Labelled]) -> BTreeMap<Id, Vec<f64>> {
-        super::oracle::expected(self, schema, events)
+        super::twin::expected(self, schema, events)
     }
 }

@@ -10,17 +10,16 @@
 //! event, un-merged where a link has expired, was withdrawn, or a value has come above its cap. What it answers is as of
 //! arrival: a late event finds the links that live now, and changes no earlier answer.
 //!
-//! | file | holds |
+//! | folder or file | holds |
 //! | --- | --- |
 //! | `spec`, `normalise` | what a researcher writes down; how values are compared |
 //! | `request`, `operator`, `family` | the graph above |
-//! | `tally` | counts of any events and limits on them: velocity and patterns of a cluster |
-//! | `owner`, `read`, `facts`, `tallied`, `frauds`, `ledger` | one event after the other; columns; what clusters add up |
-//! | `links`, `carry`, `values`, `sightings`, `calendar` | live links, caps, withdrawals, expiry |
-//! | `connect`, `small`, `bulk`, `levels`, `tour`, `sum` | fully dynamic connectivity |
-//! | `slab`, `table`, `wires` | records by number, by content, adjacency |
+//! | `view` | the owner: one event after the other |
+//! | [`columns`] | what is read per cluster, and what its members add to it; tallies and flags |
+//! | [`links`] | distinct links: live, carrying, capped, withdrawn, expired |
+//! | [`graph`] | fully dynamic connectivity, which knows nothing of fraud |
 //! | `propagate` | the same clusters by differential iteration, as a collection to join on |
-//! | `oracle` | the same columns from scratch |
+//! | `twin` | the same columns from scratch |
 //!
 //! At every event: two values are in one cluster if and only if a path of links that carry leads from one to the other.
 //!
@@ -30,42 +29,27 @@
 //!   if it is on no cycle, or is in no tree; O(log² n) amortised else. Strong links are held twice: in the wide clusters
 //!   with all facts, in the strong ones with the number of accounts alone.
 //! * A value that crosses its cap costs that for each of its links that leads to more than 16 values, and little for the
-//!   rest (`bulk`).
+//!   rest (`graph/bulk.rs`).
 //! * Columns read totals, which are added up as they are read: O(log n) per link or fact that has changed since. The hub's
-//!   share walks up to [`read::HUB_MEMBERS_MAX`] members, frauds at a distance up to [`read::DISTANCE_VALUES_MAX`] values;
+//!   share walks up to [`columns::HUB_MEMBERS_MAX`] members, frauds at a distance up to [`columns::DISTANCE_VALUES_MAX`] values;
 //!   both are missing beyond that. Every other column costs O(log n) or a look at the account's own links.
 //! * Tallies add 96 bytes to what is kept of each value and each node of a large cluster, and 40 bytes per event counted
-//!   while it counts (`ledger`). Without tallies neither is there.
+//!   while it counts (`columns/ledger.rs`). Without tallies neither is there.
 
-mod bulk;
-pub mod calendar;
-mod carry;
-pub mod connect;
-pub mod facts;
+pub mod columns;
 mod family;
-pub mod frauds;
-pub mod ledger;
-mod levels;
+pub mod graph;
 pub mod links;
 pub mod normalise;
 mod operator;
-mod oracle;
-pub mod owner;
 pub mod propagate;
-pub mod read;
-pub mod request;
-pub mod sightings;
-pub mod slab;
-mod small;
+mod request;
 mod spec;
-mod sum;
-pub mod table;
-pub mod tallied;
-pub mod tally;
-pub mod tour;
-pub mod values;
-pub mod wires;
+mod twin;
+mod view;
 
+pub use columns::tally::Flag;
 pub use operator::{IdentityOutputs, identity};
+pub use request::{EntityAsk, EntityRequest, stride};
 pub use spec::{ClusterMeasure, EXPIRY_DEFAULT, EXPIRY_IP, Identity, IdentityPlan, LinkPlan, LinkSpec};
-pub use tally::Flag;
+pub use view::ClusterView;

@@ -19,11 +19,11 @@ use crate::feature::FamilyInputs;
 use crate::operators::Epochs;
 use crate::runtime::metrics::Metrics;
 
-use super::facts::Member;
-use super::owner::Owner;
+use super::columns::Member;
 use super::propagate::Entity;
-use super::request::{Request, stride};
+use super::request::{EntityRequest, stride};
 use super::spec::IdentityPlan;
+use super::view::ClusterView;
 
 /// Links that die, and payments and events that leave a window, before the operator lets others work: a gap in the data
 /// does not stall the worker.
@@ -66,7 +66,7 @@ pub fn identity<'scope, P: Member + 'static>(
     let kept_ms = horizons.by_id_ms.saturating_add(horizons.by_id_ms / KEPT_SLACK).saturating_add(1);
     builder.build(move |_| {
         let mut epochs: Epochs<Vec<Block>> = Epochs::new(2);
-        let mut owner: Owner<P> = Owner::new(plan.clone());
+        let mut owner: ClusterView<P> = ClusterView::new(plan.clone());
         if links {
             owner.links_mut().note_changes();
         }
@@ -110,7 +110,7 @@ pub fn identity<'scope, P: Member + 'static>(
     IdentityOutputs { slices, links: carried.as_collection().consolidate() }
 }
 
-fn report<P: Member>(owner: &Owner<P>, metrics: &Metrics) {
+fn report<P: Member>(owner: &ClusterView<P>, metrics: &Metrics) {
     let links = owner.links();
     metrics.identity_values.set_own(links.values().len() as u64);
     metrics.identity_links.set_own(links.len() as u64);
@@ -133,7 +133,7 @@ fn project<'scope>(
             input.for_each(|capability, changes| {
                 let mut words = Vec::with_capacity(changes.len() * stride(&plan));
                 for change in changes.iter() {
-                    Request::write(change, &plan, labels, &schema, &mut words);
+                    EntityRequest::write(change, &plan, labels, &schema, &mut words);
                 }
                 changes.clear();
                 if !words.is_empty() {
@@ -150,7 +150,7 @@ struct Turn {
     capabilities: Vec<Capability<Epoch>>,
     watermark: i64,
     /// Requests and the workers they come from, in their order; those before `next` are done.
-    requests: Vec<(Request, u32)>,
+    requests: Vec<(EntityRequest, u32)>,
     next: usize,
     answers: Vec<Block>,
     columns: usize,
@@ -167,10 +167,10 @@ impl Turn {
     ) -> Self {
         let rows = blocks.iter().flat_map(|block| block.words.chunks_exact(stride(plan)).map(|row| (row, block.from)));
         let mut rows: Vec<(&[u64], u32)> = rows.collect();
-        if !rows.is_sorted_by_key(|(row, _)| Request::place(row)) {
-            rows.sort_by_key(|(row, _)| Request::place(row));
+        if !rows.is_sorted_by_key(|(row, _)| EntityRequest::place(row)) {
+            rows.sort_by_key(|(row, _)| EntityRequest::place(row));
         }
-        let requests: Vec<_> = rows.into_iter().map(|(row, from)| (Request::read(row), from)).collect();
+        let requests: Vec<_> = rows.into_iter().map(|(row, from)| (EntityRequest::read(row), from)).collect();
         let (columns, share) = (plan.columns.len(), requests.len().div_ceil(peers));
         let words = || Vec::with_capacity(share * (1 + columns));
         let answers = (0..peers as u32).map(|to| Block { to, from: here, plan: index, words: words() }).collect();
@@ -178,7 +178,7 @@ impl Turn {
     }
 
     /// Works until the epoch is done (true) or much has expired.
-    fn work<P: Member>(&mut self, owner: &mut Owner<P>) -> bool {
+    fn work<P: Member>(&mut self, owner: &mut ClusterView<P>) -> bool {
         let mut steps_max = EXPIRE_PER_TURN;
         while let Some((request, from)) = self.requests.get(self.next) {
             if self.next.is_multiple_of(EVENTS_AHEAD) {

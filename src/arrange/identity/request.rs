@@ -3,7 +3,7 @@
 use crate::arrange::change::{Change, NO_TICKET, Verb};
 use crate::event::{Id, Key, Schema};
 
-use super::facts::KINDS_MAX;
+use super::columns::KINDS_MAX;
 use super::spec::IdentityPlan;
 
 /// Words before the keys of the links.
@@ -17,7 +17,7 @@ pub fn stride(plan: &IdentityPlan) -> usize {
 /// What is to be done with an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub enum Ask {
+pub enum EntityAsk {
     /// It is gone.
     Remove,
     /// It is new.
@@ -28,9 +28,9 @@ pub enum Ask {
 
 /// A request, read from its words.
 #[derive(Clone, Copy, Debug)]
-pub struct Request {
+pub struct EntityRequest {
     /// What to do.
-    pub ask: Ask,
+    pub ask: EntityAsk,
     /// Whether the event is of a scored kind: a payment.
     pub scored: bool,
     /// The tallies that it counts in, one bit each.
@@ -53,7 +53,7 @@ pub struct Request {
     count: usize,
 }
 
-impl Request {
+impl EntityRequest {
     /// The values that the event links with its account, each with its kind, from 1.
     pub fn values(&self) -> &[(u8, Key)] {
         &self.values[..self.count]
@@ -69,11 +69,11 @@ impl Request {
                 count += 1;
             }
         }
-        Request {
+        EntityRequest {
             ask: match row[0] & 0x7f {
-                0 => Ask::Remove,
-                1 => Ask::Insert,
-                _ => Ask::Label,
+                0 => EntityAsk::Remove,
+                1 => EntityAsk::Insert,
+                _ => EntityAsk::Label,
             },
             scored: row[0] >> 7 & 1 == 1,
             counted: (row[0] >> 8) as u8,
@@ -98,15 +98,15 @@ impl Request {
     /// Appends what a change asks for, if it concerns identity.
     pub fn write(change: &Change, plan: &IdentityPlan, labels: bool, schema: &Schema, words: &mut Vec<u64>) {
         let ask = match change.verb {
-            Verb::Insert => Ask::Insert,
-            Verb::Remove => Ask::Remove,
-            Verb::Label | Verb::Relabel if labels => Ask::Label,
+            Verb::Insert => EntityAsk::Insert,
+            Verb::Remove => EntityAsk::Remove,
+            Verb::Label | Verb::Relabel if labels => EntityAsk::Label,
             Verb::Label | Verb::Relabel | Verb::Read => return,
         };
         let event = &*change.event;
         let Some(account) = plan.account_of(event, schema) else { return };
         let scored = schema.is_scored(event.kind);
-        let ticket = if ask == Ask::Insert { change.ticket } else { NO_TICKET };
+        let ticket = if ask == EntityAsk::Insert { change.ticket } else { NO_TICKET };
         let (counted, raised) = (plan.tallies.counted(event, schema), plan.tallies.raised(event, schema));
         let tag = ask as u64 | u64::from(scored) << 7 | u64::from(counted) << 8 | u64::from(raised) << 16;
         let tag = tag | u64::from(ticket) << 32;

@@ -16,10 +16,10 @@
 use crate::event::{Event, FieldType, Key, Schema, Slot};
 use crate::feature::{Filter, Window};
 
-use super::facts::{KINDS_MAX, SPANS_MS};
+use super::columns::tally::{self, Flag, TalliesPlan, Tally};
+use super::columns::{KINDS_MAX, SPANS_MS};
 use super::links::{LinkRule, LinkRules};
 use super::normalise::{self, Written};
-use super::tally::{self, Flag, TalliesPlan, Tally};
 
 /// How long a link lives after it was last seen, unless it says otherwise.
 pub const EXPIRY_DEFAULT: Window = Window::days(90);
@@ -63,7 +63,7 @@ pub enum ClusterMeasure {
     Links,
     /// Links per member: `cluster_density`.
     Density,
-    /// The largest degree per links; missing in a cluster of more than [`super::read::HUB_MEMBERS_MAX`] members:
+    /// The largest degree per links; missing in a cluster of more than [`super::columns::HUB_MEMBERS_MAX`] members:
     /// `cluster_hub_share`.
     HubShare,
     /// Accounts with a live link to this event's value, whether it carries or not: `device_accounts`.
@@ -81,7 +81,7 @@ pub enum ClusterMeasure {
     /// Milliseconds since the last fraud became known: `cluster_since_fraud`.
     SinceFraud,
     /// Other accounts with known frauds that share a value with this one (1), or share one with such an account (2);
-    /// missing if more than [`super::read::DISTANCE_VALUES_MAX`] values are in reach: `cluster_fraud_accounts_at_1`.
+    /// missing if more than [`super::columns::DISTANCE_VALUES_MAX`] values are in reach: `cluster_fraud_accounts_at_1`.
     FraudAccountsAt(u8),
     /// Payments of its accounts before this one in 24 hours, 7 or 30 days, or since they were first seen:
     /// `cluster_count_24h`.

@@ -1,7 +1,7 @@
 //! Members and clusters with tallies. A type of its own, so that a spec without tallies carries none of them.
 
+use super::super::graph::{Part, Total};
 use super::facts::{Cluster, Facts, Member, Tallies};
-use super::tour::{Part, Total};
 
 /// What is known of one value, and what its events add up to if it is an account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

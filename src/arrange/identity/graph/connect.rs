@@ -88,14 +88,19 @@ impl<T> Component<T> {
     }
 
     /// A vertex alone.
+    pub fn alone(is_account: bool, total: T) -> Self {
+        Component { size: 1, accounts: u32::from(is_account), links: 0, hub: 0, total }
+    }
+
+    /// The same of what a vertex adds.
     pub(super) fn of<P: Part<Total = T>>(part: &P) -> Self {
-        Component { size: 1, accounts: u32::from(part.is_account()), links: 0, hub: 0, total: part.total() }
+        Component::alone(part.is_account(), part.total())
     }
 }
 
 /// Where a component is kept: under a number, or at the root of its tour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ComponentPlace {
     /// A component by number.
     Small(u32),
     /// The root of a tour on level 0.
@@ -148,13 +153,13 @@ impl<P: Part> Connectivity<P> {
     }
 
     /// Brings an edge and one of its ends nearer.
-    pub(super) fn prefetch(&self, edge: u32, end: u32) {
+    pub fn prefetch(&self, edge: u32, end: u32) {
         self.edges.prefetch(edge);
         self.vertices.prefetch(end);
     }
 
     /// The first edge in a vertex's list, for look-ahead; `NIL` for no vertex.
-    pub(super) fn first_edge(&self, vertex: u32) -> u32 {
+    pub fn first_edge(&self, vertex: u32) -> u32 {
         if vertex == NIL { NIL } else { self.vertices[vertex].first }
     }
 
@@ -178,18 +183,18 @@ impl<P: Part> Connectivity<P> {
     }
 
     /// Where the component of a vertex is, until an edge comes or goes.
-    pub fn place(&self, vertex: u32) -> Place {
+    pub fn place(&self, vertex: u32) -> ComponentPlace {
         match self.vertices[vertex] {
-            Vertex { node: NIL, component, .. } => Place::Small(component),
-            Vertex { node, .. } => Place::Large(self.tours.root(node)),
+            Vertex { node: NIL, component, .. } => ComponentPlace::Small(component),
+            Vertex { node, .. } => ComponentPlace::Large(self.tours.root(node)),
         }
     }
 
     /// The component at a place, without its totals.
-    pub fn size_at(&self, place: Place) -> Component<()> {
+    pub fn size_at(&self, place: ComponentPlace) -> Component<()> {
         match place {
-            Place::Small(component) => self.small[component].map(drop),
-            Place::Large(root) => {
+            ComponentPlace::Small(component) => self.small[component].map(drop),
+            ComponentPlace::Large(root) => {
                 let Sum { size, accounts, links, .. } = self.tours.get(root).sum;
                 Component { size, accounts, links, hub: 0, total: () }
             }
@@ -210,8 +215,8 @@ impl<P: Part> Connectivity<P> {
     pub fn component(&mut self, vertex: u32) -> Component<P::Total> {
         let place = self.place(vertex);
         let root = match place {
-            Place::Small(component) => return self.small[component].map(|total| total),
-            Place::Large(root) => root,
+            ComponentPlace::Small(component) => return self.small[component].map(|total| total),
+            ComponentPlace::Large(root) => root,
         };
         if size_of::<P::Total>() == 0 {
             return self.size_at(place).map(|()| P::Total::default());

@@ -8,11 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::event::{Id, Key, Schema};
 use crate::testkit::oracle::Labelled;
 
-use super::facts::SPANS_MS;
-use super::frauds::FRAUD_MEMORY_MS;
-use super::read::{DISTANCE_VALUES_MAX, HUB_MEMBERS_MAX};
+use super::columns::tally::Limit;
+use super::columns::{DISTANCE_VALUES_MAX, FRAUD_MEMORY_MS, HUB_MEMBERS_MAX, SPANS_MS};
 use super::spec::{ClusterMeasure as C, Identity, IdentityPlan, SMOOTHING_PAYMENTS, SMOOTHING_RATE, span};
-use super::tally::Limit;
 
 /// A value: kind (0 is the account) and key.
 type Value = (u8, Key);

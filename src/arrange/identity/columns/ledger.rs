@@ -9,9 +9,9 @@
 use crate::event::{Key, MapKey};
 use crate::operators::ShardedMap;
 
-use super::calendar::Calendar;
+use super::super::links::Calendar;
+use super::super::request::EntityRequest;
 use super::facts::{Payments, Tallies};
-use super::request::Request;
 use super::tally::TalliesPlan;
 
 /// Totals by account.
@@ -32,7 +32,7 @@ impl Ledger {
     }
 
     /// Counts an event, or takes it back. True if that changes what its account adds up to.
-    pub fn count(&mut self, request: &Request, back: bool, now_ms: i64) -> bool {
+    pub fn count(&mut self, request: &EntityRequest, back: bool, now_ms: i64) -> bool {
         let event = Payments::new(1, request.amount);
         let event = if back { event.negated() } else { event };
         let mut changes = false;

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use super::slab::NIL;
+use super::super::graph::NIL;
 
 /// The start of a link's chain.
 #[derive(Clone, Copy, Debug)]

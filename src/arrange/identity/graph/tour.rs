@@ -151,11 +151,6 @@ impl<T: Total> Tours<T> {
         self.nodes.len()
     }
 
-    /// Whether there is no node.
-    pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
-    }
-
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.nodes.bytes() + self.totals.bytes()

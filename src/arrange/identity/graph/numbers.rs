@@ -6,13 +6,13 @@ const SHARDS: usize = 256;
 
 /// Finds the number of a record by content. The records stand elsewhere; the caller compares.
 #[derive(Clone, Debug)]
-pub struct Table {
+pub struct Numbers {
     shards: Vec<HashTable<u32>>,
 }
 
-impl Default for Table {
+impl Default for Numbers {
     fn default() -> Self {
-        Table { shards: (0..SHARDS).map(|_| HashTable::new()).collect() }
+        Numbers { shards: (0..SHARDS).map(|_| HashTable::new()).collect() }
     }
 }
 
@@ -21,7 +21,7 @@ fn shard(hash: u64) -> usize {
     (hash >> 32) as usize % SHARDS
 }
 
-impl Table {
+impl Numbers {
     /// The number with this hash of which `is` says yes.
     #[inline]
     pub fn find(&self, hash: u64, mut is: impl FnMut(u32) -> bool) -> Option<u32> {

@@ -2,8 +2,7 @@
 
 use crate::event::Key;
 
-use super::slab::{NIL, Slab};
-use super::table::Table;
+use super::super::graph::{NIL, Numbers, Slab};
 
 /// A value that has live links.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,7 +23,7 @@ pub struct Value {
 #[derive(Clone, Debug, Default)]
 pub struct Values {
     records: Slab<Value>,
-    by_key: Table,
+    by_key: Numbers,
     generation: u32,
 }
 

@@ -5,13 +5,9 @@
 
 use std::sync::Arc;
 
-use super::calendar::Calendar;
-use super::facts::{Facts, Member, Payments, SPANS_MS};
-use super::frauds::Frauds;
-use super::ledger::Ledger;
-use super::links::{ACCOUNT, Links};
-use super::read::{Before, Reader};
-use super::request::{Ask, Request};
+use super::columns::{Before, Facts, Frauds, Ledger, Member, Payments, Reader, SPANS_MS};
+use super::links::{ACCOUNT, Calendar, Links};
+use super::request::{EntityAsk, EntityRequest};
 use super::spec::{ClusterMeasure, IdentityPlan};
 use crate::arrange::change::NO_TICKET;
 use crate::event::Key;
@@ -24,7 +20,7 @@ type Then = (u32, u32);
 
 /// State of all clusters.
 #[derive(Debug)]
-pub struct Owner<P: Member> {
+pub struct ClusterView<P: Member> {
     plan: Arc<IdentityPlan>,
     links: Links<P>,
     frauds: Frauds,
@@ -40,11 +36,11 @@ pub struct Owner<P: Member> {
     uses_tallies: bool,
 }
 
-impl<P: Member> Owner<P> {
+impl<P: Member> ClusterView<P> {
     /// No links yet.
     pub fn new(plan: Arc<IdentityPlan>) -> Self {
         let growth = |(measure, _): &(ClusterMeasure, u8)| *measure == ClusterMeasure::Growth;
-        Owner {
+        ClusterView {
             links: Links::new(plan.rules.clone()),
             frauds: Frauds::default(),
             ledger: Ledger::new(&plan.tallies),
@@ -112,29 +108,29 @@ impl<P: Member> Owner<P> {
     }
 
     /// Brings what events need nearer.
-    pub fn look_ahead<'a>(&self, requests: impl Iterator<Item = &'a Request>) {
+    pub fn look_ahead<'a>(&self, requests: impl Iterator<Item = &'a EntityRequest>) {
         self.links.look_ahead(requests.map(|request| (request.account, request.values())));
     }
 
-    /// Takes in one event, after [`Owner::advance`] to its time. `answer` gives the row of a ticket.
-    pub fn apply<'a>(&mut self, request: &Request, answer: impl FnOnce() -> &'a mut [f64]) {
+    /// Takes in one event, after [`ClusterView::advance`] to its time. `answer` gives the row of a ticket.
+    pub fn apply<'a>(&mut self, request: &EntityRequest, answer: impl FnOnce() -> &'a mut [f64]) {
         if self.uses_labels {
-            let known_at_ms = if request.ask == Ask::Remove { i64::MAX } else { request.fraud_at_ms };
+            let known_at_ms = if request.ask == EntityAsk::Remove { i64::MAX } else { request.fraud_at_ms };
             let mut accounts = Vec::new();
             let now_ms = self.links.now_ms();
             self.frauds.set(request.id, request.account, known_at_ms, now_ms, |account| accounts.push(account));
             accounts.into_iter().for_each(|account| self.refresh(account));
         }
         match request.ask {
-            Ask::Label => {}
-            Ask::Remove => {
+            EntityAsk::Label => {}
+            EntityAsk::Remove => {
                 self.pay(request, true);
                 self.tally(request, true);
                 for &(kind, key) in request.values() {
                     self.links.unsee(request.account, kind, key, request.time_ms);
                 }
             }
-            Ask::Insert => {
+            EntityAsk::Insert => {
                 let wanted = request.ticket != NO_TICKET;
                 let mut before = if wanted { self.reader.before(&self.links, request) } else { Before::default() };
                 let account = self.links.see(request.account, request.values(), request.time_ms);
@@ -152,7 +148,7 @@ impl<P: Member> Owner<P> {
     }
 
     /// Notes what is known of values that have just come.
-    fn welcome(&mut self, account: u32, request: &Request) {
+    fn welcome(&mut self, account: u32, request: &EntityRequest) {
         if self.uses_labels {
             self.refresh(request.account);
         }
@@ -194,14 +190,14 @@ impl<P: Member> Owner<P> {
     }
 
     /// Counts an event in tallies, or takes it back.
-    fn tally(&mut self, request: &Request, back: bool) {
+    fn tally(&mut self, request: &EntityRequest, back: bool) {
         if request.counted != 0 && self.ledger.count(request, back, self.links.now_ms()) {
             self.tell(request.account);
         }
     }
 
     /// Counts a payment, or takes it back. It counts from the moment that its account was first seen with a live link.
-    fn pay(&mut self, request: &Request, back: bool) {
+    fn pay(&mut self, request: &EntityRequest, back: bool) {
         if !self.uses_payments || !request.scored {
             return;
         }

@@ -1,9 +1,8 @@
 //! Links begin and cease to carry: one by one, or all of a value that crosses its cap.
 
-use super::facts::Member;
-use super::links::{Link, Links};
-use super::slab::NIL;
-use super::wires::Wires;
+use super::super::columns::Member;
+use super::super::graph::{NIL, Wires};
+use super::live::{Link, Links};
 
 impl<P: Member> Links<P> {
     /// Lets a link carry.

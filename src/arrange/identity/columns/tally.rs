@@ -32,7 +32,7 @@ pub const FLAGS_MAX: usize = 8;
 
 /// Events that are counted.
 #[derive(Clone, Debug)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     pub name: String,
     pub filter: Filter,
     pub window: Window,
@@ -40,7 +40,7 @@ pub(super) struct Tally {
 
 /// What a tally must reach; the numbers are at least.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Limit<T> {
+pub(crate) enum Limit<T> {
     /// So many events.
     Count(T, i64),
     /// So much, in minor units.
@@ -53,7 +53,7 @@ pub(super) enum Limit<T> {
 /// `cluster_NAME_now`, 1 or 0.
 #[derive(Clone, Debug)]
 pub struct Flag {
-    pub(super) name: String,
+    pub(crate) name: String,
     limits: Vec<Limit<String>>,
     when: Option<Filter>,
 }
@@ -102,7 +102,7 @@ pub struct TallyPlan {
 /// A [`Flag`] with slots for names and places for tallies.
 #[derive(Clone, Debug)]
 pub struct FlagPlan {
-    pub(super) limits: Vec<Limit<usize>>,
+    pub(crate) limits: Vec<Limit<usize>>,
     when: Option<Condition>,
 }
 
@@ -128,12 +128,12 @@ pub struct TalliesPlan {
     /// The flags.
     pub flags: Vec<FlagPlan>,
     /// Whether a flag looks at amounts.
-    pub(super) sums: bool,
+    pub(crate) sums: bool,
 }
 
 impl TalliesPlan {
     /// Resolves tallies and flags. The error names the one and says what to do.
-    pub(super) fn resolve(tallies: &[Tally], flags: &[Flag], schema: &Schema) -> Result<Self, String> {
+    pub(crate) fn resolve(tallies: &[Tally], flags: &[Flag], schema: &Schema) -> Result<Self, String> {
         if tallies.len() > TALLIES_MAX || flags.len() > FLAGS_MAX {
             return Err(format!(
                 "identity has {} tallies and {} flags; at most {TALLIES_MAX} and {FLAGS_MAX} are kept, so drop some, or \
@@ -202,7 +202,7 @@ impl TalliesPlan {
 }
 
 /// The place of a tally.
-pub(super) fn position(tallies: &[Tally], name: &str) -> Result<usize, String> {
+pub(crate) fn position(tallies: &[Tally], name: &str) -> Result<usize, String> {
     let at = tallies.iter().position(|tally| tally.name == name);
     at.ok_or_else(|| format!("no tally is called '{name}'; add it with `tally`"))
 }

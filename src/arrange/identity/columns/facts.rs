@@ -1,8 +1,8 @@
 //! What is known of a value, and of a cluster: integers that add up in any order.
 
-use super::links::ACCOUNT;
+use super::super::graph::{Part, Total};
+use super::super::links::ACCOUNT;
 use super::tally::TALLIES_MAX;
-use super::tour::{Part, Total};
 
 /// Kinds of values at most, the account among them.
 pub const KINDS_MAX: usize = 8;

@@ -1,10 +1,10 @@
 //! The columns of a transaction, read from its cluster.
 
-use super::connect::{Component, Place};
-use super::facts::{Cluster, Member, Tallies};
-use super::links::{ACCOUNT, Links};
-use super::request::Request;
-use super::spec::{ClusterMeasure, IdentityPlan, SMOOTHING_PAYMENTS, SMOOTHING_RATE, span};
+use super::super::graph::{Component, ComponentPlace};
+use super::super::links::{ACCOUNT, Links};
+use super::super::request::EntityRequest;
+use super::super::spec::{ClusterMeasure, IdentityPlan, SMOOTHING_PAYMENTS, SMOOTHING_RATE, span};
+use super::facts::{Cluster, Member, Payments, Tallies};
 
 /// A cluster of more members is not searched for its hub.
 pub const HUB_MEMBERS_MAX: u32 = 256;
@@ -16,7 +16,7 @@ pub const DISTANCE_VALUES_MAX: usize = 1_000;
 pub struct Before {
     size: u32,
     /// Values of the event whose clusters had accounts, each with the place of its cluster.
-    joined: Vec<(u32, Place)>,
+    joined: Vec<(u32, ComponentPlace)>,
     /// What the account's own events add up to, if it has no live link.
     pub tallies: Tallies,
 }
@@ -43,7 +43,7 @@ impl Reader {
     }
 
     /// What there is before the links of an event come.
-    pub fn before<P: Member>(&self, links: &Links<P>, request: &Request) -> Before {
+    pub fn before<P: Member>(&self, links: &Links<P>, request: &EntityRequest) -> Before {
         let mut before = Before::default();
         if !self.size_before && !self.merges {
             return before;
@@ -70,7 +70,7 @@ impl Reader {
         &mut self,
         links: &mut Links<P>,
         plan: &IdentityPlan,
-        request: &Request,
+        request: &EntityRequest,
         account: Option<u32>,
         before: Before,
         row: &mut [f64],
@@ -159,11 +159,11 @@ fn hub_share<P: Member>(links: &mut Links<P>, account: Option<u32>, wide: &Compo
 fn alone() -> Component<Cluster> {
     let mut total = Cluster::default();
     total.members[ACCOUNT as usize] = 1;
-    Component { size: 1, accounts: 1, total, ..Component::default() }
+    Component::alone(true, total)
 }
 
 /// Whether values whose clusters were apart are in one with the account now.
-fn merged<P: Member>(links: &Links<P>, account: Option<u32>, joined: &[(u32, Place)]) -> bool {
+fn merged<P: Member>(links: &Links<P>, account: Option<u32>, joined: &[(u32, ComponentPlace)]) -> bool {
     let Some((account, &(_, first))) = account.zip(joined.first()) else { return false };
     if joined.iter().all(|&(_, place)| place == first) {
         return false;
@@ -172,10 +172,6 @@ fn merged<P: Member>(links: &Links<P>, account: Option<u32>, joined: &[(u32, Pla
     here.next().is_some_and(|first| here.any(|other| other != first))
 }
 
-fn recent_or_all(
-    recent: &[super::facts::Payments; 3],
-    all: &super::facts::Payments,
-    window: crate::feature::Window,
-) -> super::facts::Payments {
+fn recent_or_all(recent: &[Payments; 3], all: &Payments, window: crate::feature::Window) -> Payments {
     span(window).and_then(|span| recent.get(span)).copied().unwrap_or(*all)
 }

@@ -6,22 +6,19 @@
 //! *strong* ones of the links of strong types alone.
 //!
 //! None of this depends on the order in which links came: a value above its cap stops all of its links at once, and lets
-//! them all carry again when it is back at the cap: at most cap + 1 edges per crossing (see `bulk.rs`).
+//! them all carry again when it is back at the cap: at most cap + 1 edges per crossing (`graph/bulk.rs`).
 //!
 //! Time is that of the events, and never goes back: [`Links::advance`] moves it, removing what dies on the way, in slices
 //! if asked for. A link that an event sees too late is dead already and does not come to life.
 
 use crate::event::Key;
 
+use super::super::columns::{Bare, Cluster, Facts, Member, Tallies};
+use super::super::graph::{self, Component, Connectivity, NIL, Numbers, Slab, Wired, Wires};
+use super::super::propagate::Entity;
 use super::calendar::Calendar;
-use super::connect::{Component, Connectivity};
-use super::facts::{Bare, Cluster, Facts, Member, Tallies};
-use super::propagate::Entity;
 use super::sightings::{Seen, Sightings};
-use super::slab::{NIL, Slab};
-use super::table::Table;
 use super::values::Values;
-use super::wires::{self, Wired, Wires};
 
 /// The kind of the account, which every link has as its first end.
 pub const ACCOUNT: u8 = 0;
@@ -77,7 +74,7 @@ pub struct Links<P: Member = Facts> {
     pub(super) rules: LinkRules,
     pub(super) values: Values,
     pub(super) links: Slab<Link>,
-    by_ends: Table,
+    by_ends: Numbers,
     calendars: Vec<Calendar<u32>>,
     sightings: Sightings,
     now_ms: i64,
@@ -106,7 +103,7 @@ impl<P: Member> Links<P> {
             rules,
             values: Values::default(),
             links: Slab::default(),
-            by_ends: Table::default(),
+            by_ends: Numbers::default(),
             sightings: Sightings::default(),
             now_ms: i64::MIN,
             wide: Connectivity::default(),
@@ -374,7 +371,7 @@ impl<P: Member> Links<P> {
         let number = self.links.take();
         let seen = self.sightings.start();
         self.links[number] = Link { kind, last_seen_ms: time_ms, due_ms: time_ms, seen, ..Link::default() };
-        wires::attach(&mut self.links, number, ends, ends.map(|end| self.values.get(end).first));
+        graph::attach(&mut self.links, number, ends, ends.map(|end| self.values.get(end).first));
         let links = &self.links;
         self.by_ends.insert(hash(ends), number, |number| hash(links[number].wires.ends));
         self.calendars[kind as usize - 1].put(time_ms, number);
@@ -399,7 +396,7 @@ impl<P: Member> Links<P> {
         let ends = self.links[number].wires.ends;
         let links = &self.links;
         self.by_ends.remove(hash(ends), number, |number| hash(links[number].wires.ends));
-        for (end, first) in ends.into_iter().zip(wires::detach(&mut self.links, number)) {
+        for (end, first) in ends.into_iter().zip(graph::detach(&mut self.links, number)) {
             let value = self.values.get_mut(end);
             value.first = first.unwrap_or(value.first);
             value.degree -= 1;
