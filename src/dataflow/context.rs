@@ -16,20 +16,18 @@ use crate::dataflow::EngineSettings;
 use crate::event::{Event, Key, Schema};
 use crate::feature::FeatureSet;
 use crate::feature::assemble::{Rows, assemble};
-use crate::flow::Owed;
-use crate::flow::{Beyond, Block, Change, Epoch, EpochFacts, Horizons, ReferenceRecord, Touched, Verb};
+use crate::flow::{Beyond, Block, Change, Epoch, EpochFacts, Horizons, Owed, ReferenceRecord, Touched, Verb};
 use crate::metrics::Metrics;
 use crate::operators::{Images, Owned, OwnerInputs, own};
 use crate::retain::keep::keep;
 use crate::score::revise::revise;
 use crate::sink::port::{CollectionUpdate, Ports, deliver};
-use crate::views::identity::facts::Bare;
+use crate::views::identity::columns::Bare;
 use crate::views::identity::propagate::{Entity, Propagated, ROUNDS_MAX, every, propagate};
 use crate::views::identity::{Identity, identity};
 use crate::views::pattern::{Match, Matches};
-use crate::views::velocity::KeyPlan;
 use crate::views::velocity::project::project;
-use crate::views::velocity::{VelocitySettings, VelocityView};
+use crate::views::velocity::{KeyPlan, VelocitySettings, VelocityView};
 use crate::views::{FamilyInputs, Timing};
 
 /// Events arranged by a key, shared by everyone who asks for the same key.

@@ -18,10 +18,8 @@
 //! they arrived; with no backlog, what has been emitted for every retained event is that function's value.
 
 mod family;
-#[path = "../arrange/identity/mod.rs"]
 pub mod identity;
 pub mod lookup;
-#[path = "../arrange/pattern/mod.rs"]
 pub mod pattern;
 pub mod velocity;
 

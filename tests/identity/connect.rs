@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use deltawatch::views::identity::connect::{Component, Connectivity, SMALL_MAX};
-use deltawatch::views::identity::tour::{Part, Total};
+use deltawatch::views::identity::graph::{Component, Connectivity, Part, SMALL_MAX, Total};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 

@@ -1,6 +1,6 @@
 //! Payments of any size add up.
 
-use deltawatch::views::identity::facts::{Payments, Tallies};
+use deltawatch::views::identity::columns::{Payments, Tallies};
 
 #[test]
 fn payments_of_any_size_add_up_and_are_taken_away() {

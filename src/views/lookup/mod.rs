@@ -39,6 +39,7 @@ mod plan;
 mod spec;
 mod table;
 mod twin;
+mod view;
 
 pub use network::Networks;
 pub use operator::{Looked, LookupSettings, lookup};

@@ -9,24 +9,24 @@ use crate::flow::ReferenceRecord;
 use crate::flow::reference::{Body, Cells};
 use crate::operators::{Expiring, ShardedMap};
 
-/// A place in the order of events.
-pub(super) type Place = (i64, Id);
+/// A transaction that looked at a key: its place in the order of events.
+pub(super) type Looker = (i64, Id);
 
 /// What one worker holds for one look-up.
-pub(super) struct Table {
+pub(super) struct LookupTable {
     rows: ShardedMap<Cells>,
     networks: Option<Networks>,
     /// Live: transactions that looked at a key, in order.
-    lookers: ShardedMap<VecDeque<Place>>,
+    lookers: ShardedMap<VecDeque<Looker>>,
     expiring: Expiring,
     /// Rows are answers to one event each, and go with it.
     by_event: bool,
 }
 
-impl Table {
+impl LookupTable {
     /// An empty table. `kept_ms` says how long lookers, and answers to single events, are kept behind the watermark.
     pub fn new(plan: &EnrichPlan, kept_ms: i64) -> Self {
-        Table {
+        LookupTable {
             rows: ShardedMap::default(),
             networks: None,
             lookers: ShardedMap::default(),
@@ -71,7 +71,7 @@ impl Table {
     }
 
     /// Notes that a transaction looked at a key.
-    pub fn look(&mut self, key: Key, place: Place) {
+    pub fn look(&mut self, key: Key, place: Looker) {
         self.expiring.put(key.into(), place.0);
         let Some(lookers) = self.lookers.get_mut(&MapKey::from(key)) else {
             self.lookers.insert(key.into(), VecDeque::from([place]));
@@ -85,7 +85,7 @@ impl Table {
     }
 
     /// Forgets that a transaction looked at a key.
-    pub fn look_away(&mut self, key: Key, place: Place) {
+    pub fn look_away(&mut self, key: Key, place: Looker) {
         let Some(lookers) = self.lookers.get_mut(&MapKey::from(key)) else { return };
         if let Ok(at) = lookers.binary_search(&place) {
             lookers.remove(at);
@@ -105,11 +105,11 @@ impl Table {
     pub fn visit(
         &self,
         key: Key,
-        after: Place,
+        after: Looker,
         until_ms: i64,
         limit: usize,
         mut visit: impl FnMut(Id),
-    ) -> (usize, Option<Place>) {
+    ) -> (usize, Option<Looker>) {
         let Some(lookers) = self.lookers.get(&MapKey::from(key)) else { return (0, None) };
         let start = lookers.partition_point(|&place| place <= after);
         let (mut visited, mut last) = (0, after);

@@ -1,0 +1,55 @@
+//! Identity: which accounts share devices, cards, addresses, and what is known of the clusters that this makes.
+//!
+//! ```text
+//!  changes ─► [Identity requests] ── normalised values, by event ──► [Identity] ── slices, by origin ─► [keep]
+//!                 every worker            exchange to one worker       one owner of all links
+//! ```
+//!
+//! An event links its account with each other value it names. The owner takes the events of an epoch in (event time, id)
+//! order and answers each transaction with columns of its cluster, its own links included: membership exactly as of the
+//! event, un-merged where a link has expired, was withdrawn, or a value has come above its cap. What it answers is as of
+//! arrival: a late event finds the links that live now, and changes no earlier answer.
+//!
+//! | folder or file | holds |
+//! | --- | --- |
+//! | `spec`, `normalise` | what a researcher writes down; how values are compared |
+//! | `request`, `operator`, `family` | the graph above |
+//! | `view` | the owner: one event after the other |
+//! | [`columns`] | what is read per cluster, and what its members add to it; tallies and flags |
+//! | [`links`] | distinct links: live, carrying, capped, withdrawn, expired |
+//! | [`graph`] | fully dynamic connectivity, which knows nothing of fraud |
+//! | `propagate` | the same clusters by differential iteration, as a collection to join on |
+//! | `twin` | the same columns from scratch |
+//!
+//! At every event: two values are in one cluster if and only if a path of links that carry leads from one to the other.
+//!
+//! Cost: see `benches/README.md`. One worker does it all.
+//!
+//! * A link that comes or goes in a component of up to 64 values touches its neighbours. In a larger one it costs O(log n)
+//!   if it is on no cycle, or is in no tree; O(log² n) amortised else. Strong links are held twice: in the wide clusters
+//!   with all facts, in the strong ones with the number of accounts alone.
+//! * A value that crosses its cap costs that for each of its links that leads to more than 16 values, and little for the
+//!   rest (`graph/bulk.rs`).
+//! * Columns read totals, which are added up as they are read: O(log n) per link or fact that has changed since. The hub's
+//!   share walks up to [`columns::HUB_MEMBERS_MAX`] members, frauds at a distance up to [`columns::DISTANCE_VALUES_MAX`] values;
+//!   both are missing beyond that. Every other column costs O(log n) or a look at the account's own links.
+//! * Tallies add 96 bytes to what is kept of each value and each node of a large cluster, and 40 bytes per event counted
+//!   while it counts (`columns/ledger.rs`). Without tallies neither is there.
+
+pub mod columns;
+mod family;
+pub mod graph;
+pub mod links;
+pub mod normalise;
+mod operator;
+pub mod propagate;
+mod request;
+mod spec;
+mod twin;
+mod view;
+
+pub use columns::tally::Flag;
+pub use operator::{IdentityOutputs, identity};
+pub use request::{EntityAsk, EntityRequest, stride};
+pub use spec::{ClusterMeasure, EXPIRY_DEFAULT, EXPIRY_IP, Identity, IdentityPlan, LinkPlan, LinkSpec};
+pub use view::ClusterView;

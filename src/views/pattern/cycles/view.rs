@@ -1,0 +1,111 @@
+//! The owner of a pattern's transfers: requests of an epoch in, features, cycles and touched stretches out.
+
+use std::sync::Arc;
+
+use super::graph::{Cycle, Graph, Transfer};
+use super::image::CycleImage;
+use crate::event::{Id, Key};
+use crate::flow::{Ask, Cause, NO_TICKET, Replies};
+use crate::views::pattern::Match;
+use crate::views::pattern::compile::cycle::CyclePlan;
+use crate::views::pattern::compile::plan::COUNTED_MS;
+use crate::views::pattern::machine::view::Asked;
+use crate::views::pattern::outcome::{PatternOutcome, TouchedStretch};
+use crate::views::pattern::place::Place;
+
+/// All transfers of a pattern, on one worker.
+pub struct CycleView {
+    plan: Arc<CyclePlan>,
+    graph: Graph,
+}
+
+impl CycleView {
+    /// A view without transfers.
+    pub fn new(plan: Arc<CyclePlan>) -> Self {
+        CycleView { plan, graph: Graph::default() }
+    }
+
+    /// The pattern.
+    pub fn plan(&self) -> &CyclePlan {
+        &self.plan
+    }
+
+    /// Applies the requests of an epoch, and fills in the features that they ask for.
+    pub fn apply(&mut self, asked: &[Asked<'_>], replies: &mut Replies) -> PatternOutcome {
+        let mut outcome = PatternOutcome::default();
+        let mut asked = asked.to_vec();
+        asked.sort_by_key(|(request, _)| (request.time, request.id));
+        let before = self.graph.last();
+        let changes = asked.iter().filter(|(request, _)| matches!(request.ask, Ask::Insert | Ask::Remove));
+        let changes: Vec<(Place, bool, Option<Transfer>)> = changes
+            .map(|(request, _)| {
+                let to = Key { hi: request.columns[0], lo: request.columns[1] };
+                let transfer = Transfer { from: request.key, to, amount: request.columns[2] as i64 };
+                let here = (request.ask == Ask::Insert).then_some(transfer);
+                ((request.time, request.id), request.scored, here)
+            })
+            .collect();
+        let diffs = self.graph.apply(&self.plan, &changes);
+        for (request, from) in asked.iter().filter(|(request, _)| request.ticket != NO_TICKET) {
+            let (now, count) = self.graph.read((request.time, request.id), request.key);
+            replies.row(*from, request.ticket).copy_from_slice(&[f64::from(u8::from(now)), count as f64]);
+        }
+        let first = asked.first().map_or((Cause::Arrival, Id::default()), |(request, _)| (request.cause, request.id));
+        let cause = if first.0 == Cause::Arrival { Cause::LateEvent } else { first.0 };
+        for (cycle, diff) in diffs {
+            let Some(&at) = cycle.transfers.last() else { continue };
+            if let Some(before) = before.filter(|before| at <= *before) {
+                let until_ms = before.0.min(at.0.saturating_add(COUNTED_MS - 1));
+                let touched = |&key: &Key| TouchedStretch { key, from: at, until_ms, cause, id: first.1 };
+                outcome.touched.extend(cycle.payers.iter().map(touched));
+            }
+            outcome.matches.push((matched(&self.plan, &cycle), diff));
+        }
+        outcome
+    }
+
+    /// Visits scored transfers of a payer in `(after, until_ms]`, at most so many. Returns where it stopped, or `None` if it
+    /// came to the end.
+    pub fn visit_scored(
+        &self,
+        payer: Key,
+        after: Place,
+        until_ms: i64,
+        limit: usize,
+        visit: &mut dyn FnMut(i64, Id),
+    ) -> Option<Place> {
+        self.graph.visit_scored(payer, after, until_ms, limit, visit)
+    }
+
+    /// Drops what lies further behind `bound_ms` than anything reaches; so many transfers and cycles at most.
+    pub fn expire(&mut self, bound_ms: i64, most: usize) {
+        self.graph.expire(&self.plan, bound_ms, most);
+    }
+
+    /// What is kept.
+    pub fn dump(&self) -> CycleImage {
+        self.graph.image()
+    }
+
+    /// Adds the transfers and cycles of an image of the same pattern.
+    pub fn load(&mut self, image: CycleImage) {
+        self.graph.add(image);
+    }
+
+    /// Transfers and cycles that are kept.
+    pub fn len(&self) -> (usize, usize) {
+        self.graph.len()
+    }
+}
+
+fn matched(plan: &CyclePlan, cycle: &Cycle) -> Match {
+    let time = |place: Option<&Place>| place.map_or(0, |place| place.0);
+    Match {
+        pattern: plan.name.clone(),
+        key: cycle.payers.first().copied().unwrap_or_default(),
+        started_ms: time(cycle.transfers.first()),
+        completed_ms: time(cycle.transfers.last()),
+        ids: cycle.transfers.iter().map(|(_, id)| *id).collect(),
+        events: cycle.transfers.len() as u32,
+    }
+}
