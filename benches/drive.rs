@@ -8,7 +8,7 @@ use std::time::Duration;
 use cpu_time::ProcessTime;
 use deltawatch::dataflow::{Dataflow, EngineSettings, Parameters, Setup};
 use deltawatch::event::{Event, Raw, Schema};
-use deltawatch::feature::assemble::Rows;
+use deltawatch::feature::rows::Rows;
 use deltawatch::flow::{Arrival, Repair};
 use deltawatch::metrics::Metrics;
 use deltawatch::operators::Images;
@@ -73,7 +73,7 @@ pub fn run(dataflow: &'static dyn Dataflow, settings: EngineSettings, events: Ve
         let counted = rows.clone();
         let features = Box::new(move |batches: Vec<Rows>| {
             let mut sofar = counted.borrow_mut();
-            sofar.0 += batches.iter().map(|rows| rows.transactions.len()).sum::<usize>();
+            sofar.0 += batches.iter().map(|rows| rows.heads.len()).sum::<usize>();
             if wanted {
                 let values = batches.iter().flat_map(|rows| &rows.values);
                 sofar.1 = values.fold(sofar.1, |sum, value| sum.wrapping_mul(31).wrapping_add(value.to_bits()));

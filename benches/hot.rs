@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use deltawatch::dataflow::EngineSettings;
 use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
-use deltawatch::feature::assemble::Rows;
+use deltawatch::feature::rows::Rows;
 use deltawatch::flow::Cause;
 use deltawatch::metrics::Metrics;
 use hdrhistogram::Histogram;

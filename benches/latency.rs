@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use deltawatch::dataflow::{Dataflow, EngineSettings};
 use deltawatch::event::{Event, Raw};
-use deltawatch::feature::assemble::Rows;
+use deltawatch::feature::rows::Rows;
 use deltawatch::flow::{Arrival, Repair};
 use deltawatch::metrics::Metrics;
 use deltawatch::pipeline::Engine;
@@ -143,7 +143,7 @@ fn workload(name: &'static str, dataflow: &'static dyn Dataflow, share: f64, tar
         let features = Box::new(move |batches: Vec<Rows>| {
             if let Some(histogram) = measured.borrow_mut().as_mut() {
                 let now_ns = start.elapsed().as_nanos() as u64;
-                for transaction in batches.iter().flat_map(|rows| &rows.transactions) {
+                for transaction in batches.iter().flat_map(|rows| &rows.heads) {
                     histogram.saturating_record(now_ns.saturating_sub(transaction.arrived_ns));
                 }
             }

@@ -4,14 +4,15 @@
 //!  ① source ─► ② decode ─► ③ epoch ─► input        (runtime::worker, outside the graph)
 //!                                       │
 //!   ┌───────────────── the graph, one copy per worker ─────────────────────────────────────┐
-//!   │  arrivals ─► [upsert] ─ changes ─► [project] ─► [keyed] ─► [assemble] ─► [score] ─► ⑦ │
-//!   │                 ▲                                  │                                 │
-//!   │                 └────────── touched ids ───────────┘                                 │
+//!   │                 ┌────────────── changes ──────────────┐                              │
+//!   │  arrivals ─► ④ [retain] ─ requests ─► ⑤ views ─ slices ─► ⑥ [judge] ─ scored diffs ─► ⑦ │
+//!   │                 ▲                         │                                          │
+//!   │                 └────── touched ids ──────┘                                          │
 //!   └──────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! The boxes: [`crate::retain::upsert`], [`crate::views::velocity::project`], [`crate::views::velocity::operator`],
-//! [`crate::feature::assemble`], [`crate::score::revise`], [`crate::sink::port`]. Beside `keyed` stand the families of
+//! [`crate::feature::rows`], [`crate::score::revise`], [`crate::sink::port`]. Beside `keyed` stand the families of
 //! features that have an operator of their own ([`crate::views::Family`]). What a dataflow adds is its own `build` (see
 //! [`crate::dataflow`]).
 
@@ -19,17 +20,20 @@ use std::sync::Arc;
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::core::input::Handle;
+use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::{Concat, ConnectLoop, Feedback, Input, Inspect, Probe, probe};
 use timely::worker::Worker;
 
 use crate::dataflow::{BuildError, Context, Dataflow, EngineSettings, Leftover, Setup};
+use crate::feature::FeatureSet;
 use crate::flow::{Arrival, Epoch, EpochFacts, Horizons, ReferenceRecord, Reject};
 use crate::flow::{Dump, Owed, Repair};
 use crate::metrics::Metrics;
 use crate::operators::Images;
 use crate::retain::beyond::publish;
-use crate::retain::upsert::{Upserted, upsert};
+use crate::retain::{RetainInputs, Retained, SharedRecords, retain};
 use crate::sink::port::{Ports, deliver};
+use crate::views::velocity::KeyPlan;
 
 /// The handles of a built graph.
 pub struct Engine {
@@ -77,13 +81,8 @@ pub fn build(
 ) -> Result<Engine, BuildError> {
     let features = dataflow.features(setup)?;
     let plans: Arc<[_]> = features.plans(&setup.schema)?.into();
-    let families = features.families();
-    let revised = plans.iter().map(|plan| plan.revise_ms).chain(families.iter().map(|family| family.revise_ms()));
-    let revise_ms = revised.max().unwrap_or(0);
-    let uses_labels = plans.iter().any(|plan| plan.uses_labels) || families.iter().any(|family| family.uses_labels());
-    let label_ms = if uses_labels { settings.label_ms } else { 0 };
-    let read_ms = settings.late_ms.saturating_add(revise_ms);
-    let horizons = Horizons { late_ms: settings.late_ms, by_id_ms: read_ms.max(label_ms), read_ms };
+    let askers = features.askers(&plans, &setup.schema)?;
+    let horizons = horizons(&features, &plans, settings);
     let (facts, owed, probe) = (EpochFacts::default(), Owed::default(), probe::Handle::new());
 
     worker.dataflow_named::<Epoch, _, _>(dataflow.name(), |scope| {
@@ -97,14 +96,34 @@ pub fn build(
             references.advance_to(images.start());
         }
         let (touched, again) = scope.feedback(1);
-        let Upserted { changes, rejects: refused } =
-            upsert(arriving, again, setup.schema.clone(), horizons, facts.clone(), metrics.clone());
+        let records = SharedRecords::default();
+        let retained = retain(RetainInputs {
+            arrivals: arriving,
+            touched: again,
+            askers,
+            records: records.clone(),
+            schema: setup.schema.clone(),
+            horizons,
+            facts: facts.clone(),
+            images: images.clone(),
+            metrics: metrics.clone(),
+        });
+        let Retained { changes, requests, rejects: refused } = match retained {
+            Ok(retained) => retained,
+            Err(error) => {
+                // Timely panics over a feedback that is left open.
+                empty(scope).connect_loop(touched);
+                return Err(BuildError(error));
+            }
+        };
         let side_output = ports.rejects.take();
         let mut context = Context::new(crate::dataflow::Parts {
             scope,
             setup: setup.clone(),
             settings: settings.clone(),
             changes,
+            requests,
+            records,
             references: of_references,
             features,
             plans,
@@ -118,7 +137,7 @@ pub fn build(
         });
         let built = dataflow.build(&mut context);
         let Leftover { again, beyond } = context.finish();
-        // Also when the dataflow could not be built: timely panics over a feedback that is left open.
+        // Also when the dataflow could not be built.
         again.connect_loop(touched);
         built?;
         // Whatever is refused, for whatever reason, leaves here and is counted here, whether or not someone takes it.
@@ -130,4 +149,15 @@ pub fn build(
         deliver(rejects_leaving, "Rejects", port).probe_with(&probe);
         Ok(Engine { arrivals, rejects, references, facts, owed, images, probe })
     })
+}
+
+/// How long events are kept and rows revised, for these features.
+fn horizons(features: &FeatureSet, plans: &[Arc<KeyPlan>], settings: &EngineSettings) -> Horizons {
+    let families = features.families();
+    let revised = plans.iter().map(|plan| plan.revise_ms).chain(families.iter().map(|family| family.revise_ms()));
+    let revise_ms = revised.max().unwrap_or(0);
+    let uses_labels = plans.iter().any(|plan| plan.uses_labels) || families.iter().any(|family| family.uses_labels());
+    let label_ms = if uses_labels { settings.label_ms } else { 0 };
+    let read_ms = settings.late_ms.saturating_add(revise_ms);
+    Horizons { late_ms: settings.late_ms, by_id_ms: read_ms.max(label_ms), read_ms }
 }

@@ -66,7 +66,7 @@ impl Family for Seen {
             inputs.changes.unary::<CapacityContainerBuilder<Vec<Block>>, _, _, _>(Pipeline, "Seen", move |_, _| {
                 move |input, output| {
                     input.for_each(|capability, changes| {
-                        let fresh = changes.iter().filter(|change| {
+                        let fresh = changes.iter().flat_map(|changes| changes.iter()).filter(|change| {
                             change.verb == Verb::Insert
                                 && change.ticket != NO_TICKET
                                 && change.event.int(card) != Some(9)
@@ -81,7 +81,7 @@ impl Family for Seen {
                     });
                 }
             });
-        Ok(FamilyOutputs { slices, touched: None, beyond: None, matches: None })
+        Ok(FamilyOutputs::of(slices))
     }
 
     fn expected(&self, _: &Schema, _: &[Labelled]) -> BTreeMap<Id, Vec<f64>> {

@@ -96,7 +96,7 @@ pub fn repeating(metrics: &Metrics) -> String {
 
 /// What a stop leaves undone.
 fn left(metrics: &Metrics) -> String {
-    let keys = metrics.backlog.get() + metrics.backlog_of.get().values().sum::<u64>();
+    let keys = metrics.backlog.get();
     let unacknowledged = metrics.outputs.get().saturating_sub(metrics.acknowledged.get());
     format!(
         "{} records are read and not scored, {keys} keys have rows to repair, {unacknowledged} outputs are not acknowledged",

@@ -1,6 +1,6 @@
 //! What a dataflow builds with: collections, shared arrangements, features, scores, outputs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
@@ -15,18 +15,22 @@ use super::{BuildError, Setup};
 use crate::dataflow::EngineSettings;
 use crate::event::{Event, Key, Schema};
 use crate::feature::FeatureSet;
-use crate::feature::assemble::{Rows, assemble};
+use crate::feature::rows::Layout;
+use crate::feature::rows::Rows;
+use crate::flow::Changes;
 use crate::flow::{Beyond, Block, Change, Epoch, EpochFacts, Horizons, Owed, ReferenceRecord, Touched, Verb};
 use crate::metrics::Metrics;
+use crate::operators::ask;
 use crate::operators::{Images, Owned, OwnerInputs, own};
-use crate::retain::keep::keep;
-use crate::score::revise::revise;
+use crate::retain::SharedRecords;
+use crate::score::assessment::ScoredDiff;
+use crate::score::judge::{JudgeInputs, Judged, Said, Wanted, judge};
 use crate::sink::port::{CollectionUpdate, Ports, deliver};
+use crate::views::identity::IdentityAsker;
 use crate::views::identity::columns::Bare;
 use crate::views::identity::propagate::{Entity, Propagated, ROUNDS_MAX, every, propagate};
 use crate::views::identity::{Identity, identity};
 use crate::views::pattern::{Match, Matches};
-use crate::views::velocity::project::project;
 use crate::views::velocity::{KeyPlan, VelocitySettings, VelocityView};
 use crate::views::{FamilyInputs, Timing};
 
@@ -36,11 +40,23 @@ pub type EventsBy<'scope> = Arranged<'scope, TraceAgent<ValSpine<Key, Event, Epo
 /// The assembled rows of a dataflow's features.
 #[derive(Clone)]
 pub struct Features<'scope> {
-    /// One [`Rows`] per epoch and worker.
-    pub rows: Stream<'scope, Epoch, Vec<Rows>>,
+    rows: Stream<'scope, Epoch, Vec<Rows>>,
+    scores: Stream<'scope, Epoch, Vec<ScoredDiff>>,
+    wanted: Wanted,
     /// Names, in order.
     pub columns: Vec<String>,
 }
+
+impl<'scope> Features<'scope> {
+    /// One [`Rows`] per epoch and worker.
+    pub fn rows(&self) -> Stream<'scope, Epoch, Vec<Rows>> {
+        self.wanted.rows.set(true);
+        self.rows.clone()
+    }
+}
+
+/// The index of the owner of links that [`Context::live_links`] builds: none of a feature's.
+const LIVE_LINKS: u16 = u16::MAX;
 
 /// Handed to [`super::Dataflow::build`].
 pub struct Context<'scope> {
@@ -57,7 +73,9 @@ pub(crate) struct Parts<'scope> {
     pub scope: Scope<'scope, Epoch>,
     pub setup: Setup,
     pub settings: EngineSettings,
-    pub changes: Stream<'scope, Epoch, Vec<Change>>,
+    pub changes: Stream<'scope, Epoch, Vec<Changes>>,
+    pub requests: Vec<Vec<Stream<'scope, Epoch, Vec<Block>>>>,
+    pub records: SharedRecords<Said>,
     pub references: Stream<'scope, Epoch, Vec<ReferenceRecord>>,
     pub features: FeatureSet,
     pub plans: Arc<[Arc<KeyPlan>]>,
@@ -94,13 +112,13 @@ impl<'scope> Context<'scope> {
     /// Every retained event as a collection: a correction is a removal and an insertion, a withdrawal a removal. Events
     /// that the retention has passed are not removed from it.
     pub fn events(&self) -> VecCollection<'scope, Epoch, Event> {
-        let updates = self.given.changes.clone().flat_map(|change: Change| {
-            let diff = match change.verb {
-                Verb::Insert => 1,
-                Verb::Remove => -1,
-                Verb::Label | Verb::Relabel | Verb::Read => 0,
+        let updates = self.given.changes.clone().flat_map(|changes: Changes| {
+            let update = |change: &Change| match change.verb {
+                Verb::Insert => Some(((*change.event).clone(), 1)),
+                Verb::Remove => Some(((*change.event).clone(), -1)),
+                Verb::Label | Verb::Relabel | Verb::Read => None,
             };
-            (diff != 0).then(|| ((*change.event).clone(), diff))
+            changes.iter().filter_map(update).collect::<Vec<_>>()
         });
         timestamped(updates).as_collection()
     }
@@ -124,10 +142,13 @@ impl<'scope> Context<'scope> {
     /// their arrival, takes withdrawn and expired links back, and has an owner of its own beside that of the features.
     /// [`Context::clusters`] turns it into (entity, cluster).
     pub fn live_links(&self, spec: &Identity) -> Result<VecCollection<'scope, Epoch, (Entity, Entity)>, BuildError> {
-        let plan = Arc::new(spec.resolve(&self.given.setup.schema)?);
-        let outputs = identity::<Bare>(self.inputs(0), plan, true);
-        outputs.slices.probe_with(&self.given.probe);
-        Ok(outputs.links)
+        let schema = &self.given.setup.schema;
+        let plan = Arc::new(spec.resolve(schema)?);
+        let asker = IdentityAsker::new(plan.clone(), schema.clone(), LIVE_LINKS);
+        let requests = ask("Ask for links", self.given.changes.clone(), asker);
+        let owned = identity::<Bare>(&self.inputs(LIVE_LINKS, Vec::new()), requests, plan, true)?;
+        owned.slices.probe_with(&self.given.probe);
+        Ok(owned.updates.as_collection().consolidate())
     }
 
     /// Clusters as a collection to join on: (entity, smallest entity of its cluster), brought up to date every so many
@@ -153,22 +174,39 @@ impl<'scope> Context<'scope> {
         Ok(clusters)
     }
 
-    /// Builds the operators of the dataflow's features and returns the assembled rows.
+    /// Builds the views of the dataflow's features, and the operator that assembles their rows. May be called once.
     pub fn features(&mut self) -> Result<Features<'scope>, BuildError> {
-        let requests = project(self.given.changes.clone(), self.given.plans.clone(), self.given.setup.schema.clone());
-        let Owned { slices, touched, beyond, .. } = own(self.velocity_view(), self.owner("Velocity", requests))?;
-        self.touched.push(touched);
-        self.beyond.push(beyond);
-        self.velocity = Some(slices.clone());
-        let mut slices = vec![slices];
-        self.families(&mut slices)?;
-        let slices = self.given.scope.concatenate(slices);
-        let rows = assemble(self.given.changes.clone(), slices, self.given.features.clone(), self.given.plans.clone());
-        let columns = self.given.features.columns();
-        if let Some(port) = self.given.ports.features.take() {
-            deliver(rows.clone(), "Feature log", port).probe_with(&self.given.probe);
+        let mut requests = std::mem::take(&mut self.given.requests).into_iter();
+        let of_velocity = requests.next().ok_or_else(|| BuildError("features() may be called once".into()))?;
+        let mut slices = Vec::new();
+        for requests in of_velocity {
+            let owned = own(self.velocity_view(), self.owner("Velocity", requests))?;
+            self.touched.push(owned.touched);
+            self.beyond.push(owned.beyond);
+            self.velocity = Some(owned.slices.clone());
+            slices.push(owned.slices);
         }
-        Ok(Features { rows, columns })
+        let looked_up = self.families(requests, &mut slices)?;
+        let wanted = Wanted::default();
+        let columns = self.given.features.columns();
+        let Judged { rows, scores } = judge(JudgeInputs {
+            changes: self.given.changes.clone(),
+            slices,
+            records: self.given.records.clone(),
+            layout: Layout::new(self.given.features.clone(), &self.given.plans),
+            looked_up,
+            scorer: self.given.settings.scorer.clone(),
+            wanted: wanted.clone(),
+            facts: self.given.facts.clone(),
+            images: self.given.images.clone(),
+            metrics: self.given.metrics.clone(),
+        })?;
+        rows.clone().probe_with(&self.given.probe);
+        let features = Features { rows, scores, wanted, columns };
+        if let Some(port) = self.given.ports.features.take() {
+            deliver(features.rows(), "Feature log", port).probe_with(&self.given.probe);
+        }
+        Ok(features)
     }
 
     fn velocity_view(&self) -> VelocityView {
@@ -199,61 +237,55 @@ impl<'scope> Context<'scope> {
         self.given.scope.concatenate(self.matches.clone()).as_collection()
     }
 
-    /// What an operator beside velocity is built from.
-    fn inputs(&self, index: u16) -> FamilyInputs<'scope> {
+    /// What the views of a family are built from.
+    fn inputs(&self, index: u16, requests: Vec<Stream<'scope, Epoch, Vec<Block>>>) -> FamilyInputs<'scope> {
         FamilyInputs {
             changes: self.given.changes.clone(),
+            requests,
             references: self.given.references.clone(),
             velocity: self.velocity.clone(),
             index,
             schema: self.given.setup.schema.clone(),
             horizons: self.given.horizons,
             facts: self.given.facts.clone(),
+            owed: self.given.owed.clone(),
+            images: self.given.images.clone(),
             metrics: self.given.metrics.clone(),
         }
     }
 
-    /// Builds the operators beside velocity.
-    fn families(&mut self, slices: &mut Vec<Stream<'scope, Epoch, Vec<Block>>>) -> Result<(), BuildError> {
-        let (mut looked_up, mut widths) = (Vec::new(), HashMap::new());
-        let mut next_index = self.given.plans.len() as u16;
+    /// Builds the views beside velocity. Returns the plans of the slices that are looked up on arrival.
+    fn families(
+        &mut self,
+        mut requests: impl Iterator<Item = Vec<Stream<'scope, Epoch, Vec<Block>>>>,
+        slices: &mut Vec<Stream<'scope, Epoch, Vec<Block>>>,
+    ) -> Result<HashSet<u16>, BuildError> {
+        let mut looked_up = HashSet::new();
+        let mut index = self.given.plans.len() as u16;
         for family in self.given.features.families() {
-            let index = next_index;
-            next_index += family.slices().len() as u16;
-            let outputs = family.build(self.inputs(index))?;
+            let of_family = index..index + family.slices().len() as u16;
+            let outputs = family.build(self.inputs(index, requests.next().unwrap_or_default()))?;
+            index = of_family.end;
             self.matches.extend(outputs.matches);
             self.touched.extend(outputs.touched);
             self.beyond.extend(outputs.beyond);
-            match family.timing() {
-                Timing::AsOfEvent => slices.push(outputs.slices),
-                Timing::AsOfArrival => {
-                    widths.insert(index, family.columns().len());
-                    looked_up.push(outputs.slices);
-                }
+            slices.extend(outputs.slices);
+            if family.timing() == Timing::AsOfArrival {
+                looked_up.extend(of_family);
             }
         }
-        if !looked_up.is_empty() {
-            let looked_up = self.given.scope.concatenate(looked_up);
-            let (ids, facts) = (self.given.setup.schema.id_type(), self.given.facts.clone());
-            let kept_ms = self.given.horizons.read_ms;
-            let metrics = self.given.metrics.clone();
-            slices.push(keep(self.given.changes.clone(), looked_up, widths, kept_ms, ids, facts, metrics));
-        }
-        Ok(())
+        Ok(looked_up)
     }
 
     /// Scores the rows with the deployed models and emits the scored diffs. Without a model nothing is scored: the
     /// feature rows are the output.
     pub fn score(&mut self, features: &Features<'scope>) -> Result<(), BuildError> {
-        let Some(scorer) = self.given.settings.scorer.clone() else {
-            features.rows.clone().probe_with(&self.given.probe);
+        if self.given.settings.scorer.is_none() {
             return Ok(());
-        };
-        let (facts, metrics) = (self.given.facts.clone(), self.given.metrics.clone());
-        let (kept_ms, ids) = (self.given.horizons.by_id_ms, self.given.setup.schema.id_type());
-        let diffs = revise(features.rows.clone(), scorer, kept_ms, ids, facts, metrics);
+        }
+        features.wanted.scores.set(true);
         match self.given.ports.scored.take() {
-            Some(port) => deliver(diffs, "Scored diffs", port).probe_with(&self.given.probe),
+            Some(port) => deliver(features.scores.clone(), "Scored diffs", port).probe_with(&self.given.probe),
             None => return Err(BuildError("score() may be called once".into())),
         };
         Ok(())

@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::event::{Event, Schema};
-use crate::views::velocity::{KeyPlan, Velocity};
+use crate::flow::Asker;
+use crate::views::velocity::{KeyPlan, Velocity, VelocityAsker};
 use crate::views::{Family, Timing};
 
 type OwnFeature = Arc<dyn Fn(&Event) -> f64 + Send + Sync>;
@@ -91,6 +92,18 @@ impl FeatureSet {
     /// The features of the event alone: name and function.
     pub fn own_features(&self) -> impl Iterator<Item = (&str, &(dyn Fn(&Event) -> f64 + Send + Sync))> {
         self.own.iter().map(|(name, value)| (name.as_str(), &**value))
+    }
+
+    /// Who asks the views of all features on behalf of changes: velocity's, if there is any, then those of each family.
+    pub fn askers(&self, plans: &[Arc<KeyPlan>], schema: &Arc<Schema>) -> Result<Vec<Vec<Box<dyn Asker>>>, String> {
+        let velocity = (!plans.is_empty()).then(|| VelocityAsker::new(plans, schema.clone()));
+        let mut askers = vec![velocity.into_iter().map(|asker| Box::new(asker) as Box<dyn Asker>).collect()];
+        let mut index = plans.len() as u16;
+        for family in &self.families {
+            askers.push(family.askers(schema, index)?);
+            index += family.slices().len() as u16;
+        }
+        Ok(askers)
     }
 
     /// Resolves the set against a schema. The error names the feature and what to do.

@@ -1,7 +1,9 @@
 //! What is done with a transaction.
 
+use serde::{Deserialize, Serialize};
+
 /// What is done with a transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Action {
     /// Let it pass.
     Allow,

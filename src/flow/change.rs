@@ -1,5 +1,6 @@
 //! What happened to a transaction in an epoch, and why.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,8 @@ pub struct Change {
     pub label: Option<Label>,
     /// What is to be done.
     pub verb: Verb,
+    /// The number of its transaction on this worker.
+    pub number: u32,
     /// The place of its row in this epoch's rows on this worker; [`NO_TICKET`] if no row is asked for.
     pub ticket: u32,
     /// Rows of this event asked for before this one.
@@ -49,6 +52,9 @@ pub struct Change {
     /// When the record behind it was taken in, nanoseconds on the process's clock.
     pub arrived_ns: u64,
 }
+
+/// The changes of an epoch on one worker, shared by all who look at them.
+pub type Changes = Rc<Vec<Change>>;
 
 /// No feature row is asked for.
 pub const NO_TICKET: u32 = u32::MAX;

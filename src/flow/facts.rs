@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
+use timely::progress::frontier::MutableAntichain;
 
 use super::{EVERY_SHARD, Epoch, SHARDS};
 
@@ -100,6 +101,13 @@ impl EpochFacts {
         while dumps.front().is_some_and(|(dumped, _)| epoch - dumped > EPOCHS_KEPT_MAX as u64) {
             dumps.pop_front();
         }
+    }
+
+    /// The first epoch that an operator with these frontiers may still get something of: once they are all empty, the one after
+    /// the last.
+    pub fn open(&self, frontiers: &[MutableAntichain<Epoch>]) -> Epoch {
+        let open = frontiers.iter().filter_map(|frontier| frontier.frontier().first().copied()).min();
+        open.unwrap_or_else(|| self.latest().map_or(0, |last| last + 1))
     }
 
     /// The first epoch after `after` and before `until` at whose end something is dumped.

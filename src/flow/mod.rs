@@ -13,6 +13,7 @@
 
 mod action;
 mod arrival;
+mod ask;
 mod binding;
 mod cause;
 mod change;
@@ -31,15 +32,16 @@ mod touched;
 
 pub use action::Action;
 pub use arrival::Arrival;
+pub use ask::Asker;
 pub use binding::{Binding, Cut, Offer, Report, Word};
 pub use cause::Cause;
-pub use change::{Change, Label, NO_TICKET, Verb};
+pub use change::{Change, Changes, Label, NO_TICKET, Verb};
 pub use decoded::Decoded;
 pub use facts::{Dump, EpochFacts, Facts, Repair};
 pub use history::{EpochInput, Labelled};
 pub use horizons::Horizons;
 pub use owed::{Owed, OwedBy};
-pub use place::{LAST, Place, before};
+pub use place::{LAST, Place, after, before};
 pub use reference::ReferenceRecord;
 pub use reject::{Reject, RejectReason};
 pub use replies::Replies;

@@ -30,6 +30,11 @@ impl Owed {
 }
 
 impl OwedBy {
+    /// Keys with rows that wait, over all operators of the worker.
+    pub fn of_all(&self) -> u64 {
+        self.all.keys()
+    }
+
     /// Sets the part; returns what it was.
     pub fn set(&self, keys: u64) -> u64 {
         std::mem::replace(&mut self.all.0.borrow_mut()[self.place], keys)

@@ -16,3 +16,12 @@ pub fn before((time, id): Place) -> Place {
         None => (time.saturating_sub(1), LAST),
     }
 }
+
+/// The place right after another.
+pub fn after((time, id): Place) -> Place {
+    let whole = u128::from(id.hi) << 64 | u128::from(id.lo);
+    match whole.checked_add(1) {
+        Some(more) => (time, Id { hi: (more >> 64) as u64, lo: more as u64 }),
+        None => (time.saturating_add(1), Id::default()),
+    }
+}

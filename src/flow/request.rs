@@ -47,6 +47,20 @@ impl Outgoing {
         request.write(&mut block.words);
     }
 
+    /// The words that go to the worker who keeps what has this hash; for requests of a view's own form.
+    #[inline]
+    pub fn words(&mut self, plan: usize, route: u64) -> &mut Vec<u64> {
+        let to = owner_of(route, self.peers);
+        let block = &mut self.blocks[plan * self.peers + to];
+        (block.to, block.from, block.plan) = (to as u32, self.here, plan as u16);
+        &mut block.words
+    }
+
+    /// The worker that asks.
+    pub fn here(&self) -> u32 {
+        self.here
+    }
+
     /// Takes out what there is to send.
     pub fn take(&mut self) -> impl Iterator<Item = Block> {
         self.blocks.iter_mut().filter(|block| !block.words.is_empty()).map(std::mem::take)

@@ -233,7 +233,7 @@ macro_rules! metrics {
             pub retained_bytes_by_key: ByKey,
             /// Rows of reference collections, by look-up.
             pub reference_rows: ByKey,
-            /// Keys whose earlier rows are waiting to be repaired or read again, by family.
+            /// Keys whose earlier rows are waiting to be repaired or read again, by view.
             pub backlog_of: ByKey,
             /// Keys that services are being asked for, by service.
             pub service_in_flight: ByKey,
@@ -323,7 +323,7 @@ metrics! {
     epochs: Counter,
     /// Epochs that the workers of this process have bound, each counted.
     bound: Counter,
-    /// Keys whose earlier rows are waiting to be repaired.
+    /// Keys whose earlier rows are waiting to be repaired or read again.
     backlog: Gauge,
     /// Keys that patterns keep.
     pattern_keys: Gauge,

@@ -30,9 +30,9 @@ impl<S: Default> Epochs<S> {
         Some(&mut self.open.entry(time).or_insert_with(|| (hold(), S::default())).1)
     }
 
-    /// Keeps an epoch open although no message asks for it: work is left over for it.
-    pub fn keep_open(&mut self, epoch: u64, capabilities: Vec<Capability<u64>>) {
-        self.open.entry(epoch).or_insert_with(|| (capabilities, S::default()));
+    /// Keeps an epoch open although no message asks for it: work is left over for it. Returns its state.
+    pub fn keep_open(&mut self, epoch: u64, capabilities: Vec<Capability<u64>>) -> &mut S {
+        &mut self.open.entry(epoch).or_insert_with(|| (capabilities, S::default())).1
     }
 
     /// The earliest open epoch that no frontier can reach any more, with what it received.

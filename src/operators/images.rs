@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use timely::worker::Worker;
 
-use crate::flow::{EVERY_SHARD, Epoch, Facts, worker_of};
+use crate::flow::{EVERY_SHARD, Epoch, EpochFacts, Facts, worker_of};
 
 /// What one view keeps of one shard at the end of an epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,28 +121,47 @@ impl Images {
         (self.to.borrow_mut())(ShardImage { view: view.to_owned(), shard, epoch, bytes });
     }
 
-    /// One more operator dumps.
-    pub fn register(&self) {
-        self.dumping.borrow_mut().0 += 1;
-    }
-
-    /// An operator has dumped what there was to dump at the end of an epoch.
-    pub fn done(&self, epoch: Epoch) {
-        *self.dumping.borrow_mut().1.entry(epoch).or_default() += 1;
-    }
-
-    /// Whether all operators of this worker have.
+    /// Whether all operators of this worker have dumped an epoch.
     pub fn is_whole(&self, epoch: Epoch) -> bool {
         let dumping = self.dumping.borrow();
         dumping.1.get(&epoch).copied().unwrap_or(0) == dumping.0
     }
 
     /// This worker's shards among some; the first worker has those that all have.
-    pub fn mine(&self, shards: impl Iterator<Item = u32>) -> impl Iterator<Item = u32> {
+    fn mine(&self, shards: impl Iterator<Item = u32>) -> impl Iterator<Item = u32> {
         let (here, peers) = (self.here, self.peers);
         shards.filter(move |&shard| match shard {
             EVERY_SHARD => here == 0,
             _ => worker_of(shard, peers) == here,
         })
+    }
+}
+
+/// What an operator dumps, when it is time.
+#[derive(Debug)]
+pub struct Dumper {
+    images: Images,
+    dumped: Option<Epoch>,
+}
+
+impl Dumper {
+    /// Of one more operator that dumps.
+    pub fn new(images: Images) -> Self {
+        images.dumping.borrow_mut().0 += 1;
+        Dumper { images, dumped: None }
+    }
+
+    /// The first epoch before `until` at whose end something is to be dumped that was not yet.
+    pub fn due(&self, until: Epoch, facts: &EpochFacts) -> Option<Epoch> {
+        facts.dump_before(until, self.dumped).map(|(epoch, _)| epoch)
+    }
+
+    /// Dumps what is [`Dumper::due`]: `dump` puts the images of a shard.
+    pub fn dump(&mut self, epoch: Epoch, facts: &EpochFacts, mut dump: impl FnMut(&Images, u32)) {
+        let due = facts.dump_before(epoch + 1, self.dumped);
+        let shards = due.into_iter().flat_map(|(_, dump)| dump.shards());
+        self.images.mine(shards).for_each(|shard| dump(&self.images, shard));
+        *self.images.dumping.borrow_mut().1.entry(epoch).or_default() += 1;
+        self.dumped = Some(epoch);
     }
 }

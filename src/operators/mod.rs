@@ -3,6 +3,7 @@
 //! * [`own`] is the one operator that keeps state per key: it runs a [`View`], and repairs, expires, dumps and loads it.
 //! * [`Epochs`] collects what comes until the frontier has passed; [`backlog`] shares out what is repaired.
 
+mod ask;
 pub mod backlog;
 mod epochs;
 mod expiring;
@@ -13,9 +14,10 @@ mod shards;
 mod view;
 mod with_slices;
 
+pub use ask::ask;
 pub use epochs::Epochs;
 pub use expiring::Expiring;
-pub use images::{Image, Images, ShardImage};
+pub use images::{Dumper, Image, Images, ShardImage};
 pub use owner::{Owned, OwnerInputs, TOUCHED_IMAGE, own};
 pub use prefetch::prefetch;
 pub use shards::{Routed, ShardedMap};

@@ -6,15 +6,15 @@ use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
-use crate::flow::{Block, Change, Epoch};
+use crate::flow::{Block, Change, Changes, Epoch};
 use crate::operators::Epochs;
 
 /// Builds an operator of this name. For each complete epoch `work` gets its changes and slices and appends what comes out.
 pub fn with_slices<'scope, D: Clone + 'static>(
     name: &str,
-    changes: Stream<'scope, Epoch, Vec<Change>>,
+    changes: Stream<'scope, Epoch, Vec<Changes>>,
     slices: Stream<'scope, Epoch, Vec<Block>>,
-    mut work: impl FnMut(Epoch, Vec<Change>, Vec<Block>, &mut Vec<D>) + 'static,
+    mut work: impl FnMut(&[Change], &[Block], &mut Vec<D>) + 'static,
 ) -> Stream<'scope, Epoch, Vec<D>> {
     let mut builder = OperatorBuilder::new(name.to_owned(), changes.scope());
     let mut changes = builder.new_input(changes, Pipeline);
@@ -22,7 +22,7 @@ pub fn with_slices<'scope, D: Clone + 'static>(
     let (output, stream) = builder.new_output();
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<D>>>::from(output);
     builder.build(move |_| {
-        let mut epochs: Epochs<(Vec<Change>, Vec<Block>)> = Epochs::new(1);
+        let mut epochs: Epochs<(Vec<Changes>, Vec<Block>)> = Epochs::new(1);
         move |frontiers| {
             changes.for_each(|capability, data| {
                 if let Some(epoch) = epochs.of(&capability) {
@@ -34,9 +34,9 @@ pub fn with_slices<'scope, D: Clone + 'static>(
                     epoch.1.append(data);
                 }
             });
-            while let Some((epoch, capabilities, (changes, slices))) = epochs.next_complete(frontiers) {
+            while let Some((_, capabilities, (changes, slices))) = epochs.next_complete(frontiers) {
                 let mut out = Vec::new();
-                work(epoch, changes, slices, &mut out);
+                changes.iter().for_each(|changes| work(changes, &slices, &mut out));
                 if !out.is_empty() {
                     output.activate().session(&capabilities[0]).give_container(&mut out);
                 }

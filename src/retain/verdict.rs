@@ -1,10 +1,12 @@
 //! Which of two records of one id holds: of an event, or of a label. The rules are those of [`super::upsert`].
 
+use serde::{Deserialize, Serialize};
+
 use crate::event::{MapKey, Op};
 use crate::flow::Label;
 
 /// One label of a target.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct LabelRecord {
     /// The label's own id.
     pub id: MapKey,

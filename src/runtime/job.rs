@@ -24,7 +24,7 @@ use crate::dataflow::{BuildError, Dataflow, EngineSettings, Setup};
 use crate::decode::Decoder;
 use crate::epoch::{Authority, Pace, PartitionBounds, Recorded, RemapError, RemapLog};
 use crate::event::{Limits, Origin, Partition, Raw, Record};
-use crate::feature::assemble::Rows;
+use crate::feature::rows::Rows;
 use crate::flow::{Epoch, Reject, RejectReason};
 use crate::metrics::{Metrics, set_worker};
 use crate::operators::Images;

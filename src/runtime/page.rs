@@ -166,7 +166,7 @@ impl Page {
 
     /// Records and keys that wait for an epoch.
     fn waiting(&self) -> u64 {
-        self.metrics.stashed.get() + self.metrics.backlog.get() + self.metrics.backlog_of.get().values().sum::<u64>()
+        self.metrics.stashed.get() + self.metrics.backlog.get()
     }
 
     /// What is wrong, and the word for it.
@@ -253,7 +253,7 @@ impl Collector for Collected {
         }
         let by_name = [
             ("deltawatch_reference_rows", "Rows of reference collections, by look-up", &self.0.reference_rows),
-            ("deltawatch_family_backlog", "Keys with rows to repair, by look-up", &self.0.backlog_of),
+            ("deltawatch_view_backlog", "Keys with rows to repair, by view", &self.0.backlog_of),
             ("deltawatch_service_in_flight", "Keys that services are being asked for", &self.0.service_in_flight),
         ];
         for (name, help, values) in by_name {

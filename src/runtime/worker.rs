@@ -12,6 +12,7 @@ use crate::decode::{Counters, Decoder};
 use crate::epoch::clock::End;
 use crate::epoch::{Authority, PartitionBounds, RemapLog, Stash};
 use crate::event::{Partition, Payload, Raw, Record};
+use crate::flow::Owed;
 use crate::flow::{Arrival, Binding, Decoded, Epoch, ReferenceRecord, Reject, RejectReason, Report, Word};
 use crate::metrics::Metrics;
 use crate::pipeline::Engine;
@@ -80,7 +81,7 @@ pub fn run(
                 true
             }
         };
-        if let Some(report) = intake.report() {
+        if let Some(report) = intake.report(&engine.owed) {
             coordinator.report(report);
         }
         if let Some(mint) = &mut mint {
@@ -338,7 +339,7 @@ impl Intake {
     }
 
     /// What the authority should know, if it does not know it yet.
-    fn report(&mut self) -> Option<Report> {
+    fn report(&mut self, owed: &Owed) -> Option<Report> {
         let closed = self.closed && self.feed.stage.is_empty();
         if closed {
             self.stash.close();
@@ -354,7 +355,7 @@ impl Intake {
             done: closed && self.stash.is_empty(),
             loading: self.loading,
             stopping: self.feed.stop.load(Ordering::Relaxed),
-            backlog: self.feed.metrics.backlog.own() + self.feed.metrics.backlog_of.own(),
+            backlog: owed.keys(),
         };
         if self.reported.as_ref() == Some(&report) {
             return None;

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::event::Event;
 use crate::flow::{Action, Cause, Epoch};
 
 /// A feature that moved a score, with its value and its contribution to the log odds. Equal if the bits are: a missing
 /// value (NaN) equals itself.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Reason {
     /// Column of the feature row.
     pub column: u16,
@@ -24,21 +26,29 @@ impl PartialEq for Reason {
     }
 }
 
-/// What the engine says of a transaction, given what is known now. Compared as a whole: if it is equal, nothing is sent.
-#[derive(Clone, Debug, PartialEq)]
+/// What the engine says of a transaction, given what is known now. Equal if the champion says the same: then nothing is sent.
+/// What other models say stands beside it, and revises nothing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Assessment {
     /// The action that follows from the score.
     pub action: Action,
     /// The champion's score, in 1/16384.
     pub score: u16,
-    /// Every deployed model's score, champion first, in 1/16384.
+    /// Every deployed model's score, champion first, in 1/16384: those of the others are as they were when the champion's
+    /// assessment last changed.
     pub scores: Box<[u16]>,
     /// What moved the champion's score most; only where the action is not `allow`.
     pub reasons: Box<[Reason]>,
 }
 
+impl PartialEq for Assessment {
+    fn eq(&self, other: &Self) -> bool {
+        (self.action, self.score, &self.reasons) == (other.action, other.score, &other.reasons)
+    }
+}
+
 /// The decision made at arrival. It never changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
     /// What was done.
     pub action: Action,

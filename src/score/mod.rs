@@ -1,10 +1,12 @@
-//! ⑥ Score: models over feature rows, the decision, and the last assessment of each transaction.
+//! ⑥ Score: models over feature rows, the decision, and what was last said of each transaction.
 //!
 //! ```text
-//!  rows ──► [scorer: row -> assessment, pure] ──► [revise: last assessment per id] ──► scored diffs
+//!  changes ──┬──────────────────────────────────────────────────────────────┐
+//!  slices ───┴─► [judge: rows ─► scorer: row -> assessment, pure ─► what is new] ──► scored diffs
 //! ```
 
 pub mod assessment;
+mod image;
+pub mod judge;
 pub mod model;
-pub mod revise;
 pub mod scorer;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use crate::event::{Id, IdType, MapKey, Schema};
-use crate::feature::assemble::Rows;
+use crate::feature::rows::Rows;
 
 use super::SinkError;
 
@@ -46,8 +46,8 @@ impl FeatureRows {
         let gone = rows.withdrawn.iter().filter(|t| t.row_revision > 0);
         let gone = gone.map(|t| (t.event.id, t.row_revision, t.event.id_text(schema)));
         FeatureRows {
-            rows: rows.transactions.iter().map(|t| (t.event.id, t.event.time, t.row_revision)).collect(),
-            ids: rows.transactions.iter().map(|t| t.event.id_text(schema)).collect(),
+            rows: rows.heads.iter().map(|t| (t.event.id, t.event.time, t.row_revision)).collect(),
+            ids: rows.heads.iter().map(|t| t.event.id_text(schema)).collect(),
             values: rows.values,
             withdrawn: gone.collect(),
         }

@@ -8,7 +8,7 @@ use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
-use crate::feature::assemble::Rows;
+use crate::feature::rows::Rows;
 use crate::flow::{Epoch, Reject};
 use crate::score::assessment::ScoredDiff;
 

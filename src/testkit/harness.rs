@@ -21,7 +21,7 @@ use timely::{Config, WorkerConfig};
 use super::{Plan, TestModel};
 use crate::dataflow::{BuildError, Dataflow, EngineSettings, Setup};
 use crate::event::Id;
-use crate::feature::assemble::{Rows, Transaction};
+use crate::feature::rows::{RowHead, Rows};
 use crate::flow::{Cause, Epoch, Reject, Repair};
 use crate::metrics::{Metrics, set_worker};
 use crate::operators::Images;
@@ -155,6 +155,7 @@ impl Harness {
         let (plan, captured, metrics) =
             (plan.clone().dealt(self.workers, self.setup.schema.id_type()), Captured::default(), Arc::default());
         let barrier = Barrier::new(self.workers);
+        let owed: Vec<AtomicU64> = (0..self.workers).map(|_| AtomicU64::new(0)).collect();
         let shared = (captured.clone(), Arc::clone(&metrics));
         let communication =
             if self.workers == 1 { Communication::Thread } else { Communication::Process(self.workers) };
@@ -173,7 +174,8 @@ impl Harness {
                 metrics,
             )?;
             let repair_rows_max = run.settings.repair_rows_max;
-            let mut feeder = Feeder { worker, engine, next: 0, barrier: &barrier, captured, metrics, repair_rows_max };
+            let owed = &owed;
+            let mut feeder = Feeder { worker, engine, next: 0, barrier: &barrier, captured, owed, repair_rows_max };
             Ok::<_, BuildError>(feeder.feed(&plan, run.drain))
         });
         let mut closed = Vec::new();
@@ -197,7 +199,8 @@ struct Feeder<'a> {
     next: Epoch,
     barrier: &'a Barrier,
     captured: &'a Captured,
-    metrics: &'a Metrics,
+    /// What each worker owes.
+    owed: &'a [AtomicU64],
     repair_rows_max: usize,
 }
 
@@ -247,10 +250,10 @@ impl Feeder<'_> {
     /// least one.
     fn drain(&mut self, watermark_ms: i64) {
         loop {
+            self.owed[self.worker.index()].store(self.engine.owed.keys(), Ordering::Relaxed);
             // Between the two barriers nobody works, so everyone reads the same.
             self.barrier.wait();
-            let waiting =
-                self.metrics.backlog.get() > 0 || self.metrics.backlog_of.get().values().any(|&keys| keys > 0);
+            let waiting = self.owed.iter().any(|keys| keys.load(Ordering::Relaxed) > 0);
             self.barrier.wait();
             self.close(watermark_ms, 0);
             self.leave(0);
@@ -267,7 +270,7 @@ impl Captured {
         let features: Port<Rows> = Box::new(move |batch| {
             let (mut all, epoch) = (rows.lock().unwrap_or_else(PoisonError::into_inner), epoch.load(Ordering::Relaxed));
             for rows in batch {
-                let kept = |one: &Transaction, row| RowRecord { epoch, id: one.event.id, cause: one.cause, row };
+                let kept = |one: &RowHead, row| RowRecord { epoch, id: one.event.id, cause: one.cause, row };
                 all.extend(rows.iter().map(|(one, row)| kept(one, Some(row.to_vec()))));
                 all.extend(rows.withdrawn.iter().map(|one| kept(one, None)));
             }

@@ -10,12 +10,15 @@ use std::sync::Arc;
 
 use timely::dataflow::Stream;
 
+use super::lookup::Enrich;
+use super::pattern::Matches;
 use super::velocity::Velocity;
 use crate::event::{Id, Schema};
-use crate::flow::{Beyond, Block, Change, Epoch, EpochFacts, EpochInput, Horizons, Labelled, ReferenceRecord, Touched};
+use crate::flow::{
+    Asker, Beyond, Block, Changes, Epoch, EpochFacts, EpochInput, Horizons, Labelled, Owed, ReferenceRecord, Touched,
+};
 use crate::metrics::Metrics;
-use crate::views::lookup::Enrich;
-use crate::views::pattern::Matches;
+use crate::operators::{Images, Owned, OwnerInputs, View, own};
 
 /// When a family's values are fixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +34,9 @@ pub enum Timing {
 /// What a family's operator is built from.
 pub struct FamilyInputs<'scope> {
     /// What happened to the retained events, on the worker that owns their ids.
-    pub changes: Stream<'scope, Epoch, Vec<Change>>,
+    pub changes: Stream<'scope, Epoch, Vec<Changes>>,
+    /// What [`Family::askers`] ask, in their order.
+    pub requests: Vec<Stream<'scope, Epoch, Vec<Block>>>,
     /// The velocity features of each ticket, as rows of `[ticket, feature, ...]` addressed to the worker that asked; the
     /// [`Block::plan`] is the place of the key among [`crate::feature::FeatureSet::keys`]. None where they are not built.
     pub velocity: Option<Stream<'scope, Epoch, Vec<Block>>>,
@@ -45,20 +50,73 @@ pub struct FamilyInputs<'scope> {
     pub horizons: Horizons,
     /// The facts of each epoch: its watermark, how many touched rows it reads again.
     pub facts: EpochFacts,
+    /// What waits to be read again.
+    pub owed: Owed,
+    /// Where what is kept is loaded from and dumped to.
+    pub images: Images,
     /// Counters and gauges.
     pub metrics: Arc<Metrics>,
 }
 
-/// What a family's operator gives back.
+impl<'scope> FamilyInputs<'scope> {
+    /// Has a view answer requests ([`own`]); also records of references, if it looks at them.
+    pub fn own<V: View>(
+        &self,
+        name: String,
+        view: V,
+        requests: Stream<'scope, Epoch, Vec<Block>>,
+        records: bool,
+    ) -> Result<Owned<'scope, V::Update>, String> {
+        let inputs = OwnerInputs {
+            name,
+            requests,
+            records: records.then(|| self.references.clone()),
+            read_ms: self.horizons.read_ms,
+            facts: self.facts.clone(),
+            owed: self.owed.clone(),
+            images: self.images.clone(),
+            metrics: self.metrics.clone(),
+        };
+        own(view, inputs)
+    }
+
+    /// This worker, and how many there are.
+    pub fn worker(&self) -> (u32, usize) {
+        let scope = self.changes.scope();
+        (scope.worker().index() as u32, scope.worker().peers())
+    }
+}
+
+/// What a family's operators give back.
 pub struct FamilyOutputs<'scope> {
     /// Rows of `[ticket, value, ...]`, addressed to the worker that asked.
-    pub slices: Stream<'scope, Epoch, Vec<Block>>,
+    pub slices: Vec<Stream<'scope, Epoch, Vec<Block>>>,
     /// Transactions to be read again one epoch later.
-    pub touched: Option<Stream<'scope, Epoch, Vec<Touched>>>,
+    pub touched: Vec<Stream<'scope, Epoch, Vec<Touched>>>,
     /// Changes that touched rows too old to be revised.
-    pub beyond: Option<Stream<'scope, Epoch, Vec<Beyond>>>,
+    pub beyond: Vec<Stream<'scope, Epoch, Vec<Beyond>>>,
     /// The matches of event patterns, as updates of a collection.
-    pub matches: Option<Matches<'scope>>,
+    pub matches: Vec<Matches<'scope>>,
+}
+
+impl<'scope> FamilyOutputs<'scope> {
+    /// Slices, and nothing else.
+    pub fn of(slices: Stream<'scope, Epoch, Vec<Block>>) -> Self {
+        FamilyOutputs { slices: vec![slices], touched: Vec::new(), beyond: Vec::new(), matches: Vec::new() }
+    }
+
+    /// Adds what the owner of a view gives, without its updates.
+    pub fn with<U>(mut self, owned: Owned<'scope, U>) -> Self {
+        self.slices.push(owned.slices);
+        self.touched.push(owned.touched);
+        self.beyond.push(owned.beyond);
+        self
+    }
+
+    /// Nothing.
+    pub fn none() -> Self {
+        FamilyOutputs { slices: Vec::new(), touched: Vec::new(), beyond: Vec::new(), matches: Vec::new() }
+    }
 }
 
 /// Features with an operator of their own.
@@ -102,6 +160,12 @@ pub trait Family: fmt::Debug + Send + Sync {
     /// The look-up that it is, if it is one: whose reference the job opens.
     fn enrich(&self) -> Option<&Enrich> {
         None
+    }
+
+    /// Who asks its views on behalf of changes, one per view. `index` is [`FamilyInputs::index`].
+    fn askers(&self, schema: &Arc<Schema>, index: u16) -> Result<Vec<Box<dyn Asker>>, String> {
+        let _ = (schema, index);
+        Ok(Vec::new())
     }
 
     /// Builds its operators. Called once per worker, after [`Family::check`].

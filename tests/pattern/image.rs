@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use deltawatch::event::{Event, Id, Key, Op, Schema};
+use deltawatch::flow::Place;
 use deltawatch::flow::{Block, Cause, Change, NO_TICKET, Outgoing, Replies, Verb};
 use deltawatch::generator::{Generator, GeneratorConfig};
 use deltawatch::views::pattern::compile::PatternPlan;
@@ -18,7 +19,7 @@ use deltawatch::views::pattern::machine::evaluate::{Texts, Whole};
 use deltawatch::views::pattern::machine::image::{GroupImage, KeyImage};
 use deltawatch::views::pattern::machine::view::{GroupView, requests};
 use deltawatch::views::pattern::outcome::{PatternOutcome, TouchedStretch};
-use deltawatch::views::pattern::{Match, Patterns, Place, cut};
+use deltawatch::views::pattern::{Match, Patterns, cut};
 use deltawatch::views::velocity::Velocity;
 use differential_dataflow::consolidation::consolidate;
 use rand::rngs::StdRng;
@@ -123,7 +124,16 @@ impl Feed {
 }
 
 fn change(event: &Arc<Event>, verb: Verb, cause: Cause) -> Change {
-    Change { event: event.clone(), label: None, verb, ticket: NO_TICKET, row_revision: 0, cause, arrived_ns: 0 }
+    Change {
+        number: 0,
+        event: event.clone(),
+        label: None,
+        verb,
+        ticket: NO_TICKET,
+        row_revision: 0,
+        cause,
+        arrived_ns: 0,
+    }
 }
 
 /// What an epoch has led to in one group, over all workers.

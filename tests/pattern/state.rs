@@ -62,7 +62,7 @@ fn kept(metrics: &Metrics) -> [u64; 6] {
         metrics.pattern_runs.get(),
         metrics.pattern_matches.get(),
         metrics.pattern_bytes.get(),
-        metrics.backlog_of.get().values().sum(),
+        metrics.backlog.get(),
     ]
 }
 

@@ -163,13 +163,12 @@ pub fn own<'scope, V: View>(view: V, inputs: OwnerInputs<'scope>) -> Result<Owne
                 }
             }
             // Once the inputs have ended nothing follows the last epoch, and what waits for a later watermark waits for ever.
-            let open = frontiers.iter().filter_map(|frontier| frontier.frontier().first().copied()).min();
-            let until = open.unwrap_or_else(|| facts.latest().map_or(0, |last| last + 1));
+            let until = facts.open(frontiers);
             owner.dump_before(until, &facts, |view, until| {
                 pass_by(&mut waiting, view, until, &facts, &mut updates_out);
             });
             pass_by(&mut waiting, &mut owner.view, until, &facts, &mut updates_out);
-            if open.is_none() {
+            if frontiers.iter().all(|frontier| frontier.frontier().is_empty()) {
                 waiting = None;
             }
         }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::EPOCHS_PER_REPORT;
 use crate::flow::{Beyond, EVERY_SHARD, Epoch, EpochFacts, Facts, LAST, Owed, OwedBy, Touched, shard_of};
 use crate::metrics::Metrics;
-use crate::operators::Images;
 use crate::operators::backlog::{Backlog, Stretch};
 use crate::operators::view::{Mark, View};
+use crate::operators::{Dumper, Images};
 
 /// The view of one worker, and what it owes.
 pub(super) struct Owner<V: View> {
@@ -18,11 +18,9 @@ pub(super) struct Owner<V: View> {
     sent: Vec<Touched>,
     read_ms: i64,
     owed: OwedBy,
-    images: Images,
+    dumper: Dumper,
     metrics: Arc<Metrics>,
     epochs_since_report: u32,
-    /// The last epoch that was dumped.
-    dumped: Option<Epoch>,
 }
 
 impl<V: View> Owner<V> {
@@ -38,11 +36,20 @@ impl<V: View> Owner<V> {
         let mut backlog = Backlog::default();
         images.load(&name, |image| view.load(image))?;
         images.load(&backlog_of(&name), |stretches| backlog.load(stretches))?;
-        images.register();
         let owed = owed.part();
         owed.set(backlog.len() as u64);
         let sent = Vec::new();
-        Ok(Owner { view, name, backlog, sent, read_ms, owed, images, metrics, epochs_since_report: 0, dumped: None })
+        Ok(Owner {
+            view,
+            name,
+            backlog,
+            sent,
+            read_ms,
+            owed,
+            dumper: Dumper::new(images),
+            metrics,
+            epochs_since_report: 0,
+        })
     }
 
     /// Whether another epoch must come for rows to be read again.
@@ -67,6 +74,7 @@ impl<V: View> Owner<V> {
         let keys = self.backlog.len().max(usize::from(!touched.is_empty())) as u64;
         if self.owed.set(keys) != keys {
             self.metrics.backlog_of.set_own(&self.name, keys);
+            self.metrics.backlog.set_own(self.owed.of_all());
         }
         (touched, beyond)
     }
@@ -103,25 +111,24 @@ impl<V: View> Owner<V> {
         touched
     }
 
-    /// Gives away what is to be dumped at the end of epochs before this one. `pass_by` lets event time come to the end of an epoch.
+    /// Dumps what is to be dumped at the end of epochs before this one. `pass_by` lets event time come to the end of an epoch.
     pub fn dump_before(&mut self, until: Epoch, facts: &EpochFacts, mut pass_by: impl FnMut(&mut V, Epoch)) {
-        while let Some((epoch, dump)) = facts.dump_before(until, self.dumped) {
+        while let Some(epoch) = self.dumper.due(until, facts) {
             pass_by(&mut self.view, epoch + 1);
-            for shard in self.images.mine(dump.shards()) {
-                if let Some(image) = self.view.dump(shard) {
-                    self.images.put(&self.name, shard, epoch, &image);
+            let Owner { view, backlog, sent, name, .. } = self;
+            self.dumper.dump(epoch, facts, |images, shard| {
+                if let Some(image) = view.dump(shard) {
+                    images.put(name, shard, epoch, &image);
                 }
-                let stretches = self.backlog.dump(|key| shard_of(key.route()) == shard);
+                let stretches = backlog.dump(|key| shard_of(key.route()) == shard);
                 if !stretches.is_empty() {
-                    self.images.put(&backlog_of(&self.name), shard, epoch, &stretches);
+                    images.put(&backlog_of(name), shard, epoch, &stretches);
                 }
-            }
-            // What the epoch itself has sent around is read in the next one, wherever it is kept then.
-            if !self.sent.is_empty() {
-                self.images.put(TOUCHED_IMAGE, EVERY_SHARD, epoch, &self.sent);
-            }
-            self.images.done(epoch);
-            self.dumped = Some(epoch);
+                // What the epoch itself has sent around is read in the next one, wherever it is kept then.
+                if !sent.is_empty() {
+                    images.put(TOUCHED_IMAGE, EVERY_SHARD, epoch, &std::mem::take(sent));
+                }
+            });
         }
     }
 }

@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::columns::{Bare, Facts, Tallied};
-use super::operator::identity;
-use super::spec::{Identity, uses_labels};
+use timely::dataflow::Stream;
+
+use super::columns::{Bare, Facts, Member, Tallied};
+use super::propagate::Entity;
+use super::spec::{Identity, IdentityPlan, uses_labels};
+use super::turns::{IdentityAsker, IdentityView};
 use crate::event::{Id, Schema};
-use crate::flow::Labelled;
+use crate::flow::{Asker, Block, Epoch, Labelled};
+use crate::operators::Owned;
 use crate::views::{Family, FamilyInputs, FamilyOutputs, Timing};
 
 impl Family for Identity {
@@ -31,19 +35,38 @@ impl Family for Identity {
         self.resolve(schema).map(drop)
     }
 
-    fn build<'scope>(&self, inputs: FamilyInputs<'scope>) -> Result<FamilyOutputs<'scope>, String> {
+    fn askers(&self, schema: &Arc<Schema>, index: u16) -> Result<Vec<Box<dyn Asker>>, String> {
+        let plan = Arc::new(self.resolve(schema)?);
+        Ok(vec![Box::new(IdentityAsker::new(plan, schema.clone(), index))])
+    }
+
+    fn build<'scope>(&self, mut inputs: FamilyInputs<'scope>) -> Result<FamilyOutputs<'scope>, String> {
         let plan = Arc::new(self.resolve(&inputs.schema)?);
-        let outputs = if plan.uses_tallies() {
-            identity::<Tallied>(inputs, plan, false)
+        let requests = inputs.requests.remove(0);
+        let owned = if plan.uses_tallies() {
+            identity::<Tallied>(&inputs, requests, plan, false)
         } else if plan.is_plain() {
-            identity::<Bare>(inputs, plan, false)
+            identity::<Bare>(&inputs, requests, plan, false)
         } else {
-            identity::<Facts>(inputs, plan, false)
+            identity::<Facts>(&inputs, requests, plan, false)
         };
-        Ok(FamilyOutputs { slices: outputs.slices, touched: None, beyond: None, matches: None })
+        // What was seen on arrival is never revised.
+        Ok(FamilyOutputs::of(owned?.slices))
     }
 
     fn expected(&self, schema: &Schema, events: &[Labelled]) -> BTreeMap<Id, Vec<f64>> {
         super::twin::expected(self, schema, events)
     }
+}
+
+/// Builds the owner of all links. `publishes`: it also says which links carry.
+pub fn identity<'scope, P: Member + 'static>(
+    inputs: &FamilyInputs<'scope>,
+    requests: Stream<'scope, Epoch, Vec<Block>>,
+    plan: Arc<IdentityPlan>,
+    publishes: bool,
+) -> Result<Owned<'scope, (Entity, Entity)>, String> {
+    let (index, by_id_ms) = (inputs.index, inputs.horizons.by_id_ms);
+    let view: IdentityView<P> = IdentityView::new(plan, index, by_id_ms, publishes, inputs.worker());
+    inputs.own(format!("Identity {index}"), view, requests, false)
 }

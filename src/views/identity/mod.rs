@@ -1,8 +1,8 @@
 //! Identity: which accounts share devices, cards, addresses, and what is known of the clusters that this makes.
 //!
 //! ```text
-//!  changes ─► [Identity requests] ── normalised values, by event ──► [Identity] ── slices, by origin ─► [keep]
-//!                 every worker            exchange to one worker       one owner of all links
+//!  changes ─► [IdentityAsker] ── normalised values, by event ──► [IdentityView] ── slices, by origin ─► [judge]
+//!                every worker          exchange to one worker      one owner of all links
 //! ```
 //!
 //! An event links its account with each other value it names. The owner takes the events of an epoch in (event time, id)
@@ -13,7 +13,7 @@
 //! | folder or file | holds |
 //! | --- | --- |
 //! | `spec`, `normalise` | what a researcher writes down; how values are compared |
-//! | `request`, `operator`, `family` | the graph above |
+//! | `request`, `turns`, `family` | the graph above |
 //! | `view` | the owner: one event after the other |
 //! | [`columns`] | what is read per cluster, and what its members add to it; tallies and flags |
 //! | [`links`] | distinct links: live, carrying, capped, withdrawn, expired |
@@ -41,15 +41,16 @@ mod family;
 pub mod graph;
 pub mod links;
 pub mod normalise;
-mod operator;
 pub mod propagate;
 mod request;
 mod spec;
+mod turns;
 mod twin;
 mod view;
 
 pub use columns::tally::Flag;
-pub use operator::{IdentityOutputs, identity};
+pub use family::identity;
 pub use request::{EntityAsk, EntityRequest, stride};
 pub use spec::{ClusterMeasure, EXPIRY_DEFAULT, EXPIRY_IP, Identity, IdentityPlan, LinkPlan, LinkSpec};
+pub use turns::{IdentityAsker, IdentityView};
 pub use view::ClusterView;

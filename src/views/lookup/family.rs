@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::operator::{Looked, LookupSettings, lookup};
+use super::asker::LookupAsker;
 use super::plan::{EnrichPlan, planned_columns};
 use super::spec::Enrich;
+use super::view::LookupView;
 use crate::event::{Id, Schema};
-use crate::flow::{EpochInput, Labelled};
+use crate::flow::{Asker, EpochInput, Labelled};
 use crate::source::tables::Kind;
 use crate::views::{Family, FamilyInputs, FamilyOutputs, Timing};
 
@@ -45,13 +46,17 @@ impl Family for Enrich {
         Some(self)
     }
 
-    fn build<'scope>(&self, inputs: FamilyInputs<'scope>) -> Result<FamilyOutputs<'scope>, String> {
+    fn askers(&self, schema: &Arc<Schema>, _index: u16) -> Result<Vec<Box<dyn Asker>>, String> {
+        let plan = Arc::new(EnrichPlan::resolve(self, schema)?);
+        Ok(vec![Box::new(LookupAsker { plan, schema: schema.clone() })])
+    }
+
+    fn build<'scope>(&self, mut inputs: FamilyInputs<'scope>) -> Result<FamilyOutputs<'scope>, String> {
         let plan = Arc::new(EnrichPlan::resolve(self, &inputs.schema)?);
-        let settings =
-            LookupSettings { index: inputs.index, late_ms: inputs.horizons.late_ms, read_ms: inputs.horizons.read_ms };
-        let FamilyInputs { changes, references, schema, facts, metrics, .. } = inputs;
-        let Looked { slices, touched } = lookup(changes, references, plan, settings, schema, facts, metrics);
-        Ok(FamilyOutputs { slices, touched: self.live.then_some(touched), beyond: None, matches: None })
+        let (late_ms, metrics) = (inputs.horizons.late_ms, inputs.metrics.clone());
+        let view = LookupView::new(plan.clone(), inputs.index, late_ms, metrics, inputs.worker());
+        let requests = inputs.requests.remove(0);
+        Ok(FamilyOutputs::none().with(inputs.own(format!("Look up {}", plan.name), view, requests, true)?))
     }
 
     /// Without reference records every row has the defaults.

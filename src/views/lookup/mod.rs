@@ -32,16 +32,17 @@
 //! Cost: one small request and reply per look-up; 16 bytes of key and 8 bytes per field of a row plus about 60 of map and
 //! reference; for a live join about 40 bytes per transaction within the horizon.
 
+mod asker;
 mod family;
 mod network;
-mod operator;
 mod plan;
 mod spec;
 mod table;
 mod twin;
 mod view;
 
+pub use asker::LookupAsker;
 pub use network::Networks;
-pub use operator::{Looked, LookupSettings, lookup};
 pub use plan::{EnrichPlan, KeyOf, PlannedColumn, Question, answer_key};
 pub use spec::Enrich;
+pub use view::LookupView;

@@ -5,19 +5,18 @@ use std::collections::VecDeque;
 use super::network::Networks;
 use super::plan::{EnrichPlan, KeyOf, address_of};
 use crate::event::{Id, Key, MapKey};
-use crate::flow::ReferenceRecord;
 use crate::flow::reference::{Body, Cells};
+use crate::flow::{Place, ReferenceRecord};
 use crate::operators::{Expiring, ShardedMap};
 
 /// A transaction that looked at a key: its place in the order of events.
-pub(super) type Looker = (i64, Id);
 
 /// What one worker holds for one look-up.
 pub(super) struct LookupTable {
     rows: ShardedMap<Cells>,
     networks: Option<Networks>,
     /// Live: transactions that looked at a key, in order.
-    lookers: ShardedMap<VecDeque<Looker>>,
+    lookers: ShardedMap<VecDeque<Place>>,
     expiring: Expiring,
     /// Rows are answers to one event each, and go with it.
     by_event: bool,
@@ -71,7 +70,7 @@ impl LookupTable {
     }
 
     /// Notes that a transaction looked at a key.
-    pub fn look(&mut self, key: Key, place: Looker) {
+    pub fn look(&mut self, key: Key, place: Place) {
         self.expiring.put(key.into(), place.0);
         let Some(lookers) = self.lookers.get_mut(&MapKey::from(key)) else {
             self.lookers.insert(key.into(), VecDeque::from([place]));
@@ -85,7 +84,7 @@ impl LookupTable {
     }
 
     /// Forgets that a transaction looked at a key.
-    pub fn look_away(&mut self, key: Key, place: Looker) {
+    pub fn look_away(&mut self, key: Key, place: Place) {
         let Some(lookers) = self.lookers.get_mut(&MapKey::from(key)) else { return };
         if let Ok(at) = lookers.binary_search(&place) {
             lookers.remove(at);
@@ -100,27 +99,26 @@ impl LookupTable {
         self.lookers.get(&MapKey::from(key)).is_some()
     }
 
-    /// Visits who looked at a key after a place, up to an event time and at most so many. Returns how many, and the last
-    /// one if there are more.
+    /// Visits who looked at a key after a place, up to an event time and at most so many. Returns the last one if there are more.
     pub fn visit(
         &self,
         key: Key,
-        after: Looker,
+        after: Place,
         until_ms: i64,
         limit: usize,
-        mut visit: impl FnMut(Id),
-    ) -> (usize, Option<Looker>) {
-        let Some(lookers) = self.lookers.get(&MapKey::from(key)) else { return (0, None) };
+        visit: &mut dyn FnMut(i64, Id),
+    ) -> Option<Place> {
+        let lookers = self.lookers.get(&MapKey::from(key))?;
         let start = lookers.partition_point(|&place| place <= after);
         let (mut visited, mut last) = (0, after);
         for &place in lookers.range(start..).take_while(|place| place.0 <= until_ms) {
             if visited == limit {
-                return (visited, Some(last));
+                return Some(last);
             }
-            visit(place.1);
+            visit(place.0, place.1);
             (visited, last) = (visited + 1, place);
         }
-        (visited, None)
+        None
     }
 
     /// Drops lookers, and answers to single events, that the horizon has passed.

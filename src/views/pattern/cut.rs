@@ -3,10 +3,10 @@
 //! The requests of patterns that look at velocity features wait for those, which come by ticket in the same epoch:
 //!
 //! ```text
-//!  changes ──┬─► [cut patterns] ─────────────────────────────────┐
-//!            │                                                   ├─► requests
-//!            ├─► [project] ─► [keyed] ── slices ─┐               │
-//!            └───────────────────────────────────┴─► [cut with features]
+//!  changes ──┬─► [PatternAsker] ───────────────────────────────────────┐
+//!            │                                                         ├─► requests
+//!            ├─► [VelocityAsker] ─► [VelocityView] ── slices ─┐        │
+//!            └────────────────────────────────────────────────┴─► [cut with features]
 //! ```
 //!
 //! An event that is read again, as a late one has touched its features, asks to be set to what it is now
@@ -15,50 +15,49 @@
 
 use std::sync::Arc;
 
-use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::Filter;
 
 use super::compile::features::FeatureCell;
 use super::compile::plan::{Group, KeySide, PatternPlan};
 use super::machine::evaluate::{Around, Cells, Texts, Whole};
 use crate::event::{Event, Key, Schema};
-use crate::flow::{Ask, Block, Change, Epoch, HEAD, NO_TICKET, Outgoing, Request, Verb};
+use crate::flow::{Ask, Asker, Block, Change, Changes, Epoch, HEAD, NO_TICKET, Outgoing, Request, Verb};
 use crate::operators::with_slices;
 
-/// Cuts changes for the groups that look at no features.
-pub fn cut<'scope>(
-    changes: Stream<'scope, Epoch, Vec<Change>>,
+/// Asks the groups that look at no features.
+pub struct PatternAsker {
     groups: Vec<Arc<Group>>,
     schema: Arc<Schema>,
-) -> Stream<'scope, Epoch, Vec<Block>> {
-    let worker = changes.scope().worker().clone();
-    let mut outgoing = Outgoing::new(worker.index() as u32, worker.peers(), groups.len());
-    changes.unary::<CapacityContainerBuilder<Vec<Block>>, _, _, _>(Pipeline, "Cut patterns", move |_, _| {
-        let mut columns = Vec::new();
+    texts: Texts,
+    columns: Vec<u64>,
+}
+
+impl PatternAsker {
+    /// For the groups of a plan.
+    pub fn new(groups: &[Arc<Group>], schema: Arc<Schema>) -> Self {
         let texts = Texts::new(&schema);
-        move |input, output| {
-            input.for_each(|capability, changes| {
-                for change in changes.iter() {
-                    let whole = Whole::new(&change.event, &schema, &texts);
-                    for (index, group) in groups.iter().enumerate().filter(|(_, group)| !group.featured) {
-                        requests(change, &whole, group, &schema, &mut columns, |request| {
-                            outgoing.push(index, &request)
-                        });
-                    }
-                }
-                changes.clear();
-                output.session(&capability).give_iterator(outgoing.take());
-            });
+        PatternAsker { groups: groups.to_vec(), schema, texts, columns: Vec::new() }
+    }
+}
+
+impl Asker for PatternAsker {
+    fn plans(&self) -> usize {
+        self.groups.len()
+    }
+
+    fn ask(&mut self, change: &Change, out: &mut Outgoing) {
+        let PatternAsker { groups, schema, texts, columns } = self;
+        let whole = Whole::new(&change.event, schema, texts);
+        for (index, group) in groups.iter().enumerate().filter(|(_, group)| !group.featured) {
+            requests(change, &whole, group, schema, columns, |request| out.push(index, &request));
         }
-    })
+    }
 }
 
 /// Cuts changes for the groups that look at features, once the slices of the epoch's rows are there.
 pub fn cut_with_features<'scope>(
-    changes: Stream<'scope, Epoch, Vec<Change>>,
+    changes: Stream<'scope, Epoch, Vec<Changes>>,
     velocity: Stream<'scope, Epoch, Vec<Block>>,
     plan: &PatternPlan,
     schema: Arc<Schema>,
@@ -70,10 +69,10 @@ pub fn cut_with_features<'scope>(
     // What no condition looks at is not sent around.
     let velocity = velocity.filter(move |block| looked_at.iter().any(|cell| cell.plan == block.plan));
     let (mut columns, texts) = (Vec::new(), Texts::new(&schema));
-    with_slices("Cut patterns with features", changes, velocity, move |_, changes, slices, out| {
+    with_slices("Cut patterns with features", changes, velocity, move |changes, slices, out| {
         let tickets = changes.iter().filter(|change| change.ticket != NO_TICKET).count();
-        let features = rows(&cells, tickets, &slices);
-        for change in &changes {
+        let features = rows(&cells, tickets, slices);
+        for change in changes {
             let whole = Whole::new(&change.event, &schema, &texts);
             // A row that was asked for and taken back in this epoch has no ticket: its event goes with it.
             let row = (change.ticket as usize).saturating_mul(cells.len());

@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use timely::dataflow::Stream;
+use timely::dataflow::operators::Concat;
 
-use super::operator::{Pattern, pattern};
+use super::cut::{PatternAsker, cut_with_features};
+use super::cycles::cut::CycleAsker;
+use super::cycles::view::CycleOwner;
 use super::spec::PatternSpec;
+use super::view::{PatternView, Seat};
 use super::{Match, Patterns};
 use crate::event::{Event, Id, Schema};
-use crate::flow::{Epoch, Labelled};
+use crate::flow::{Asker, Epoch, Labelled};
 use crate::testkit::patterns;
 use crate::views::velocity::{REVISE_MS_DEFAULT, Velocity};
 use crate::views::{Family, FamilyInputs, FamilyOutputs, Timing};
@@ -59,6 +63,10 @@ impl Family for Patterns {
         self.resolve(schema).map(drop).map_err(|error| error.to_string())
     }
 
+    fn askers(&self, schema: &Arc<Schema>, _index: u16) -> Result<Vec<Box<dyn Asker>>, String> {
+        askers(self, &[], schema)
+    }
+
     fn build<'scope>(&self, inputs: FamilyInputs<'scope>) -> Result<FamilyOutputs<'scope>, String> {
         build(self, &[], inputs)
     }
@@ -99,6 +107,10 @@ impl Family for Beside {
         resolved.map(drop).map_err(|error| error.to_string())
     }
 
+    fn askers(&self, schema: &Arc<Schema>, _index: u16) -> Result<Vec<Box<dyn Asker>>, String> {
+        askers(&self.patterns, &self.velocities, schema)
+    }
+
     fn build<'scope>(&self, inputs: FamilyInputs<'scope>) -> Result<FamilyOutputs<'scope>, String> {
         build(&self.patterns, &self.velocities, inputs)
     }
@@ -110,12 +122,43 @@ impl Family for Beside {
     }
 }
 
+fn askers(patterns: &Patterns, velocities: &[Velocity], schema: &Arc<Schema>) -> Result<Vec<Box<dyn Asker>>, String> {
+    let plan = patterns.resolve_beside(schema, velocities).map_err(|error| error.to_string())?;
+    let mut askers: Vec<Box<dyn Asker>> = vec![Box::new(PatternAsker::new(&plan.groups, schema.clone()))];
+    let cycles = plan.cycles.iter().map(|cycle| CycleAsker::new(cycle.clone(), schema.clone()));
+    askers.extend(cycles.map(|asker| Box::new(asker) as Box<dyn Asker>));
+    Ok(askers)
+}
+
+/// The groups have an owner on every worker, each pattern of cycles one of its own.
 fn build<'scope>(
     patterns: &Patterns,
     velocities: &[Velocity],
-    inputs: FamilyInputs<'scope>,
+    mut inputs: FamilyInputs<'scope>,
 ) -> Result<FamilyOutputs<'scope>, String> {
     let plan = patterns.resolve_beside(&inputs.schema, velocities).map_err(|error| error.to_string())?;
-    let Pattern { slices, matches, touched, beyond } = pattern(inputs, &plan)?;
-    Ok(FamilyOutputs { slices, touched: Some(touched), beyond: Some(beyond), matches: Some(matches) })
+    let kept_ms = inputs.horizons.read_ms;
+    let ((here, peers), mut index) = (inputs.worker(), inputs.index);
+    let mut requests = std::mem::take(&mut inputs.requests).into_iter();
+    let mut next = || requests.next().ok_or("no one asks the patterns");
+    let mut of_groups = next()?;
+    if plan.groups.iter().any(|group| group.featured) {
+        let velocity = inputs.velocity.clone();
+        let velocity = velocity.ok_or("patterns look at velocity features, which are not built before them")?;
+        of_groups = of_groups.concat(cut_with_features(inputs.changes.clone(), velocity, &plan, inputs.schema.clone()));
+    }
+    let view = PatternView::new(&plan.groups, kept_ms, Seat { index, here, peers });
+    let owned = inputs.own(format!("Patterns {index}"), view, of_groups, false)?;
+    let mut outputs = FamilyOutputs::none();
+    outputs.matches.push(owned.updates.clone());
+    outputs = outputs.with(owned);
+    index += plan.groups.len() as u16;
+    for cycle in &plan.cycles {
+        let view = CycleOwner::new(cycle.clone(), kept_ms, Seat { index, here, peers });
+        let owned = inputs.own(format!("Cycles {}", cycle.name), view, next()?, false)?;
+        outputs.matches.push(owned.updates.clone());
+        outputs = outputs.with(owned);
+        index += 1;
+    }
+    Ok(outputs)
 }

@@ -13,8 +13,8 @@
 //!
 //! * [`spec`] is what is written; [`compile`] makes plain data of it; [`machine`] runs that over the logs of keys, and
 //!   [`cycles`] over a graph of transfers. [`compile`] knows nothing of the other two.
-//! * [`cut`] turns changes into requests of the keys, `operator` owns the keys of a worker, `repairs` has touched rows read
-//!   again in bounded steps, `outputs` sends it all (what an epoch does to one group is an [`outcome`]); `family` is the face towards a dataflow.
+//! * [`cut`] turns changes into requests of the keys, `view` is what the owner of a worker's keys runs (what an epoch does to one
+//!   group is an [`outcome`]); `family` is the face towards a dataflow.
 //!
 //! What holds at every closed epoch: the matches of a key are those that the next section defines over its retained events.
 //!
@@ -121,12 +121,9 @@ pub mod cut;
 pub mod cycles;
 mod family;
 pub mod machine;
-mod operator;
 pub mod outcome;
-mod outputs;
-mod place;
-mod repairs;
 pub mod spec;
+mod view;
 
 use std::sync::Arc;
 
@@ -138,8 +135,6 @@ pub use compile::{PatternPlan, condition, expr};
 pub use family::Matches;
 pub use machine::history;
 pub use machine::run::MATCH_IDS_MAX;
-pub use operator::{Pattern, PatternSettings, pattern};
-pub use place::Place;
 pub use spec::Patterns;
 
 /// A match: what leaves the operator with a diff.

@@ -1,9 +1,9 @@
 //! What an epoch does to what is kept.
 
 use super::Match;
-use super::place::Place;
 use crate::event::{Id, Key};
 use crate::flow::Cause;
+use crate::flow::Place;
 
 /// What an epoch has done to the keys of a group, or to a graph of transfers.
 #[derive(Debug, Default)]

@@ -157,9 +157,14 @@ impl Condition {
 
     /// Whether it holds for an event and its label.
     pub fn holds(&self, event: &Event, label: Option<bool>, schema: &Schema) -> bool {
+        self.holds_by(event, label, &|slot| event.fingerprint(slot, schema))
+    }
+
+    /// The same, where someone knows the fingerprints of the event's fields.
+    pub fn holds_by(&self, event: &Event, label: Option<bool>, fingerprint: &impl Fn(Slot) -> Option<u64>) -> bool {
         match self {
             Condition::Kind(kinds) => kinds.contains(&event.kind),
-            Condition::Is(slot, value) => event.fingerprint(*slot, schema) == Some(*value),
+            Condition::Is(slot, value) => fingerprint(*slot) == Some(*value),
             Condition::AtLeast(slot, least) => event.int(*slot).is_some_and(|value| value >= *least),
             Condition::MultipleOf(slot, unit) => event.int(*slot).is_some_and(|value| value > 0 && value % unit == 0),
             Condition::Has(slot) => event.has(*slot),
@@ -169,8 +174,18 @@ impl Condition {
                 let hour = event.time.div_euclid(3_600_000).rem_euclid(24) as u8;
                 *from <= hour && hour < *to
             }
-            Condition::All(all) => all.iter().all(|one| one.holds(event, label, schema)),
-            Condition::Not(inner) => !inner.holds(event, label, schema),
+            Condition::All(all) => all.iter().all(|one| one.holds_by(event, label, fingerprint)),
+            Condition::Not(inner) => !inner.holds_by(event, label, fingerprint),
+        }
+    }
+
+    /// Visits the fields whose fingerprints it looks at.
+    pub fn each_fingerprint(&self, visit: &mut dyn FnMut(Slot)) {
+        match self {
+            Condition::Is(slot, _) => visit(*slot),
+            Condition::All(all) => all.iter().for_each(|one| one.each_fingerprint(visit)),
+            Condition::Not(inner) => inner.each_fingerprint(visit),
+            _ => {}
         }
     }
 

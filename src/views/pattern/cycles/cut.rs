@@ -2,42 +2,38 @@
 
 use std::sync::Arc;
 
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::Stream;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::Operator;
-
 use crate::event::{Key, Schema};
-use crate::flow::{Ask, Block, Change, Epoch, HEAD, Request, Verb};
+use crate::flow::{Ask, Asker, Block, Change, HEAD, Outgoing, Request, Verb};
 use crate::views::pattern::compile::cycle::CyclePlan;
 use crate::views::pattern::machine::evaluate::Texts;
-use crate::views::pattern::operator::Seat;
 
 /// Words of a request: its head, the payee, the amount.
 const STRIDE: usize = HEAD + 3;
 
-/// Cuts changes of transfers to requests, addressed to their owner.
-pub(in super::super) fn cut<'scope>(
-    changes: Stream<'scope, Epoch, Vec<Change>>,
+/// Asks the owner of a pattern's transfers.
+pub struct CycleAsker {
     plan: Arc<CyclePlan>,
     schema: Arc<Schema>,
-    seat: Seat,
-) -> Stream<'scope, Epoch, Vec<Block>> {
-    let to = (Key::from_text(&plan.name).route() % seat.peers as u64) as u32;
-    changes.unary::<CapacityContainerBuilder<Vec<Block>>, _, _, _>(Pipeline, "Cut cycles", move |_, _| {
+    texts: Texts,
+}
+
+impl CycleAsker {
+    /// For a pattern.
+    pub fn new(plan: Arc<CyclePlan>, schema: Arc<Schema>) -> Self {
         let texts = Texts::new(&schema);
-        move |input, output| {
-            input.for_each(|capability, changes| {
-                let mut block = Block { to, from: seat.here, plan: 0, words: Vec::new() };
-                for change in changes.drain(..) {
-                    request(&change, &plan, &schema, &texts, &mut block.words);
-                }
-                if !block.words.is_empty() {
-                    output.session(&capability).give(block);
-                }
-            });
-        }
-    })
+        CycleAsker { plan, schema, texts }
+    }
+}
+
+impl Asker for CycleAsker {
+    fn ask(&mut self, change: &Change, out: &mut Outgoing) {
+        request(change, &self.plan, &self.schema, &self.texts, out.words(0, route(&self.plan)));
+    }
+}
+
+/// What the owner of a pattern's transfers is found by.
+pub fn route(plan: &CyclePlan) -> u64 {
+    Key::from_text(&plan.name).route()
 }
 
 /// Appends the request that a change makes, if it is of a transfer.

@@ -20,10 +20,10 @@ use serde::{Deserialize, Serialize};
 
 use super::image::{CycleImage, TransferImage};
 use crate::event::{Event, Id, Key, Schema};
+use crate::flow::Place;
 use crate::views::pattern::compile::cycle::{CyclePlan, MILLION};
 use crate::views::pattern::compile::plan::COUNTED_MS;
 use crate::views::pattern::machine::evaluate::{Around, Texts, Whole};
-use crate::views::pattern::place::Place;
 
 /// Transfers that one search looks at, at most.
 pub const VISITS_MAX: usize = 10_000;

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::graph::{Cycle, Transfer};
-use crate::views::pattern::place::Place;
+use crate::flow::Place;
 
 /// A graph of transfers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,5 +6,4 @@
 pub mod cut;
 pub mod graph;
 pub mod image;
-pub mod operator;
 pub mod view;

@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
+use super::cut::{requests, route};
 use super::graph::{Cycle, Graph, Transfer};
 use super::image::CycleImage;
 use crate::event::{Id, Key};
-use crate::flow::{Ask, Cause, NO_TICKET, Replies};
+use crate::flow::{Ask, Cause, Facts, NO_TICKET, Place, Replies, shard_of};
+use crate::metrics::Metrics;
+use crate::operators::{Asks, Out, Turn, View};
 use crate::views::pattern::Match;
 use crate::views::pattern::compile::cycle::CyclePlan;
 use crate::views::pattern::compile::plan::COUNTED_MS;
 use crate::views::pattern::machine::view::Asked;
 use crate::views::pattern::outcome::{PatternOutcome, TouchedStretch};
-use crate::views::pattern::place::Place;
+use crate::views::pattern::view::{Seat, mark};
 
 /// All transfers of a pattern, on one worker.
 pub struct CycleView {
@@ -95,6 +98,77 @@ impl CycleView {
     /// Transfers and cycles that are kept.
     pub fn len(&self) -> (usize, usize) {
         self.graph.len()
+    }
+}
+
+/// A pattern of cycles as a view: one shard has all of it.
+pub struct CycleOwner {
+    view: CycleView,
+    shard: u32,
+    /// Transfers are kept for the pattern's reach and this, milliseconds.
+    kept_ms: i64,
+    seat: Seat,
+    /// Transfers that the epoch has changed: expiry is in proportion.
+    changed: usize,
+}
+
+/// Expiry drops at least so many transfers and cycles per epoch.
+const EXPIRE_MIN: usize = 16;
+
+impl CycleOwner {
+    /// Nothing is kept yet. `kept_ms`: how late an event may be, and how long the rows after it are then revised.
+    pub fn new(plan: Arc<CyclePlan>, kept_ms: i64, seat: Seat) -> Self {
+        let shard = shard_of(route(&plan));
+        CycleOwner { view: CycleView::new(plan), shard, kept_ms, seat, changed: 0 }
+    }
+}
+
+impl View for CycleOwner {
+    type Update = Match;
+    type Image = CycleImage;
+
+    fn apply(&mut self, _now: &Facts, asks: Asks, out: &mut Out<Match>) -> Turn {
+        let of_block = |block| requests(block).map(|request| (request, block.from));
+        let asked: Vec<Asked<'_>> = asks.blocks.iter().flat_map(of_block).collect();
+        self.changed = asked.iter().filter(|(request, _)| matches!(request.ask, Ask::Insert | Ask::Remove)).count();
+        let Seat { index, here, peers } = self.seat;
+        let mut replies = Replies::new(index, here, peers, 2, 0);
+        let mut outcome = self.view.apply(&asked, &mut replies);
+        out.slices.extend(replies.blocks());
+        out.updates.append(&mut outcome.matches);
+        out.marks.extend(outcome.touched.iter().map(|touched| mark(0, touched)));
+        Turn::Done
+    }
+
+    fn visit(
+        &self,
+        _plan: u16,
+        key: Key,
+        after: Place,
+        until_ms: i64,
+        limit: usize,
+        visit: &mut dyn FnMut(i64, Id),
+    ) -> Option<Place> {
+        self.view.visit_scored(key, after, until_ms, limit, visit)
+    }
+
+    fn revised(&self, _plan: u16) -> (i64, String) {
+        let plan = self.view.plan();
+        (plan.revise_ms, format!("pattern matches of key '{}'", plan.name))
+    }
+
+    fn expire(&mut self, now: &Facts) {
+        self.view.expire(now.before_ms.saturating_sub(self.kept_ms), EXPIRE_MIN + 2 * self.changed);
+    }
+
+    fn report(&self, _metrics: &Metrics, _whole: bool) {}
+
+    fn dump(&self, shard: u32) -> Option<CycleImage> {
+        (shard == self.shard && self.view.len() != (0, 0)).then(|| self.view.dump())
+    }
+
+    fn load(&mut self, image: CycleImage) {
+        self.view.load(image);
     }
 }
 

@@ -16,8 +16,8 @@ use super::history::settle;
 use super::log::Log;
 use super::run::{Fate, Held, Run, Totals};
 use crate::event::Id;
+use crate::flow::Place;
 use crate::views::pattern::compile::plan::{COUNTED_MS, Group, Program};
-use crate::views::pattern::place::Place;
 
 /// What one pattern keeps for one key.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -5,9 +5,9 @@ use super::history::settle;
 use super::keys::KeyState;
 use super::log::Entry;
 use super::run::Held;
+use crate::flow::Place;
 use crate::flow::{Ask, Request};
 use crate::views::pattern::compile::plan::{Group, Program};
-use crate::views::pattern::place::Place;
 
 /// Matches that come and go, by program.
 pub type Diffs = Vec<(usize, Held, isize)>;

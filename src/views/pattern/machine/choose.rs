@@ -9,9 +9,10 @@
 //! What is skipped is kept as long as a change may reach it: the match that it was skipped for may go.
 
 use super::run::Held;
+use crate::flow::Place;
+use crate::flow::after;
 use crate::views::pattern::compile::after_match::AfterMatch;
 use crate::views::pattern::compile::plan::Program;
-use crate::views::pattern::place::{Place, after};
 
 impl AfterMatch {
     /// Where the next match may begin, if the event at `place`, taken (its first) or counted by a step, decides that for

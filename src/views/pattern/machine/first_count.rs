@@ -4,9 +4,9 @@ use super::automaton::{Automaton, Eligible, Scratch};
 use super::evaluate::{Around, Taken};
 use super::log::Log;
 use super::run::{Fate, Run};
+use crate::flow::Place;
 use crate::views::pattern::compile::count::Count;
 use crate::views::pattern::compile::plan::{Program, Step};
-use crate::views::pattern::place::Place;
 
 impl Automaton {
     /// Whether the events within `within` before one can be enough, by their bits alone.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::automaton::Automaton;
 use super::log::Entry;
 use crate::event::Key;
-use crate::views::pattern::place::Place;
+use crate::flow::Place;
 
 /// Keys of a group.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -4,10 +4,10 @@ use super::automaton::Automaton;
 use super::image::{AutomatonImage, KeyImage};
 use super::log::Log;
 use crate::event::{Id, Key, MapKey};
+use crate::flow::Place;
 use crate::flow::{Ask, NO_TICKET, Request};
 use crate::operators::{ShardedMap, prefetch};
 use crate::views::pattern::compile::plan::Group;
-use crate::views::pattern::place::Place;
 
 /// What is kept for one key.
 #[derive(Debug, Default)]

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::evaluate::LogRow;
 use super::image::LogImage;
 use crate::event::Id;
+use crate::flow::Place;
 use crate::operators::prefetch;
-use crate::views::pattern::place::Place;
 
 /// One event of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,8 +4,8 @@ use super::automaton::{Automaton, Scratch};
 use super::log::Log;
 use super::run::Held;
 use crate::event::Id;
+use crate::flow::Place;
 use crate::views::pattern::compile::plan::Group;
-use crate::views::pattern::place::Place;
 
 impl Automaton {
     /// The log has changed at these positions (sorted). Takes it again from the first start that they touch; `changed` is

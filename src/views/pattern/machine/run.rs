@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::evaluate::{Around, Cells, LogRow, Taken};
 use super::log::Log;
 use crate::event::Id;
+use crate::flow::Place;
 use crate::operators::Routed;
 use crate::views::pattern::compile::count::{Count, Measure};
 use crate::views::pattern::compile::plan::Program;
-use crate::views::pattern::place::Place;
 
 /// Ids that a match carries at most: of more events, the first 63 and the last.
 pub const MATCH_IDS_MAX: usize = 64;

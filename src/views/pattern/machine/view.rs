@@ -9,10 +9,10 @@ use super::image::GroupImage;
 use super::keys::{KeyState, KeyStats, Keys};
 use crate::event::{Id, Key};
 use crate::flow::{Ask, Block, Cause, HEAD, NO_TICKET, Replies, Request};
+use crate::flow::{Place, before};
 use crate::views::pattern::Match;
 use crate::views::pattern::compile::plan::{COUNTED_MS, Group};
 use crate::views::pattern::outcome::{PatternOutcome, TouchedStretch};
-use crate::views::pattern::place::{Place, before};
 
 /// The keys of one group on one worker.
 pub struct GroupView {
