@@ -4,9 +4,9 @@ use super::super::compile::plan::{Group, Program};
 use super::super::place::Place;
 use super::automaton::Scratch;
 use super::history::settle;
-use super::keys::KeyState;
 use super::log::Entry;
 use super::run::Held;
+use super::state::KeyState;
 use crate::arrange::request::{Ask, Request};
 
 /// Matches that come and go, by program.
@@ -19,13 +19,13 @@ fn entry_of(group: &Group, request: &Request<'_>) -> Entry {
 /// Takes an event that comes after all others of its key.
 pub fn push(group: &Group, state: &mut KeyState, request: &Request<'_>, scratch: &mut Scratch, diffs: &mut Diffs) {
     state.log.insert(entry_of(group, request), request.columns);
-    if request.mask == 0 && state.automata().is_empty() {
+    if request.mask & group.starts == 0 && state.automata().is_empty() {
         return;
     }
     for (number, program) in group.programs.iter().enumerate() {
         // Where nothing has begun, only an event with which something can begin matters, or one to be counted whose
         // conditions over the key's history are to be looked at now.
-        let begins = request.mask & (program.triggers | program.begins & group.historic) != 0;
+        let begins = request.mask & program.starts(group.historic) != 0;
         if !begins && state.automaton(number).is_none() {
             continue;
         }
