@@ -21,7 +21,7 @@ use crate::flow::Changes;
 use crate::flow::{Beyond, Block, Change, Epoch, EpochFacts, Horizons, Owed, ReferenceRecord, Touched, Verb};
 use crate::metrics::Metrics;
 use crate::operators::ask;
-use crate::operators::{Images, Owned, OwnerInputs, own};
+use crate::operators::{Images, OwnerInputs, own};
 use crate::retain::SharedRecords;
 use crate::score::assessment::ScoredDiff;
 use crate::score::judge::{JudgeInputs, Judged, Said, Wanted, judge};

@@ -11,7 +11,7 @@ use crate::views::velocity::Velocity;
 const NAMES_MAX: usize = 5;
 
 /// Where the value of a feature is found.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub struct FeatureCell {
     /// The plan of its key's blocks ([`crate::flow::Block::plan`]).
     pub plan: u16,
@@ -21,6 +21,14 @@ pub struct FeatureCell {
     pub place: usize,
     /// Its value for an event without the key; NaN is missing.
     pub default: f64,
+}
+
+/// The default is compared bit by bit: missing is equal to missing.
+impl PartialEq for FeatureCell {
+    fn eq(&self, other: &Self) -> bool {
+        let all = |cell: &FeatureCell| (cell.plan, cell.width, cell.place, cell.default.to_bits());
+        all(self) == all(other)
+    }
 }
 
 /// The velocity features of a dataflow, and which of them conditions look at.

@@ -150,6 +150,7 @@ impl Group {
         self.historic = (0..self.events.len())
             .filter(|&bit| !self.events[bit].historic.is_always())
             .fold(0, |bits, bit| bits | 1 << bit);
+        self.starts = self.programs.iter().fold(0, |bits, program| bits | program.starts(self.historic));
         // What begins that long ago may be looked at again, and then what its events look back to.
         self.longest_ms = self.longest_ms.max(reach_ms.saturating_add(COUNTED_MS));
         self.reach_ms = self.longest_ms.saturating_add(self.history_ms);

@@ -50,6 +50,8 @@ pub struct Group {
     pub programs: Vec<Program>,
     /// Named events with conditions over the key's history.
     pub historic: u64,
+    /// Those that matter to a key in which nothing has begun.
+    pub starts: u64,
     /// A change of one event reaches events this much later, by the history they look at, milliseconds.
     pub history_ms: i64,
     /// The longest reach of a pattern, and how long its matches count, milliseconds.
@@ -147,5 +149,14 @@ impl Group {
             None => Some(first),
             Some(second) => Some(first.pair(event.key(*second, schema)?)),
         }
+    }
+}
+
+impl Program {
+    /// Named events that matter where nothing has begun, if these have conditions over the key's history: those with which
+    /// something can begin, and those to be counted of which it is to be found out now whether they are.
+    #[inline]
+    pub fn starts(&self, historic: u64) -> u64 {
+        self.triggers | self.begins & historic
     }
 }

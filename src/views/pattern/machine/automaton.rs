@@ -64,6 +64,11 @@ impl Automaton {
         self.runs.len() + self.young.len()
     }
 
+    /// What cannot be derived of it.
+    pub fn image(&self) -> Self {
+        Automaton { open_from: None, ..self.clone() }
+    }
+
     /// The moments up to which events must stay away, or have stayed away without that being announced, milliseconds.
     pub fn deadlines(&self) -> impl Iterator<Item = i64> {
         let waiting = self.runs.iter().filter_map(|run| run.until_ms);

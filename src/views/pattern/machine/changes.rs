@@ -1,13 +1,12 @@
 //! Changes of one key's log, and what its automata make of them.
 
+use super::super::compile::plan::{Group, Program};
 use super::automaton::Scratch;
 use super::history::settle;
-use super::keys::KeyState;
 use super::log::Entry;
 use super::run::Held;
-use crate::flow::Place;
-use crate::flow::{Ask, Request};
-use crate::views::pattern::compile::plan::{Group, Program};
+use super::state::KeyState;
+use crate::flow::{Ask, Place, Request};
 
 /// Matches that come and go, by program.
 pub type Diffs = Vec<(usize, Held, isize)>;
@@ -19,13 +18,13 @@ fn entry_of(group: &Group, request: &Request<'_>) -> Entry {
 /// Takes an event that comes after all others of its key.
 pub fn push(group: &Group, state: &mut KeyState, request: &Request<'_>, scratch: &mut Scratch, diffs: &mut Diffs) {
     state.log.insert(entry_of(group, request), request.columns);
-    if request.mask == 0 && state.automata().is_empty() {
+    if request.mask & group.starts == 0 && state.automata().is_empty() {
         return;
     }
     for (number, program) in group.programs.iter().enumerate() {
         // Where nothing has begun, only an event with which something can begin matters, or one to be counted whose
         // conditions over the key's history are to be looked at now.
-        let begins = request.mask & (program.triggers | program.begins & group.historic) != 0;
+        let begins = request.mask & program.starts(group.historic) != 0;
         if !begins && state.automaton(number).is_none() {
             continue;
         }

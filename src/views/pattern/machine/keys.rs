@@ -1,109 +1,24 @@
 //! The keys of one group on one worker, found by key and visited in turns.
 
+use super::super::compile::plan::Group;
 use super::automaton::Automaton;
-use super::image::{AutomatonImage, KeyImage};
-use super::log::Log;
-use crate::event::{Id, Key, MapKey};
-use crate::flow::Place;
+use super::calendar::Calendar;
+use super::state::KeyState;
+use crate::event::{Key, MapKey};
 use crate::flow::{Ask, NO_TICKET, Request};
 use crate::operators::{ShardedMap, prefetch};
-use crate::views::pattern::compile::plan::Group;
-
-/// What is kept for one key.
-#[derive(Debug, Default)]
-pub struct KeyState {
-    /// The key.
-    pub key: Key,
-    /// Its events.
-    pub log: Log,
-    /// By program, those that hold something.
-    automata: Vec<(usize, Automaton)>,
-    /// How far its runs have come: the last event they have seen, though it be withdrawn since, or the moment at which the
-    /// watermark completed an absence. What comes before is late.
-    pub reached: Place,
-    /// Nothing of it is looked through for expiry before the bound has come this far, milliseconds.
-    expire_at_ms: i64,
-}
-
-impl KeyState {
-    /// Whether nothing is kept.
-    pub fn is_empty(&self) -> bool {
-        self.log.is_empty() && self.automata.iter().all(|(_, one)| one.open_runs() == 0 && one.is_over())
-    }
-
-    /// Nothing of a key yet.
-    fn new(key: Key, group: &Group) -> Self {
-        KeyState {
-            key,
-            log: Log::new(group.historic != 0),
-            automata: Vec::new(),
-            reached: (i64::MIN, Id::default()),
-            expire_at_ms: i64::MIN,
-        }
-    }
-
-    /// What cannot be derived of it.
-    pub fn image(&self) -> KeyImage {
-        let automata = self.automata.iter();
-        let automata = automata.map(|(number, one)| AutomatonImage { program: *number as u16, kept: one.clone() });
-        KeyImage { key: self.key, reached: self.reached, log: self.log.image(), automata: automata.collect() }
-    }
-
-    /// The state that an image is of. The next visit of expiry looks it through.
-    pub fn of(image: KeyImage, group: &Group) -> Self {
-        let KeyImage { key, reached, log, automata } = image;
-        let automata = automata.into_iter().map(|image| (usize::from(image.program), image.kept));
-        let empty = KeyState::new(key, group);
-        KeyState { reached, log: empty.log.filled(log), automata: automata.collect(), ..empty }
-    }
-
-    /// When an event that must stay away has stayed away: (milliseconds, key, program).
-    pub fn deadlines(&self, group: &Group) -> impl Iterator<Item = (i64, Key, usize)> {
-        let absences = self.automata.iter().filter(|(number, _)| group.programs[*number].absent.is_some());
-        absences.flat_map(|(number, automaton)| automaton.deadlines().map(|until_ms| (until_ms, self.key, *number)))
-    }
-
-    /// The automata that hold something, with their programs.
-    pub fn automata(&self) -> &[(usize, Automaton)] {
-        &self.automata
-    }
-
-    /// The automaton of a program, if it holds something.
-    pub fn automaton(&self, number: usize) -> Option<&Automaton> {
-        self.automata.iter().find(|(of, _)| *of == number).map(|(_, automaton)| automaton)
-    }
-
-    /// Does something with the automaton of a program, and the log. If it then holds something, it is kept.
-    pub fn with_automaton(&mut self, number: usize, act: impl FnOnce(&mut Automaton, &mut Log)) {
-        let at = self.automata.partition_point(|(of, _)| *of < number);
-        match self.automata.get_mut(at) {
-            Some((of, automaton)) if *of == number => {
-                act(automaton, &mut self.log);
-                if automaton.is_empty() {
-                    self.automata.remove(at);
-                }
-            }
-            _ => {
-                let mut automaton = Automaton::default();
-                act(&mut automaton, &mut self.log);
-                if !automaton.is_empty() {
-                    self.automata.reserve_exact(1);
-                    self.automata.insert(at, (number, automaton));
-                }
-            }
-        }
-    }
-}
 
 /// Places are handed out in chunks, so that growth moves nothing.
 const CHUNK: usize = 1024;
 
-/// A key is looked through for expiry so often while its events are kept: visits in between cost one look at its place,
-/// and what has expired stays a little longer.
+/// A key is looked through for expiry so often while its events are kept; what has expired stays a little longer.
 const EXPIRE_PER_REACH: i64 = 16;
 
 /// And at least this often, milliseconds, for what is kept for its row alone.
 const EXPIRE_MS_MAX: i64 = 6 * 3_600_000;
+
+/// Of as many visits as expiry may make, one in so many counts what is kept, due or not: a round for the metrics.
+const COUNT_EVERY: usize = 8;
 
 /// How many keys ahead expiry asks for memory.
 const EXPIRE_AHEAD: usize = 8;
@@ -114,6 +29,7 @@ pub struct Keys {
     index: ShardedMap<u32>,
     chunks: Vec<Vec<KeyState>>,
     free: Vec<u32>,
+    calendar: Calendar,
     turn: usize,
     /// What the visits of this round have counted so far.
     counted: KeyStats,
@@ -170,7 +86,7 @@ impl Keys {
         let slot = slot as usize;
         if let Some(state) = self.chunks.get(slot / CHUNK).and_then(|chunk| chunk.get(slot % CHUNK)) {
             state.log.prefetch();
-            prefetch(&state.automata, 0);
+            prefetch(state.automata(), 0);
         }
     }
 
@@ -195,12 +111,16 @@ impl Keys {
     }
 
     /// Sets the state of a key.
-    pub fn put(&mut self, state: KeyState) {
-        // It counts as seen by the last round of expiry.
+    pub fn put(&mut self, mut state: KeyState) {
+        // It counts as counted by the last round.
         self.lately.add(&state);
         let key = state.key;
         match self.slot(key) {
-            Some(slot) => *self.at_mut(slot) = state,
+            Some(slot) => {
+                let held = self.at_mut(slot);
+                state.due = held.due;
+                *held = state;
+            }
             None => {
                 let slot = self.place(state);
                 self.index.insert(key.into(), slot);
@@ -208,18 +128,19 @@ impl Keys {
         }
     }
 
-    fn place(&mut self, state: KeyState) -> u32 {
-        if let Some(slot) = self.free.pop() {
-            self.chunks[slot as usize / CHUNK][slot as usize % CHUNK] = state;
-            return slot;
-        }
-        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
-            self.chunks.push(Vec::with_capacity(CHUNK));
-        }
-        let chunks = self.chunks.len();
-        let last = &mut self.chunks[chunks - 1];
-        last.push(state);
-        ((chunks - 1) * CHUNK + last.len() - 1) as u32
+    fn place(&mut self, mut state: KeyState) -> u32 {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+                self.chunks.push(Vec::with_capacity(CHUNK));
+            }
+            let chunks = self.chunks.len();
+            let last = &mut self.chunks[chunks - 1];
+            last.push(KeyState::default());
+            ((chunks - 1) * CHUNK + last.len() - 1) as u32
+        });
+        state.due = self.calendar.put(slot);
+        *self.at_mut(slot) = state;
+        slot
     }
 
     /// What is to be done of a request that gives an event its features again: nothing but to read if it is kept with the
@@ -260,8 +181,37 @@ impl Keys {
         }
     }
 
-    /// Visits so many keys, in turns, and drops what lies before the bound beyond every reach.
+    /// Looks through so many of the keys that are due, and drops what lies before the bound beyond every reach.
     pub fn expire(&mut self, group: &Group, bound_ms: i64, visits: usize) {
+        self.count(visits.div_ceil(COUNT_EVERY));
+        let period_ms = (group.reach_ms / EXPIRE_PER_REACH).clamp(1, EXPIRE_MS_MAX);
+        self.calendar.come_to(bound_ms.div_euclid(period_ms));
+        for _ in 0..visits {
+            if let Some(ahead) = self.calendar.ahead(EXPIRE_AHEAD) {
+                self.prefetch(ahead);
+            }
+            if let Some(ahead) = self.calendar.ahead(EXPIRE_AHEAD / 2) {
+                self.chunks[ahead as usize / CHUNK][ahead as usize % CHUNK].log.prefetch_first();
+            }
+            let Some((period, slot)) = self.calendar.take() else { return };
+            let state = &mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK];
+            // The place may be another key's by now, which is due when it says so.
+            if state.due != period {
+                continue;
+            }
+            state.due = self.calendar.put(slot);
+            // No change comes from before the bound, and none touches rows before it.
+            state.log.expire(bound_ms.saturating_sub(group.reach_ms), bound_ms);
+            state.expire_automata(group, bound_ms);
+            if state.is_empty() {
+                let key = state.key;
+                self.close(key);
+            }
+        }
+    }
+
+    /// Counts what is kept by so many keys, in turns.
+    fn count(&mut self, visits: usize) {
         let slots = match self.chunks.split_last() {
             Some((last, full)) => full.len() * CHUNK + last.len(),
             None => return,
@@ -271,36 +221,11 @@ impl Keys {
             if self.turn == 0 {
                 self.lately = std::mem::take(&mut self.counted);
             }
-            let chunk = &mut self.chunks[self.turn / CHUNK];
-            let at = self.turn % CHUNK;
-            if let Some(ahead) = chunk.get(at + EXPIRE_AHEAD).filter(|ahead| ahead.expire_at_ms <= bound_ms) {
-                ahead.log.prefetch_first();
-            }
-            let state = &mut chunk[at];
-            self.counted.add(state);
-            if bound_ms < state.expire_at_ms || state.is_empty() {
-                continue;
-            }
-            let wait_ms = (group.reach_ms / EXPIRE_PER_REACH).min(EXPIRE_MS_MAX);
-            state.expire_at_ms = bound_ms.saturating_add(wait_ms);
-            // No change comes from before the bound, and none touches rows before it.
-            state.log.expire(bound_ms.saturating_sub(group.reach_ms), bound_ms);
-            state.automata.retain_mut(|(number, automaton)| {
-                automaton.expire(&group.programs[*number], bound_ms);
-                !automaton.is_empty()
-            });
-            if !state.is_empty() {
-                continue;
-            }
-            let key = state.key;
-            self.close(key);
-            if self.chunks.is_empty() {
-                return;
-            }
+            self.counted.add(&self.chunks[self.turn / CHUNK][self.turn % CHUNK]);
         }
     }
 
-    /// What is kept, as the last whole round of expiry has counted it: a walk over all keys would hold up scores.
+    /// What is kept, as the last whole round has counted it: a walk over all keys would hold up scores.
     pub fn stats_lately(&self) -> KeyStats {
         self.with_index(self.lately)
     }
@@ -321,8 +246,8 @@ impl KeyStats {
     fn add(&mut self, state: &KeyState) {
         self.entries += state.log.len();
         self.bytes += size_of::<KeyState>() + state.log.bytes();
-        self.bytes += state.automata.capacity() * size_of::<(usize, Automaton)>();
-        for (_, automaton) in &state.automata {
+        self.bytes += state.automata_capacity() * size_of::<(usize, Automaton)>();
+        for (_, automaton) in state.automata() {
             self.runs += automaton.open_runs();
             self.matches += automaton.matches.len();
             self.bytes += automaton.bytes();

@@ -20,6 +20,7 @@
 //! reaches taken again (`replay.rs`).
 
 pub mod automaton;
+pub mod calendar;
 pub mod changes;
 pub mod choose;
 pub mod evaluate;
@@ -30,4 +31,5 @@ pub mod keys;
 pub mod log;
 mod replay;
 pub mod run;
+pub mod state;
 pub mod view;

@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::super::Match;
+use super::super::compile::plan::{COUNTED_MS, Group};
+use super::super::outcome::{PatternOutcome, TouchedStretch};
 use super::automaton::Scratch;
 use super::changes::{consolidated, push, replay};
 use super::image::GroupImage;
-use super::keys::{KeyState, KeyStats, Keys};
+use super::keys::{KeyStats, Keys};
+use super::state::KeyState;
 use crate::event::{Id, Key};
-use crate::flow::{Ask, Block, Cause, HEAD, NO_TICKET, Replies, Request};
-use crate::flow::{Place, before};
-use crate::views::pattern::Match;
-use crate::views::pattern::compile::plan::{COUNTED_MS, Group};
-use crate::views::pattern::outcome::{PatternOutcome, TouchedStretch};
+use crate::flow::{Ask, Block, Cause, HEAD, NO_TICKET, Place, Replies, Request, before};
 
 /// The keys of one group on one worker.
 pub struct GroupView {
