@@ -54,6 +54,11 @@ impl<V> ShardedMap<V> {
         old
     }
 
+    /// All entries, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&MapKey, &V)> {
+        self.shards.iter().flatten()
+    }
+
     /// Number of entries.
     pub fn len(&self) -> usize {
         self.len

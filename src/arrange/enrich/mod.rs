@@ -33,6 +33,7 @@
 //! reference; for a live join about 40 bytes per transaction within the horizon.
 
 mod family;
+mod image;
 mod lookup;
 mod network;
 mod plan;
@@ -43,9 +44,11 @@ mod table;
 mod twin;
 mod view;
 
+pub use image::{LookupImage, NetworksImage};
 pub use lookup::{Looked, LookupSettings, lookup};
 pub use network::Networks;
 pub use plan::{EnrichPlan, KeyOf, PlannedColumn, Question, answer_key};
 pub use record::{Body, Cells, MISSING, NO_TIME, ReferenceRecord};
 pub use reference::{Kind, Reference, ServiceSettings};
 pub use spec::Enrich;
+pub use table::{Looker, LookupTable};

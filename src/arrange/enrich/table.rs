@@ -9,15 +9,15 @@ use crate::event::{Id, Key, MapKey};
 use crate::operators::{Expiring, ShardedMap};
 
 /// A transaction that looked at a key: its place in the order of events.
-pub(super) type Looker = (i64, Id);
+pub type Looker = (i64, Id);
 
 /// What one worker holds for one look-up.
-pub(super) struct LookupTable {
-    rows: ShardedMap<Cells>,
-    networks: Option<Networks>,
+pub struct LookupTable {
+    pub(super) rows: ShardedMap<Cells>,
+    pub(super) networks: Option<Networks>,
     /// Live: transactions that looked at a key, in order.
-    lookers: ShardedMap<VecDeque<Looker>>,
-    expiring: Expiring,
+    pub(super) lookers: ShardedMap<VecDeque<Looker>>,
+    pub(super) expiring: Expiring,
     /// Rows are answers to one event each, and go with it.
     by_event: bool,
 }

@@ -42,6 +42,20 @@ impl Frauds {
         }
     }
 
+    /// Every fraud that is known or becomes so, by event: the account, and from when on.
+    pub fn dump(&self) -> Vec<(Id, Key, i64)> {
+        let mut frauds: Vec<_> = self.by_event.iter().map(|(&id, &(account, at))| (id, account, at)).collect();
+        frauds.sort_unstable();
+        frauds
+    }
+
+    /// The same as of a time.
+    pub fn load(image: &[(Id, Key, i64)], now_ms: i64) -> Self {
+        let mut frauds = Frauds::default();
+        image.iter().for_each(|&(id, account, at)| frauds.set(id, account, at, now_ms, |_| {}));
+        frauds
+    }
+
     /// Time has come to `now_ms`: some frauds become known, old ones are forgotten, at most so many.
     pub fn advance(&mut self, now_ms: i64, steps_max: &mut usize, mut changed: impl FnMut(Key)) {
         let mut step = || steps_max.checked_sub(1).map(|left| *steps_max = left).is_some();
