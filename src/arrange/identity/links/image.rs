@@ -121,7 +121,7 @@ impl<P: Member> Links<P> {
         for sighting in &image.sightings {
             let (mut gone, number) = (Seen::default(), sighting.link.map_or(NIL, |link| of_image[link as usize]));
             let seen = if number == NIL { &mut gone } else { &mut links.links[number].seen };
-            links.sightings.add(seen, number, sighting.time_ms);
+            links.sightings.add(seen, number, sighting.time_ms, false);
         }
         links.load_expiry(&of_image);
         links.load_clusters(&numbers, &of_image, part);

@@ -195,15 +195,11 @@ impl<P: Member> Links<P> {
                 None => self.add_value(kind, key, time_ms),
             };
             let ends = [account, value];
-            let number = match self.find(ends) {
-                Some(number) => {
-                    let link = &mut self.links[number];
-                    link.last_seen_ms = link.last_seen_ms.max(time_ms);
-                    number
-                }
-                None => self.add_link(ends, kind, time_ms),
-            };
-            self.sightings.add(&mut self.links[number].seen, number, time_ms);
+            let number = self.find(ends).unwrap_or_else(|| self.add_link(ends, kind, time_ms));
+            let link = &mut self.links[number];
+            let latest = time_ms >= link.last_seen_ms;
+            link.last_seen_ms = link.last_seen_ms.max(time_ms);
+            self.sightings.add(&mut link.seen, number, time_ms, latest);
         }
         known
     }

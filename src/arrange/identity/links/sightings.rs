@@ -81,10 +81,10 @@ impl Sightings {
         Seen { born: self.end, ..Seen::default() }
     }
 
-    /// A link was seen.
-    pub fn add(&mut self, seen: &mut Seen, link: u32, time_ms: i64) {
+    /// A link was seen; `latest` if at no earlier time than ever before, which spares a look at those.
+    pub fn add(&mut self, seen: &mut Seen, link: u32, time_ms: i64, latest: bool) {
         let (mut before, mut next) = (NOT_QUEUED, seen.head);
-        while let Some(sighting) = self.at(next).filter(|sighting| sighting.time_ms > time_ms) {
+        while !latest && let Some(sighting) = self.at(next).filter(|sighting| sighting.time_ms > time_ms) {
             (before, next) = (next, sighting.next);
         }
         let place = self.end;
