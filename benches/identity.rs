@@ -2,12 +2,19 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use cpu_time::ProcessTime;
 use deltawatch::dataflow::EngineSettings;
 use deltawatch::event::{Event, EventBuilder, Id, Key, Op, Schema};
+use deltawatch::flow::{Cause, Change, Verb};
+use deltawatch::views::identity::columns::Facts;
 use deltawatch::views::identity::links::{LinkRule, LinkRules, Links};
+use deltawatch::views::identity::{
+    ClusterMeasure as C, ClusterView, EntityRequest, Identity, IdentityImage, IdentityPlan, stride,
+};
+use deltawatch::views::velocity::Window;
 use hdrhistogram::Histogram;
 
 use crate::drive::{run, setup};
@@ -120,6 +127,70 @@ pub fn links(share: f64) {
     bridges(share, "a tree", 0);
     bridges(share, "cycles in both halves", 1);
     oscillating(share);
+}
+
+/// An owner of half a million links written down and read again, in small clusters and in one giant.
+pub fn image(share: f64) {
+    let schema = setup(crate::dataflow("identity_clusters")).schema;
+    let links = Identity::of("account").strong("device", 50).strong("card", 50).weak("ip", 50);
+    let columns = [C::Size, C::Age, C::Growth, C::StrongSize, C::Count(Window::hours(24)), C::Count(Window::days(30))];
+    let plan = Arc::new(columns.into_iter().fold(links, Identity::column).resolve(&schema).expect("a valid spec"));
+    let count = (170_000.0 * share) as u64;
+    for (name, near) in [("small clusters", 12), ("one giant", count)] {
+        let mut seed = 5;
+        let rows: Vec<Sighting> = (0..count as i64)
+            .map(|id| {
+                let account = random(&mut seed, count / 2);
+                let mut value = || (account / near * near + random(&mut seed, near)) as i64;
+                let values = [value(), value(), value()];
+                // A fortnight of them, of which a day may be withdrawn.
+                Sighting { id, time_s: id * 14 * 86_400 / count as i64, account: account as i64, values }
+            })
+            .collect();
+        let mut view = ClusterView::<Facts>::new(plan.clone());
+        for request in requests(&events(&rows, &schema), &plan, &schema) {
+            while !view.advance(request.time_ms, &mut usize::MAX.clone()) {}
+            view.settle(request.time_ms - 86_400_000);
+            let mut row = [0.0; 6];
+            view.apply(&request, || &mut row);
+        }
+        let timed = |start: Instant| start.elapsed().as_secs_f64() * 1e3;
+        let start = Instant::now();
+        let image = view.dump();
+        let dumped = timed(start);
+        let start = Instant::now();
+        let bytes = bincode::serialize(&image).expect("it is written");
+        let written = timed(start);
+        let start = Instant::now();
+        let image: IdentityImage = bincode::deserialize(&bytes).expect("it is read");
+        let read = timed(start);
+        let start = Instant::now();
+        let again = ClusterView::<Facts>::load(plan.clone(), &image).expect("it fits");
+        let loaded = timed(start);
+        assert!(again.dump() == image, "the image of an image");
+        println!(
+            "{} links, {} values, {} sightings, {} clusters, {name}: {:.1} MB; ms: dump {dumped:.0}, encode {written:.0}, \
+             decode {read:.0}, load {loaded:.0}; held {:.0} MB before, {:.0} MB after",
+            image.links.links.len(),
+            image.links.values.len(),
+            image.links.sightings.len(),
+            view.links().wide().components(),
+            bytes.len() as f64 / 1e6,
+            view.links().bytes() as f64 / 1e6,
+            again.links().bytes() as f64 / 1e6,
+        );
+    }
+}
+
+/// What the owner is told of new events.
+fn requests(events: &[Event], plan: &IdentityPlan, schema: &Schema) -> Vec<EntityRequest> {
+    let mut words = Vec::new();
+    for event in events {
+        let (event, verb, cause) = (Arc::new(event.clone()), Verb::Insert, Cause::Arrival);
+        let change = Change { number: 0, event, label: None, verb, ticket: 0, row_revision: 0, cause, arrived_ns: 0 };
+        EntityRequest::write(&change, plan, false, schema, &mut words);
+    }
+    words.chunks_exact(stride(plan)).map(EntityRequest::read).collect()
 }
 
 /// `near` accounts at most share values with each other.

@@ -38,6 +38,17 @@ impl Expiring {
         }
     }
 
+    /// Every id that is still to come out, with the start of its slice.
+    pub fn entries(&self) -> impl Iterator<Item = (i64, &MapKey)> {
+        let slices = self.slices.iter().chain([(&self.latest.0, &self.latest.1)]);
+        slices.flat_map(|(slice, ids)| ids.iter().map(|id| (slice.saturating_mul(self.slice_ms), id)))
+    }
+
+    /// The start of the slice that an event time is in.
+    pub fn slice_of(&self, time: i64) -> i64 {
+        time.div_euclid(self.slice_ms).saturating_mul(self.slice_ms)
+    }
+
     /// Event times before this have expired.
     pub fn bound(&self, watermark: i64) -> i64 {
         watermark.saturating_sub(self.retention_ms)

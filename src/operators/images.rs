@@ -99,7 +99,11 @@ impl Images {
     ///
     /// # Errors
     /// If an image is not one of this view.
-    pub fn load<I: DeserializeOwned>(&self, view: &str, mut load: impl FnMut(I)) -> Result<(), String> {
+    pub fn load<I: DeserializeOwned>(
+        &self,
+        view: &str,
+        mut load: impl FnMut(I) -> Result<(), String>,
+    ) -> Result<(), String> {
         let Some(image) = &self.from else { return Ok(()) };
         let of_view = (view.to_owned(), 0)..=(view.to_owned(), EVERY_SHARD);
         for ((_, shard), parts) in image.parts.range(of_view) {
@@ -108,7 +112,7 @@ impl Images {
             }
             for bytes in parts {
                 let part = bincode::deserialize(bytes);
-                load(part.map_err(|error| format!("the image of {view}, shard {shard}, cannot be read: {error}"))?);
+                load(part.map_err(|error| format!("the image of {view}, shard {shard}, cannot be read: {error}"))?)?;
             }
         }
         Ok(())

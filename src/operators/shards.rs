@@ -58,6 +58,11 @@ impl<V> ShardedMap<V> {
         self.shards.get(shard as usize).into_iter().flatten()
     }
 
+    /// All entries, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&MapKey, &V)> {
+        self.shards.iter().flatten()
+    }
+
     /// Number of entries.
     pub fn len(&self) -> usize {
         self.len

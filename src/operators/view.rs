@@ -118,6 +118,6 @@ pub trait View: 'static {
     /// What it keeps of a shard; `None` if that is nothing.
     fn dump(&self, shard: u32) -> Option<Self::Image>;
 
-    /// Takes what [`View::dump`] has given of a shard that it keeps nothing of yet.
-    fn load(&mut self, image: Self::Image);
+    /// Takes what [`View::dump`] has given of a shard that it keeps nothing of yet. The error says what does not fit.
+    fn load(&mut self, image: Self::Image) -> Result<(), String>;
 }

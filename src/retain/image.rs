@@ -41,6 +41,7 @@ pub(super) fn load<S>(images: &Images, rules: &mut Arrivals, records: &mut Recor
             waiting.iter().for_each(|label| rules.expiring.put(key, label.arrival.event.time));
             rules.waiting.insert(key, waiting);
         }
+        Ok(())
     })
 }
 

@@ -89,7 +89,10 @@ pub fn retain<'scope, S: 'static>(inputs: RetainInputs<'scope, S>) -> Result<Ret
     let mut rules = Arrivals::new(schema, horizons, metrics);
     image::load(&images, &mut rules, &mut records.borrow_mut())?;
     let mut again = Vec::new();
-    images.load(TOUCHED_IMAGE, |sent: Vec<Touched>| again.extend(sent))?;
+    images.load(TOUCHED_IMAGE, |sent: Vec<Touched>| {
+        again.extend(sent);
+        Ok(())
+    })?;
     again.retain(|touched: &Touched| owner_of(touched.id.map_key(ids).route(), peers) == here);
     let (outputs, start) = (2 + asked.len(), images.start());
     let mut dumper = Dumper::new(images);

@@ -26,6 +26,7 @@ pub(super) fn load(images: &Images, records: &mut Records<Said>) -> Result<(), S
                 (transaction.kept, transaction.said) = (kept, said);
             }
         }
+        Ok(())
     })
 }
 

@@ -1,6 +1,7 @@
 //! Joins: look-ups as of arrival, live joins, network files, outside services.
 
 mod dataflow;
+mod image;
 mod job;
 mod lookup;
 pub mod networks;

@@ -2,6 +2,7 @@
 
 mod connect;
 mod febrl;
+mod image;
 mod links;
 mod normalise;
 mod operator;

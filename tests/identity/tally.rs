@@ -16,7 +16,7 @@ use super::operator::{FLAGS, events, identity, people};
 const HOUR_MS: i64 = 3_600_000;
 
 /// The same events in another order of arrival; some again, some with the content of others, some taken back.
-fn mangled(seed: u64, count: usize) -> Vec<Event> {
+pub fn mangled(seed: u64, count: usize) -> Vec<Event> {
     let schema = people().1.schema;
     let mut random = StdRng::seed_from_u64(seed);
     let label = schema.kind("label");

@@ -35,7 +35,10 @@ impl<V: View> Owner<V> {
     ) -> Result<Self, String> {
         let mut backlog = Backlog::default();
         images.load(&name, |image| view.load(image))?;
-        images.load(&backlog_of(&name), |stretches| backlog.load(stretches))?;
+        images.load(&backlog_of(&name), |stretches| {
+            backlog.load(stretches);
+            Ok(())
+        })?;
         let owed = owed.part();
         owed.set(backlog.len() as u64);
         let sent = Vec::new();

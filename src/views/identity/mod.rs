@@ -15,6 +15,7 @@
 //! | `spec`, `normalise` | what a researcher writes down; how values are compared |
 //! | `request`, `turns`, `family` | the graph above |
 //! | `view` | the owner: one event after the other |
+//! | `image` | all that the owner holds, written down and read again |
 //! | [`columns`] | what is read per cluster, and what its members add to it; tallies and flags |
 //! | [`links`] | distinct links: live, carrying, capped, withdrawn, expired |
 //! | [`graph`] | fully dynamic connectivity, which knows nothing of fraud |
@@ -39,6 +40,7 @@
 pub mod columns;
 mod family;
 pub mod graph;
+mod image;
 pub mod links;
 pub mod normalise;
 pub mod propagate;
@@ -50,6 +52,7 @@ mod view;
 
 pub use columns::tally::Flag;
 pub use family::identity;
+pub use image::IdentityImage;
 pub use request::{EntityAsk, EntityRequest, stride};
 pub use spec::{ClusterMeasure, EXPIRY_DEFAULT, EXPIRY_IP, Identity, IdentityPlan, LinkPlan, LinkSpec};
 pub use turns::{IdentityAsker, IdentityView};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::columns::Member;
+use super::image::IdentityImage;
 use super::propagate::Entity;
 use super::request::{EntityRequest, stride};
 use super::spec::IdentityPlan;
@@ -131,7 +132,7 @@ fn row(block: &mut Block, ticket: u32, columns: usize) -> &mut [f64] {
 
 impl<P: Member + 'static> View for IdentityView<P> {
     type Update = (Entity, Entity);
-    type Image = ();
+    type Image = IdentityImage;
 
     fn apply(&mut self, now: &Facts, asks: Asks, out: &mut Out<Self::Update>) -> Turn {
         self.clusters.settle(now.before_ms.saturating_sub(self.kept_ms));
@@ -166,10 +167,15 @@ impl<P: Member + 'static> View for IdentityView<P> {
         metrics.identity_bytes.set_own((links.bytes() + self.clusters.ledger().bytes()) as u64);
     }
 
-    fn dump(&self, shard: u32) -> Option<()> {
-        let _ = shard_of(route(self.index)) == shard;
-        None
+    fn dump(&self, shard: u32) -> Option<IdentityImage> {
+        (shard == shard_of(route(self.index))).then(|| self.clusters.dump())
     }
 
-    fn load(&mut self, _image: ()) {}
+    fn load(&mut self, image: IdentityImage) -> Result<(), String> {
+        self.clusters = ClusterView::load(self.plan.clone(), &image)?;
+        if self.publishes {
+            self.clusters.links_mut().note_changes();
+        }
+        Ok(())
+    }
 }

@@ -13,7 +13,7 @@ use crate::event::Key;
 use crate::flow::NO_TICKET;
 
 /// How long a member counts as growth, milliseconds.
-const FRESH_MS: i64 = 86_400_000;
+pub(super) const FRESH_MS: i64 = 86_400_000;
 
 /// A value as it was when something was noted of it.
 type Then = (u32, u32);
@@ -22,18 +22,18 @@ type Then = (u32, u32);
 #[derive(Debug)]
 pub struct ClusterView<P: Member> {
     plan: Arc<IdentityPlan>,
-    links: Links<P>,
-    frauds: Frauds,
-    ledger: Ledger,
+    pub(super) links: Links<P>,
+    pub(super) frauds: Frauds,
+    pub(super) ledger: Ledger,
     /// Payments that leave a span of time.
-    leaving: Vec<Calendar<(Then, Payments)>>,
+    pub(super) leaving: Vec<Calendar<(Then, Payments)>>,
     /// Members that are no longer fresh.
-    ageing: Calendar<Then>,
+    pub(super) ageing: Calendar<Then>,
     reader: Reader,
-    uses_labels: bool,
+    pub(super) uses_labels: bool,
     uses_payments: bool,
-    uses_growth: bool,
-    uses_tallies: bool,
+    pub(super) uses_growth: bool,
+    pub(super) uses_tallies: bool,
 }
 
 impl<P: Member> ClusterView<P> {

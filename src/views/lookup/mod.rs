@@ -34,6 +34,7 @@
 
 mod asker;
 mod family;
+mod image;
 mod network;
 mod plan;
 mod spec;
@@ -42,7 +43,9 @@ mod twin;
 mod view;
 
 pub use asker::LookupAsker;
+pub use image::{LookupImage, NetworksImage};
 pub use network::Networks;
 pub use plan::{EnrichPlan, KeyOf, PlannedColumn, Question, answer_key};
 pub use spec::Enrich;
+pub use table::LookupTable;
 pub use view::LookupView;

@@ -11,18 +11,28 @@ use crate::flow::reference::MISSING;
 use crate::source::tables::fingerprint;
 
 /// A network file in memory.
-pub struct Networks(Reader<Arc<[u8]>>);
+pub struct Networks {
+    reader: Reader<Arc<[u8]>>,
+    content: Arc<[u8]>,
+}
 
 impl Networks {
     /// Takes a file's content. Only its metadata are read here; the search tree is read by look-ups.
     pub fn new(content: Arc<[u8]>) -> Result<Self, String> {
-        Reader::from_source(content).map(Networks).map_err(|error| format!("is no MaxMind-format file: {error}"))
+        let reader = Reader::from_source(content.clone());
+        let reader = reader.map_err(|error| format!("is no MaxMind-format file: {error}"))?;
+        Ok(Networks { reader, content })
+    }
+
+    /// The file's content.
+    pub fn content(&self) -> &Arc<[u8]> {
+        &self.content
     }
 
     /// The values at `paths` for an address; `None` if no network of the file holds it. A value that is not of the
     /// wanted type counts as missing.
     pub fn cells(&self, address: IpAddr, paths: &[(Vec<String>, FieldType)]) -> Option<Vec<u64>> {
-        let found = self.0.lookup(address).ok().filter(|found| found.has_data())?;
+        let found = self.reader.lookup(address).ok().filter(|found| found.has_data())?;
         let cell = |(path, kind): &(Vec<String>, FieldType)| {
             let path: Vec<PathElement<'_>> = path.iter().map(|name| PathElement::Key(name)).collect();
             match (found.decode_path::<Value>(&path), *kind == FieldType::Text) {

@@ -12,12 +12,12 @@ use crate::operators::{Expiring, ShardedMap};
 /// A transaction that looked at a key: its place in the order of events.
 
 /// What one worker holds for one look-up.
-pub(super) struct LookupTable {
-    rows: ShardedMap<Cells>,
-    networks: Option<Networks>,
+pub struct LookupTable {
+    pub(super) rows: ShardedMap<Cells>,
+    pub(super) networks: Option<Networks>,
     /// Live: transactions that looked at a key, in order.
-    lookers: ShardedMap<VecDeque<Place>>,
-    expiring: Expiring,
+    pub(super) lookers: ShardedMap<VecDeque<Place>>,
+    pub(super) expiring: Expiring,
     /// Rows are answers to one event each, and go with it.
     by_event: bool,
 }

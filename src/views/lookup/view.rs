@@ -14,13 +14,27 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
+use super::image::{LookupImage, NetworksImage};
 use super::plan::EnrichPlan;
 use super::table::LookupTable;
 use crate::event::{Id, Key};
-use crate::flow::{Ask, Cause, Facts, HEAD, LAST, NO_TICKET, Place, ReferenceRecord, Replies, Request};
+use crate::flow::{
+    Ask, Cause, EVERY_SHARD, Facts, HEAD, LAST, NO_TICKET, Place, ReferenceRecord, Replies, Request, shard_of,
+};
 use crate::metrics::Metrics;
 use crate::operators::backlog::Stretch;
 use crate::operators::{Asks, Mark, Out, Turn, View};
+
+/// What is kept of a shard, or by every worker.
+#[derive(Serialize, Deserialize)]
+pub enum LookupPart {
+    /// Rows and lookers.
+    Keys(LookupImage),
+    /// A network file.
+    Networks(NetworksImage),
+}
 
 /// The share of one worker.
 pub struct LookupView {
@@ -101,7 +115,7 @@ impl LookupView {
 
 impl View for LookupView {
     type Update = ();
-    type Image = ();
+    type Image = LookupPart;
 
     fn apply(&mut self, now: &Facts, asks: Asks, out: &mut Out<()>) -> Turn {
         let Asks { blocks, mut records } = asks;
@@ -150,9 +164,19 @@ impl View for LookupView {
 
     fn report(&self, _metrics: &Metrics, _whole: bool) {}
 
-    fn dump(&self, _shard: u32) -> Option<()> {
-        None
+    fn dump(&self, shard: u32) -> Option<LookupPart> {
+        if shard == EVERY_SHARD {
+            return self.table.dump_networks().map(LookupPart::Networks);
+        }
+        let image = self.table.dump(|key| shard_of(key.route()) == shard);
+        (image != LookupImage::default()).then_some(LookupPart::Keys(image))
     }
 
-    fn load(&mut self, _image: ()) {}
+    fn load(&mut self, image: LookupPart) -> Result<(), String> {
+        match image {
+            LookupPart::Keys(image) => self.table.load(image),
+            LookupPart::Networks(image) => self.table.load_networks(image)?,
+        }
+        Ok(())
+    }
 }

@@ -116,12 +116,13 @@ impl View for PatternView {
         (!groups.is_empty()).then_some(groups)
     }
 
-    fn load(&mut self, images: Self::Image) {
+    fn load(&mut self, images: Self::Image) -> Result<(), String> {
         for (name, image) in images {
             if let Some(group) = self.groups.iter_mut().find(|group| group.group().name == name) {
                 group.load(image);
             }
         }
+        Ok(())
     }
 }
 

@@ -197,11 +197,12 @@ impl View for VelocityView {
         images.iter().any(|image| !image.is_empty()).then_some(images)
     }
 
-    fn load(&mut self, images: Self::Image) {
+    fn load(&mut self, images: Self::Image) -> Result<(), String> {
         for image in images {
             if let Some((_, store)) = self.stores.iter_mut().find(|(plan, _)| plan.name == image.plan()) {
-                store.load(image);
+                store.load(image)?;
             }
         }
+        Ok(())
     }
 }

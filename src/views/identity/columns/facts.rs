@@ -1,8 +1,10 @@
 //! What is known of a value, and of a cluster: integers that add up in any order.
 
+use serde::{Deserialize, Serialize};
+
+use super::super::graph::{Part, Total};
+use super::super::links::ACCOUNT;
 use super::tally::TALLIES_MAX;
-use crate::views::identity::graph::{Part, Total};
-use crate::views::identity::links::ACCOUNT;
 
 /// Kinds of values at most, the account among them.
 pub const KINDS_MAX: usize = 8;
@@ -17,6 +19,11 @@ pub trait Member: Part<Total: Into<Cluster>> {
 
     /// The facts, with defaults for what is not kept.
     fn facts(&self) -> Facts;
+
+    /// Whether it keeps when it was first seen, and payments.
+    fn keeps_facts() -> bool {
+        true
+    }
 
     /// Takes other facts in their place, and keeps the rest.
     fn know(&mut self, facts: &Facts) {
@@ -35,7 +42,7 @@ pub trait Member: Part<Total: Into<Cluster>> {
 /// Payments and their sum, in minor units: how many and how much in one number of 128 bits, which adds up and is taken away
 /// as a whole. The sum has the low 88 bits, the count the rest, so that a sum is exact as long as there are fewer than
 /// 2^24 payments of the largest amount there is, and needs no more room than 64 bits beside the count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[repr(C, packed(8))]
 pub struct Payments(i128);
 
@@ -252,6 +259,10 @@ impl Member for Bare {
 
     fn facts(&self) -> Facts {
         Facts { kind: u8::from(self.account), ..Facts::default() }
+    }
+
+    fn keeps_facts() -> bool {
+        false
     }
 }
 

@@ -6,12 +6,14 @@
 //! Cost: 40 bytes per event and tally that it counts in, for the length of the window; a look-up when it comes and one
 //! when it leaves.
 
+use serde::{Deserialize, Serialize};
+
+use super::super::links::Calendar;
+use super::super::request::EntityRequest;
 use super::facts::{Payments, Tallies};
 use super::tally::TalliesPlan;
 use crate::event::{Key, MapKey};
 use crate::operators::ShardedMap;
-use crate::views::identity::links::Calendar;
-use crate::views::identity::request::EntityRequest;
 
 /// Totals by account.
 #[derive(Debug)]
@@ -20,6 +22,32 @@ pub struct Ledger {
     by_account: ShardedMap<Tallies>,
     /// By tally: events that leave its window.
     leaving: Vec<Calendar<(Key, Payments)>>,
+}
+
+/// The events of one tally that are in its window.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TallyImage {
+    /// The window, milliseconds.
+    pub window_ms: i64,
+    /// By time and account: what counts until that time is a window ago.
+    pub events: Vec<(i64, Key, Payments)>,
+}
+
+/// Adds up entries of one time and one owner, puts them in order, and leaves out what comes to nothing.
+pub(in super::super) fn merged<K: Copy + Ord>(
+    entries: impl Iterator<Item = (i64, K, Payments)>,
+) -> Vec<(i64, K, Payments)> {
+    let mut entries: Vec<_> = entries.collect();
+    entries.sort_unstable();
+    entries.dedup_by(|(time_ms, owner, more), (kept_ms, kept_owner, kept)| {
+        let same = (*time_ms, *owner) == (*kept_ms, *kept_owner);
+        if same {
+            kept.add(*more);
+        }
+        same
+    });
+    entries.retain(|(_, _, events)| *events != Payments::default());
+    entries
 }
 
 impl Ledger {
@@ -62,6 +90,32 @@ impl Ledger {
     /// What the events of an account add up to.
     pub fn of(&self, account: Key) -> Tallies {
         self.by_account.get(&account.into()).copied().unwrap_or_default()
+    }
+
+    /// What counts, by tally.
+    pub fn dump(&self) -> Vec<TallyImage> {
+        let tallies = self.windows_ms.iter().zip(&self.leaving);
+        let tallies = tallies.map(|(&window_ms, leaving)| {
+            let entries = leaving.entries().map(|&(time_ms, (account, events))| (time_ms, account, events));
+            TallyImage { window_ms, events: merged(entries) }
+        });
+        tallies.collect()
+    }
+
+    /// The tallies of an image. The error says what does not fit.
+    pub fn load(plan: &TalliesPlan, image: &[TallyImage]) -> Result<Self, String> {
+        let mut ledger = Ledger::new(plan);
+        let windows_ms: Vec<i64> = image.iter().map(|tally| tally.window_ms).collect();
+        if windows_ms != ledger.windows_ms {
+            return Err(format!("counts over windows of {windows_ms:?} ms, not {:?}", ledger.windows_ms));
+        }
+        for (place, tally) in image.iter().enumerate() {
+            for &(time_ms, account, events) in &tally.events {
+                ledger.add(account, place, events);
+                ledger.leaving[place].put(time_ms, (account, events));
+            }
+        }
+        Ok(ledger)
     }
 
     /// Bytes held.

@@ -20,6 +20,7 @@ pub mod tally;
 
 pub use facts::{Bare, Cluster, Facts, KINDS_MAX, Member, Payments, SPANS_MS, Tallies};
 pub use frauds::{FRAUD_MEMORY_MS, Frauds};
-pub use ledger::Ledger;
+pub(super) use ledger::merged;
+pub use ledger::{Ledger, TallyImage};
 pub use read::{Before, DISTANCE_VALUES_MAX, HUB_MEMBERS_MAX, Reader};
 pub use tallied::{Tallied, TalliedCluster};

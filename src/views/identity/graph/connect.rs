@@ -364,7 +364,7 @@ impl<P: Part> Connectivity<P> {
         Some(start)
     }
 
-    fn attach(&mut self, edge: u32, a: u32, b: u32) {
+    pub(super) fn attach(&mut self, edge: u32, a: u32, b: u32) {
         self.edges[edge] = Edge::default();
         wires::attach(&mut self.edges, edge, [a, b], [a, b].map(|vertex| self.vertices[vertex].first));
         for vertex in [a, b] {

@@ -7,6 +7,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `connect` | the interface, and which of two representations holds a component |
+//! | `whole` | a graph that comes as a whole |
 //! | `small`, `bulk` | components of few vertices; all edges of a vertex, components that grow large or small |
 //! | `levels`, `tour`, `sum` | large components: Euler tours in levels (Holm, de Lichtenberg, Thorup) |
 //! | `slab`, `numbers`, `wires` | records by number, numbers by content, adjacency |
@@ -22,6 +23,7 @@ mod slab;
 mod small;
 mod sum;
 mod tour;
+mod whole;
 mod wires;
 
 pub use connect::{Component, ComponentPlace, Connectivity, SMALL_AGAIN, SMALL_MAX};

@@ -72,6 +72,11 @@ impl<T: Copy + Default> Slab<T> {
         self.next as usize - 1 - self.free.len()
     }
 
+    /// Every number that has been given out, those of freed records included.
+    pub fn numbers(&self) -> std::ops::Range<u32> {
+        1..self.next
+    }
+
     /// Whether every record has been released.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

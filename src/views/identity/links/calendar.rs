@@ -39,6 +39,11 @@ impl<T: Ord> Calendar<T> {
         self.len == 0
     }
 
+    /// Its entries, in no order.
+    pub fn entries(&self) -> impl Iterator<Item = &(i64, T)> {
+        self.open.iter().map(|Reverse(entry)| entry).chain(self.days.iter().flatten())
+    }
+
     /// Puts an entry.
     pub fn put(&mut self, time_ms: i64, item: T) {
         let day = time_ms.div_euclid(self.day_ms);

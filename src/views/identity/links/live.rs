@@ -49,10 +49,10 @@ pub(super) struct Link {
     pub(super) wires: Wires,
     pub(super) kind: u8,
     pub(super) carries: bool,
-    last_seen_ms: i64,
+    pub(super) last_seen_ms: i64,
     /// The time of its entry in the calendar.
-    due_ms: i64,
-    seen: Seen,
+    pub(super) due_ms: i64,
+    pub(super) seen: Seen,
 }
 
 impl Wired for Link {
@@ -74,22 +74,22 @@ pub struct Links<P: Member = Facts> {
     pub(super) rules: LinkRules,
     pub(super) values: Values,
     pub(super) links: Slab<Link>,
-    by_ends: Numbers,
-    calendars: Vec<Calendar<u32>>,
-    sightings: Sightings,
-    now_ms: i64,
+    pub(super) by_ends: Numbers,
+    pub(super) calendars: Vec<Calendar<u32>>,
+    pub(super) sightings: Sightings,
+    pub(super) now_ms: i64,
     pub(super) wide: Connectivity<P>,
     /// Unless all links are strong.
     pub(super) strong: Option<Connectivity<Bare>>,
-    capped: usize,
-    missed: u64,
+    pub(super) capped: usize,
+    pub(super) missed: u64,
     /// Kept for its memory.
     pub(super) starting: Vec<(u32, u32)>,
     /// Links that began (true) or ceased to carry, if anyone asks for them.
     pub(super) changed: Option<Vec<Carried>>,
 }
 
-fn hash([a, b]: [u32; 2]) -> u64 {
+pub(super) fn hash([a, b]: [u32; 2]) -> u64 {
     let product = u128::from(u64::from(a) << 32 | u64::from(b)) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835_u128;
     (product >> 64) as u64 ^ product as u64
 }
@@ -195,15 +195,11 @@ impl<P: Member> Links<P> {
                 None => self.add_value(kind, key, time_ms),
             };
             let ends = [account, value];
-            let number = match self.find(ends) {
-                Some(number) => {
-                    let link = &mut self.links[number];
-                    link.last_seen_ms = link.last_seen_ms.max(time_ms);
-                    number
-                }
-                None => self.add_link(ends, kind, time_ms),
-            };
-            self.sightings.add(&mut self.links[number].seen, number, time_ms);
+            let number = self.find(ends).unwrap_or_else(|| self.add_link(ends, kind, time_ms));
+            let link = &mut self.links[number];
+            let latest = time_ms >= link.last_seen_ms;
+            link.last_seen_ms = link.last_seen_ms.max(time_ms);
+            self.sightings.add(&mut link.seen, number, time_ms, latest);
         }
         known
     }
@@ -346,7 +342,7 @@ impl<P: Member> Links<P> {
         tables + self.wide.bytes() + strong
     }
 
-    fn cap(&self, kind: u8) -> u32 {
+    pub(super) fn cap(&self, kind: u8) -> u32 {
         match kind {
             ACCOUNT => self.rules.account_cap,
             kind => self.rules.links[kind as usize - 1].cap,

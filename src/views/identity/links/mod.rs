@@ -9,6 +9,7 @@
 //! | `carry` | links that begin and cease to carry, in the graphs |
 //! | `values` | values by kind and key: the vertices |
 //! | `sightings` | which events support a link, while they may be withdrawn |
+//! | `image` | what is kept of all this when it is written down |
 //! | `calendar` | what is due when |
 //!
 //! At every time t: a link is live if an event that was not withdrawn has seen it later than t - expiry; it carries if it is
@@ -16,11 +17,13 @@
 
 mod calendar;
 mod carry;
+mod image;
 mod live;
 mod sightings;
 mod values;
 
 pub use calendar::Calendar;
+pub use image::{FactsImage, LinkImage, LinksImage, SightingImage};
 pub use live::{ACCOUNT, Carried, LinkRule, LinkRules, Links};
 pub use sightings::{Seen, Sightings};
 pub use values::{Value, Values};

@@ -27,6 +27,21 @@ impl Default for Seen {
 }
 
 impl Seen {
+    /// Nothing queued; the latest sighting that cannot be withdrawn any more was at this time.
+    pub fn settled(settled_ms: i64) -> Self {
+        Seen { settled_ms, ..Seen::default() }
+    }
+
+    /// When that was, milliseconds.
+    pub fn settled_ms(&self) -> i64 {
+        self.settled_ms
+    }
+
+    /// Whether a sighting at a place of the queue is of this link, and not of an earlier one of its number.
+    pub fn holds(&self, place: u64) -> bool {
+        self.born <= place
+    }
+
     /// The sighting at a place of the queue cannot be withdrawn any more.
     pub fn settle(&mut self, place: u64, time_ms: i64) {
         if self.born <= place {
@@ -66,10 +81,10 @@ impl Sightings {
         Seen { born: self.end, ..Seen::default() }
     }
 
-    /// A link was seen.
-    pub fn add(&mut self, seen: &mut Seen, link: u32, time_ms: i64) {
+    /// A link was seen; `latest` if at no earlier time than ever before, which spares a look at those.
+    pub fn add(&mut self, seen: &mut Seen, link: u32, time_ms: i64, latest: bool) {
         let (mut before, mut next) = (NOT_QUEUED, seen.head);
-        while let Some(sighting) = self.at(next).filter(|sighting| sighting.time_ms > time_ms) {
+        while !latest && let Some(sighting) = self.at(next).filter(|sighting| sighting.time_ms > time_ms) {
             (before, next) = (next, sighting.next);
         }
         let place = self.end;
@@ -94,8 +109,7 @@ impl Sightings {
         sighting.link = NIL;
         let next = sighting.next;
         self.set_next(seen, before, next);
-        let latest = self.at(seen.head).map_or(i64::MIN, |sighting| sighting.time_ms);
-        Some(latest.max(seen.settled_ms))
+        Some(self.latest(seen))
     }
 
     /// Takes out what was seen before a time, as far as it stands at the front. `settled` is told of each sighting: link,
@@ -111,6 +125,17 @@ impl Sightings {
                 settled(sighting.link, place, sighting.time_ms);
             }
         }
+    }
+
+    /// What is queued, in its order: place, link (`NIL` once withdrawn) and time.
+    pub fn queued(&self) -> impl DoubleEndedIterator<Item = (u64, u32, i64)> {
+        (self.base..self.end)
+            .filter_map(|place| self.at(place).map(|&Sighting { link, time_ms, .. }| (place, link, time_ms)))
+    }
+
+    /// When a link was last seen; `i64::MIN` if it never was.
+    pub fn latest(&self, seen: &Seen) -> i64 {
+        self.at(seen.head).map_or(i64::MIN, |sighting| sighting.time_ms).max(seen.settled_ms)
     }
 
     /// Sightings queued.

@@ -76,6 +76,11 @@ impl Values {
         self.records.has(number) && self.records[number].generation == generation
     }
 
+    /// The numbers of all values.
+    pub fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.records.numbers().filter(|&number| self.records[number].generation != 0)
+    }
+
     /// Values that are there.
     pub fn len(&self) -> usize {
         self.records.len()

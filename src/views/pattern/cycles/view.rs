@@ -167,8 +167,9 @@ impl View for CycleOwner {
         (shard == self.shard && self.view.len() != (0, 0)).then(|| self.view.dump())
     }
 
-    fn load(&mut self, image: CycleImage) {
+    fn load(&mut self, image: CycleImage) -> Result<(), String> {
         self.view.load(image);
+        Ok(())
     }
 }
 

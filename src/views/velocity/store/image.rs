@@ -74,8 +74,17 @@ impl Store {
     }
 
     /// Takes the keys of a shard of which nothing is kept yet.
-    pub fn load(&mut self, image: StoreImage) {
-        debug_assert_eq!(image.columns as usize, self.program.columns);
+    ///
+    /// # Errors
+    /// If its entries have other columns.
+    pub fn load(&mut self, image: StoreImage) -> Result<(), String> {
+        if image.columns as usize != self.program.columns {
+            let (plan, columns) = (image.plan, image.columns);
+            return Err(format!(
+                "the image of key '{plan}' has {columns} columns, its features {}",
+                self.program.columns
+            ));
+        }
         let mut rows = image.words.chunks_exact(image.columns.max(1) as usize);
         for (key, count) in image.keys {
             let log = shard::of(&mut self.shards, key).get_or_new(key);
@@ -92,6 +101,7 @@ impl Store {
             self.heap_bytes = self.heap_bytes + log.bytes() - before;
         }
         self.bound_ms = self.bound_ms.max(image.bound_ms);
+        Ok(())
     }
 }
 
