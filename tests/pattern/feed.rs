@@ -39,20 +39,22 @@ impl Feed {
     /// An epoch with these records, in which the rows of these events are read again, with features of their own choice.
     pub fn epoch(&mut self, records: &[Event], again: &BTreeSet<Id>, random: &mut StdRng) -> Epoch {
         let bound = self.watermark.saturating_sub(self.kept_ms);
-        let before = self.held.clone();
+        let mut before: BTreeMap<Id, Option<Arc<Event>>> = BTreeMap::new();
         let mut changed: Vec<(Id, Op)> = Vec::new();
         for record in records {
             let known = self.held.get(&record.id);
             if record.time < bound || known.is_some_and(|known| known.time < bound) {
                 continue;
             }
-            match (record.op, known) {
+            let known = known.cloned();
+            match (record.op, &known) {
                 (Op::Withdraw, Some(_)) => drop(self.held.remove(&record.id)),
                 (Op::Correct, Some(_)) | (Op::Insert, None) => {
                     self.held.insert(record.id, Arc::new(record.clone()));
                 }
                 _ => continue,
             }
+            before.entry(record.id).or_insert(known);
             changed.retain(|(id, _)| *id != record.id);
             changed.push((record.id, record.op));
         }
@@ -64,7 +66,7 @@ impl Feed {
                 _ => Cause::Arrival,
             };
             let here = self.held.get(id).map(|event| (event, Verb::Insert));
-            let gone = before.get(id).map(|event| (event, Verb::Remove));
+            let gone = before.get(id).and_then(Option::as_ref).map(|event| (event, Verb::Remove));
             changes.extend(gone.into_iter().chain(here).map(|(event, verb)| change(event, verb, cause)));
         }
         for event in again.iter().filter_map(|id| self.held.get(id)) {
@@ -81,7 +83,7 @@ impl Feed {
                 features.push((0..self.width).map(|_| value()).collect());
             }
         }
-        let latest = self.held.values().map(|event| event.time - LAG_MS).max().unwrap_or(self.watermark);
+        let latest = changes.iter().map(|change| change.event.time - LAG_MS).max().unwrap_or(self.watermark);
         self.pass(latest, changes, features)
     }
 

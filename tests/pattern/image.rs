@@ -209,16 +209,14 @@ fn random_patterns_go_on_wherever_their_keys_are_loaded() {
         seeded(seed, &mut letters, None, of).unwrap_or_else(|says| panic!("{says}"));
     }
     eprintln!("{told:?}, over features {featured:?}");
-    for told in [&told, &featured] {
-        let Told { keys, runs, matches, silent, cycles, came, went, touched } = *told;
+    for Told { keys, runs, matches, silent, cycles, came, went, touched } in [told, featured] {
         for (what, count) in [("keys", keys), ("runs", runs), ("matches", matches), ("cycles", cycles)] {
             assert!(count > SEEDS as usize, "only {count} {what} in images");
         }
         for (what, count) in [("came", came), ("went", went), ("touched", touched)] {
             assert!(count > SEEDS as usize, "only {count} {what} after loading");
         }
-        // Patterns over features have no absences.
-        assert!(silent > 20 || std::ptr::eq(told, &featured), "only {silent} matches wait for the watermark");
+        assert!(silent > 20, "only {silent} matches wait for the watermark");
     }
 }
 
@@ -231,7 +229,7 @@ fn shipped_patterns_go_on_wherever_their_keys_are_loaded() {
     let generator = Generator::new(config, schema.clone()).expect("a valid configuration");
     let mut random = StdRng::seed_from_u64(1);
     let mut records: Vec<Event> = Vec::new();
-    for record in generator.take(8_000) {
+    for record in generator.take(12_000) {
         if let (0..2, Some(back)) = (random.random_range(0..40), records.len().checked_sub(random.random_range(1..300)))
         {
             let mut gone = records[back].clone();

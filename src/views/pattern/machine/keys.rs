@@ -1,4 +1,4 @@
-//! The keys of one group on one worker, found by key and visited in turns.
+//! The keys of one group on one worker, found by key, and looked through for expiry when they are due.
 
 use super::super::compile::plan::Group;
 use super::automaton::Automaton;
