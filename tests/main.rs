@@ -16,6 +16,7 @@ mod flows;
 mod generator;
 mod handbook;
 mod identity;
+mod images;
 mod invariance;
 mod kafka;
 mod late;

@@ -10,9 +10,11 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
+use std::time::Duration;
 
 use timely::communication::Config as Communication;
 use timely::worker::Worker;
@@ -22,9 +24,9 @@ use super::{Plan, TestModel};
 use crate::dataflow::{BuildError, Dataflow, EngineSettings, Setup};
 use crate::event::Id;
 use crate::feature::rows::{RowHead, Rows};
-use crate::flow::{Cause, Epoch, Reject, Repair};
+use crate::flow::{Cause, Dump, Epoch, Facts, Reject, Repair};
 use crate::metrics::{Metrics, set_worker};
-use crate::operators::Images;
+use crate::operators::{Image, Images, ShardImage};
 use crate::pipeline;
 use crate::pipeline::Engine;
 use crate::runtime::outlet::discard;
@@ -102,7 +104,19 @@ struct Captured {
     rows: Arc<Mutex<Vec<RowRecord>>>,
     rejects: Arc<Mutex<Vec<Reject>>>,
     collections: Arc<Mutex<Vec<CollectionUpdate>>>,
+    dumped: Arc<Mutex<Vec<ShardImage>>>,
     epoch: Arc<AtomicU64>,
+    /// What had come when the run was cut.
+    held: Arc<Mutex<Option<Came>>>,
+}
+
+/// What the workers have written.
+struct Came {
+    scored: Vec<ScoredDiff>,
+    rows: Vec<RowRecord>,
+    rejects: Vec<Reject>,
+    collections: Vec<CollectionUpdate>,
+    dumped: Vec<ShardImage>,
 }
 
 impl Harness {
@@ -147,6 +161,36 @@ impl Harness {
     /// # Errors
     /// If the dataflow cannot be built.
     pub fn run(&self, plan: &Plan) -> Result<Outcome, BuildError> {
+        Ok(self.part(plan, 0..plan.epochs.len(), None, false)?.0)
+    }
+
+    /// Runs a plan up to an epoch, as if it were to go on, and dumps what is kept at its end. Returns what has come out by then.
+    ///
+    /// # Errors
+    /// If the dataflow cannot be built.
+    pub fn run_until(&self, plan: &Plan, epoch: usize) -> Result<(Outcome, Image), BuildError> {
+        let (outcome, image) = self.part(plan, 0..epoch + 1, None, true)?;
+        Ok((outcome, image.ok_or_else(|| BuildError("nothing was dumped".into()))?))
+    }
+
+    /// Goes on with a plan from an image on, to its end and until no row waits to be repaired. The number of workers may be
+    /// another one. Returns what comes out from there on.
+    ///
+    /// # Errors
+    /// If the dataflow cannot be built, or the image is of another one.
+    pub fn resume(&self, plan: &Plan, image: Image) -> Result<Outcome, BuildError> {
+        let next = image.facts().epoch as usize + 1;
+        Ok(self.part(plan, next..plan.epochs.len(), Some(Arc::new(image)), false)?.0)
+    }
+
+    /// Runs some epochs of a plan, with what was kept before them. With `cut` it stops there, and dumps what is kept.
+    fn part(
+        &self,
+        plan: &Plan,
+        epochs: Range<usize>,
+        from: Option<Arc<Image>>,
+        cut: bool,
+    ) -> Result<(Outcome, Option<Image>), BuildError> {
         let columns = self.dataflow.features(&self.setup)?.columns();
         let mut run = self.clone();
         if self.scored && self.settings.scorer.is_none() {
@@ -164,32 +208,23 @@ impl Harness {
             let (captured, metrics) = &shared;
             set_worker(worker.index());
             let ports = if run.captured { captured.ports() } else { to_nowhere() };
-            let engine = pipeline::build(
-                worker,
-                &*run.dataflow,
-                &run.setup,
-                &run.settings,
-                ports,
-                Images::none(worker),
-                metrics,
-            )?;
-            let repair_rows_max = run.settings.repair_rows_max;
-            let owed = &owed;
-            let mut feeder = Feeder { worker, engine, next: 0, barrier: &barrier, captured, owed, repair_rows_max };
-            Ok::<_, BuildError>(feeder.feed(&plan, run.drain))
+            let dumped = captured.dumped.clone();
+            let dump = move |image| dumped.lock().unwrap_or_else(PoisonError::into_inner).push(image);
+            let images = Images::new(from.clone(), dump, worker.index(), worker.peers());
+            let engine = pipeline::build(worker, &*run.dataflow, &run.setup, &run.settings, ports, images, metrics)?;
+            let (repair_rows_max, next) = (run.settings.repair_rows_max, epochs.start as Epoch);
+            let mut feeder = Feeder { worker, engine, next, barrier: &barrier, captured, owed: &owed, repair_rows_max };
+            Ok::<_, BuildError>(feeder.feed(&plan, epochs.clone(), run.drain, cut))
         });
-        let mut closed = Vec::new();
+        let (mut closed, mut facts) = (Vec::new(), None);
         for result in guards.map_err(BuildError)?.join() {
-            closed = result.map_err(BuildError)??;
+            (closed, facts) = result.map_err(BuildError)??;
         }
-        Ok(Outcome {
-            scored: taken(&captured.scored),
-            rows: taken(&captured.rows),
-            rejects: taken(&captured.rejects),
-            collections: taken(&captured.collections),
-            metrics,
-            closed,
-        })
+        let held = captured.held.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let came = held.unwrap_or_else(|| captured.take());
+        let Came { scored, rows, rejects, collections, dumped } = came;
+        let image = facts.map(|facts| Image::of(facts, dumped));
+        Ok((Outcome { scored, rows, rejects, collections, metrics, closed }, image))
     }
 }
 
@@ -205,9 +240,11 @@ struct Feeder<'a> {
 }
 
 impl Feeder<'_> {
-    fn feed(&mut self, plan: &Plan, drain: bool) -> Vec<Epoch> {
+    /// Returns where each planned epoch was complete, if they are drained, and the facts of the last one if it is cut.
+    fn feed(&mut self, plan: &Plan, epochs: Range<usize>, drain: bool, cut: bool) -> (Vec<Epoch>, Option<Facts>) {
         let (mut closed, here, peers) = (Vec::new(), self.worker.index(), self.worker.peers());
-        for epoch in &plan.epochs {
+        let (mut watermark_ms, last) = (i64::MIN, epochs.end.saturating_sub(1));
+        for (number, epoch) in epochs.clone().zip(&plan.epochs[epochs]) {
             let mine = epoch.arrivals.iter().filter(|arrival| arrival.partition as usize % peers == here);
             let mut mine: Vec<_> = mine.cloned().collect();
             self.engine.arrivals.send_batch(&mut mine);
@@ -216,7 +253,8 @@ impl Feeder<'_> {
                 epoch.references.iter().for_each(|record| record.clone().address(peers, &mut references));
                 self.engine.references.send_batch(&mut references);
             }
-            self.close(epoch.watermark_ms, epoch.arrivals.len());
+            watermark_ms = epoch.watermark_ms;
+            self.close(watermark_ms, epoch.arrivals.len(), (cut && number == last).then_some(Dump::ALL));
             if drain {
                 self.leave(0);
                 self.drain(epoch.watermark_ms);
@@ -226,15 +264,34 @@ impl Feeder<'_> {
             }
         }
         self.leave(0);
-        self.drain(plan.watermark_ms());
-        closed
+        if cut {
+            return (closed, Some(self.cut()));
+        }
+        self.drain(plan.watermark_ms().max(watermark_ms));
+        (closed, None)
+    }
+
+    /// Waits until everyone has dumped the last epoch, and holds what has come out by then: what comes now, as operators finish
+    /// what they owe, does not count.
+    fn cut(&mut self) -> Facts {
+        let epoch = self.next - 1;
+        while !self.engine.images.is_whole(epoch) {
+            self.worker.step_or_park(Some(Duration::from_micros(50)));
+        }
+        self.barrier.wait();
+        if self.worker.index() == 0 {
+            let came = self.captured.take();
+            *self.captured.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(came);
+        }
+        self.barrier.wait();
+        self.engine.facts.of(epoch)
     }
 
     /// The facts are the same on all workers: how many records the epoch has, not how many are this worker's.
-    fn close(&mut self, watermark_ms: i64, records: usize) {
+    fn close(&mut self, watermark_ms: i64, records: usize, dump: Option<Dump>) {
         self.captured.epoch.store(self.next, Ordering::Relaxed);
         let repair = Repair::of(self.repair_rows_max, records as u64, 0);
-        self.engine.close(self.next, watermark_ms, repair, None);
+        self.engine.close(self.next, watermark_ms, repair, dump);
         self.next += 1;
     }
 
@@ -242,7 +299,7 @@ impl Feeder<'_> {
     fn leave(&mut self, in_flight: u64) {
         let reached = self.next.saturating_sub(in_flight);
         while self.engine.probe.less_than(&reached) {
-            self.worker.step_or_park(Some(std::time::Duration::from_micros(50)));
+            self.worker.step_or_park(Some(Duration::from_micros(50)));
         }
     }
 
@@ -255,7 +312,7 @@ impl Feeder<'_> {
             self.barrier.wait();
             let waiting = self.owed.iter().any(|keys| keys.load(Ordering::Relaxed) > 0);
             self.barrier.wait();
-            self.close(watermark_ms, 0);
+            self.close(watermark_ms, 0, None);
             self.leave(0);
             if !waiting {
                 return;
@@ -265,6 +322,16 @@ impl Feeder<'_> {
 }
 
 impl Captured {
+    fn take(&self) -> Came {
+        Came {
+            scored: taken(&self.scored),
+            rows: taken(&self.rows),
+            rejects: taken(&self.rejects),
+            collections: taken(&self.collections),
+            dumped: taken(&self.dumped),
+        }
+    }
+
     fn ports(&self) -> Ports {
         let (rows, epoch) = (self.rows.clone(), self.epoch.clone());
         let features: Port<Rows> = Box::new(move |batch| {

@@ -138,7 +138,7 @@ fn dataflows_are_listed_described_and_drawn() {
         assert!(json.iter().any(|text| text.contains(word)), "no '{word}' in the JSON");
     }
     let graph = done(&["dataflow", "graph", "payments"]);
-    for operator in ["Upsert", "Keyed", "Assemble", "->"] {
+    for operator in ["Retain", "Velocity", "Judge", "->"] {
         assert!(graph.contains(operator), "no {operator} in\n{graph}");
     }
     assert!(done(&["dataflow", "graph", "hello"]).contains("CountTotal"));

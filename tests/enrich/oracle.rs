@@ -113,44 +113,49 @@ fn any(random: &mut ChaCha8Rng, events: &[Event], setup: &Setup, field: &str) ->
     }
 }
 
+/// Payments with rows of the shipped references between them: of merchants, of a list of cards, of networks as whole files.
+pub fn with_rows(flow: &(Arc<dyn Dataflow>, Setup), events: Vec<Event>, seed: u64) -> Vec<Input> {
+    let (dataflow, setup) = flow;
+    let features = dataflow.features(setup).expect("features");
+    let all: Vec<Enrich> = features.families().iter().filter_map(|family| family.enrich().cloned()).collect();
+    let (tables, networks_tag) = (&all[..2], all[2].tag());
+    let known = events.clone();
+    let mut inputs = interleaved(events, tables, seed, |random, at, _| {
+        let gone = random.random_bool(0.3);
+        let row = match at {
+            0 => {
+                let tier = ["new", "established", "watched", "other"][random.random_range(0..4)];
+                let merchant = any(random, &known, setup, "merchant");
+                let (risk, opened) = (random.random_range(0..8) as f64 / 8.0, random.random_range(10..29));
+                match random.random_bool(0.2) {
+                    true => format!(r#"{{"merchant":"{merchant}"}}"#),
+                    false => format!(
+                        r#"{{"merchant":"{merchant}","risk":{risk},"tier":"{tier}","opened":"2024-01-{opened}T00:00:00Z"}}"#
+                    ),
+                }
+            }
+            _ => format!(r#"{{"card":"{}"}}"#, any(random, &known, setup, "card")),
+        };
+        (row, gone)
+    });
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    for hosting in [false, true, false] {
+        let addresses: Vec<String> = (0..60).map(|_| any(&mut random, &known, setup, "ip")).collect();
+        let content = networks::addresses(&addresses, hosting);
+        let body = Body::Networks(content.into());
+        let record = ReferenceRecord { to: 0, tag: networks_tag, time: NO_TIME, partition: 1, offset: 0, body };
+        inputs.insert(random.random_range(0..inputs.len()), Input::Reference(record));
+    }
+    inputs
+}
+
 /// The shipped joins: a merchant as of arrival, a list of cards live, networks that change as a whole file.
 #[test]
 fn merchant_risk_is_its_definition() {
     let flow = merchant_risk();
-    let (dataflow, setup) = &flow;
-    let features = dataflow.features(setup).expect("features");
-    let all: Vec<Enrich> = features.families().iter().filter_map(|family| family.enrich().cloned()).collect();
-    let (tables, networks_tag) = (&all[..2], all[2].tag());
     // Within the hour in which cards revise; and over many, which takes epochs without anything waiting.
     for (seed, rate_per_s, drained) in [(1, 0.2, false), (2, 0.2, false), (3, 0.01, true)] {
-        let events = payments(setup, seed, rate_per_s);
-        let known = events.clone();
-        let mut inputs = interleaved(events, tables, seed, |random, at, _| {
-            let gone = random.random_bool(0.3);
-            let row = match at {
-                0 => {
-                    let tier = ["new", "established", "watched", "other"][random.random_range(0..4)];
-                    let merchant = any(random, &known, setup, "merchant");
-                    let (risk, opened) = (random.random_range(0..8) as f64 / 8.0, random.random_range(10..29));
-                    match random.random_bool(0.2) {
-                        true => format!(r#"{{"merchant":"{merchant}"}}"#),
-                        false => format!(
-                            r#"{{"merchant":"{merchant}","risk":{risk},"tier":"{tier}","opened":"2024-01-{opened}T00:00:00Z"}}"#
-                        ),
-                    }
-                }
-                _ => format!(r#"{{"card":"{}"}}"#, any(random, &known, setup, "card")),
-            };
-            (row, gone)
-        });
-        let mut random = ChaCha8Rng::seed_from_u64(seed);
-        for hosting in [false, true, false] {
-            let addresses: Vec<String> = (0..60).map(|_| any(&mut random, &known, setup, "ip")).collect();
-            let content = networks::addresses(&addresses, hosting);
-            let body = Body::Networks(content.into());
-            let record = ReferenceRecord { to: 0, tag: networks_tag, time: NO_TIME, partition: 1, offset: 0, body };
-            inputs.insert(random.random_range(0..inputs.len()), Input::Reference(record));
-        }
+        let inputs = with_rows(&flow, payments(&flow.1, seed, rate_per_s), seed);
         check(&format!("merchant_risk, seed {seed}"), &flow, &inputs, drained);
     }
 }
