@@ -31,7 +31,10 @@ fn lines(outcomes: &[&Outcome]) -> Vec<String> {
             format!("scored {:?} {said:?}", diff.event.id)
         }));
         lines.extend(outcome.rows.iter().map(|row| format!("row {:?} {:?} {:?}", row.id, row.cause, row.row)));
-        lines.extend(outcome.rejects.iter().map(|reject| format!("reject {} {reject:?}", reject.id)));
+        // Which worker an event came in by is not what is compared.
+        lines.extend(
+            outcome.rejects.iter().map(|reject| format!("reject {} {:?} {}", reject.id, reject.reason, reject.message)),
+        );
         lines.extend(outcome.collections.iter().map(|update| format!("update {update:?}")));
     }
     lines.sort_unstable();

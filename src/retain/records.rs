@@ -58,22 +58,68 @@ impl<S> Transaction<S> {
 /// Records per chunk: few enough that a new chunk stalls no one.
 const CHUNK: usize = 256;
 
+/// Records that are side by side in memory. One that has become empty gives its memory back: what comes together mostly expires
+/// together.
+#[derive(Debug)]
+struct Chunk<S> {
+    records: Vec<Option<Transaction<S>>>,
+    /// Places that are free again.
+    free: Vec<u8>,
+}
+
 /// The transactions of one worker.
 #[derive(Debug)]
 pub struct Records<S> {
     index: ShardedMap<u32>,
-    chunks: Vec<Vec<Option<Transaction<S>>>>,
-    free: Vec<u32>,
+    chunks: Vec<Chunk<S>>,
+    /// Chunks that had room when last looked at.
+    roomy: Vec<u32>,
     /// Records that no id leads to any more, with the epoch that has let go of them: they are freed once it is judged.
     leaving: VecDeque<(Epoch, u32)>,
+    /// Bytes of what look-ups answered.
+    kept_bytes: usize,
 }
 
 /// Shared by the two operators of a worker.
 pub type SharedRecords<S> = Rc<RefCell<Records<S>>>;
 
+impl<S> Chunk<S> {
+    fn new() -> Self {
+        Chunk { records: Vec::new(), free: Vec::new() }
+    }
+
+    fn has_room(&self) -> bool {
+        self.records.len() < CHUNK || !self.free.is_empty()
+    }
+
+    fn put(&mut self, transaction: Transaction<S>) -> usize {
+        match self.free.pop() {
+            Some(place) => {
+                self.records[usize::from(place)] = Some(transaction);
+                usize::from(place)
+            }
+            None => {
+                self.records.reserve_exact(CHUNK - self.records.len());
+                self.records.push(Some(transaction));
+                self.records.len() - 1
+            }
+        }
+    }
+
+    fn take(&mut self, place: usize) -> Option<Transaction<S>> {
+        let taken = self.records[place].take();
+        self.free.push(place as u8);
+        if self.free.len() == self.records.len() {
+            *self = Chunk::new();
+        }
+        taken
+    }
+}
+
 impl<S> Default for Records<S> {
     fn default() -> Self {
-        Records { index: ShardedMap::default(), chunks: Vec::new(), free: Vec::new(), leaving: VecDeque::new() }
+        let (index, chunks, roomy, leaving) = Default::default();
+        Records { index, chunks, roomy, leaving, kept_bytes: 0 }
     }
 }
 
@@ -86,32 +132,26 @@ impl<S> Records<S> {
     /// A transaction by number.
     #[inline]
     pub fn get(&self, number: u32) -> Option<&Transaction<S>> {
-        self.chunks.get(number as usize / CHUNK)?.get(number as usize % CHUNK)?.as_ref()
+        self.chunks.get(number as usize / CHUNK)?.records.get(number as usize % CHUNK)?.as_ref()
     }
 
     /// The same, to change.
     #[inline]
     pub fn get_mut(&mut self, number: u32) -> Option<&mut Transaction<S>> {
-        self.chunks.get_mut(number as usize / CHUNK)?.get_mut(number as usize % CHUNK)?.as_mut()
+        self.chunks.get_mut(number as usize / CHUNK)?.records.get_mut(number as usize % CHUNK)?.as_mut()
     }
 
     /// Adds a transaction whose id leads to none.
     pub fn insert(&mut self, transaction: Transaction<S>) -> u32 {
         let key = transaction.key;
-        let number = match self.free.pop() {
-            Some(number) => {
-                self.chunks[number as usize / CHUNK][number as usize % CHUNK] = Some(transaction);
-                number
-            }
-            None => {
-                if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
-                    self.chunks.push(Vec::with_capacity(CHUNK));
-                }
-                let chunk = self.chunks.len() - 1;
-                self.chunks[chunk].push(Some(transaction));
-                (chunk * CHUNK + self.chunks[chunk].len() - 1) as u32
-            }
-        };
+        while self.roomy.pop_if(|chunk| !self.chunks[*chunk as usize].has_room()).is_some() {}
+        let chunk = self.roomy.last().copied().unwrap_or_else(|| {
+            self.chunks.push(Chunk::new());
+            self.roomy.push(self.chunks.len() as u32 - 1);
+            self.chunks.len() as u32 - 1
+        });
+        let place = self.chunks[chunk as usize].put(transaction);
+        let number = chunk * CHUNK as u32 + place as u32;
         self.index.insert(key, number);
         number
     }
@@ -126,9 +166,28 @@ impl<S> Records<S> {
     /// Epochs up to this one are judged: frees what they have let go of.
     pub fn free(&mut self, judged: Epoch) {
         while let Some((_, number)) = self.leaving.pop_front_if(|(epoch, _)| *epoch <= judged) {
-            self.chunks[number as usize / CHUNK][number as usize % CHUNK] = None;
-            self.free.push(number);
+            let chunk = &mut self.chunks[number as usize / CHUNK];
+            let had_room = chunk.has_room();
+            let gone = chunk.take(number as usize % CHUNK);
+            self.kept_bytes -= gone.map_or(0, |gone| gone.kept.capacity());
+            if !had_room {
+                self.roomy.push(number / CHUNK as u32);
+            }
         }
+    }
+
+    /// Changes what the look-ups of a transaction have answered.
+    pub fn keep(&mut self, number: u32, change: impl FnOnce(&mut Vec<u8>)) {
+        let Some(transaction) = self.get_mut(number) else { return };
+        let before = transaction.kept.capacity();
+        change(&mut transaction.kept);
+        let after = transaction.kept.capacity();
+        self.kept_bytes = self.kept_bytes + after - before;
+    }
+
+    /// Bytes of what look-ups answered.
+    pub fn kept_bytes(&self) -> usize {
+        self.kept_bytes
     }
 
     /// Transactions of a shard that ids lead to, in no order.
@@ -153,6 +212,7 @@ impl<S> Records<S> {
 
     /// Bytes of the tables, without what transactions have on the heap.
     pub fn table_bytes(&self) -> usize {
-        self.index.table_bytes() + self.chunks.len() * CHUNK * size_of::<Option<Transaction<S>>>()
+        let records: usize = self.chunks.iter().map(|chunk| chunk.records.capacity()).sum();
+        self.index.table_bytes() + records * size_of::<Option<Transaction<S>>>()
     }
 }

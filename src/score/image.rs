@@ -22,8 +22,10 @@ struct SaidImage {
 pub(super) fn load(images: &Images, records: &mut Records<Said>) -> Result<(), String> {
     images.load(NAME, |all: Vec<SaidImage>| {
         for SaidImage { key, kept, said } in all {
-            if let Some(transaction) = records.find(&key).and_then(|number| records.get_mut(number)) {
-                (transaction.kept, transaction.said) = (kept, said);
+            let Some(number) = records.find(&key) else { continue };
+            records.keep(number, |nothing| *nothing = kept);
+            if let Some(transaction) = records.get_mut(number) {
+                transaction.said = said;
             }
         }
         Ok(())

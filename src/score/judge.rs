@@ -137,6 +137,7 @@ pub fn judge(inputs: JudgeInputs<'_>) -> Result<Judged<'_>, String> {
                     scores_out.activate().session(&capabilities[1]).give_container(&mut diffs);
                 }
                 records.free(epoch);
+                judge.metrics.kept_bytes.set_own(records.kept_bytes() as u64);
             }
             image::dump_before(facts.open(frontiers), &mut dumper, &facts, &mut records);
         }
@@ -177,8 +178,8 @@ impl Judge {
                 let (_, length) = layout.slice(block.plan);
                 for slice in block.words.chunks_exact(1 + length) {
                     let change = of_rows[slice[0] as usize];
-                    if let (Verb::Insert, Some(transaction)) = (change.verb, records.get_mut(change.number)) {
-                        kept::note(&mut transaction.kept, block.plan, &slice[1..]);
+                    if change.verb == Verb::Insert {
+                        records.keep(change.number, |kept| kept::note(kept, block.plan, &slice[1..]));
                     }
                 }
             }
