@@ -135,7 +135,7 @@ pub fn image(share: f64) {
     let links = Identity::of("account").strong("device", 50).strong("card", 50).weak("ip", 50);
     let columns = [C::Size, C::Age, C::Growth, C::StrongSize, C::Count(Window::hours(24)), C::Count(Window::days(30))];
     let plan = Arc::new(columns.into_iter().fold(links, Identity::column).resolve(&schema).expect("a valid spec"));
-    let count = (170_000.0 * share) as u64;
+    let count = (260_000.0 * share) as u64;
     for (name, near) in [("small clusters", 12), ("one giant", count)] {
         let mut seed = 5;
         let rows: Vec<Sighting> = (0..count as i64)
