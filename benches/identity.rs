@@ -135,7 +135,7 @@ pub fn image(share: f64) {
     let links = Identity::of("account").strong("device", 50).strong("card", 50).weak("ip", 50);
     let columns = [C::Size, C::Age, C::Growth, C::StrongSize, C::Count(Window::hours(24)), C::Count(Window::days(30))];
     let plan = Arc::new(columns.into_iter().fold(links, Identity::column).resolve(&schema).expect("a valid spec"));
-    let count = (170_000.0 * share) as u64;
+    let count = (260_000.0 * share) as u64;
     for (name, near) in [("small clusters", 12), ("one giant", count)] {
         let mut seed = 5;
         let rows: Vec<Sighting> = (0..count as i64)
@@ -154,22 +154,22 @@ pub fn image(share: f64) {
             let mut row = [0.0; 6];
             view.apply(&request, || &mut row);
         }
-        let timed = |start: Instant| start.elapsed().as_secs_f64() * 1e3;
-        let start = Instant::now();
+        let timed = |start: ProcessTime| start.elapsed().as_secs_f64() * 1e3;
+        let start = ProcessTime::now();
         let image = view.dump();
         let dumped = timed(start);
-        let start = Instant::now();
+        let start = ProcessTime::now();
         let bytes = bincode::serialize(&image).expect("it is written");
         let written = timed(start);
-        let start = Instant::now();
+        let start = ProcessTime::now();
         let image: IdentityImage = bincode::deserialize(&bytes).expect("it is read");
         let read = timed(start);
-        let start = Instant::now();
+        let start = ProcessTime::now();
         let again = ClusterView::<Facts>::load(plan.clone(), &image).expect("it fits");
         let loaded = timed(start);
         assert!(again.dump() == image, "the image of an image");
         println!(
-            "{} links, {} values, {} sightings, {} clusters, {name}: {:.1} MB; ms: dump {dumped:.0}, encode {written:.0}, \
+            "{} links, {} values, {} sightings, {} clusters, {name}: {:.1} MB; CPU ms: dump {dumped:.0}, encode {written:.0}, \
              decode {read:.0}, load {loaded:.0}; held {:.0} MB before, {:.0} MB after",
             image.links.links.len(),
             image.links.values.len(),
