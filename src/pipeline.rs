@@ -16,6 +16,8 @@
 //! features that have an operator of their own ([`crate::views::Family`]). What a dataflow adds is its own `build` (see
 //! [`crate::dataflow`]).
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use timely::container::CapacityContainerBuilder;
@@ -34,6 +36,7 @@ use crate::retain::beyond::publish;
 use crate::retain::{RetainInputs, Retained, SharedRecords, retain};
 use crate::sink::port::{Ports, deliver};
 use crate::views::velocity::KeyPlan;
+use crate::views::velocity::WantedProfiles;
 
 /// The handles of a built graph.
 pub struct Engine {
@@ -82,7 +85,7 @@ pub fn build(
     let features = dataflow.features(setup)?;
     let plans: Arc<[_]> = features.plans(&setup.schema)?.into();
     let askers = features.askers(&plans, &setup.schema)?;
-    let horizons = horizons(&features, &plans, settings);
+    let horizons = horizons(&features, &plans, settings, dataflow.retention_ms());
     let (facts, owed, probe) = (EpochFacts::default(), Owed::default(), probe::Handle::new());
 
     worker.dataflow_named::<Epoch, _, _>(dataflow.name(), |scope| {
@@ -96,7 +99,7 @@ pub fn build(
             references.advance_to(images.start());
         }
         let (touched, again) = scope.feedback(1);
-        let records = SharedRecords::default();
+        let (records, wanted) = (SharedRecords::default(), Rc::new(Cell::new(false)));
         let retained = retain(RetainInputs {
             arrivals: arriving,
             touched: again,
@@ -104,11 +107,12 @@ pub fn build(
             records: records.clone(),
             schema: setup.schema.clone(),
             horizons,
+            wanted: wanted.clone(),
             facts: facts.clone(),
             images: images.clone(),
             metrics: metrics.clone(),
         });
-        let Retained { changes, requests, rejects: refused } = match retained {
+        let Retained { changes, requests, events, rejects: refused } = match retained {
             Ok(retained) => retained,
             Err(error) => {
                 // Timely panics over a feedback that is left open.
@@ -123,6 +127,9 @@ pub fn build(
             settings: settings.clone(),
             changes,
             requests,
+            events,
+            wanted,
+            wanted_profiles: WantedProfiles::default(),
             records,
             references: of_references,
             features,
@@ -151,13 +158,13 @@ pub fn build(
     })
 }
 
-/// How long events are kept and rows revised, for these features.
-fn horizons(features: &FeatureSet, plans: &[Arc<KeyPlan>], settings: &EngineSettings) -> Horizons {
+/// How long events are kept and rows revised, for these features and what the dataflow wants beside.
+fn horizons(features: &FeatureSet, plans: &[Arc<KeyPlan>], settings: &EngineSettings, retention_ms: i64) -> Horizons {
     let families = features.families();
     let revised = plans.iter().map(|plan| plan.revise_ms).chain(families.iter().map(|family| family.revise_ms()));
     let revise_ms = revised.max().unwrap_or(0);
     let uses_labels = plans.iter().any(|plan| plan.uses_labels) || families.iter().any(|family| family.uses_labels());
     let label_ms = if uses_labels { settings.label_ms } else { 0 };
     let read_ms = settings.late_ms.saturating_add(revise_ms);
-    Horizons { late_ms: settings.late_ms, by_id_ms: read_ms.max(label_ms), read_ms }
+    Horizons { late_ms: settings.late_ms, by_id_ms: read_ms.max(label_ms).max(retention_ms), read_ms }
 }

@@ -73,7 +73,7 @@ fn batching(seed: u64) -> Batching {
     Batching::Fixed(11 + seed as usize * 7 % 60)
 }
 
-fn shipped(dataflow: Arc<dyn Dataflow>) -> (Arc<dyn Dataflow>, Setup) {
+pub fn shipped(dataflow: Arc<dyn Dataflow>) -> (Arc<dyn Dataflow>, Setup) {
     let schema = Schema::parse(dataflow.name(), dataflow.schema()).expect("its schema is valid");
     let parameters = Parameters::resolve(dataflow.name(), &dataflow.parameters(), &[]).expect("its defaults are valid");
     (dataflow, Setup { schema: Arc::new(schema), parameters })

@@ -1,6 +1,7 @@
 //! The one test binary; a module per area.
 #![allow(clippy::duplicate_mod, reason = "the packs are private to their folder: tests of packs alone read them again")]
 
+mod arrangements;
 mod backlog;
 mod cases;
 mod cli;

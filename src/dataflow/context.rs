@@ -1,19 +1,20 @@
 //! What a dataflow builds with: collections, shared arrangements, features, scores, outputs.
 
-use std::collections::{BTreeMap, HashSet};
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
-use differential_dataflow::trace::implementations::ValSpine;
 use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
 use serde::Serialize;
 use timely::dataflow::operators::vec::Map;
 use timely::dataflow::operators::{Concatenate, Probe, probe};
 use timely::dataflow::{Scope, Stream};
 
+use super::arrangements::Asked;
 use super::{BuildError, Setup};
 use crate::dataflow::EngineSettings;
-use crate::event::{Event, Key, Schema};
+use crate::event::{Event, Schema};
 use crate::feature::FeatureSet;
 use crate::feature::rows::Layout;
 use crate::feature::rows::Rows;
@@ -27,15 +28,14 @@ use crate::score::assessment::ScoredDiff;
 use crate::score::judge::{JudgeInputs, Judged, Said, Wanted, judge};
 use crate::sink::port::{CollectionUpdate, Ports, deliver};
 use crate::views::identity::IdentityAsker;
+use crate::views::identity::Publishes;
 use crate::views::identity::columns::Bare;
 use crate::views::identity::propagate::{Entity, Propagated, ROUNDS_MAX, every, propagate};
 use crate::views::identity::{Identity, identity};
 use crate::views::pattern::{Match, Matches};
 use crate::views::velocity::{KeyPlan, VelocitySettings, VelocityView};
+use crate::views::velocity::{Profile, WantedProfiles};
 use crate::views::{FamilyInputs, Timing};
-
-/// Events arranged by a key, shared by everyone who asks for the same key.
-pub type EventsBy<'scope> = Arranged<'scope, TraceAgent<ValSpine<Key, Event, Epoch, isize>>>;
 
 /// The assembled rows of a dataflow's features.
 #[derive(Clone)]
@@ -53,6 +53,12 @@ impl<'scope> Features<'scope> {
         self.wanted.rows.set(true);
         self.rows.clone()
     }
+
+    /// Scored diffs, in order per transaction; none without a model.
+    pub fn scores(&self) -> Stream<'scope, Epoch, Vec<ScoredDiff>> {
+        self.wanted.scores.set(true);
+        self.scores.clone()
+    }
 }
 
 /// The index of the owner of links that [`Context::live_links`] builds: none of a feature's.
@@ -60,12 +66,13 @@ const LIVE_LINKS: u16 = u16::MAX;
 
 /// Handed to [`super::Dataflow::build`].
 pub struct Context<'scope> {
-    given: Parts<'scope>,
+    pub(super) given: Parts<'scope>,
     touched: Vec<Stream<'scope, Epoch, Vec<Touched>>>,
     beyond: Vec<Stream<'scope, Epoch, Vec<Beyond>>>,
     matches: Vec<Matches<'scope>>,
     velocity: Option<Stream<'scope, Epoch, Vec<Block>>>,
-    by_field: BTreeMap<String, EventsBy<'scope>>,
+    pub(super) profiles: Option<Stream<'scope, Epoch, Vec<(Profile, Epoch, isize)>>>,
+    pub(super) asked: Asked<'scope>,
 }
 
 /// What the pipeline gives a context.
@@ -75,6 +82,9 @@ pub(crate) struct Parts<'scope> {
     pub settings: EngineSettings,
     pub changes: Stream<'scope, Epoch, Vec<Changes>>,
     pub requests: Vec<Vec<Stream<'scope, Epoch, Vec<Block>>>>,
+    pub events: Stream<'scope, Epoch, Vec<(Arc<Event>, Epoch, isize)>>,
+    pub wanted: Rc<Cell<bool>>,
+    pub wanted_profiles: WantedProfiles,
     pub records: SharedRecords<Said>,
     pub references: Stream<'scope, Epoch, Vec<ReferenceRecord>>,
     pub features: FeatureSet,
@@ -90,8 +100,8 @@ pub(crate) struct Parts<'scope> {
 
 impl<'scope> Context<'scope> {
     pub(crate) fn new(given: Parts<'scope>) -> Self {
-        let (touched, beyond, matches, by_field) = (Vec::new(), Vec::new(), Vec::new(), BTreeMap::new());
-        Context { given, touched, beyond, matches, velocity: None, by_field }
+        let (touched, beyond, matches) = Default::default();
+        Context { given, touched, beyond, matches, velocity: None, profiles: None, asked: Asked::default() }
     }
 
     /// The timely scope, for operators of your own.
@@ -123,38 +133,23 @@ impl<'scope> Context<'scope> {
         timestamped(updates).as_collection()
     }
 
-    /// Events arranged by a field. Asking twice gives the same arrangement. Events without the field are left out.
-    pub fn events_by(&mut self, field: &str) -> Result<EventsBy<'scope>, BuildError> {
-        if let Some(arranged) = self.by_field.get(field) {
-            return Ok(arranged.clone());
-        }
-        let schema = self.given.setup.schema.clone();
-        let slot = schema.slot(field).ok_or_else(|| {
-            BuildError(format!("events_by(\"{field}\"): the schema '{}' has no such field", schema.name()))
-        })?;
-        let keyed = self.events().flat_map(move |event| event.key(slot, &schema).map(|key| (key, event)));
-        let arranged: EventsBy<'scope> = keyed.arrange_by_key_named(&format!("events by {field}"));
-        self.by_field.insert(field.to_owned(), arranged.clone());
-        Ok(arranged)
-    }
-
     /// The links that carry, account first: what clusters are made of, as a collection. It follows events in the order of
     /// their arrival, takes withdrawn and expired links back, and has an owner of its own beside that of the features.
-    /// [`Context::clusters`] turns it into (entity, cluster).
+    /// [`Context::propagated_clusters`] turns it into (entity, cluster).
     pub fn live_links(&self, spec: &Identity) -> Result<VecCollection<'scope, Epoch, (Entity, Entity)>, BuildError> {
         let schema = &self.given.setup.schema;
         let plan = Arc::new(spec.resolve(schema)?);
         let asker = IdentityAsker::new(plan.clone(), schema.clone(), LIVE_LINKS);
         let requests = ask("Ask for links", self.given.changes.clone(), asker);
-        let owned = identity::<Bare>(&self.inputs(LIVE_LINKS, Vec::new()), requests, plan, true)?;
+        let owned = identity::<Bare>(&self.inputs(LIVE_LINKS, Vec::new()), requests, plan, Publishes::Links)?;
         owned.slices.probe_with(&self.given.probe);
         Ok(owned.updates.as_collection().consolidate())
     }
 
-    /// Clusters as a collection to join on: (entity, smallest entity of its cluster), brought up to date every so many
-    /// epochs; in between it is the version before. Clusters with paths longer than [`ROUNDS_MAX`] links are not whole: they
+    /// Clusters by iteration: (entity, smallest entity of its cluster), brought up to date every so many epochs; in between it is the
+    /// version before. [`Context::clusters`] gives the same, exact at every epoch and cheaper where one worker can own all links. Clusters with paths longer than [`ROUNDS_MAX`] links are not whole: they
     /// are counted and logged.
-    pub fn clusters(
+    pub fn propagated_clusters(
         &self,
         spec: &Identity,
         every_epochs: u64,
@@ -184,6 +179,7 @@ impl<'scope> Context<'scope> {
             self.touched.push(owned.touched);
             self.beyond.push(owned.beyond);
             self.velocity = Some(owned.slices.clone());
+            self.profiles = Some(owned.updates);
             slices.push(owned.slices);
         }
         let looked_up = self.families(requests, &mut slices)?;
@@ -212,13 +208,13 @@ impl<'scope> Context<'scope> {
     fn velocity_view(&self) -> VelocityView {
         let settings =
             VelocitySettings { kept_ms: self.given.horizons.read_ms, forget_ms: self.given.settings.forget_ms };
-        let worker = self.given.scope.worker();
-        let (here, peers) = (worker.index() as u32, worker.peers());
-        VelocityView::new(&self.given.plans, settings, self.given.metrics.clone(), here, peers)
+        let (worker, metrics) = (self.given.scope.worker(), self.given.metrics.clone());
+        let place = (worker.index() as u32, worker.peers());
+        VelocityView::new(&self.given.plans, settings, self.given.wanted_profiles.clone(), metrics, place)
     }
 
     /// What an owner of a view is built from.
-    fn owner(&self, name: &str, requests: Stream<'scope, Epoch, Vec<Block>>) -> OwnerInputs<'scope> {
+    pub(super) fn owner(&self, name: &str, requests: Stream<'scope, Epoch, Vec<Block>>) -> OwnerInputs<'scope> {
         OwnerInputs {
             name: name.to_owned(),
             requests,
@@ -238,7 +234,7 @@ impl<'scope> Context<'scope> {
     }
 
     /// What the views of a family are built from.
-    fn inputs(&self, index: u16, requests: Vec<Stream<'scope, Epoch, Vec<Block>>>) -> FamilyInputs<'scope> {
+    pub(super) fn inputs(&self, index: u16, requests: Vec<Stream<'scope, Epoch, Vec<Block>>>) -> FamilyInputs<'scope> {
         FamilyInputs {
             changes: self.given.changes.clone(),
             requests,
@@ -283,9 +279,8 @@ impl<'scope> Context<'scope> {
         if self.given.settings.scorer.is_none() {
             return Ok(());
         }
-        features.wanted.scores.set(true);
         match self.given.ports.scored.take() {
-            Some(port) => deliver(features.scores.clone(), "Scored diffs", port).probe_with(&self.given.probe),
+            Some(port) => deliver(features.scores(), "Scored diffs", port).probe_with(&self.given.probe),
             None => return Err(BuildError("score() may be called once".into())),
         };
         Ok(())

@@ -4,16 +4,19 @@
 //! and, if it does more than score them, builds the rest of its graph on real differential collections
 //! ([`Dataflow::build`]). `dataflows/README.md` walks through one in ten minutes.
 
+mod arrangements;
 mod context;
 mod parameters;
 mod settings;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::event::{Event, Schema, Slot};
+use crate::event::{Event, MapKey, Schema, Slot};
 use crate::feature::FeatureSet;
 
-pub use context::{Context, EventsBy, Features};
+pub use arrangements::{ArrangedBy, EventsBy, Standing};
+pub use context::{Context, Features};
 pub(crate) use context::{Leftover, Parts};
 pub use parameters::{Parameter, Parameters};
 pub use settings::EngineSettings;
@@ -76,6 +79,12 @@ pub trait Dataflow: Send + Sync {
         Ok(None)
     }
 
+    /// Events are kept at least so long behind the watermark, milliseconds, whatever the features need: for dataflows that look at
+    /// what is retained ([`Context::retained`]).
+    fn retention_ms(&self) -> i64 {
+        0
+    }
+
     /// Builds the graph. The default assembles the features and scores them.
     fn build(&self, context: &mut Context<'_>) -> Result<(), BuildError> {
         let features = context.features()?;
@@ -86,6 +95,17 @@ pub trait Dataflow: Send + Sync {
     /// need no oracle of their own: the test kit computes them by their definition.
     fn oracle(&self, _setup: &Setup, _events: &[Event]) -> Vec<(String, String)> {
         Vec::new()
+    }
+
+    /// The same for a dataflow that looks at what is said of the transactions, by id.
+    fn oracle_with(
+        &self,
+        setup: &Setup,
+        events: &[Event],
+        scores: &BTreeMap<MapKey, Standing>,
+    ) -> Vec<(String, String)> {
+        let _ = scores;
+        self.oracle(setup, events)
     }
 }
 

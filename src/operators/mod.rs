@@ -12,7 +12,9 @@ mod owner;
 mod prefetch;
 mod shards;
 mod view;
+mod while_kept;
 mod with_slices;
+mod within;
 
 pub use ask::ask;
 pub use epochs::Epochs;
@@ -22,4 +24,6 @@ pub use owner::{Owned, OwnerInputs, TOUCHED_IMAGE, own};
 pub use prefetch::prefetch;
 pub use shards::{Routed, ShardedMap};
 pub use view::{Asks, Mark, Out, Turn, View};
+pub use while_kept::{Valued, while_kept};
 pub use with_slices::with_slices;
+pub use within::within;

@@ -99,6 +99,11 @@ pub trait View: 'static {
         (0, String::new())
     }
 
+    /// What stands of what it has published, once it was loaded: those who take its updates have nothing of it yet.
+    fn published(&mut self) -> Vec<(Self::Update, isize)> {
+        Vec::new()
+    }
+
     /// Whether the passing of event time alone may publish something.
     fn waits(&self) -> bool {
         false

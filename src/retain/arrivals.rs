@@ -73,6 +73,8 @@ pub(super) struct WaitingLabel {
 pub(super) struct Effects {
     pub changes: Vec<Change>,
     pub rejects: Vec<Reject>,
+    /// Events that the retention has passed.
+    pub gone: Vec<Arc<Event>>,
 }
 
 /// The rules, and what they remember beside the transactions.
@@ -109,10 +111,11 @@ impl Arrivals {
         mut arrivals: Vec<Arrival>,
         mut touched: Vec<Touched>,
     ) -> Effects {
-        let mut effects = Effects { changes: Vec::with_capacity(arrivals.len() + touched.len()), rejects: Vec::new() };
+        let mut effects = Effects::default();
+        effects.changes.reserve(arrivals.len() + touched.len());
         // By the watermark of the epoch before this one, whatever epochs brought this worker something: what is there must
         // not depend on how ids are spread.
-        self.expire(records, now, &mut effects.rejects);
+        self.expire(records, now, &mut effects);
         let place = |arrival: &Arrival| (arrival.partition, arrival.offset);
         if !arrivals.is_sorted_by_key(place) {
             arrivals.sort_unstable_by_key(place);
@@ -292,15 +295,16 @@ impl Arrivals {
         }
     }
 
-    /// Lets go of what the retention has passed; returns the labels that have waited in vain.
-    fn expire<S>(&mut self, records: &mut Records<S>, now: &Facts, rejects: &mut Vec<Reject>) {
+    /// Lets go of what the retention has passed, and of the labels that have waited in vain.
+    pub fn expire<S>(&mut self, records: &mut Records<S>, now: &Facts, effects: &mut Effects) {
         let (bound, mut expired) = (self.expiring.bound(now.expired_ms), false);
         while let Some(keys) = self.expiring.take(now.expired_ms) {
             expired = true;
             for key in keys {
                 // A corrected event may have moved to a later slice.
-                let number = records.find(&key);
-                if number.and_then(|number| records.get(number)).is_some_and(|one| one.event.time < bound) {
+                let known = records.find(&key).and_then(|number| records.get(number));
+                if let Some(one) = known.filter(|one| one.event.time < bound) {
+                    effects.gone.extend(one.live().then(|| one.event.clone()));
                     records.leave(&key, now.epoch);
                 }
                 for WaitingLabel { record, arrival } in self.waiting.remove(&key).unwrap_or_default() {
@@ -309,7 +313,7 @@ impl Arrivals {
                     }
                     self.metrics.orphan_labels.add(1);
                     let message = "the labelled event never came within the retention".to_owned();
-                    rejects.push(self.reject(arrival, RejectReason::OrphanLabel, message));
+                    effects.rejects.push(self.reject(arrival, RejectReason::OrphanLabel, message));
                 }
             }
         }

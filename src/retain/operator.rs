@@ -1,20 +1,23 @@
 //! The operator of arrivals: records and touched ids in; changes, requests to the views and rejects out.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
-use super::arrivals::{Arrivals, KeptBy};
+use super::arrivals::{Arrivals, Effects, KeptBy};
 use super::image;
-use super::records::SharedRecords;
-use crate::event::Schema;
+use super::records::{Records, SharedRecords};
+use crate::event::{Event, Schema};
 use crate::flow::{
-    Arrival, Asker, Block, Change, Changes, Epoch, EpochFacts, Horizons, Outgoing, Reject, Touched, owner_of, shard_of,
+    Arrival, Asker, Block, Change, Changes, Epoch, EpochFacts, Horizons, Outgoing, Reject, Touched, Verb, owner_of,
+    shard_of,
 };
 use crate::metrics::Metrics;
 use crate::operators::{Dumper, Epochs, Images, TOUCHED_IMAGE};
@@ -33,6 +36,8 @@ pub struct RetainInputs<'scope, S> {
     pub schema: Arc<Schema>,
     /// How long events are kept.
     pub horizons: Horizons,
+    /// Whether someone takes [`Retained::events`].
+    pub wanted: Rc<Cell<bool>>,
     /// The facts of each epoch.
     pub facts: EpochFacts,
     /// Where images come from and go to.
@@ -47,9 +52,17 @@ pub struct Retained<'scope> {
     pub changes: Stream<'scope, Epoch, Vec<Changes>>,
     /// What the views are asked, one stream per asker in the same groups, addressed to workers.
     pub requests: Vec<Vec<Stream<'scope, Epoch, Vec<Block>>>>,
+    /// The retained events as a collection: they come, are taken back, and go when retention passes. Only if it is wanted.
+    pub events: Stream<'scope, Epoch, Vec<(Arc<Event>, Epoch, isize)>>,
     /// Events beyond the horizon, labels without a target, what came after the withdrawal of its id.
     pub rejects: Stream<'scope, Epoch, Vec<Reject>>,
 }
+
+const CHANGES: usize = 0;
+const REJECTS: usize = 1;
+const EVENTS: usize = 2;
+/// Outputs before those of the askers.
+const OWN_OUTPUTS: usize = 3;
 
 /// Changes whose views are asked in one go: their events stay in the cache meanwhile.
 const CHANGES_PER_GO: usize = 16;
@@ -59,7 +72,7 @@ const CHANGES_PER_GO: usize = 16;
 /// # Errors
 /// If what is to be loaded is no image of transactions.
 pub fn retain<'scope, S: 'static>(inputs: RetainInputs<'scope, S>) -> Result<Retained<'scope>, String> {
-    let RetainInputs { arrivals, touched, askers, records, schema, horizons, facts, images, metrics } = inputs;
+    let RetainInputs { arrivals, touched, askers, records, schema, horizons, wanted, facts, images, metrics } = inputs;
     let scope = arrivals.scope();
     let (here, peers) = (scope.worker().index(), scope.worker().peers());
     let mut builder = OperatorBuilder::new("Retain".to_owned(), scope);
@@ -72,6 +85,9 @@ pub fn retain<'scope, S: 'static>(inputs: RetainInputs<'scope, S>) -> Result<Ret
     let (rejects_out, rejects) = builder.new_output();
     let mut changes_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Changes>>>::from(changes_out);
     let mut rejects_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Reject>>>::from(rejects_out);
+    let (events_out, events) = builder.new_output();
+    let mut events_out =
+        OutputBuilder::<_, CapacityContainerBuilder<Vec<(Arc<Event>, Epoch, isize)>>>::from(events_out);
     let mut asked = Vec::new();
     let mut requests = Vec::new();
     for group in askers {
@@ -94,7 +110,7 @@ pub fn retain<'scope, S: 'static>(inputs: RetainInputs<'scope, S>) -> Result<Ret
         Ok(())
     })?;
     again.retain(|touched: &Touched| owner_of(touched.id.map_key(ids).route(), peers) == here);
-    let (outputs, start) = (2 + asked.len(), images.start());
+    let (outputs, start, loaded) = (OWN_OUTPUTS + asked.len(), images.start(), images.facts());
     let mut dumper = Dumper::new(images);
     builder.build(move |initial| {
         let mut epochs: Epochs<(Vec<Arrival>, Vec<Touched>)> = Epochs::new(outputs);
@@ -102,8 +118,22 @@ pub fn retain<'scope, S: 'static>(inputs: RetainInputs<'scope, S>) -> Result<Ret
             let open = epochs.keep_open(start, initial.iter().map(|hold| hold.delayed(&start)).collect());
             open.1.append(&mut again);
         }
+        // Where someone takes the events, those of epochs without records go too: until that is known, and then as long as it goes
+        // on, the outputs are held open.
+        let first = loaded.map_or(0, |facts| facts.epoch);
+        let mut held = Some([REJECTS, EVENTS].map(|port| initial[port].delayed(&first)));
+        let mut begun = false;
         drop(initial);
         move |frontiers| {
+            if !std::mem::replace(&mut begun, true) {
+                held = held.take().filter(|_| wanted.get());
+                if let Some([rejects, events]) = &mut held {
+                    let there = retained(&records.borrow(), first);
+                    events_out.activate().session(&*events).give_iterator(there.into_iter());
+                    rejects.downgrade(&start);
+                    events.downgrade(&start);
+                }
+            }
             arrivals.for_each(|capability, data| {
                 if let Some(epoch) = epochs.of(&capability) {
                     epoch.0.append(data);
@@ -117,6 +147,7 @@ pub fn retain<'scope, S: 'static>(inputs: RetainInputs<'scope, S>) -> Result<Ret
             let mut records = records.borrow_mut();
             while let Some((epoch, capabilities, (arrivals, touched))) = epochs.next_complete(frontiers) {
                 image::dump_before(epoch, &mut dumper, &facts, &rules, &records);
+                pass_by(epoch, &mut held, &mut rules, &mut records, &facts, (&mut rejects_out, &mut events_out));
                 let mut effects = rules.apply(&mut records, &facts.of(epoch), arrivals, touched);
                 for changes in effects.changes.chunks(CHANGES_PER_GO) {
                     for (asker, outgoing, _) in &mut asked {
@@ -124,15 +155,69 @@ pub fn retain<'scope, S: 'static>(inputs: RetainInputs<'scope, S>) -> Result<Ret
                     }
                 }
                 for (number, (_, outgoing, request_out)) in asked.iter_mut().enumerate() {
-                    request_out.activate().session(&capabilities[2 + number]).give_iterator(outgoing.take());
+                    request_out.activate().session(&capabilities[OWN_OUTPUTS + number]).give_iterator(outgoing.take());
                 }
-                changes_out.activate().session(&capabilities[0]).give(Rc::new(effects.changes));
+                if let Some([rejects, events]) = &mut held {
+                    let updates = updates(&effects, epoch);
+                    events_out.activate().session(&capabilities[EVENTS]).give_iterator(updates.into_iter());
+                    rejects.downgrade(&(epoch + 1));
+                    events.downgrade(&(epoch + 1));
+                }
+                changes_out.activate().session(&capabilities[CHANGES]).give(Rc::new(effects.changes));
                 if !effects.rejects.is_empty() {
-                    rejects_out.activate().session(&capabilities[1]).give_container(&mut effects.rejects);
+                    rejects_out.activate().session(&capabilities[REJECTS]).give_container(&mut effects.rejects);
                 }
             }
-            image::dump_before(facts.open(frontiers), &mut dumper, &facts, &rules, &records);
+            let open = facts.open(frontiers);
+            image::dump_before(open, &mut dumper, &facts, &rules, &records);
+            pass_by(open, &mut held, &mut rules, &mut records, &facts, (&mut rejects_out, &mut events_out));
+            if frontiers.iter().all(|frontier| frontier.frontier().is_empty()) {
+                held = None;
+            }
         }
     });
-    Ok(Retained { changes, requests, rejects })
+    Ok(Retained { changes, requests, events, rejects })
+}
+
+/// An update of the collection of retained events.
+type EventUpdate = (Arc<Event>, Epoch, isize);
+type RejectsOut = OutputBuilder<Epoch, CapacityContainerBuilder<Vec<Reject>>>;
+type EventsOut = OutputBuilder<Epoch, CapacityContainerBuilder<Vec<EventUpdate>>>;
+
+/// Epochs without records, up to (not with) this one: what retention passes in them goes.
+fn pass_by<S>(
+    until: Epoch,
+    held: &mut Option<[Capability<Epoch>; 2]>,
+    rules: &mut Arrivals,
+    records: &mut Records<S>,
+    facts: &EpochFacts,
+    (rejects_out, events_out): (&mut RejectsOut, &mut EventsOut),
+) {
+    let Some([rejects, events]) = held else { return };
+    while *events.time() < until {
+        let (epoch, mut effects) = (*events.time(), Effects::default());
+        rules.expire(records, &facts.of(epoch), &mut effects);
+        if !effects.rejects.is_empty() {
+            rejects_out.activate().session(&*rejects).give_container(&mut effects.rejects);
+        }
+        events_out.activate().session(&*events).give_iterator(updates(&effects, epoch).into_iter());
+        rejects.downgrade(&(epoch + 1));
+        events.downgrade(&(epoch + 1));
+    }
+}
+
+/// The events that are there, as updates.
+fn retained<S>(records: &Records<S>, epoch: Epoch) -> Vec<EventUpdate> {
+    let live = records.all().filter(|one| one.live());
+    live.map(|one| (one.event.clone(), epoch, 1)).collect()
+}
+
+/// The events that come and go in an epoch, as updates.
+fn updates(effects: &Effects, epoch: Epoch) -> Vec<EventUpdate> {
+    let changed = effects.changes.iter().filter_map(|change| match change.verb {
+        Verb::Insert => Some((change.event.clone(), epoch, 1)),
+        Verb::Remove => Some((change.event.clone(), epoch, -1)),
+        Verb::Label | Verb::Relabel | Verb::Read => None,
+    });
+    changed.chain(effects.gone.iter().map(|event| (event.clone(), epoch, -1))).collect()
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::verdict::LabelRecord;
 use crate::event::{Event, MapKey, Op};
-use crate::flow::{Epoch, Label};
+use crate::flow::{Epoch, Label, SHARDS};
 use crate::operators::ShardedMap;
 
 /// One retained transaction: what came, and what was made of it.
@@ -188,6 +188,11 @@ impl<S> Records<S> {
     /// Bytes of what look-ups answered.
     pub fn kept_bytes(&self) -> usize {
         self.kept_bytes
+    }
+
+    /// Transactions that ids lead to, in the order of shards.
+    pub fn all(&self) -> impl Iterator<Item = &Transaction<S>> {
+        (0..SHARDS).flat_map(|shard| self.of_shard(shard))
     }
 
     /// Transactions of a shard that ids lead to, in no order.

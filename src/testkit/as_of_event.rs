@@ -1,9 +1,10 @@
 //! A dataflow without the features that are looked up on arrival.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::dataflow::{BuildError, Context, Dataflow, Parameter, Prepare, Setup};
-use crate::event::Event;
+use crate::dataflow::{BuildError, Context, Dataflow, Parameter, Prepare, Setup, Standing};
+use crate::event::{Event, MapKey};
 use crate::feature::FeatureSet;
 
 /// A dataflow less the families whose values are fixed on arrival: what remains does not depend on the order of arrival.
@@ -34,11 +35,24 @@ impl Dataflow for AsOfEvent {
         self.0.prepare(setup)
     }
 
+    fn retention_ms(&self) -> i64 {
+        self.0.retention_ms()
+    }
+
     fn build(&self, context: &mut Context<'_>) -> Result<(), BuildError> {
         self.0.build(context)
     }
 
     fn oracle(&self, setup: &Setup, events: &[Event]) -> Vec<(String, String)> {
         self.0.oracle(setup, events)
+    }
+
+    fn oracle_with(
+        &self,
+        setup: &Setup,
+        events: &[Event],
+        scores: &BTreeMap<MapKey, Standing>,
+    ) -> Vec<(String, String)> {
+        self.0.oracle_with(setup, events, scores)
     }
 }

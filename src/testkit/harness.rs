@@ -204,6 +204,7 @@ impl Harness {
         let communication =
             if self.workers == 1 { Communication::Thread } else { Communication::Process(self.workers) };
         let config = Config { communication, worker: WorkerConfig::default() };
+        let now = epochs.clone();
         let guards = timely::execute(config, move |worker| {
             let (captured, metrics) = &shared;
             set_worker(worker.index());
@@ -212,9 +213,9 @@ impl Harness {
             let dump = move |image| dumped.lock().unwrap_or_else(PoisonError::into_inner).push(image);
             let images = Images::new(from.clone(), dump, worker.index(), worker.peers());
             let engine = pipeline::build(worker, &*run.dataflow, &run.setup, &run.settings, ports, images, metrics)?;
-            let (repair_rows_max, next) = (run.settings.repair_rows_max, epochs.start as Epoch);
+            let (repair_rows_max, next) = (run.settings.repair_rows_max, now.start as Epoch);
             let mut feeder = Feeder { worker, engine, next, barrier: &barrier, captured, owed: &owed, repair_rows_max };
-            Ok::<_, BuildError>(feeder.feed(&plan, epochs.clone(), run.drain, cut))
+            Ok::<_, BuildError>(feeder.feed(&plan, now.clone(), run.drain, cut))
         });
         let (mut closed, mut facts) = (Vec::new(), None);
         for result in guards.map_err(BuildError)?.join() {
@@ -222,7 +223,9 @@ impl Harness {
         }
         let held = captured.held.lock().unwrap_or_else(PoisonError::into_inner).take();
         let came = held.unwrap_or_else(|| captured.take());
-        let Came { scored, rows, rejects, collections, dumped } = came;
+        let Came { scored, rows, rejects, mut collections, dumped } = came;
+        // What stood at the end of the epoch that was loaded comes anew, as of that epoch: it has been given out already.
+        collections.retain(|update| update.epoch >= epochs.start as Epoch);
         let image = facts.map(|facts| Image::of(facts, dumped));
         Ok((Outcome { scored, rows, rejects, collections, metrics, closed }, image))
     }

@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use super::compare::{consolidated, equal, same_rows, updates};
 use super::{AsOfEvent, Batching, Harness, Outcome, Plan, arrive, expected, resolve};
-use crate::dataflow::{Dataflow, EngineSettings, Setup};
+use crate::dataflow::{Dataflow, EngineSettings, Setup, Standing};
 use crate::event::Event;
 use crate::feature::FeatureSet;
+use crate::score::assessment::Assessment;
 use crate::views::Timing;
 
 /// What is tried.
@@ -191,7 +192,11 @@ impl Trial<'_> {
                 all
             });
         let mut wanted = BTreeMap::new();
-        for record in self.dataflow.oracle(self.setup, &events) {
+        let ids = self.setup.schema.id_type();
+        let said = consolidated(&outcome.scored).map_err(|error| error.to_string())?;
+        let standing = |said: &Assessment| Standing { action: said.action, score: said.score };
+        let scores = said.iter().map(|(id, said)| (id.map_key(ids), standing(said))).collect();
+        for record in self.dataflow.oracle_with(self.setup, &events, &scores) {
             *wanted.entry(record).or_insert(0) += 1;
         }
         let unlike = |record: &&(String, String)| emitted.get(*record) != wanted.get(*record);

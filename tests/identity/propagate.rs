@@ -54,7 +54,7 @@ impl Dataflow for Flow {
         let spec = ["device", "card"].into_iter().fold(Identity::of("account"), linked);
         let name = |(kind, key): Entity| format!("{kind}:{}", key.lo);
         if self.every > 0 {
-            let clusters = context.clusters(&spec, self.every)?;
+            let clusters = context.propagated_clusters(&spec, self.every)?;
             context.output("clusters", clusters.map(move |(entity, cluster)| (name(entity), name(cluster))));
             return Ok(());
         }

@@ -94,7 +94,7 @@ pub fn own<'scope, V: View>(view: V, inputs: OwnerInputs<'scope>) -> Result<Owne
     let mut beyond_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Beyond>>>::from(beyond_out);
     let mut updates_out = UpdatesOut::<V::Update>::from(updates_out);
 
-    let start = images.start();
+    let (start, loaded) = (images.start(), images.facts());
     let mut owner = Owner::load(view, name, read_ms, owed, images, metrics)?;
     builder.build(move |initial| {
         let mut epochs: Epochs<Asks> = Epochs::new(OUTPUTS);
@@ -103,6 +103,12 @@ pub fn own<'scope, V: View>(view: V, inputs: OwnerInputs<'scope>) -> Result<Owne
             epochs.keep_open(start, initial.iter().map(at_start).collect());
         }
         let mut waiting = owner.view.waits().then(|| initial[UPDATES].delayed(&start));
+        if let Some(facts) = loaded {
+            // As of the epoch that was loaded: whoever has acknowledged that one has it already.
+            let (epoch, published) = (facts.epoch, owner.view.published().into_iter());
+            let updates = published.map(|(update, diff)| (update, epoch, diff)).collect::<Vec<_>>();
+            updates_out.activate().session(&initial[UPDATES].delayed(&epoch)).give_iterator(updates.into_iter());
+        }
         let mut begun: Option<(Facts, Vec<Capability<Epoch>>, Out<V::Update>)> = None;
         drop(initial);
         move |frontiers| {

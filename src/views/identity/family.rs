@@ -8,7 +8,7 @@ use timely::dataflow::Stream;
 use super::columns::{Bare, Facts, Member, Tallied};
 use super::propagate::Entity;
 use super::spec::{Identity, IdentityPlan, uses_labels};
-use super::turns::{IdentityAsker, IdentityView};
+use super::turns::{IdentityAsker, IdentityView, Publishes};
 use crate::event::{Id, Schema};
 use crate::flow::{Asker, Block, Epoch, Labelled};
 use crate::operators::Owned;
@@ -44,11 +44,11 @@ impl Family for Identity {
         let plan = Arc::new(self.resolve(&inputs.schema)?);
         let requests = inputs.requests.remove(0);
         let owned = if plan.uses_tallies() {
-            identity::<Tallied>(&inputs, requests, plan, false)
+            identity::<Tallied>(&inputs, requests, plan, Publishes::Nothing)
         } else if plan.is_plain() {
-            identity::<Bare>(&inputs, requests, plan, false)
+            identity::<Bare>(&inputs, requests, plan, Publishes::Nothing)
         } else {
-            identity::<Facts>(&inputs, requests, plan, false)
+            identity::<Facts>(&inputs, requests, plan, Publishes::Nothing)
         };
         // What was seen on arrival is never revised.
         Ok(FamilyOutputs::of(owned?.slices))
@@ -59,12 +59,12 @@ impl Family for Identity {
     }
 }
 
-/// Builds the owner of all links. `publishes`: it also says which links carry.
+/// Builds the owner of all links.
 pub fn identity<'scope, P: Member + 'static>(
     inputs: &FamilyInputs<'scope>,
     requests: Stream<'scope, Epoch, Vec<Block>>,
     plan: Arc<IdentityPlan>,
-    publishes: bool,
+    publishes: Publishes,
 ) -> Result<Owned<'scope, (Entity, Entity)>, String> {
     let (index, by_id_ms) = (inputs.index, inputs.horizons.by_id_ms);
     let view: IdentityView<P> = IdentityView::new(plan, index, by_id_ms, publishes, inputs.worker());

@@ -15,6 +15,7 @@
 //! | `spec`, `normalise` | what a researcher writes down; how values are compared |
 //! | `request`, `turns`, `family` | the graph above |
 //! | `view` | the owner: one event after the other |
+//! | `memberships` | who is in which cluster, as a collection that is exact at every epoch |
 //! | `image` | all that the owner holds, written down and read again |
 //! | [`columns`] | what is read per cluster, and what its members add to it; tallies and flags |
 //! | [`links`] | distinct links: live, carrying, capped, withdrawn, expired |
@@ -44,6 +45,7 @@ mod family;
 pub mod graph;
 mod image;
 pub mod links;
+pub mod memberships;
 pub mod normalise;
 pub mod propagate;
 mod request;
@@ -57,5 +59,5 @@ pub use family::identity;
 pub use image::IdentityImage;
 pub use request::{EntityAsk, EntityRequest, stride};
 pub use spec::{ClusterMeasure, EXPIRY_DEFAULT, EXPIRY_IP, Identity, IdentityPlan, LinkPlan, LinkSpec};
-pub use turns::{IdentityAsker, IdentityView};
+pub use turns::{IdentityAsker, IdentityView, Publishes};
 pub use view::ClusterView;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::columns::Member;
 use super::image::IdentityImage;
+use super::memberships::{MembershipUpdates, Memberships};
 use super::propagate::Entity;
 use super::request::{EntityRequest, stride};
 use super::spec::IdentityPlan;
@@ -47,6 +48,17 @@ impl Asker for IdentityAsker {
     }
 }
 
+/// What the owner of all links publishes beside slices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Publishes {
+    /// Nothing.
+    Nothing,
+    /// Links that carry: (account, value).
+    Links,
+    /// Who is in which cluster: (entity, smallest entity of its cluster).
+    Clusters,
+}
+
 /// All links, as a view: one shard has all of them.
 pub struct IdentityView<P: Member> {
     clusters: ClusterView<P>,
@@ -57,8 +69,8 @@ pub struct IdentityView<P: Member> {
     here: u32,
     /// Events can be withdrawn for so long behind the watermark, milliseconds.
     kept_ms: i64,
-    /// Whether links that come to carry, and those that no longer do, are published.
-    publishes: bool,
+    publishes: Publishes,
+    memberships: Memberships,
     /// What is left of the epoch.
     left: Option<Left>,
 }
@@ -76,15 +88,37 @@ impl<P: Member> IdentityView<P> {
         plan: Arc<IdentityPlan>,
         index: u16,
         by_id_ms: i64,
-        publishes: bool,
+        publishes: Publishes,
         (here, peers): (u32, usize),
     ) -> Self {
         let mut clusters: ClusterView<P> = ClusterView::new(plan.clone());
-        if publishes {
+        if publishes != Publishes::Nothing {
             clusters.links_mut().note_changes();
         }
         let kept_ms = by_id_ms.saturating_add(by_id_ms / KEPT_SLACK).saturating_add(1);
-        IdentityView { clusters, plan, index, peers, here, kept_ms, publishes, left: None }
+        IdentityView {
+            clusters,
+            plan,
+            index,
+            peers,
+            here,
+            kept_ms,
+            publishes,
+            memberships: Memberships::default(),
+            left: None,
+        }
+    }
+
+    /// Publishes what links that began (true) or ceased to carry have changed.
+    fn publish(&mut self, changes: Vec<((Entity, Entity), bool)>, updates: &mut MembershipUpdates) {
+        let changes = changes.into_iter();
+        match self.publishes {
+            Publishes::Nothing => {}
+            Publishes::Links => updates.extend(changes.map(|(link, carries)| (link, if carries { 1 } else { -1 }))),
+            Publishes::Clusters => {
+                self.memberships.update(self.clusters.links_mut(), changes.map(|(link, _)| link), updates);
+            }
+        }
     }
 
     fn begin(&self, blocks: &[Block]) -> Left {
@@ -101,8 +135,8 @@ impl<P: Member> IdentityView<P> {
         Left { requests, next: 0, answers: (0..self.peers as u32).map(block).collect() }
     }
 
-    /// Works until the epoch is done (true) or much has expired.
-    fn work(&mut self, left: &mut Left, watermark_ms: i64) -> bool {
+    /// Works until the epoch is done (true) or much has expired; time comes to `until_ms` in the end.
+    fn work(&mut self, left: &mut Left, watermark_ms: i64, until_ms: i64) -> bool {
         let (clusters, columns) = (&mut self.clusters, self.plan.columns.len());
         let mut steps_max = EXPIRE_PER_TURN;
         while let Some((request, from)) = left.requests.get(left.next) {
@@ -117,7 +151,7 @@ impl<P: Member> IdentityView<P> {
             clusters.apply(request, || row(block, request.ticket, columns));
             left.next += 1;
         }
-        clusters.advance(watermark_ms, &mut steps_max)
+        clusters.advance(until_ms, &mut steps_max)
     }
 }
 
@@ -142,16 +176,30 @@ impl<P: Member + 'static> View for IdentityView<P> {
 
     fn go_on(&mut self, now: &Facts, out: &mut Out<Self::Update>) -> Turn {
         let Some(mut left) = self.left.take() else { return Turn::Done };
-        if !self.work(&mut left, now.before_ms) {
+        // Whoever publishes says what is there at the end of the epoch.
+        let until_ms = if self.publishes == Publishes::Nothing { now.before_ms } else { now.watermark_ms };
+        if !self.work(&mut left, now.before_ms, until_ms) {
             self.left = Some(left);
             return Turn::More;
         }
         out.slices.extend(left.answers.into_iter().filter(|block| !block.words.is_empty()));
-        if self.publishes {
-            let changes = self.clusters.links_mut().take_changes().into_iter();
-            out.updates.extend(changes.map(|(link, carries)| (link, if carries { 1 } else { -1 })));
+        if self.publishes != Publishes::Nothing {
+            let changes = self.clusters.links_mut().take_changes();
+            self.publish(changes, &mut out.updates);
         }
         Turn::Done
+    }
+
+    fn waits(&self) -> bool {
+        self.publishes != Publishes::Nothing && self.clusters.links().len() > 0
+    }
+
+    fn pass(&mut self, watermark_ms: i64, updates: &mut Vec<(Self::Update, isize)>) {
+        if self.publishes != Publishes::Nothing {
+            while !self.clusters.advance(watermark_ms, &mut { EXPIRE_PER_TURN }) {}
+            let changes = self.clusters.links_mut().take_changes();
+            self.publish(changes, updates);
+        }
     }
 
     fn expire(&mut self, _now: &Facts) {
@@ -167,13 +215,19 @@ impl<P: Member + 'static> View for IdentityView<P> {
         metrics.identity_bytes.set_own((links.bytes() + self.clusters.ledger().bytes()) as u64);
     }
 
+    fn published(&mut self) -> Vec<(Self::Update, isize)> {
+        let (mut updates, carried) = (Vec::new(), self.clusters.links().carried());
+        self.publish(carried.into_iter().map(|link| (link, true)).collect(), &mut updates);
+        updates
+    }
+
     fn dump(&self, shard: u32) -> Option<IdentityImage> {
         (shard == shard_of(route(self.index))).then(|| self.clusters.dump())
     }
 
     fn load(&mut self, image: IdentityImage) -> Result<(), String> {
         self.clusters = ClusterView::load(self.plan.clone(), &image)?;
-        if self.publishes {
+        if self.publishes != Publishes::Nothing {
             self.clusters.links_mut().note_changes();
         }
         Ok(())

@@ -13,6 +13,7 @@
 
 mod asker;
 mod plan;
+mod profiles;
 mod spec;
 pub mod store;
 pub mod twin;
@@ -20,6 +21,7 @@ mod view;
 
 pub use asker::VelocityAsker;
 pub use plan::{CONDITIONS_MAX, Condition, KeyPlan, PlannedFeature, PlannedMeasure};
+pub use profiles::{Profile, WantedProfiles};
 pub use spec::{FeatureSpec, Filter, Measure, REVISE_MS_DEFAULT, REVISE_MS_HOT, Velocity, Window};
 pub use store::ALL_TIME_IDLE_MS;
 pub use view::{VelocitySettings, VelocityView};

@@ -5,9 +5,11 @@
 //! place in the log, so it does not matter what has been added behind it. Every entry that is not the last of its key marks the
 //! rows behind it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::KeyPlan;
+use super::profiles::{Profile, Profiles, WantedProfiles};
 use super::store::{Entry, Store, StoreImage};
 use crate::event::{Id, Key};
 use crate::flow::{Ask, Block, Cause, Facts, HEAD, LAST, NO_TICKET, Place, Replies, Request};
@@ -35,6 +37,8 @@ pub struct VelocityView {
     amounts: Vec<i64>,
     /// Rows that the epoch has asked of each key kind: expiry is in proportion.
     asked: Vec<usize>,
+    wanted: WantedProfiles,
+    profiles: Profiles,
 }
 
 /// Rows whose keys are looked up ahead: few enough that what they touch stays in the first-level cache.
@@ -48,17 +52,18 @@ impl VelocityView {
     pub fn new(
         plans: &[Arc<KeyPlan>],
         settings: VelocitySettings,
+        wanted: WantedProfiles,
         metrics: Arc<Metrics>,
-        here: u32,
-        peers: usize,
+        (here, peers): (u32, usize),
     ) -> Self {
         let store = |plan: &Arc<KeyPlan>| Store::new(plan.clone()).forgetting_after(settings.forget_ms);
         let stores: Vec<_> = plans.iter().map(|plan| (plan.clone(), store(plan))).collect();
         let asked = vec![0; stores.len()];
-        VelocityView { stores, kept_ms: settings.kept_ms, metrics, here, peers, amounts: Vec::new(), asked }
+        let (kept_ms, amounts, profiles) = (settings.kept_ms, Vec::new(), Profiles::default());
+        VelocityView { stores, kept_ms, metrics, here, peers, amounts, asked, wanted, profiles }
     }
 
-    fn apply_plan(&mut self, plan: u16, blocks: &[Block], out: &mut Out<()>) {
+    fn apply_plan(&mut self, plan: u16, blocks: &[Block], out: &mut Out<Profile>) {
         let (key_plan, store) = &mut self.stores[plan as usize];
         let stride = HEAD + key_plan.amounts.len() + key_plan.values.len();
         let mut rows: Vec<(&[u64], u32)> =
@@ -117,6 +122,11 @@ impl VelocityView {
             }
         }
         out.slices.extend(replies.blocks());
+        if self.wanted.borrow().contains(&plan) {
+            let changes = rows.iter().map(|(row, _)| Request::read(row)).filter(|request| request.ask != Ask::Read);
+            let keys: BTreeSet<Key> = changes.map(|request| request.key).collect();
+            keys.into_iter().for_each(|key| self.profiles.update(plan, key, store, &mut out.updates));
+        }
         for (request, cause) in marks {
             self.metrics.late.add((cause == Cause::LateEvent) as u64);
             out.marks.extend(self.touched(plan, &request, cause));
@@ -147,14 +157,15 @@ impl VelocityView {
 }
 
 impl View for VelocityView {
-    type Update = ();
+    type Update = Profile;
     type Image = Vec<StoreImage>;
 
-    fn apply(&mut self, _now: &Facts, asks: Asks, out: &mut Out<()>) -> Turn {
+    fn apply(&mut self, now: &Facts, asks: Asks, out: &mut Out<Profile>) -> Turn {
         self.asked.fill(0);
         for of_plan in asks.blocks.chunk_by(|a, b| a.plan == b.plan) {
             self.apply_plan(of_plan[0].plan, of_plan, out);
         }
+        self.pass(now.watermark_ms, &mut out.updates);
         Turn::Done
     }
 
@@ -173,6 +184,31 @@ impl View for VelocityView {
     fn revised(&self, plan: u16) -> (i64, String) {
         let plan = &self.stores[plan as usize].0;
         (plan.revise_ms, format!("features of key '{}'", plan.name))
+    }
+
+    fn published(&mut self) -> Vec<(Profile, isize)> {
+        let mut updates = Vec::new();
+        for &plan in self.wanted.clone().borrow().iter() {
+            let store = &mut self.stores[plan as usize].1;
+            for key in store.keys() {
+                self.profiles.update(plan, key, store, &mut updates);
+            }
+        }
+        updates
+    }
+
+    fn waits(&self) -> bool {
+        !self.profiles.is_empty()
+    }
+
+    fn pass(&mut self, watermark_ms: i64, updates: &mut Vec<(Profile, isize)>) {
+        if self.profiles.is_empty() {
+            return;
+        }
+        for (number, (plan, _)) in (0..).zip(&self.stores) {
+            let kept_ms = plan.window_ms_max.saturating_add(self.kept_ms);
+            self.profiles.expire(number, watermark_ms.saturating_sub(kept_ms), updates);
+        }
     }
 
     fn expire(&mut self, now: &Facts) {

@@ -99,7 +99,7 @@ impl<T> Component<T> {
 }
 
 /// Where a component is kept: under a number, or at the root of its tour.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ComponentPlace {
     /// A component by number.
     Small(u32),

@@ -48,6 +48,14 @@ impl StoreImage {
 }
 
 impl Store {
+    /// The keys that have entries, in order.
+    pub fn keys(&self) -> Vec<Key> {
+        let all = self.shards.iter().flat_map(|shard| shard.iter()).filter(|(_, log)| log.len() > 0);
+        let mut keys: Vec<Key> = all.map(|(key, _)| key).collect();
+        keys.sort_unstable();
+        keys
+    }
+
     /// What is kept of a shard.
     pub fn dump(&self, shard: u32) -> StoreImage {
         let mut logs: Vec<(Key, &Log)> = self.shards[shard as usize % self.shards.len()].iter().collect();

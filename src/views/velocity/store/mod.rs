@@ -59,6 +59,7 @@ use read::Scratch;
 use shard::Shard;
 
 use crate::event::{Id, Key};
+use crate::flow::LAST;
 use crate::views::velocity::KeyPlan;
 
 /// An all-time feature starts anew after a key has been silent for longer than this (400 days), milliseconds, unless the
@@ -246,6 +247,20 @@ impl Store {
             Some((log, place)) => read::read(&self.program, log, place, out, &mut self.scratch.borrow_mut()),
             None => self.plan.features.iter().zip(out).for_each(|(feature, out)| *out = feature.default),
         }
+    }
+
+    /// The features of a key as of right after its last entry: what an event without fields would see that came in the same
+    /// millisecond, behind it. Returns that entry's time too; `None` if there is no entry.
+    pub fn profile(&mut self, key: Key) -> Option<(i64, Vec<f64>)> {
+        let time = self.last_time(key)?;
+        let mut features = vec![0.0; self.plan.features.len()];
+        let (amounts, values) =
+            (vec![AMOUNT_MISSING; self.plan.amounts.len()], vec![VALUE_MISSING; self.plan.values.len()]);
+        let (mask, known_at, scored) = (0, i64::MAX, false);
+        let entry = Entry { key, time, id: LAST, mask, known_at, scored, amounts: &amounts, values: &values };
+        self.insert_and_read(&entry, &mut features);
+        self.remove(key, time, LAST);
+        Some((time, features))
     }
 
     /// Visits the scored entries of a key after a place in (time, id) order and up to a time, in order, at most `limit` of
