@@ -19,6 +19,7 @@ mod identity;
 mod images;
 mod invariance;
 mod kafka;
+mod lanes;
 mod late;
 mod models;
 mod packs;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Key, Partition};
+use crate::event::{Key, Lane};
 use crate::flow::owner_of;
 
 /// The values of a row, one word per kept field: the bits of a double, a text's fingerprint, or [`MISSING`].
@@ -25,9 +25,9 @@ pub struct ReferenceRecord {
     pub tag: u64,
     /// From when on it is visible within its epoch, milliseconds; [`NO_TIME`]: from the epoch's beginning.
     pub time: i64,
-    /// The partition it came from.
-    pub partition: Partition,
-    /// Its place in the partition.
+    /// The lane it came by.
+    pub lane: Lane,
+    /// Its place in the lane.
     pub offset: u64,
     /// What it says.
     pub body: Body,

@@ -10,7 +10,7 @@
 //! The dataflow is a function of its inputs, so nothing in it may wait for a service. The wait happens here: an event
 //! whose dataflow asks a service is held until the answers are there or its budget is over, and then enters its partition's
 //! lane with what was answered. What was not answered has the look-up's defaults (the fallback). An answer that comes after
-//! the budget becomes an input record of its own, in a lane beside the partition's ([`LATE_BASE`]), and revises the
+//! the budget becomes an input record of its own, in a lane beside the partition's ([`Stream::LateAnswers`]), and revises the
 //! transaction with cause `reference`.
 //!
 //! * **Order.** Events leave in the order of their partition; one that waits holds those behind it, at most until its own
@@ -36,7 +36,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::event::{Partition, Schema};
+use crate::event::Schema;
 use crate::feature::FeatureSet;
 use crate::metrics::Metrics;
 use crate::source::SourceError;
@@ -44,9 +44,6 @@ use crate::source::tables::{Kind, Reference, ServiceSettings};
 use crate::views::lookup::{Enrich, Question};
 
 pub use stage::{HELD_MAX, Stage};
-
-/// Late answers to events of partition `p` are records of partition `LATE_BASE + p`.
-pub const LATE_BASE: Partition = 1 << 30;
 
 /// One look-up that asks a service.
 #[derive(Clone, Debug)]

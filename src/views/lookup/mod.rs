@@ -13,7 +13,7 @@
 //!
 //! **What is visible.** A look-up *as of arrival* sees what came in an earlier epoch, or in the same epoch earlier in
 //! (event time, id) order. A record without a time of its own comes before all events of its epoch; one with a time comes
-//! before the events of the same millisecond and after those of earlier ones. Records of one partition keep their order:
+//! before the events of the same millisecond and after those of earlier ones. Records of one lane keep their order:
 //! one that carries a time before its predecessor's takes the predecessor's. In later epochs all records are visible
 //! whatever their time. Such a look-up is never revised; `retain::keep` holds what it answered.
 //!

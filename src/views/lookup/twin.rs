@@ -61,7 +61,7 @@ fn records<'a>(spec: &Enrich, epochs: &'a [EpochInput]) -> Vec<Placed<'a>> {
         placed.extend(mine.map(|record| Placed { epoch, watermark_ms, record }));
         watermark_ms = planned.watermark_ms;
     }
-    placed.sort_by_key(|one| (one.epoch, one.record.time, one.record.partition, one.record.offset));
+    placed.sort_by_key(|one| (one.epoch, one.record.time, one.record.lane, one.record.offset));
     placed
 }
 
