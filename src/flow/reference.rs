@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Key, Lane};
+use crate::event::{Id, IdType, Key, Lane, MapKey};
 use crate::flow::owner_of;
 
 /// The values of a row, one word per kept field: the bits of a double, a text's fingerprint, or [`MISSING`].
@@ -15,6 +15,12 @@ pub const MISSING: u64 = 0x7ff8_0000_0000_0000;
 
 /// A reference record that has no time of its own: it comes before all events of its epoch.
 pub const NO_TIME: i64 = i64::MIN;
+
+/// What an answer for an event is addressed by.
+pub fn answer_key(id: Id, ids: IdType) -> Key {
+    let MapKey { hi, lo } = id.map_key(ids);
+    Key { hi, lo }
+}
 
 /// One upsert or deletion, bound to an epoch like an event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -203,7 +203,8 @@ impl Job {
             Some(State { directory, lock, log }) => (Some(directory), Some(lock), log),
             None => (None, None, None),
         };
-        let services = Services::resolve(&features, &setup.schema, &services, directory, live)?;
+        let look_ups = features.families().iter().filter_map(|family| family.enrich());
+        let services = Services::resolve(look_ups, &setup.schema, &services, directory, live)?;
 
         let spawn = |name, writer: Option<Box<dyn Writer>>, refuse: Box<dyn FnMut(Refused) + Send>| {
             let spawn = |writer| Outlet::spawn(name, writer, stop.clone(), metrics.clone(), refuse);

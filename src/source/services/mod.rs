@@ -37,7 +37,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::event::Schema;
-use crate::feature::FeatureSet;
 use crate::metrics::Metrics;
 use crate::source::SourceError;
 use crate::source::tables::{Kind, Reference, ServiceSettings};
@@ -65,10 +64,10 @@ pub struct Services {
 }
 
 impl Services {
-    /// The services of a set of features. `addresses` override the declared ones, by name. A look-up that cannot be asked
+    /// The services that look-ups ask. `addresses` override the declared ones, by name. A look-up that cannot be asked
     /// (a client that was not built in, a name that no look-up has) is an error that says what to do.
-    pub fn resolve(
-        features: &FeatureSet,
+    pub fn resolve<'a>(
+        look_ups: impl IntoIterator<Item = &'a Enrich>,
         schema: &Schema,
         addresses: &BTreeMap<String, String>,
         state: Option<PathBuf>,
@@ -76,7 +75,7 @@ impl Services {
     ) -> Result<Self, SourceError> {
         let mut asked = Vec::new();
         let user = SourceError::User;
-        for look_up in features.families().iter().filter_map(|family| family.enrich()) {
+        for look_up in look_ups {
             let Kind::Service(declared) = look_up.reference().kind() else { continue };
             let mut settings = declared.clone();
             if let Some(address) = addresses.get(look_up.reference().name()) {

@@ -8,11 +8,10 @@ use super::Asked;
 use super::desk::{Answer, Asking, Desk};
 use super::log::{AnswerLog, Line, Outcome, Recorded};
 use crate::event::{Lane, Op, Partition, Schema};
-use crate::flow::reference::{Body, Cells};
+use crate::flow::reference::{Body, Cells, answer_key};
 use crate::flow::{Arrival, Decoded, ReferenceRecord};
 use crate::metrics::Metrics;
 use crate::source::SourceError;
-use crate::views::lookup::answer_key;
 
 /// Events of one worker that may be held at once; beyond it the reader is left alone.
 pub const HELD_MAX: usize = 65_536;

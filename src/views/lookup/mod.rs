@@ -45,7 +45,7 @@ mod view;
 pub use asker::LookupAsker;
 pub use image::{LookupImage, NetworksImage};
 pub use network::Networks;
-pub use plan::{EnrichPlan, KeyOf, PlannedColumn, Question, answer_key};
+pub use plan::{EnrichPlan, KeyOf, PlannedColumn, Question};
 pub use spec::Enrich;
 pub use table::LookupTable;
 pub use view::LookupView;
