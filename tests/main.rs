@@ -27,5 +27,6 @@ mod pattern;
 mod planted;
 mod readme;
 mod scored;
+mod tidy;
 mod velocity;
 mod workers;
