@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use deltawatch::decode::{Decoder, JsonParser};
-use deltawatch::event::{CsvHeader, Event, Id, Limits, Op, Payload, Record, Schema, Stand};
+use deltawatch::event::{CsvHeader, Event, Id, Lane, Limits, Op, Payload, Record, Schema, Stand};
 use deltawatch::flow::{Reject, RejectReason};
 
 mod csv;
@@ -115,7 +115,7 @@ fn decode(schema: &Arc<Schema>, text: &str) -> Result<Event, Reject> {
 
 fn rejected(schema: &Arc<Schema>, text: &str) -> (RejectReason, String) {
     let reject = decode(schema, text).expect_err(text);
-    assert_eq!((reject.partition, reject.offset, reject.timestamp_ms), (3, 17, 5));
+    assert_eq!((reject.lane, reject.offset, reject.timestamp_ms), (Lane::of_events(3), 17, 5));
     assert_eq!(*reject.raw.bytes, *text.as_bytes());
     assert!(!reject.message.contains('\n'));
     (reject.reason, reject.message)

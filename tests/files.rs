@@ -7,11 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use deltawatch::decode::Decoder;
-use deltawatch::event::{Limits, Origin, Payload, Record, Schema};
+use deltawatch::event::{Lane, Limits, Origin, Payload, Record, Schema};
 use deltawatch::flow::{Reject, RejectReason};
 use deltawatch::sink::file::Existing;
 use deltawatch::sink::{FileWriter, Headers, OutputRecord, SinkError, Writer, encode_reject};
-use deltawatch::source::tables::{PARTITION_BASE, PARTITIONS_MAX};
 use deltawatch::source::{FileSource, Reader, Ready, Source, SourceError, StartOffsets};
 use flate2::write::GzEncoder;
 
@@ -279,7 +278,7 @@ fn a_pipe_that_was_closed_ends_the_output() {
 #[test]
 fn rejects_are_written_with_their_bytes() {
     let mut reject = Reject {
-        partition: 1,
+        lane: Lane::of_events(1),
         offset: 2,
         timestamp_ms: 3,
         reason: RejectReason::BadValue,
@@ -295,8 +294,10 @@ fn rejects_are_written_with_their_bytes() {
     );
     reject.raw = b"\xff\xfe{".to_vec().into();
     assert!(line(&reject).ends_with(r#","raw_base64":"//57"}"#));
-    let of_reference = Reject { partition: PARTITION_BASE + PARTITIONS_MAX + 3, ..reject.clone() };
+    let of_reference = Reject { lane: Lane::of_table(1, 3), ..reject.clone() };
     assert!(line(&of_reference).contains(r#""partition":3,"offset":2"#), "{}", line(&of_reference));
+    // Its key is another one than that of an event at the same place.
+    assert_eq!(encode_reject(&of_reference, &origin, 4, 5).key, b"table-1/3:2");
     let record = encode_reject(&reject, &origin, 4, 5);
     assert_eq!((record.key.as_slice(), record.headers.epoch, record.arrived_ns), (&b"1:2"[..], 4, 5));
 }

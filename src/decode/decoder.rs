@@ -6,7 +6,7 @@ use super::csv::CsvReader;
 use super::paths::Paths;
 use super::row::{Fault, Row};
 use super::{json, reference};
-use crate::event::{CsvHeader, Event, Limits, Payload, Raw, Record, Schema, SchemaError};
+use crate::event::{CsvHeader, Event, Lane, Limits, Payload, Raw, Record, Schema, SchemaError};
 use crate::flow::{Reject, RejectReason};
 
 /// Which JSON parser drives the row decoder.
@@ -84,7 +84,7 @@ impl Decoder {
             Err(Fault { reason, message }) => {
                 self.counters.rejects += 1;
                 Err(Reject {
-                    partition: record.partition,
+                    lane: Lane::of_events(record.partition),
                     offset: record.offset,
                     timestamp_ms: record.timestamp_ms,
                     reason,

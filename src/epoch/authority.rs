@@ -25,7 +25,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::{Firsts, PartitionBounds, Recorded};
-use crate::event::Partition;
+use crate::event::{Lane, Stream};
 use crate::flow::{Binding, Cut, Epoch, Offer, Repair, Report, Word};
 
 /// When epochs are closed.
@@ -61,7 +61,7 @@ pub struct Authority {
     /// Partitions are merged by event time.
     merging: bool,
     /// Partitions that have been at their end since merging began.
-    caught_up: BTreeSet<Partition>,
+    caught_up: BTreeSet<Lane>,
     /// What the workers were asked to offer up to, and the watermark that goes with it.
     cut: Option<(Cut, i64)>,
     stop_sent: bool,
@@ -69,7 +69,7 @@ pub struct Authority {
     /// the backlog is the whole of it.
     settled: bool,
     finished: bool,
-    /// The first record of every partition that was ever read.
+    /// The first record of every lane that was ever read.
     firsts: Firsts,
     /// Those of them that are not written down yet.
     found: Firsts,
@@ -119,25 +119,26 @@ impl Authority {
         }
     }
 
-    /// Compares the first record of a partition with the one that was recorded.
+    /// Compares the first record of a lane with the one that was recorded.
     fn compare(&mut self, offer: &Offer) {
-        let (partition, first) = (offer.partition, offer.first);
-        if first == 0 || offer.reference {
+        let (lane, first) = (offer.lane, offer.first);
+        if first == 0 || !lane.is_events() {
             return;
         }
-        match self.firsts.get(&partition) {
+        match self.firsts.get(&lane) {
             Some(recorded) if *recorded == first => {}
             Some(_) => {
                 self.fault.get_or_insert_with(|| {
                     format!(
-                        "partition {partition} of the input does not begin with the record that it began with when --state was \
-                         written: retention removed it, or the topic or file was made anew; name another --state"
+                        "{} does not begin with the record that it began with when --state was \
+                         written: retention removed it, or the topic or file was made anew; name another --state",
+                        named(lane)
                     )
                 });
             }
             None => {
-                self.firsts.insert(partition, first);
-                self.found.insert(partition, first);
+                self.firsts.insert(lane, first);
+                self.found.insert(lane, first);
             }
         }
     }
@@ -152,7 +153,7 @@ impl Authority {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
-        let Some((partition, upper, reached)) = self.short() else {
+        let Some((lane, upper, reached)) = self.short() else {
             self.short_ns = None;
             return Ok(());
         };
@@ -161,22 +162,23 @@ impl Authority {
             return Ok(());
         }
         Err(format!(
-            "partition {partition} of the input ends at {reached}, but {upper} records or offsets of it were read when --state \
-             was written: it was cut off or made anew; name another --state"
+            "{} ends at {reached}, but {upper} records or offsets of it were read when --state \
+             was written: it was cut off or made anew; name another --state",
+            named(lane)
         ))
     }
 
-    /// A partition that ends before what the next recorded binding takes of it, where that is and where it ends.
-    fn short(&self) -> Option<(Partition, u64, u64)> {
+    /// A lane that ends before what the next recorded binding takes of it, where that is and where it ends.
+    fn short(&self) -> Option<(Lane, u64, u64)> {
         let uppers = &self.recorded.front()?.uppers;
         let mut reports = self.reports.iter();
         if !reports.all(|report| report.as_ref().is_some_and(|report| !report.loading)) {
             return None;
         }
-        uppers.iter().find_map(|(&partition, &upper)| {
-            let offer = self.offers().find(|offer| offer.partition == partition);
+        uppers.iter().find_map(|(&lane, &upper)| {
+            let offer = self.offers().find(|offer| offer.lane == lane);
             let reached = offer.map_or(0, |offer| offer.came);
-            (reached < upper && offer.is_none_or(|offer| offer.spent)).then_some((partition, upper, reached))
+            (reached < upper && offer.is_none_or(|offer| offer.spent)).then_some((lane, upper, reached))
         })
     }
 
@@ -256,7 +258,7 @@ impl Authority {
 
     /// Takes note of which partitions are at their end, and of a live one that has fallen behind.
     fn look(&mut self) {
-        let at_end: Vec<_> = self.events().filter(|offer| offer.at_end).map(|offer| offer.partition).collect();
+        let at_end: Vec<_> = self.events().filter(|offer| offer.at_end).map(|offer| offer.lane).collect();
         if self.merging {
             self.caught_up.extend(at_end);
             self.merging =
@@ -281,9 +283,7 @@ impl Authority {
     /// Whether a partition is at its end, or in a run known to be near it.
     fn has_ended(&self, offer: &Offer) -> bool {
         // A partition whose reader was stopped has not ended: it goes on from here after a restart.
-        offer.at_end
-            || offer.end && !self.stop_sent
-            || self.pace == Pace::Live && self.caught_up.contains(&offer.partition)
+        offer.at_end || offer.end && !self.stop_sent || self.pace == Pace::Live && self.caught_up.contains(&offer.lane)
     }
 
     /// Whether a partition holds nobody back for now. One that is empty but not yet quiet may go on at any moment.
@@ -303,7 +303,7 @@ impl Authority {
 
     /// Whether partitions are told apart by time: there are several, or references with times of their own.
     fn is_merge(&self) -> bool {
-        self.events().count() > 1 || self.offers().any(|offer| offer.reference && offer.merge_ms > i64::MIN)
+        self.events().count() > 1 || self.offers().any(|offer| !offer.lane.is_events() && offer.merge_ms > i64::MIN)
     }
 
     /// Whether no record will be bound any more: all were, or a partition that was stopped lacks the records that the next
@@ -320,7 +320,7 @@ impl Authority {
         let waited_for = self.events().filter(|offer| !self.is_done(offer));
         let before_ms = waited_for.map(|offer| offer.merge_ms).min().filter(|_| self.is_merge())?;
         let before = self.offers().any(|offer| offer.first_ms < before_ms);
-        let ties_of = self.events().filter(|offer| offer.first_ms == before_ms).map(|offer| offer.partition).min();
+        let ties_of = self.events().filter(|offer| offer.first_ms == before_ms).map(|offer| offer.lane).min();
         let ties_of = if before { None } else { ties_of };
         // A leap in doubt does not move event time.
         let latest = self.events().map(|offer| offer.clock_ms).max()?;
@@ -338,9 +338,8 @@ impl Authority {
             return Some(Binding { stop: true, last: true, ..self.binding(self.watermark_ms) });
         }
         let binding = self.recorded.front()?;
-        let there = |(partition, upper): (&Partition, &u64)| {
-            self.offers().any(|offer| offer.partition == *partition && offer.came >= *upper)
-        };
+        let there =
+            |(lane, upper): (&Lane, &u64)| self.offers().any(|offer| offer.lane == *lane && offer.came >= *upper);
         if !binding.uppers.iter().all(there) {
             return None;
         }
@@ -371,11 +370,11 @@ impl Authority {
     fn taking(&self, watermark_ms: i64) -> Binding {
         let taken = || self.offers().filter(|offer| offer.records > 0);
         let refused = |offer: &Offer| {
-            let partition = offer.partition;
-            offer.refused.iter().map(move |&offset| (partition, offset)).collect::<Vec<_>>()
+            let lane = offer.lane;
+            offer.refused.iter().map(move |&offset| (lane, offset)).collect::<Vec<_>>()
         };
         Binding {
-            uppers: taken().map(|offer| (offer.partition, offer.upper)).collect(),
+            uppers: taken().map(|offer| (offer.lane, offer.upper)).collect(),
             refused: taken().flat_map(refused).collect(),
             repair: self.repair(self.events().map(|offer| offer.records).sum()),
             ..self.binding(watermark_ms)
@@ -417,6 +416,17 @@ impl Authority {
     }
 
     fn events(&self) -> impl Iterator<Item = &Offer> {
-        self.offers().filter(|offer| !offer.reference)
+        self.offers().filter(|offer| offer.lane.is_events())
+    }
+}
+
+/// A lane as users know it.
+fn named(lane: Lane) -> String {
+    let partition = lane.partition;
+    match lane.stream {
+        Stream::Events => format!("partition {partition} of the input"),
+        Stream::Table(table) => format!("partition {partition} of reference {}", table + 1),
+        Stream::LateAnswers => format!("the log of late answers to partition {partition}"),
+        Stream::Nowhere => lane.to_string(),
     }
 }

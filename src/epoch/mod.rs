@@ -13,7 +13,7 @@
 
 mod authority;
 pub mod clock;
-mod lane;
+mod queue;
 mod remap;
 mod stash;
 

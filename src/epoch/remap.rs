@@ -2,7 +2,7 @@
 //!
 //! Sealed lines (see [`crate::runtime::state`]), appended by a thread that writes what has gathered and syncs once (group
 //! commit). The first line is a header: the format and the [`Terms`] of the run that wrote it. Then come bindings, and
-//! between them, once per partition, a hash of the partition's first record. A log replayed from its beginning gives the same
+//! between them, once per lane, a hash of the lane's first record. A log replayed from its beginning gives the same
 //! epochs, hence the same output; so what does not begin with the same terms and the same records is refused.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::{Deserialize, Serialize};
 
-use crate::event::Partition;
+use crate::event::Lane;
 use crate::flow::Binding;
 use crate::source::sealed::{Seal, Terms, read_lines};
 
@@ -22,10 +22,10 @@ use crate::source::sealed::{Seal, Terms, read_lines};
 const QUEUE_MAX: usize = 64;
 
 /// The format of the log.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
-/// Hashes of first records, by partition.
-pub type Firsts = BTreeMap<Partition, u64>;
+/// Hashes of first records, by lane.
+pub type Firsts = BTreeMap<Lane, u64>;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -53,7 +53,7 @@ enum Queued {
 pub struct Recorded {
     /// Its bindings, in order.
     pub bindings: Vec<Binding>,
-    /// The first record of each partition that was read.
+    /// The first record of each lane that was read.
     pub firsts: Firsts,
 }
 
@@ -95,7 +95,7 @@ impl RemapLog {
         self.to_disk.try_send(Queued::Binding(binding.clone())).map_err(|_| binding)
     }
 
-    /// Hands over the first records of partitions; false if the queue is full. They are durable before any binding that is
+    /// Hands over the first records of lanes; false if the queue is full. They are durable before any binding that is
     /// appended later.
     pub fn note(&mut self, firsts: &Firsts) -> bool {
         self.to_disk.try_send(Queued::Firsts(firsts.clone())).is_ok()

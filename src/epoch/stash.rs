@@ -1,13 +1,12 @@
-//! Decoded records that wait for the epoch they will belong to, per partition.
+//! Decoded records that wait for the epoch they will belong to, per lane.
 
 use std::collections::BTreeMap;
 
 use super::PartitionBounds;
 use super::clock::End;
-use super::lane::Lane;
-use crate::event::Partition;
+use super::queue::Queue;
+use crate::event::{Lane, Partition};
 use crate::flow::{Binding, Cut, Decoded, Offer};
-use crate::source::tables::PARTITION_BASE;
 
 /// Records that wait, over all partitions of events: beyond it the reader is left alone, so that its queue fills and it
 /// stops fetching.
@@ -23,7 +22,7 @@ const SILENT_IDLES: u64 = 60;
 /// What a worker has decoded and not bound yet.
 #[derive(Debug)]
 pub struct Stash {
-    lanes: BTreeMap<Partition, Lane>,
+    queues: BTreeMap<Lane, Queue>,
     len: usize,
     /// Records of references among them.
     references: usize,
@@ -41,37 +40,38 @@ pub struct Stash {
 impl Stash {
     /// Nothing waits yet. `live`: records come in as they happen.
     pub fn new(bounds: PartitionBounds, live: bool) -> Self {
-        let (lanes, held) = Default::default();
-        Stash { lanes, len: 0, references: 0, bounds, live, cut: None, merging: true, held }
+        let (queues, held) = Default::default();
+        Stash { queues, len: 0, references: 0, bounds, live, cut: None, merging: true, held }
     }
 
-    /// Makes a partition known.
-    pub fn lane(&mut self, partition: Partition, now_ns: u64) -> &mut Lane {
-        let (reference, future_ms) = (partition >= PARTITION_BASE, self.bounds.future_ms);
-        self.lanes.entry(partition).or_insert_with(|| Lane::new(partition, reference, future_ms, now_ns))
+    /// Makes a lane known.
+    pub fn queue(&mut self, lane: Lane, now_ns: u64) -> &mut Queue {
+        let future_ms = self.bounds.future_ms;
+        self.queues.entry(lane).or_insert_with(|| Queue::new(lane, future_ms, now_ns))
     }
 
     /// Adds a record; `wall_ms` is the wall clock at its arrival in a run.
-    pub fn push(&mut self, partition: Partition, offset: u64, now_ns: u64, wall_ms: Option<i64>, decoded: Decoded) {
-        let lane = self.lane(partition, now_ns);
-        lane.push(offset, now_ns, wall_ms, decoded);
-        let reference = lane.is_reference();
+    pub fn push(&mut self, lane: Lane, offset: u64, now_ns: u64, wall_ms: Option<i64>, decoded: Decoded) {
+        let queue = self.queue(lane, now_ns);
+        queue.push(offset, now_ns, wall_ms, decoded);
+        let reference = queue.is_reference();
         self.len += 1;
         self.references += usize::from(reference);
     }
 
-    /// Notes which partitions have no more, by the offset after their last record, and whether that is for good. `all`: of
+    /// Notes which partitions of the input have no more, by the offset after their last record, and whether that is for good. `all`: of
     /// those that are not named.
     pub fn look(&mut self, all: End, ends: &[(Partition, u64)], named: End) {
-        for (partition, lane) in &mut self.lanes {
-            let end = ends.iter().find(|(ended, end)| ended == partition && lane.next() >= *end);
-            lane.look(if end.is_some() { named } else { all }, self.merging);
+        for (lane, queue) in &mut self.queues {
+            let here = |ended: Partition| Lane::of_events(ended) == *lane;
+            let end = ends.iter().find(|&&(ended, end)| here(ended) && queue.next() >= end);
+            queue.look(if end.is_some() { named } else { all }, self.merging);
         }
     }
 
     /// Nothing more will be added.
     pub fn close(&mut self) {
-        self.lanes.values_mut().for_each(Lane::close);
+        self.queues.values_mut().for_each(Queue::close);
     }
 
     /// Events and rejects waiting, without the references'.
@@ -91,20 +91,21 @@ impl Stash {
 
     /// Whether the reader is to be left alone for now: enough waits, and no partition lacks records.
     pub fn is_full(&self) -> bool {
-        self.events() >= STASH_RECORDS_MAX && !self.lanes.values().any(|lane| lane.wants_more(self.bounds.records_max))
+        self.events() >= STASH_RECORDS_MAX
+            && !self.queues.values().any(|queue| queue.wants_more(self.bounds.records_max))
     }
 
     /// Partitions that are far ahead of the others, if there are others than last time. One that is held stays so until half
     /// of what waits of it is bound.
     pub fn hold(&mut self) -> Option<&[Partition]> {
-        let lanes = self.lanes.values().filter(|lane| !lane.is_reference()).count();
-        let ahead = (STASH_RECORDS_MAX / lanes.max(1)).max(SHARES_AHEAD_MIN * self.bounds.records_max);
-        let far = |(partition, lane): (&Partition, &Lane)| {
-            let held = self.held.binary_search(partition).is_ok();
+        let partitions = self.queues.keys().filter(|lane| lane.is_events()).count();
+        let ahead = (STASH_RECORDS_MAX / partitions.max(1)).max(SHARES_AHEAD_MIN * self.bounds.records_max);
+        let far = |(lane, queue): (&Lane, &Queue)| {
+            let held = self.held.binary_search(&lane.partition).is_ok();
             let limit = if held { ahead / 2 } else { ahead };
-            (!lane.is_reference() && lane.len() >= limit).then_some(*partition)
+            (lane.is_events() && queue.len() >= limit).then_some(lane.partition)
         };
-        let held: Vec<Partition> = self.lanes.iter().filter_map(far).collect();
+        let held: Vec<Partition> = self.queues.iter().filter_map(far).collect();
         (held != self.held).then(|| {
             self.held = held;
             &self.held[..]
@@ -116,23 +117,23 @@ impl Stash {
         self.cut = Some(cut);
     }
 
-    /// What is offered of each partition, and the cut that it ends before. `closed`: nothing more will be added.
+    /// What is offered of each lane, and the cut that it ends before. `closed`: nothing more will be added.
     pub fn offers(&self, closed: bool, now_ns: u64) -> (Vec<Offer>, Option<Cut>) {
         let silent_ns = if self.live { self.bounds.idle_ns().saturating_mul(SILENT_IDLES) } else { u64::MAX };
-        let offer = |lane: &Lane| lane.offer(&self.bounds, self.cut, closed, lane.quiet_ns(now_ns), silent_ns);
-        (self.lanes.values().map(offer).collect(), self.cut)
+        let offer = |queue: &Queue| queue.offer(&self.bounds, self.cut, closed, queue.quiet_ns(now_ns), silent_ns);
+        (self.queues.values().map(offer).collect(), self.cut)
     }
 
-    /// Takes out the records of an epoch, in partition and offset order; with each whether its time is refused.
+    /// Takes out the records of an epoch, in the order of lanes and offsets; with each whether its time is refused.
     pub fn take(&mut self, binding: &Binding, mut take: impl FnMut(Decoded, bool)) {
         self.cut = None;
         self.merging = binding.merging;
-        for (partition, upper) in &binding.uppers {
-            let Some(lane) = self.lanes.get_mut(partition) else { continue };
-            let (reference, before) = (lane.is_reference(), lane.len());
-            let refused = |offset| binding.refused.contains(&(*partition, offset));
-            lane.take(*upper, refused, &mut take);
-            let taken = before - lane.len();
+        for (lane, upper) in &binding.uppers {
+            let Some(queue) = self.queues.get_mut(lane) else { continue };
+            let (reference, before) = (queue.is_reference(), queue.len());
+            let refused = |offset| binding.refused.contains(&(*lane, offset));
+            queue.take(*upper, refused, &mut take);
+            let taken = before - queue.len();
             self.len -= taken;
             self.references -= if reference { taken } else { 0 };
         }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{CsvHeader, Event, Raw, Stand};
 
-/// A partition of a source. Files count from 0 in the order they were named.
+/// A partition of a source, where it is clear of which one ([`super::Lane`] says it). Files count from 0 in the order they were
+/// named.
 pub type Partition = u32;
 
 /// One record as it was read.

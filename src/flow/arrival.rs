@@ -3,15 +3,15 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Reject, RejectReason};
-use crate::event::{Event, JsonEncoder, Raw, Schema};
+use crate::event::{Event, JsonEncoder, Lane, Partition, Raw, Schema};
 
 /// A decoded event on its way in.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Arrival {
     /// The event.
     pub event: Event,
-    /// The partition it came from.
-    pub partition: u32,
+    /// The partition of the input that it came from.
+    pub partition: Partition,
     /// Its place in the partition.
     pub offset: u64,
     /// When it was taken in, nanoseconds on the process's clock.
@@ -29,7 +29,7 @@ impl Arrival {
             JsonEncoder::new(schema).write(&event, schema, &mut bytes);
             raw.bytes = bytes.into();
         }
-        let id = event.id_text(schema);
-        Reject { partition, offset, timestamp_ms: event.time, reason, message, id, raw }
+        let (id, lane) = (event.id_text(schema), Lane::of_events(partition));
+        Reject { lane, offset, timestamp_ms: event.time, reason, message, id, raw }
     }
 }

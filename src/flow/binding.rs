@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Epoch, Repair};
-use crate::event::Partition;
+use crate::event::Lane;
 use crate::flow::Dump;
 
 /// What belongs to an epoch; minted by the authority, obeyed by every worker.
@@ -13,10 +13,10 @@ use crate::flow::Dump;
 pub struct Binding {
     /// The epoch.
     pub epoch: Epoch,
-    /// Per partition, the offset after the last record. Partitions that are not named stay where they are.
-    pub uppers: BTreeMap<Partition, u64>,
+    /// Per lane, the offset after the last record. Lanes that are not named stay where they are.
+    pub uppers: BTreeMap<Lane, u64>,
     /// Records among them whose time is not believed: they become rejects.
-    pub refused: Vec<(Partition, u64)>,
+    pub refused: Vec<(Lane, u64)>,
     /// The watermark once its records are in, milliseconds of event time; `i64::MIN` before the first event.
     pub watermark_ms: i64,
     /// How many touched rows it reads again.
@@ -37,8 +37,8 @@ pub struct Binding {
 pub struct Cut {
     /// All records whose merge time is before this, milliseconds.
     pub before_ms: i64,
-    /// And of this partition records at that time too, as many as an epoch takes: nothing at all lies before it.
-    pub ties_of: Option<Partition>,
+    /// And of this lane records at that time too, as many as an epoch takes: nothing at all lies before it.
+    pub ties_of: Option<Lane>,
 }
 
 /// What the authority tells the workers.
@@ -50,11 +50,11 @@ pub enum Word {
     Bind(Binding),
 }
 
-/// What a worker has ready of one partition, beyond what is bound already.
+/// What a worker has ready of one lane, beyond what is bound already.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
-    /// The partition.
-    pub partition: Partition,
+    /// The lane.
+    pub lane: Lane,
     /// The offset after the last record offered.
     pub upper: u64,
     /// Records offered.
@@ -63,7 +63,7 @@ pub struct Offer {
     pub first_ms: i64,
     /// The merge time of the last record offered, or bound; milliseconds, `i64::MIN` if there was none.
     pub merge_ms: i64,
-    /// The partition's clock up to `upper`, milliseconds; `i64::MIN` before it has one.
+    /// The lane's clock up to `upper`, milliseconds; `i64::MIN` before it has one.
     pub clock_ms: i64,
     /// As much as an epoch takes is ready.
     pub ripe: bool,
@@ -75,13 +75,11 @@ pub struct Offer {
     pub idle: bool,
     /// Nothing will come after the records offered.
     pub end: bool,
-    /// Rows of a reference collection: they neither move event time nor hold it back.
-    pub reference: bool,
     /// The offset after the last record that has come, offered or not.
     pub came: u64,
     /// Records offered whose time is not believed.
     pub refused: Vec<u64>,
-    /// A hash of the partition's first record and its offset; 0 as long as there was none.
+    /// A hash of the lane's first record and its offset; 0 as long as there was none.
     pub first: u64,
     /// The source has nothing beyond what is offered or waits, for now or for good.
     pub spent: bool,
@@ -94,7 +92,7 @@ pub struct Report {
     pub worker: u32,
     /// The epoch that its offers are for; a report for an earlier one is out of date.
     pub next: Epoch,
-    /// Its partitions.
+    /// Its lanes.
     pub offers: Vec<Offer>,
     /// The cut that they end before, if there is one.
     pub cut: Option<Cut>,

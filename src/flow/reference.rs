@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Key, Partition};
+use crate::event::{Id, IdType, Key, Lane, MapKey};
 use crate::flow::owner_of;
 
 /// The values of a row, one word per kept field: the bits of a double, a text's fingerprint, or [`MISSING`].
@@ -16,6 +16,12 @@ pub const MISSING: u64 = 0x7ff8_0000_0000_0000;
 /// A reference record that has no time of its own: it comes before all events of its epoch.
 pub const NO_TIME: i64 = i64::MIN;
 
+/// What an answer for an event is addressed by.
+pub fn answer_key(id: Id, ids: IdType) -> Key {
+    let MapKey { hi, lo } = id.map_key(ids);
+    Key { hi, lo }
+}
+
 /// One upsert or deletion, bound to an epoch like an event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReferenceRecord {
@@ -25,9 +31,9 @@ pub struct ReferenceRecord {
     pub tag: u64,
     /// From when on it is visible within its epoch, milliseconds; [`NO_TIME`]: from the epoch's beginning.
     pub time: i64,
-    /// The partition it came from.
-    pub partition: Partition,
-    /// Its place in the partition.
+    /// The lane it came by.
+    pub lane: Lane,
+    /// Its place in the lane.
     pub offset: u64,
     /// What it says.
     pub body: Body,

@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Partition, Raw};
+use crate::event::{Lane, Raw};
 
 /// A record that is not an event, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Reject {
-    /// The partition it came from.
-    pub partition: u32,
-    /// Its place in the partition.
+    /// The lane it came by; [`Lane::NOWHERE`] if it is not about one record.
+    pub lane: Lane,
+    /// Its place in the lane.
     pub offset: u64,
     /// The record's own timestamp, milliseconds UTC.
     pub timestamp_ms: i64,
@@ -51,11 +51,6 @@ pub enum RejectReason {
     Withdrawn,
     /// What was said of a transaction is larger than the broker takes.
     OutputTooLarge,
-}
-
-impl Reject {
-    /// The partition of a reject that is not about one record.
-    pub const NOWHERE: Partition = Partition::MAX;
 }
 
 impl RejectReason {

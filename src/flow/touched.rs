@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Cause, Reject, RejectReason};
-use crate::event::{Id, IdType, Raw};
+use crate::event::{Id, IdType, Lane, Raw};
 
 /// A transaction whose features were touched by something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -48,7 +48,7 @@ impl Beyond {
             "{cause} at {time_ms} changes {what} in rows from {from_ms} to {until_ms}, which are too old to be revised"
         );
         Reject {
-            partition: Reject::NOWHERE,
+            lane: Lane::NOWHERE,
             offset: 0,
             timestamp_ms: time_ms,
             reason: RejectReason::BeyondHorizon,

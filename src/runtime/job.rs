@@ -23,7 +23,7 @@ use super::worker::{self, Feed, Mint};
 use crate::dataflow::{BuildError, Dataflow, EngineSettings, Setup};
 use crate::decode::Decoder;
 use crate::epoch::{Authority, Pace, PartitionBounds, Recorded, RemapError, RemapLog};
-use crate::event::{Limits, Origin, Partition, Raw, Record};
+use crate::event::{Lane, Limits, Origin, Partition, Raw, Record, Stream};
 use crate::feature::rows::Rows;
 use crate::flow::{Epoch, Reject, RejectReason};
 use crate::metrics::{Metrics, set_worker};
@@ -203,7 +203,8 @@ impl Job {
             Some(State { directory, lock, log }) => (Some(directory), Some(lock), log),
             None => (None, None, None),
         };
-        let services = Services::resolve(&features, &setup.schema, &services, directory, live)?;
+        let look_ups = features.families().iter().filter_map(|family| family.enrich());
+        let services = Services::resolve(look_ups, &setup.schema, &services, directory, live)?;
 
         let spawn = |name, writer: Option<Box<dyn Writer>>, refuse: Box<dyn FnMut(Refused) + Send>| {
             let spawn = |writer| Outlet::spawn(name, writer, stop.clone(), metrics.clone(), refuse);
@@ -239,7 +240,11 @@ impl Job {
             set_worker(worker.index());
             let coordinator = Coordinator::new(worker);
             let (events, rows) = (source.clone(), references.clone());
-            let origin = move |partition| rows.origin(partition).unwrap_or_else(|| events.origin(partition));
+            let origin = move |lane: Lane| match lane.stream {
+                Stream::Events => events.origin(lane.partition),
+                Stream::Table(table) => rows.origin(table),
+                Stream::LateAnswers | Stream::Nowhere => Origin::Elsewhere,
+            };
             let ports = ports(&senders, &encoder, metrics, &setup, origin);
             let engine = pipeline::build(worker, &*dataflow, &setup, &settings, ports, Images::none(worker), metrics)?;
             let mint = (worker.index() == 0).then(|| mint.lock().ok().and_then(|mut mint| mint.take())).flatten();
@@ -342,8 +347,8 @@ fn refusal(metrics: &Arc<Metrics>, rejects: Option<Sender<Vec<OutputRecord>>>) -
         metrics.rejects.count(reason);
         metrics.rejects.note(reason, || why.clone());
         let id = String::from_utf8_lossy(&key).into_owned();
-        let (partition, raw) = (Reject::NOWHERE, Raw::default());
-        let reject = Reject { partition, offset: 0, timestamp_ms: 0, reason, message: why, id, raw };
+        let (lane, raw) = (Lane::NOWHERE, Raw::default());
+        let reject = Reject { lane, offset: 0, timestamp_ms: 0, reason, message: why, id, raw };
         if let Some(rejects) = &rejects {
             // The outlet of rejects ends after this one; if it has failed, its error is said.
             drop(rejects.send(vec![encode_reject(&reject, &Origin::Elsewhere, Epoch::MIN, 0)]));
@@ -365,7 +370,7 @@ fn ports(
     encoder: &ScoredEncoder,
     metrics: &Arc<Metrics>,
     setup: &Setup,
-    origin: impl Fn(Partition) -> Origin + 'static,
+    origin: impl Fn(Lane) -> Origin + 'static,
 ) -> Ports {
     let counted = |metrics: &Arc<Metrics>, records: Vec<OutputRecord>| {
         metrics.outputs.add(records.len() as u64);
@@ -391,7 +396,7 @@ fn ports(
         }),
         Some(sender) => port(sender, move |rejects: Vec<Reject>| {
             note(&rejects);
-            let encode = |reject: &Reject| encode_reject(reject, &origin(reject.partition), Epoch::MIN, 0);
+            let encode = |reject: &Reject| encode_reject(reject, &origin(reject.lane), Epoch::MIN, 0);
             rejects.iter().map(encode).collect()
         }),
     };

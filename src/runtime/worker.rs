@@ -11,7 +11,7 @@ use crate::dataflow::Prepare;
 use crate::decode::{Counters, Decoder};
 use crate::epoch::clock::End;
 use crate::epoch::{Authority, PartitionBounds, RemapLog, Stash};
-use crate::event::{Partition, Payload, Raw, Record};
+use crate::event::{Lane, Partition, Payload, Raw, Record};
 use crate::flow::Owed;
 use crate::flow::{Arrival, Binding, Decoded, Epoch, ReferenceRecord, Reject, RejectReason, Report, Word};
 use crate::metrics::Metrics;
@@ -219,10 +219,10 @@ impl Intake {
         let partitions = self.feed.reader.partitions();
         if partitions != self.partitions {
             for &partition in &partitions {
-                self.stash.lane(partition, now);
-                for late in self.feed.stage.lane(partition)? {
+                self.stash.queue(Lane::of_events(partition), now);
+                for late in self.feed.stage.begin(partition)? {
                     if let Decoded::Reference(record) = &late {
-                        self.stash.push(record.partition, record.offset, now, None, late);
+                        self.stash.push(record.lane, record.offset, now, None, late);
                     }
                 }
             }
@@ -245,7 +245,7 @@ impl Intake {
                 Err(reject) => Decoded::Reject(reject),
             };
             match self.feed.stage.is_through() {
-                true => self.stash.push(partition, offset, now, wall, decoded),
+                true => self.stash.push(Lane::of_events(partition), offset, now, wall, decoded),
                 false => self.feed.stage.take(partition, offset, decoded, now),
             }
         }
@@ -299,8 +299,8 @@ impl Intake {
             return Ok(false);
         }
         let (stash, now, wall, mut any) = (&mut self.stash, now_ns(), self.feed.live.then(wall_ms), false);
-        self.feed.stage.turn(now, |partition, offset, decoded| {
-            stash.push(partition, offset, now, wall, decoded);
+        self.feed.stage.turn(now, |lane, offset, decoded| {
+            stash.push(lane, offset, now, wall, decoded);
             any = true;
         })?;
         Ok(any)
@@ -321,15 +321,15 @@ impl Intake {
         let taken = !records.is_empty();
         self.loading = !self.feed.references.is_loaded();
         for record in records {
-            let (partition, offset) = match &record {
-                Decoded::Reference(record) => (record.partition, record.offset),
+            let (lane, offset) = match &record {
+                Decoded::Reference(record) => (record.lane, record.offset),
                 Decoded::Reject(reject) => {
                     self.feed.metrics.reference_errors.add(1);
-                    (reject.partition, reject.offset)
+                    (reject.lane, reject.offset)
                 }
                 Decoded::Event(_) | Decoded::Answered(_) => continue,
             };
-            self.stash.push(partition, offset, now_ns(), None, record);
+            self.stash.push(lane, offset, now_ns(), None, record);
         }
         Ok(taken)
     }

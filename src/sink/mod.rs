@@ -5,6 +5,7 @@
 
 pub mod features;
 pub mod file;
+pub mod kafka;
 pub mod port;
 mod reject;
 mod scored;
@@ -12,7 +13,8 @@ mod scored;
 pub use file::FileWriter;
 pub use reject::encode_reject;
 pub use scored::{ScoredEncoder, encode_update};
-pub mod kafka;
+
+use crate::source::kafka::KafkaConfigError;
 
 /// One encoded output record.
 #[derive(Clone, Debug)]
@@ -88,4 +90,10 @@ pub enum SinkError {
     /// Whoever read the output has gone (`| head`): not all of it has been taken.
     #[error("the reader of the output has gone before its end")]
     Closed,
+}
+
+impl From<KafkaConfigError> for SinkError {
+    fn from(error: KafkaConfigError) -> Self {
+        SinkError::User(error.to_string())
+    }
 }

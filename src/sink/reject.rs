@@ -5,9 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use super::{Headers, OutputRecord};
-use crate::event::{Origin, Partition};
+use crate::event::{Lane, Origin, Stream};
 use crate::flow::{Reject, RejectReason};
-use crate::source::tables::{PARTITION_BASE, PARTITIONS_MAX};
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -39,11 +38,6 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// The number that a partition has in its topic, or among the files: those of references are counted from further up inside.
-fn own_number(partition: Partition) -> Partition {
-    partition.checked_sub(PARTITION_BASE).map_or(partition, |of_reference| of_reference % PARTITIONS_MAX)
-}
-
 /// Raw bytes that a reject carries at most: in base64 they still fit a broker's default message limit of 1 MiB. The source
 /// coordinates lead to the rest.
 const RAW_BYTES_MAX: usize = 512 << 10;
@@ -54,9 +48,9 @@ const LINE_BYTES_MAX: usize = 960 << 10;
 /// A reject as one JSON object: coordinates (file and line, or topic; partition and offset), reason, message, id if it is
 /// known, and the record as it was read: as `raw` if it is UTF-8, as `raw_base64` if not. Where that is cut off, `raw_bytes`
 /// says how long the record was. A reject that is not about one record (`beyond_horizon`) has neither coordinates nor raw
-/// bytes. The key is `partition:offset`, or the id.
+/// bytes. The key is `partition:offset`, of a reference's row `table-N/partition:offset`, else the id.
 pub fn encode_reject(reject: &Reject, origin: &Origin, epoch: u64, arrived_ns: u64) -> OutputRecord {
-    let somewhere = reject.partition != Reject::NOWHERE;
+    let somewhere = reject.lane != Lane::NOWHERE;
     let mut cut = &reject.raw.bytes[..reject.raw.bytes.len().min(RAW_BYTES_MAX)];
     let raw = match str::from_utf8(cut) {
         Ok(text) => Some(text),
@@ -76,7 +70,7 @@ pub fn encode_reject(reject: &Reject, origin: &Origin, epoch: u64, arrived_ns: u
         file,
         line: reject.raw.stand.line,
         topic,
-        partition: somewhere.then_some(own_number(reject.partition)),
+        partition: somewhere.then_some(reject.lane.partition),
         offset: somewhere.then_some(reject.offset),
         timestamp_ms: reject.timestamp_ms,
         reason: reject.reason,
@@ -92,7 +86,11 @@ pub fn encode_reject(reject: &Reject, origin: &Origin, epoch: u64, arrived_ns: u
         line.raw_base64 = Some(STANDARD.encode(cut));
         payload = serde_json::to_vec(&line).unwrap_or_default();
     }
-    let key = if somewhere { format!("{}:{}", reject.partition, reject.offset) } else { reject.id.clone() };
+    let key = match reject.lane.stream {
+        Stream::Nowhere => reject.id.clone(),
+        Stream::Events => format!("{}:{}", reject.lane.partition, reject.offset),
+        Stream::Table(_) | Stream::LateAnswers => format!("{}:{}", reject.lane, reject.offset),
+    };
     OutputRecord {
         key: key.into_bytes(),
         payload: Some(payload),

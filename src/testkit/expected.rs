@@ -1,16 +1,16 @@
 //! Feature rows from scratch for many events: by definition, per key.
 //!
-//! As [`crate::views::velocity::twin`], but each row looks at the events of its own keys and windows only: 50 000 events of a pack with
-//! hundreds of features take minutes, not days.
+//! Each row looks at the events of its own keys and windows only: 50 000 events of a pack with hundreds of features take
+//! minutes, not days.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::{Plan, resolve};
-use crate::event::{Id, Key, Schema};
+use crate::event::{Id, Schema};
 use crate::feature::FeatureSet;
 use crate::flow::Labelled;
 use crate::views::Family;
-use crate::views::velocity::{Velocity, Window, twin};
+use crate::views::velocity::twin::KeyLogs;
 
 /// The rows of scored events, by id: own features, then those of each key and family. Of all scored events in their order, every
 /// `nth` is computed (1: all of them).
@@ -53,9 +53,9 @@ fn assembled(
     let mut rows: Vec<Vec<f64>> =
         wanted.iter().map(|&at| features.own_features().map(|(_, own)| own(&events[at].0)).collect()).collect();
     for velocity in features.keys() {
-        let groups = Groups::new(velocity, schema, events);
+        let logs = KeyLogs::new(velocity, schema, events);
         for (row, &at) in rows.iter_mut().zip(wanted) {
-            groups.extend(row, at);
+            row.extend(logs.row(&events[at]));
         }
     }
     for family in features.families() {
@@ -68,47 +68,4 @@ fn assembled(
         }
     }
     wanted.iter().map(|&at| events[at].0.id).zip(rows).collect()
-}
-
-/// The events of each key, in (time, id) order.
-struct Groups<'a> {
-    velocity: &'a Velocity,
-    schema: &'a Schema,
-    events: &'a [Labelled],
-    by_key: HashMap<Key, Vec<&'a Labelled>>,
-}
-
-impl<'a> Groups<'a> {
-    fn new(velocity: &'a Velocity, schema: &'a Schema, events: &'a [Labelled]) -> Self {
-        let mut by_key: HashMap<Key, Vec<&Labelled>> = HashMap::new();
-        for one in events {
-            if let Some(key) = twin::key_of(velocity, schema, &one.0) {
-                by_key.entry(key).or_default().push(one);
-            }
-        }
-        by_key.values_mut().for_each(|log| log.sort_by_key(|(event, _)| (event.time, event.id)));
-        Groups { velocity, schema, events, by_key }
-    }
-
-    fn extend(&self, row: &mut Vec<f64>, at: usize) {
-        let current = &self.events[at];
-        let key = twin::key_of(self.velocity, self.schema, &current.0);
-        let log = key.and_then(|key| self.by_key.get(&key));
-        for spec in self.velocity.features() {
-            let value = log.map_or(f64::NAN, |log| {
-                // What lies outside a window of a fixed length cannot count; the definition sorts out the rest.
-                let window = match spec.window {
-                    Window::AllTime => &log[..],
-                    Window::Millis(length) => {
-                        let now = current.0.time;
-                        let from = log.partition_point(|(event, _)| event.time <= now - spec.lag_ms - length);
-                        let until = log.partition_point(|(event, _)| event.time <= now);
-                        &log[from..until]
-                    }
-                };
-                twin::feature(spec, self.schema, window, current)
-            });
-            row.push(if value.is_nan() { spec.default } else { value });
-        }
-    }
 }

@@ -11,15 +11,12 @@
 pub mod arrive;
 pub mod cases;
 pub mod compare;
-pub mod cycles;
 pub mod expected;
 pub mod invariance;
 pub mod memory;
-pub mod patterns;
 pub mod random;
 pub mod resolve;
 
-mod after_match;
 mod as_of_event;
 mod harness;
 mod model;

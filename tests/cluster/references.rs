@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use deltawatch::event::{Limits, Op};
+use deltawatch::event::{Lane, Limits, Op};
 use deltawatch::flow::ReferenceRecord;
 use deltawatch::flow::reference::{Body, NO_TIME};
 use deltawatch::source::kafka::KafkaConfig;
@@ -60,7 +60,14 @@ fn merchant_risk_with_reference_files() {
     let mut inputs = [records(&all[0], &merchants), records(&all[1], &cards)].concat();
     let body = Body::Networks(networks.into());
     let tag = all[2].tag();
-    inputs.push(Input::Reference(ReferenceRecord { to: 0, tag, time: NO_TIME, partition: 0, offset: 0, body }));
+    inputs.push(Input::Reference(ReferenceRecord {
+        to: 0,
+        tag,
+        time: NO_TIME,
+        lane: Lane::of_table(0, 0),
+        offset: 0,
+        body,
+    }));
     inputs.extend(events.iter().cloned().map(Input::Event));
     let rows = expected::of_plan(&features, &flow.1.schema, &Plan::of_inputs(&inputs, Batching::One));
     for (at, column) in features.columns().iter().enumerate().filter(|(_, name)| name.ends_with("known")) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use deltawatch::event::{Id, Key, Schema};
+use deltawatch::event::{Id, Key, Lane, Schema};
 use deltawatch::flow::ReferenceRecord;
 use deltawatch::flow::reference::{Body, NO_TIME};
 use deltawatch::views::lookup::{Enrich, EnrichPlan, LookupImage, LookupTable, Networks, NetworksImage};
@@ -128,7 +128,7 @@ enum Step {
 }
 
 fn record(tag: u64, time: i64, offset: u64, body: Body) -> ReferenceRecord {
-    ReferenceRecord { to: 0, tag, time, partition: 0, offset, body }
+    ReferenceRecord { to: 0, tag, time, lane: Lane::of_table(0, 0), offset, body }
 }
 
 const SHOPS: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];

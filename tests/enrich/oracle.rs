@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use deltawatch::dataflow::{Dataflow, Parameters, Setup};
-use deltawatch::event::{Event, Limits, Schema};
+use deltawatch::event::{Event, Lane, Limits, Schema};
 use deltawatch::flow::ReferenceRecord;
 use deltawatch::flow::reference::{Body, NO_TIME};
 use deltawatch::generator::{Generator, GeneratorConfig};
@@ -143,7 +143,8 @@ pub fn with_rows(flow: &(Arc<dyn Dataflow>, Setup), events: Vec<Event>, seed: u6
         let addresses: Vec<String> = (0..60).map(|_| any(&mut random, &known, setup, "ip")).collect();
         let content = networks::addresses(&addresses, hosting);
         let body = Body::Networks(content.into());
-        let record = ReferenceRecord { to: 0, tag: networks_tag, time: NO_TIME, partition: 1, offset: 0, body };
+        let record =
+            ReferenceRecord { to: 0, tag: networks_tag, time: NO_TIME, lane: Lane::of_table(1, 0), offset: 0, body };
         inputs.insert(random.random_range(0..inputs.len()), Input::Reference(record));
     }
     inputs

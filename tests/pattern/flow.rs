@@ -7,7 +7,8 @@ use deltawatch::dataflow::{BuildError, Context, Dataflow, Parameters, Setup};
 use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
 use deltawatch::feature::FeatureSet;
 use deltawatch::testkit::compare::same_rows;
-use deltawatch::testkit::{Harness, Outcome, Plan, expected, patterns as definition, resolve};
+use deltawatch::testkit::{Harness, Outcome, Plan, expected, resolve};
+use deltawatch::views::pattern::twin as definition;
 use deltawatch::views::pattern::{Match, Patterns};
 use deltawatch::views::velocity::Velocity;
 

@@ -12,7 +12,6 @@ use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 
-use crate::sink::SinkError;
 use crate::source::SourceError;
 
 /// How long a start or a bounded replay waits for brokers unless told otherwise.
@@ -63,12 +62,6 @@ pub struct KafkaConfigError(String);
 impl From<KafkaConfigError> for SourceError {
     fn from(error: KafkaConfigError) -> Self {
         SourceError::User(error.0)
-    }
-}
-
-impl From<KafkaConfigError> for SinkError {
-    fn from(error: KafkaConfigError) -> Self {
-        SinkError::User(error.0)
     }
 }
 

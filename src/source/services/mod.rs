@@ -10,7 +10,7 @@
 //! The dataflow is a function of its inputs, so nothing in it may wait for a service. The wait happens here: an event
 //! whose dataflow asks a service is held until the answers are there or its budget is over, and then enters its partition's
 //! lane with what was answered. What was not answered has the look-up's defaults (the fallback). An answer that comes after
-//! the budget becomes an input record of its own, in a lane beside the partition's ([`LATE_BASE`]), and revises the
+//! the budget becomes an input record of its own, in a lane beside the partition's ([`Stream::LateAnswers`]), and revises the
 //! transaction with cause `reference`.
 //!
 //! * **Order.** Events leave in the order of their partition; one that waits holds those behind it, at most until its own
@@ -36,17 +36,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::event::{Partition, Schema};
-use crate::feature::FeatureSet;
+use crate::event::Schema;
 use crate::metrics::Metrics;
 use crate::source::SourceError;
 use crate::source::tables::{Kind, Reference, ServiceSettings};
 use crate::views::lookup::{Enrich, Question};
 
 pub use stage::{HELD_MAX, Stage};
-
-/// Late answers to events of partition `p` are records of partition `LATE_BASE + p`.
-pub const LATE_BASE: Partition = 1 << 30;
 
 /// One look-up that asks a service.
 #[derive(Clone, Debug)]
@@ -68,10 +64,10 @@ pub struct Services {
 }
 
 impl Services {
-    /// The services of a set of features. `addresses` override the declared ones, by name. A look-up that cannot be asked
+    /// The services that look-ups ask. `addresses` override the declared ones, by name. A look-up that cannot be asked
     /// (a client that was not built in, a name that no look-up has) is an error that says what to do.
-    pub fn resolve(
-        features: &FeatureSet,
+    pub fn resolve<'a>(
+        look_ups: impl IntoIterator<Item = &'a Enrich>,
         schema: &Schema,
         addresses: &BTreeMap<String, String>,
         state: Option<PathBuf>,
@@ -79,7 +75,7 @@ impl Services {
     ) -> Result<Self, SourceError> {
         let mut asked = Vec::new();
         let user = SourceError::User;
-        for look_up in features.families().iter().filter_map(|family| family.enrich()) {
+        for look_up in look_ups {
             let Kind::Service(declared) = look_up.reference().kind() else { continue };
             let mut settings = declared.clone();
             if let Some(address) = addresses.get(look_up.reference().name()) {

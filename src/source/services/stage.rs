@@ -4,15 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::Asked;
 use super::desk::{Answer, Asking, Desk};
 use super::log::{AnswerLog, Line, Outcome, Recorded};
-use super::{Asked, LATE_BASE};
-use crate::event::{Op, Partition, Schema};
-use crate::flow::reference::{Body, Cells};
+use crate::event::{Lane, Op, Partition, Schema};
+use crate::flow::reference::{Body, Cells, answer_key};
 use crate::flow::{Arrival, Decoded, ReferenceRecord};
 use crate::metrics::Metrics;
 use crate::source::SourceError;
-use crate::views::lookup::answer_key;
 
 /// Events of one worker that may be held at once; beyond it the reader is left alone.
 pub const HELD_MAX: usize = 65_536;
@@ -42,8 +41,9 @@ struct Waiter {
     offset: u64,
 }
 
+/// What is held of one partition.
 #[derive(Default)]
-struct Lane {
+struct Waiting {
     held: VecDeque<Held>,
     recorded: Recorded,
     /// Late answers so far.
@@ -54,7 +54,7 @@ struct Lane {
 struct Leaving {
     /// Lines of the log that must be durable first.
     needs: u64,
-    partition: Partition,
+    lane: Lane,
     offset: u64,
     decoded: Decoded,
 }
@@ -63,7 +63,7 @@ struct Leaving {
 pub struct Stage {
     asked: Vec<Asked>,
     desks: Vec<Desk<(Waiter, ReferenceRecord)>>,
-    lanes: BTreeMap<Partition, Lane>,
+    partitions: BTreeMap<Partition, Waiting>,
     held: usize,
     log: Option<AnswerLog>,
     /// Lines handed to the log, and how many of them are durable.
@@ -86,11 +86,11 @@ impl Stage {
     ) -> Result<Self, SourceError> {
         let desks = asked.iter().map(|one| Desk::open(one, live, metrics.clone())).collect::<Result<_, _>>()?;
         let log = state.filter(|_| !asked.is_empty()).map(|directory| AnswerLog::open(&directory)).transpose()?;
-        let (lanes, leaving, late) = Default::default();
+        let (partitions, leaving, late) = Default::default();
         Ok(Stage {
             asked: asked.to_vec(),
             desks,
-            lanes,
+            partitions,
             held: 0,
             log,
             appended: 0,
@@ -118,26 +118,26 @@ impl Stage {
     }
 
     /// Makes a partition known, and gives back the late answers that an earlier run logged.
-    pub fn lane(&mut self, partition: Partition) -> Result<Vec<Decoded>, SourceError> {
-        if self.is_through() || self.lanes.contains_key(&partition) {
+    pub fn begin(&mut self, partition: Partition) -> Result<Vec<Decoded>, SourceError> {
+        if self.is_through() || self.partitions.contains_key(&partition) {
             return Ok(Vec::new());
         }
         let mut recorded = self.log.as_ref().map(|log| log.recorded(partition)).transpose()?.unwrap_or_default();
         let late = std::mem::take(&mut recorded.late);
         let next = late.back().map_or(0, |record| record.offset + 1);
-        self.lanes.insert(partition, Lane { held: VecDeque::new(), recorded, late: next });
+        self.partitions.insert(partition, Waiting { held: VecDeque::new(), recorded, late: next });
         Ok(late.into_iter().map(Decoded::Reference).collect())
     }
 
     /// Takes a record in, and asks.
     pub fn take(&mut self, partition: Partition, offset: u64, decoded: Decoded, now_ns: u64) {
         let mut held = Held { offset, decoded, open: 0, until_ns: now_ns, outcome: Vec::new(), logged: true };
-        let lane = self.lanes.entry(partition).or_default();
+        let waiting = self.partitions.entry(partition).or_default();
         if let Decoded::Event(arrival) = &held.decoded
             && self.schema.is_scored(arrival.event.kind)
             && arrival.event.op != Op::Withdraw
         {
-            match lane.recorded.outcomes.remove(&offset) {
+            match waiting.recorded.outcomes.remove(&offset) {
                 Some(outcome) => held.outcome = outcome,
                 None => {
                     held.logged = false;
@@ -157,30 +157,30 @@ impl Stage {
                 }
             }
         }
-        lane.held.push_back(held);
+        waiting.held.push_back(held);
         self.held += 1;
     }
 
     /// Hands out what may go: answered or past its budget, and all before it in its partition too. Never blocks.
-    pub fn turn(&mut self, now_ns: u64, mut leave: impl FnMut(Partition, u64, Decoded)) -> Result<(), SourceError> {
+    pub fn turn(&mut self, now_ns: u64, mut leave: impl FnMut(Lane, u64, Decoded)) -> Result<(), SourceError> {
         self.receive(now_ns);
         self.release(now_ns, &mut leave);
         self.release_late(&mut leave);
         self.durable += self.log.as_ref().map_or(Ok(0), AnswerLog::durable)? as u64;
         let ready = self.leaving.partition_point(|leaving| leaving.needs <= self.durable);
-        for Leaving { partition, offset, decoded, .. } in self.leaving.drain(..ready) {
-            leave(partition, offset, decoded);
+        for Leaving { lane, offset, decoded, .. } in self.leaving.drain(..ready) {
+            leave(lane, offset, decoded);
         }
         Ok(())
     }
 
     fn receive(&mut self, now_ns: u64) {
         for (index, desk) in self.desks.iter_mut().enumerate() {
-            let (lanes, late, metrics) = (&mut self.lanes, &mut self.late, &self.metrics);
+            let (partitions, late, metrics) = (&mut self.partitions, &mut self.late, &self.metrics);
             desk.receive(now_ns, |(waiter, record), answer: Option<&Answer>| {
-                let Some(lane) = lanes.get_mut(&waiter.partition) else { return };
-                let at = lane.held.partition_point(|held| held.offset < waiter.offset);
-                match lane.held.get_mut(at).filter(|held| held.offset == waiter.offset) {
+                let Some(waiting) = partitions.get_mut(&waiter.partition) else { return };
+                let at = waiting.held.partition_point(|held| held.offset < waiter.offset);
+                match waiting.held.get_mut(at).filter(|held| held.offset == waiter.offset) {
                     Some(held) => {
                         held.open &= !(1 << index);
                         match answer {
@@ -195,11 +195,11 @@ impl Stage {
                         {
                             metrics.service_late.add(1);
                             let Body::Row(key, _) = record.body else { return };
-                            let partition = LATE_BASE + waiter.partition;
-                            let offset = lane.late;
-                            lane.late += 1;
+                            let lane = Lane::of_late_answers(waiter.partition);
+                            let offset = waiting.late;
+                            waiting.late += 1;
                             late.push_back(ReferenceRecord {
-                                partition,
+                                lane,
                                 offset,
                                 body: Body::Row(key, cells.clone()),
                                 ..record
@@ -211,9 +211,10 @@ impl Stage {
         }
     }
 
-    fn release(&mut self, now_ns: u64, leave: &mut impl FnMut(Partition, u64, Decoded)) {
-        for (&partition, lane) in &mut self.lanes {
-            while let Some(held) = lane.held.front_mut() {
+    fn release(&mut self, now_ns: u64, leave: &mut impl FnMut(Lane, u64, Decoded)) {
+        for (&partition, waiting) in &mut self.partitions {
+            let lane = Lane::of_events(partition);
+            while let Some(held) = waiting.held.front_mut() {
                 if held.open != 0 && now_ns < held.until_ns {
                     break;
                 }
@@ -226,33 +227,33 @@ impl Stage {
                     }
                     self.appended += 1;
                 }
-                let Some(held) = lane.held.pop_front() else { break };
+                let Some(held) = waiting.held.pop_front() else { break };
                 self.held -= 1;
                 self.metrics.service_fallbacks.add(held.open.count_ones().into());
                 let Held { offset, decoded, outcome, .. } = held;
                 let decoded = answered(decoded, outcome, &self.schema);
                 if self.appended == self.durable && self.leaving.is_empty() {
-                    leave(partition, offset, decoded);
+                    leave(lane, offset, decoded);
                 } else {
-                    self.leaving.push_back(Leaving { needs: self.appended, partition, offset, decoded });
+                    self.leaving.push_back(Leaving { needs: self.appended, lane, offset, decoded });
                 }
             }
         }
     }
 
-    fn release_late(&mut self, leave: &mut impl FnMut(Partition, u64, Decoded)) {
+    fn release_late(&mut self, leave: &mut impl FnMut(Lane, u64, Decoded)) {
         while let Some(record) = self.late.front() {
             if let Some(log) = &self.log {
-                if log.append(record.partition - LATE_BASE, Line::Late(record.clone())).is_err() {
+                if log.append(record.lane.partition, Line::Late(record.clone())).is_err() {
                     return;
                 }
                 self.appended += 1;
             }
             let Some(record) = self.late.pop_front() else { return };
-            let (partition, offset, decoded) = (record.partition, record.offset, Decoded::Reference(record));
+            let (lane, offset, decoded) = (record.lane, record.offset, Decoded::Reference(record));
             match self.log {
-                None => leave(partition, offset, decoded),
-                Some(_) => self.leaving.push_back(Leaving { needs: self.appended, partition, offset, decoded }),
+                None => leave(lane, offset, decoded),
+                Some(_) => self.leaving.push_back(Leaving { needs: self.appended, lane, offset, decoded }),
             }
         }
     }
@@ -261,8 +262,8 @@ impl Stage {
 /// The record of an answer to an event, with no answer in it yet.
 fn record(tag: u64, arrival: &Arrival, schema: &Schema) -> ReferenceRecord {
     let key = answer_key(arrival.event.id, schema.id_type());
-    let (time, partition, offset) = (arrival.event.time, arrival.partition, arrival.offset);
-    ReferenceRecord { to: 0, tag, time, partition, offset, body: Body::Row(key, Cells::default()) }
+    let (time, lane, offset) = (arrival.event.time, Lane::of_events(arrival.partition), arrival.offset);
+    ReferenceRecord { to: 0, tag, time, lane, offset, body: Body::Row(key, Cells::default()) }
 }
 
 /// An event with what it was answered.

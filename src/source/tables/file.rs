@@ -10,12 +10,15 @@ use super::log::ReferenceLog;
 use super::reader::{BATCH_RECORDS_MAX, Gone, Outlet, Share};
 use super::rows::RowDecoder;
 use super::{Place, Wanted};
-use crate::event::{Key, Limits, Payload, Record};
+use crate::event::{Key, Limits, Partition, Payload, Record};
 use crate::flow::Decoded;
 use crate::flow::reference::{Body, Cells, NO_TIME};
 use crate::source::tables::{Kind, Reference};
 use crate::source::{FileSource, Ready, Source, SourceError, StartOffsets};
 use crate::views::lookup::Networks;
+
+/// The partition of a file: there is one.
+const PARTITION: Partition = 0;
 
 /// Rows that a reference file may have.
 pub const ROWS_MAX: usize = 50_000_000;
@@ -39,11 +42,11 @@ pub(super) fn probe(reference: &Arc<Reference>, path: &str, limits: Limits) -> R
 
 /// Reads a file, and again whenever it changes.
 pub(super) fn run(share: &Share, outlet: &Outlet) -> Result<Result<(), Gone>, SourceError> {
-    let Share { wanted: Wanted { reference, place, .. }, base, .. } = share;
+    let Share { wanted: Wanted { reference, place, .. }, .. } = share;
     let Place::File(path) = place else { return Ok(Ok(())) };
     let mut version = Version::default();
     let (mut recorded, mut next) = (Vec::new(), 0);
-    let mut log = ReferenceLog::open(share, *base, |offset, record| {
+    let mut log = ReferenceLog::open(share, PARTITION, |offset, record| {
         version.note(&record);
         recorded.push(record);
         next = offset + 1;
@@ -61,7 +64,7 @@ pub(super) fn run(share: &Share, outlet: &Outlet) -> Result<Result<(), Gone>, So
                     taken = seen;
                     let records = bodies.into_iter().map(|(body, time)| {
                         next += 1;
-                        share.record(*base, next - 1, time, body)
+                        share.record(PARTITION, next - 1, time, body)
                     });
                     let records: Vec<Decoded> = records.collect();
                     tracing::info!(reference = reference.name(), changes = records.len(), "reference file read");
@@ -73,7 +76,7 @@ pub(super) fn run(share: &Share, outlet: &Outlet) -> Result<Result<(), Gone>, So
                 Err(error) => {
                     tracing::warn!(%error, "a new version of a reference file is refused; the one before stays");
                     refused = seen;
-                    if outlet.send(vec![refusal(share, *base, next, &error)]).is_err() {
+                    if outlet.send(vec![refusal(share, next, &error)]).is_err() {
                         return Ok(Err(Gone));
                     }
                 }
@@ -156,12 +159,13 @@ fn read(share: &Share, path: &str, version: &mut Version) -> Result<Vec<(Body, i
 }
 
 /// A refused version as a reject, for the side output; it has no offset of its own.
-fn refusal(share: &Share, base: u32, next: u64, error: &SourceError) -> Decoded {
+fn refusal(share: &Share, next: u64, error: &SourceError) -> Decoded {
     use crate::flow::{Reject, RejectReason};
     let offset = next.saturating_sub(1);
     let (reason, message) = (RejectReason::BadValue, error.to_string());
     let (id, raw) = Default::default();
-    share.reject(base, Reject { partition: base, offset, timestamp_ms: 0, reason, message, id, raw })
+    let lane = share.lane(PARTITION);
+    share.reject(PARTITION, Reject { lane, offset, timestamp_ms: 0, reason, message, id, raw })
 }
 
 /// Gives every record of a file to `take`, until it says false.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::reader::Share;
-use crate::event::Partition;
+use crate::event::{Lane, Partition};
 use crate::flow::reference::Body;
 use crate::flow::{Decoded, Reject};
 use crate::source::SourceError;
@@ -45,15 +45,15 @@ enum What {
 /// The log of one partition; without a state directory it keeps nothing.
 pub(super) struct ReferenceLog {
     file: Option<(File, PathBuf, Seal)>,
-    partition: Partition,
+    lane: Lane,
 }
 
 impl ReferenceLog {
-    /// Opens the log of a partition, counted from the reference's first, and gives what it holds to `each`.
+    /// Opens the log of a partition of a reference and gives what it holds to `each`.
     pub fn open(share: &Share, partition: Partition, mut each: impl FnMut(u64, Decoded)) -> Result<Self, SourceError> {
-        let Some(directory) = &share.state else { return Ok(ReferenceLog { file: None, partition }) };
-        let path =
-            directory.join(format!("reference-{}-{}.jsonl", share.wanted.reference.name(), partition - share.base));
+        let lane = share.lane(partition);
+        let Some(directory) = &share.state else { return Ok(ReferenceLog { file: None, lane }) };
+        let path = directory.join(format!("reference-{}-{partition}.jsonl", share.wanted.reference.name()));
         let failed = |reason: String| SourceError::External(format!("{}: {reason}; check --state", path.display()));
         let io = |error: std::io::Error| failed(error.to_string());
         std::fs::create_dir_all(directory).map_err(io)?;
@@ -78,7 +78,8 @@ impl ReferenceLog {
                     }
                     share.record(partition, offset, time, Body::Networks(content.into()))
                 }
-                What::Reject(reject) => Decoded::Reject(reject),
+                // Its number among the references of the job may have been another one.
+                What::Reject(reject) => Decoded::Reject(Reject { lane, ..reject }),
             };
             each(offset, record);
             Ok(())
@@ -92,7 +93,7 @@ impl ReferenceLog {
             let mut line = Vec::new();
             seal.line(&head, &mut line).and_then(|()| file.write_all(&line)).map_err(io)?;
         }
-        Ok(ReferenceLog { file: Some((file, path, seal)), partition })
+        Ok(ReferenceLog { file: Some((file, path, seal)), lane })
     }
 
     /// Writes records and syncs once.
@@ -100,8 +101,8 @@ impl ReferenceLog {
         let Some((file, path, seal)) = &mut self.file else { return Ok(()) };
         let mut lines = Vec::new();
         let mine = |record: &&Decoded| match record {
-            Decoded::Reference(record) => record.partition == self.partition,
-            Decoded::Reject(reject) => reject.partition == self.partition,
+            Decoded::Reference(record) => record.lane == self.lane,
+            Decoded::Reject(reject) => reject.lane == self.lane,
             Decoded::Event(_) | Decoded::Answered(_) => false,
         };
         let written = records.iter().filter(mine).try_for_each(|record| match line(record, path)? {

@@ -6,8 +6,8 @@
 //!  topic ─► [thread: poll, decode] ──────────────────────────────────┘
 //! ```
 //!
-//! Every file is one partition, every partition of a topic another one, numbered from [`PARTITION_BASE`] on, so that the
-//! authority's bindings name them beside those of the events: an epoch takes in all reference records that are there.
+//! Every file is one lane ([`Stream::Table`]), every partition of a topic another one, which the authority's bindings name
+//! beside those of the events: an epoch takes in all reference records that are there.
 //!
 //! * **At the start** no event is bound before every collection has been read once: a file to its end, a topic to the end
 //!   it had. These rows come in with the first epoch. In a replay that is all that is read; records with a time of their
@@ -35,17 +35,11 @@ use std::sync::Arc;
 
 use super::SourceError;
 use super::kafka::KafkaConfig;
-use crate::event::{Limits, Origin, Partition};
+use crate::event::{Limits, Origin};
 
 pub use declaration::{Kind, Reference, ServiceSettings, fingerprint};
 pub use reader::ReferenceReader;
 pub use rows::{Row, RowDecoder};
-
-/// Partitions from here on are references'.
-pub const PARTITION_BASE: Partition = 1 << 24;
-
-/// Partitions that each reference may have.
-pub const PARTITIONS_MAX: Partition = 1 << 12;
 
 /// Where a reference's rows come from.
 #[derive(Clone, Debug)]
@@ -97,31 +91,30 @@ impl ReferenceSource {
         Ok(ReferenceSource { wanted, state, bounded, limits: Some(limits) })
     }
 
-    /// What a partition is read from, if it is one of a reference.
-    pub fn origin(&self, partition: Partition) -> Option<Origin> {
-        let index = partition.checked_sub(PARTITION_BASE)? / PARTITIONS_MAX;
-        self.wanted.get(index as usize).map(|wanted| match &wanted.place {
-            Place::File(path) => Origin::File(path.clone()),
-            Place::Topic(_, topic) => Origin::Topic(topic.clone()),
-        })
+    /// What a reference is read from, by its number among them.
+    pub fn origin(&self, table: u32) -> Origin {
+        match self.wanted.get(table as usize).map(|wanted| &wanted.place) {
+            Some(Place::File(path)) => Origin::File(path.clone()),
+            Some(Place::Topic(_, topic)) => Origin::Topic(topic.clone()),
+            None => Origin::Elsewhere,
+        }
     }
 
     /// The reader of one worker's share. Its threads start at once.
     pub fn open(&self, worker: usize, workers: usize) -> Result<ReferenceReader, SourceError> {
         let mut reader = ReferenceReader::default();
-        for (index, wanted) in (0..).zip(&self.wanted) {
-            let base = PARTITION_BASE + index * PARTITIONS_MAX;
+        for (table, wanted) in (0..).zip(&self.wanted) {
             let share = reader::Share {
                 wanted: wanted.clone(),
                 state: self.state.clone(),
                 bounded: self.bounded,
                 limits: self.limits.unwrap_or_default(),
-                base,
+                table,
                 worker,
                 workers,
             };
             match &wanted.place {
-                Place::File(_) if index as usize % workers != worker => {}
+                Place::File(_) if table as usize % workers != worker => {}
                 Place::File(_) => reader.start(share, file::run)?,
                 Place::Topic(..) => reader.start(share, topic::run)?,
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
 use super::Wanted;
-use crate::event::{Limits, Partition};
+use crate::event::{Lane, Limits, Partition};
 use crate::flow::reference::Body;
 use crate::flow::{Decoded, ReferenceRecord, Reject};
 use crate::source::SourceError;
@@ -26,22 +26,28 @@ pub(super) struct Share {
     pub state: Option<PathBuf>,
     pub bounded: bool,
     pub limits: Limits,
-    /// The reference's first partition.
-    pub base: Partition,
+    /// The reference's number among those of the job.
+    pub table: u32,
     pub worker: usize,
     pub workers: usize,
 }
 
 impl Share {
+    /// A lane of this reference.
+    pub fn lane(&self, partition: Partition) -> Lane {
+        Lane::of_table(self.table, partition)
+    }
+
     /// A record of this reference.
     pub fn record(&self, partition: Partition, offset: u64, time: i64, body: Body) -> Decoded {
-        Decoded::Reference(ReferenceRecord { to: 0, tag: self.wanted.tag, time, partition, offset, body })
+        let (tag, lane) = (self.wanted.tag, self.lane(partition));
+        Decoded::Reference(ReferenceRecord { to: 0, tag, time, lane, offset, body })
     }
 
     /// A record that is no row, as a reject of this reference.
     pub fn reject(&self, partition: Partition, reject: Reject) -> Decoded {
         let message = format!("reference '{}': {}", self.wanted.reference.name(), reject.message);
-        Decoded::Reject(Reject { partition, message, ..reject })
+        Decoded::Reject(Reject { lane: self.lane(partition), message, ..reject })
     }
 }
 
@@ -105,7 +111,7 @@ pub struct ReferenceReader {
 }
 
 impl ReferenceReader {
-    /// Moves what is ready into `into`, in offset order per partition, without blocking.
+    /// Moves what is ready into `into`, in offset order per lane, without blocking.
     pub fn poll(&mut self, into: &mut Vec<Decoded>) -> Result<(), SourceError> {
         for source in &mut self.sources {
             while !source.ended {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::decode::Decoder;
-use crate::event::{FieldType, Key, Limits, Op, Payload, Raw, Record, Stand};
+use crate::event::{FieldType, Key, Lane, Limits, Op, Payload, Raw, Record, Stand};
 use crate::flow::reference::{Body, Cells, NO_TIME};
 use crate::flow::{ReferenceRecord, Reject, RejectReason};
 use crate::source::tables::Reference;
@@ -32,7 +32,7 @@ impl RowDecoder {
     /// The row of a record; a tombstone deletes the row of the message's key.
     pub fn decode(&mut self, record: &Record) -> Result<Row, Reject> {
         let refuse = |reason, message: String| Reject {
-            partition: record.partition,
+            lane: Lane::of_events(record.partition),
             offset: record.offset,
             timestamp_ms: record.timestamp_ms,
             reason,
@@ -62,7 +62,7 @@ impl RowDecoder {
     /// The values of a record that has no key: an answer of a service.
     pub fn cells(&mut self, record: &Record) -> Result<Cells, Reject> {
         let decoder = self.decoder.as_mut().map_err(|error| Reject {
-            partition: record.partition,
+            lane: Lane::of_events(record.partition),
             offset: record.offset,
             timestamp_ms: record.timestamp_ms,
             reason: RejectReason::BadValue,
@@ -83,7 +83,7 @@ impl RowDecoder {
             Body::Row(key, _) if gone => Body::Gone(key),
             body => body,
         };
-        Ok(ReferenceRecord { to: 0, tag, time, partition: 0, offset: 0, body })
+        Ok(ReferenceRecord { to: 0, tag, time, lane: Lane::of_table(0, 0), offset: 0, body })
     }
 }
 

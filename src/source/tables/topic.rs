@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::Place;
 use super::file::hand_out;
 use super::log::ReferenceLog;
 use super::reader::{BATCH_RECORDS_MAX, Gone, Outlet, Share};
 use super::rows::RowDecoder;
-use super::{PARTITIONS_MAX, Place};
 use crate::event::{Partition, Record};
 use crate::flow::Decoded;
 use crate::source::kafka::{KafkaSource, Position};
@@ -21,7 +21,7 @@ pub(super) fn run(share: &Share, outlet: &Outlet) -> Result<Result<(), Gone>, So
     let Place::Topic(config, topic) = &share.wanted.place else { return Ok(Ok(())) };
     let (mut logs, mut start, mut recorded) = (BTreeMap::new(), StartOffsets::new(), Vec::new());
     for partition in logged(share) {
-        let log = ReferenceLog::open(share, share.base + partition, |offset, record| {
+        let log = ReferenceLog::open(share, partition, |offset, record| {
             start.insert(partition, offset + 1);
             recorded.push(record);
         })?;
@@ -39,14 +39,14 @@ pub(super) fn run(share: &Share, outlet: &Outlet) -> Result<Result<(), Gone>, So
         let ready = reader.poll(BATCH_RECORDS_MAX, &mut records)?;
         let mut batches: BTreeMap<Partition, Vec<Decoded>> = BTreeMap::new();
         for record in records.drain(..) {
-            let decoded = decode(share, &mut decoder, &record)?;
+            let decoded = decode(share, &mut decoder, &record);
             batches.entry(record.partition).or_default().push(decoded);
         }
         for (partition, batch) in batches {
             let log = match logs.entry(partition) {
                 std::collections::btree_map::Entry::Occupied(log) => log.into_mut(),
                 std::collections::btree_map::Entry::Vacant(none) => {
-                    none.insert(ReferenceLog::open(share, share.base + partition, |_, _| {})?)
+                    none.insert(ReferenceLog::open(share, partition, |_, _| {})?)
                 }
             };
             if hand_out(batch, log, outlet)?.is_err() {
@@ -71,18 +71,11 @@ pub(super) fn run(share: &Share, outlet: &Outlet) -> Result<Result<(), Gone>, So
     }
 }
 
-fn decode(share: &Share, decoder: &mut RowDecoder, record: &Record) -> Result<Decoded, SourceError> {
-    if record.partition >= PARTITIONS_MAX {
-        let name = share.wanted.reference.name();
-        return Err(SourceError::User(format!(
-            "reference '{name}': the topic has more than {PARTITIONS_MAX} partitions"
-        )));
+fn decode(share: &Share, decoder: &mut RowDecoder, record: &Record) -> Decoded {
+    match decoder.decode(record) {
+        Ok((body, time)) => share.record(record.partition, record.offset, time, body),
+        Err(reject) => share.reject(record.partition, reject),
     }
-    let partition = share.base + record.partition;
-    Ok(match decoder.decode(record) {
-        Ok((body, time)) => share.record(partition, record.offset, time, body),
-        Err(reject) => share.reject(partition, reject),
-    })
 }
 
 /// The partitions of this worker that have a log.

@@ -50,7 +50,9 @@ pub fn propagate<'scope>(
     let (clusters, cut_off) = outer.scoped::<Product<Epoch, usize>, _, _>("Propagate", |scope| {
         let edges = both.enter(scope).arrange_by_key_named("links by end");
         let (bind, proposed) = Variable::new(scope, Product::new(Default::default(), 1));
-        let labels = proposed.concat(own.enter(scope)).reduce(|_, labels, smallest| smallest.push((*labels[0].0, 1)));
+        let labels = proposed
+            .concat(own.enter(scope))
+            .reduce_named("Smallest label", |_, labels, smallest| smallest.push((*labels[0].0, 1)));
         let sent = labels.clone().join_core(edges, |_, label, next| Some((*next, *label)));
         let travels = sent.clone().inner.filter(move |(_, time, _)| time.inner < rounds_max).as_collection();
         bind.set(travels);

@@ -13,7 +13,7 @@
 //!
 //! **What is visible.** A look-up *as of arrival* sees what came in an earlier epoch, or in the same epoch earlier in
 //! (event time, id) order. A record without a time of its own comes before all events of its epoch; one with a time comes
-//! before the events of the same millisecond and after those of earlier ones. Records of one partition keep their order:
+//! before the events of the same millisecond and after those of earlier ones. Records of one lane keep their order:
 //! one that carries a time before its predecessor's takes the predecessor's. In later epochs all records are visible
 //! whatever their time. Such a look-up is never revised; `retain::keep` holds what it answered.
 //!
@@ -46,7 +46,7 @@ mod view;
 pub use asker::LookupAsker;
 pub use image::{LookupImage, NetworksImage};
 pub use network::Networks;
-pub use plan::{EnrichPlan, KeyOf, PlannedColumn, Question, answer_key};
+pub use plan::{EnrichPlan, KeyOf, PlannedColumn, Question};
 pub use rows::ReferenceRows;
 pub use spec::Enrich;
 pub use table::LookupTable;

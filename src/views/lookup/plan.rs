@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::spec::{Enrich, Picked};
-use crate::event::{Event, FieldType, Id, IdType, Key, MapKey, Schema, Slot};
-use crate::flow::reference::MISSING;
+use crate::event::{Event, FieldType, Key, Schema, Slot};
+use crate::flow::reference::{MISSING, answer_key};
 use crate::source::tables::{Kind, fingerprint};
 
 /// What the operator needs to know of a look-up.
@@ -235,12 +235,6 @@ pub(super) fn question(spec: &Enrich, schema: &Schema) -> Result<Vec<Slot>, Stri
         }
     }
     Ok(slots)
-}
-
-/// What an answer for an event is addressed by.
-pub fn answer_key(id: Id, ids: IdType) -> Key {
-    let MapKey { hi, lo } = id.map_key(ids);
-    Key { hi, lo }
 }
 
 /// The key that stands for an address; the two forms of a version 4 address are one.

@@ -30,7 +30,7 @@ impl View for ReferenceRows {
     fn apply(&mut self, _now: &Facts, asks: Asks, out: &mut Out<Self::Update>) -> Turn {
         let mut records = asks.records;
         records.retain(|record| record.tag == self.tag);
-        records.sort_by_key(|record| (record.time, record.partition, record.offset));
+        records.sort_by_key(|record| (record.time, record.lane, record.offset));
         for record in records {
             let before = match record.body {
                 Body::Row(key, cells) => {

@@ -11,10 +11,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use super::network::Networks;
-use super::plan::answer_key;
 use super::spec::{Enrich, Picked};
 use crate::event::{Event, Id, IdType, Key, Op, Schema};
-use crate::flow::reference::{Body, MISSING};
+use crate::flow::reference::{Body, MISSING, answer_key};
 use crate::flow::{EpochInput, Labelled, ReferenceRecord};
 use crate::source::tables::{Kind, fingerprint};
 use crate::views::Family;
@@ -61,7 +60,7 @@ fn records<'a>(spec: &Enrich, epochs: &'a [EpochInput]) -> Vec<Placed<'a>> {
         placed.extend(mine.map(|record| Placed { epoch, watermark_ms, record }));
         watermark_ms = planned.watermark_ms;
     }
-    placed.sort_by_key(|one| (one.epoch, one.record.time, one.record.partition, one.record.offset));
+    placed.sort_by_key(|one| (one.epoch, one.record.time, one.record.lane, one.record.offset));
     placed
 }
 

@@ -2,7 +2,7 @@
 //!
 //! For each closed epoch, **as of arrival**:
 //!
-//! 1. put records in (time, partition, offset) order, requests in (event time, id) order;
+//! 1. put records in (time, lane, offset) order, requests in (event time, id) order;
 //! 2. go through the requests; before each, apply the records whose time is not later than the event's;
 //! 3. apply the records that are left: later epochs see them, whatever their time.
 //!
@@ -124,7 +124,7 @@ impl View for LookupView {
         let mut rows: Vec<(Request<'_>, u32)> = rows.collect();
         rows.sort_by_key(|(request, _)| (request.time, request.id));
         records.retain(|record| record.tag == self.plan.tag);
-        records.sort_by_key(|record| (record.time, record.partition, record.offset));
+        records.sort_by_key(|record| (record.time, record.lane, record.offset));
         self.metrics.reference_records.add(records.len() as u64);
         let changed = !records.is_empty();
         let mut replies = Replies::new(self.index, self.here, self.peers, self.plan.columns.len(), rows.len());

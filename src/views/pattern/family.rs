@@ -11,10 +11,9 @@ use super::cycles::cut::CycleAsker;
 use super::cycles::view::CycleOwner;
 use super::spec::PatternSpec;
 use super::view::{PatternView, Seat};
-use super::{Match, Patterns};
+use super::{Match, Patterns, twin};
 use crate::event::{Event, Id, Schema};
 use crate::flow::{Asker, Epoch, Labelled};
-use crate::testkit::patterns;
 use crate::views::velocity::{REVISE_MS_DEFAULT, Velocity};
 use crate::views::{Family, FamilyInputs, FamilyOutputs, Timing};
 
@@ -73,7 +72,7 @@ impl Family for Patterns {
 
     fn expected(&self, schema: &Schema, events: &[Labelled]) -> BTreeMap<Id, Vec<f64>> {
         let events: Vec<Event> = events.iter().map(|(event, _)| event.clone()).collect();
-        patterns::features(self, schema, &events)
+        twin::features(self, schema, &events)
     }
 }
 
@@ -116,9 +115,9 @@ impl Family for Beside {
     }
 
     fn expected(&self, schema: &Schema, events: &[Labelled]) -> BTreeMap<Id, Vec<f64>> {
-        let values = patterns::velocity_values(&self.velocities, schema, events);
+        let values = twin::velocity_values(&self.velocities, schema, events);
         let events: Vec<Event> = events.iter().map(|(event, _)| event.clone()).collect();
-        patterns::features_beside(&self.patterns, schema, &events, &values)
+        twin::features_beside(&self.patterns, schema, &events, &values)
     }
 }
 

@@ -14,7 +14,8 @@
 //! * [`spec`] is what is written; [`compile`] makes plain data of it; [`machine`] runs that over the logs of keys, and
 //!   [`cycles`] over a graph of transfers. [`compile`] knows nothing of the other two.
 //! * [`cut`] turns changes into requests of the keys, `view` is what the owner of a worker's keys runs (what an epoch does to one
-//!   group is an [`outcome`]); `family` is the face towards a dataflow.
+//!   group is an [`outcome`]); `family` is the face towards a dataflow, and
+//!   [`twin`] computes the same from scratch.
 //!
 //! What holds at every closed epoch: the matches of a key are those that the next section defines over its retained events.
 //!
@@ -123,6 +124,7 @@ mod family;
 pub mod machine;
 pub mod outcome;
 pub mod spec;
+pub mod twin;
 mod view;
 
 use std::sync::Arc;

@@ -1,7 +1,9 @@
 //! Velocity features by definition: slow, obvious, and independent of how the engine keeps them.
 //!
 //! The oracle looks at a final set of events and evaluates filters on the events themselves. Cost: every feature of every
-//! row looks at every event.
+//! row looks at every event; [`KeyLogs`] sorts them by key first.
+
+use std::collections::HashMap;
 
 use crate::event::{Event, FieldType, Key, Schema, Slot};
 use crate::flow::Labelled;
@@ -34,7 +36,52 @@ pub fn row(velocities: &[Velocity], schema: &Schema, events: &[Labelled], curren
     row
 }
 
-pub(crate) fn key_of(velocity: &Velocity, schema: &Schema, event: &Event) -> Option<Key> {
+/// The events of each key, in (time, id) order: for the rows of many events, each of which looks at those of its own key and
+/// windows only.
+pub struct KeyLogs<'a> {
+    velocity: &'a Velocity,
+    schema: &'a Schema,
+    by_key: HashMap<Key, Vec<&'a Labelled>>,
+}
+
+impl<'a> KeyLogs<'a> {
+    /// Of one velocity.
+    pub fn new(velocity: &'a Velocity, schema: &'a Schema, events: &'a [Labelled]) -> Self {
+        let mut by_key: HashMap<Key, Vec<&Labelled>> = HashMap::new();
+        for one in events {
+            if let Some(key) = key_of(velocity, schema, &one.0) {
+                by_key.entry(key).or_default().push(one);
+            }
+        }
+        by_key.values_mut().for_each(|log| log.sort_by_key(|(event, _)| (event.time, event.id)));
+        KeyLogs { velocity, schema, by_key }
+    }
+
+    /// The features of one event.
+    pub fn row(&self, current: &Labelled) -> Vec<f64> {
+        let key = key_of(self.velocity, self.schema, &current.0);
+        let log = key.and_then(|key| self.by_key.get(&key));
+        let of_spec = |spec: &FeatureSpec| {
+            let value = log.map_or(f64::NAN, |log| {
+                // What lies outside a window of a fixed length cannot count; the definition sorts out the rest.
+                let window = match spec.window {
+                    Window::AllTime => &log[..],
+                    Window::Millis(length) => {
+                        let now = current.0.time;
+                        let from = log.partition_point(|(event, _)| event.time <= now - spec.lag_ms - length);
+                        let until = log.partition_point(|(event, _)| event.time <= now);
+                        &log[from..until]
+                    }
+                };
+                feature(spec, self.schema, window, current)
+            });
+            if value.is_nan() { spec.default } else { value }
+        };
+        self.velocity.features().iter().map(of_spec).collect()
+    }
+}
+
+fn key_of(velocity: &Velocity, schema: &Schema, event: &Event) -> Option<Key> {
     let mut keys = velocity.fields().iter().map(|name| event.key(schema.slot(name)?, schema));
     let first = keys.next()??;
     match keys.next() {
@@ -44,7 +91,7 @@ pub(crate) fn key_of(velocity: &Velocity, schema: &Schema, event: &Event) -> Opt
 }
 
 /// One feature of one event, given all events of its key in order; NaN is missing.
-pub(crate) fn feature(spec: &FeatureSpec, schema: &Schema, log: &[&Labelled], current: &Labelled) -> f64 {
+fn feature(spec: &FeatureSpec, schema: &Schema, log: &[&Labelled], current: &Labelled) -> f64 {
     let (now, here) = (current.0.time, (current.0.time, current.0.id));
     let anew = begins(log, now);
     let in_window = |event: &Event| {

@@ -1,6 +1,7 @@
 //! Cycles of transfers by definition: every sequence of transfers is tried.
 
-use super::patterns::{Found, View};
+use super::Found;
+use super::candidate::KeyTwin;
 use crate::event::{Event, Id, Key, Schema};
 use crate::views::pattern::MATCH_IDS_MAX;
 use crate::views::pattern::expr::duration_ms;
@@ -50,8 +51,8 @@ fn transfer(spec: &PatternSpec, cycle: &CycleSpec, schema: &Schema, events: &[&E
     let (from, to) = (event.key(field(&cycle.from)?, schema)?, event.key(field(&cycle.to)?, schema)?);
     let amount = event.int(field(&cycle.amount)?)?;
     let values = &Default::default();
-    let view = View { spec, schema, events, values, key: from, known: Default::default() };
-    let is = view.is_alone(&cycle.event, at);
+    let twin = KeyTwin { spec, schema, events, values, key: from, known: Default::default() };
+    let is = twin.is_alone(&cycle.event, at);
     (is && from != to).then_some(Transfer { place: (event.time, event.id), from, to, amount })
 }
 

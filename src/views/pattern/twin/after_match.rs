@@ -1,18 +1,18 @@
 //! After-match skipping by definition: each candidate is held against every match before it.
 
-use super::patterns::{Found, Taken, View};
+use super::candidate::{KeyTwin, StepEvents};
+use super::{DAY_MS, Found};
 use crate::views::pattern::expr::duration_ms;
 
-const DAY_MS: i64 = 86_400_000;
-
-impl View<'_> {
+impl KeyTwin<'_> {
     /// The matches among the candidates of a key, each with the events that its steps took.
-    pub(super) fn not_skipped(&self, mut candidates: Vec<(Found, Taken)>) -> Vec<Found> {
+    pub(super) fn not_skipped(&self, mut candidates: Vec<(Found, StepEvents)>) -> Vec<Found> {
         candidates.sort_by_key(|(one, taken)| (one.at, taken[0][0]));
-        let mut matches: Vec<(Found, Taken)> = Vec::new();
+        let mut matches: Vec<(Found, StepEvents)> = Vec::new();
         for (one, taken) in candidates {
-            let skips =
-                |(other, of): &(Found, Taken)| self.period(other) == self.period(&one) && self.skips(of, taken[0][0]);
+            let skips = |(other, of): &(Found, StepEvents)| {
+                self.period(other) == self.period(&one) && self.skips(of, taken[0][0])
+            };
             if !matches.iter().any(skips) {
                 matches.push((one, taken));
             }
@@ -30,7 +30,7 @@ impl View<'_> {
     }
 
     /// Whether a match that took these events skips what begins at `start`.
-    fn skips(&self, taken: &Taken, start: usize) -> bool {
+    fn skips(&self, taken: &StepEvents, start: usize) -> bool {
         let strategy = self.spec.after_match.as_deref().unwrap_or("no_skip");
         let of_step =
             |name: &str| self.spec.steps.iter().position(|step| step.name() == Some(name)).map(|at| &taken[at]);

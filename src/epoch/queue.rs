@@ -1,4 +1,4 @@
-//! One partition's records on their way to epochs.
+//! One lane's records on their way to epochs.
 //!
 //! ```text
 //!  push ─► [ waiting, unsettled ] ─settle─► [ waiting, settled: merge time, clock, refused? ] ─take─► epoch
@@ -13,9 +13,8 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::PartitionBounds;
 use super::clock::{End, Evidence, PartitionClock};
-use crate::event::{Op, Partition};
+use crate::event::{Lane, Op, Stream};
 use crate::flow::{Arrival, Cut, Decoded, Offer};
-use crate::source::services::LATE_BASE;
 
 /// A record that waits.
 #[derive(Debug)]
@@ -34,12 +33,10 @@ struct Waiting {
     decoded: Decoded,
 }
 
-/// The records of one partition that are not bound yet, and how far it has come.
+/// The records of one lane that are not bound yet, and how far it has come.
 #[derive(Debug)]
-pub struct Lane {
-    partition: Partition,
-    /// Of a reference, not of events.
-    reference: bool,
+pub struct Queue {
+    lane: Lane,
     waiting: VecDeque<Waiting>,
     /// So many of them are settled.
     settled: usize,
@@ -78,12 +75,11 @@ fn fingerprint(offset: u64, decoded: &Decoded) -> u64 {
     hash | 1
 }
 
-impl Lane {
-    /// A partition that was just found.
-    pub fn new(partition: Partition, reference: bool, future_ms: i64, now_ns: u64) -> Self {
-        Lane {
-            partition,
-            reference,
+impl Queue {
+    /// Of a lane that was just found.
+    pub fn new(lane: Lane, future_ms: i64, now_ns: u64) -> Self {
+        Queue {
+            lane,
             waiting: VecDeque::new(),
             settled: 0,
             refused: VecDeque::new(),
@@ -100,7 +96,7 @@ impl Lane {
     /// Adds a record; `wall_ms` is the wall clock at its arrival in a run.
     pub fn push(&mut self, offset: u64, now_ns: u64, wall_ms: Option<i64>, decoded: Decoded) {
         (self.next, self.heard_ns) = (offset + 1, now_ns);
-        if self.first == 0 && !self.reference {
+        if self.first == 0 && self.lane.is_events() {
             self.first = fingerprint(offset, &decoded);
         }
         let time_ms = self.time_of(&decoded);
@@ -122,7 +118,7 @@ impl Lane {
             Decoded::Event(arrival) => &arrival.event,
             Decoded::Answered(answered) => &answered.0.event,
             // A late answer's time is its event's.
-            Decoded::Reference(record) => return (self.partition < LATE_BASE).then_some(record.time),
+            Decoded::Reference(record) => return (self.lane.stream != Stream::LateAnswers).then_some(record.time),
             Decoded::Reject(_) => return None,
         };
         // A withdrawal may carry no time at all: it follows the others.
@@ -133,7 +129,7 @@ impl Lane {
     /// Settles as many records as can be.
     fn settle(&mut self, end: End) {
         while self.settled < self.waiting.len() {
-            if self.settled == 0 && !self.reference {
+            if self.settled == 0 && self.lane.is_events() {
                 // A leap in doubt that has been bound holds up nothing behind it.
                 self.merge_ms = self.clock.reached_ms().unwrap_or(i64::MIN);
             }
@@ -141,7 +137,7 @@ impl Lane {
             let mut refused = false;
             match time_ms {
                 // Rows of references keep their order, whatever times they carry; they move no clock.
-                Some(time_ms) if self.reference => self.merge_ms = self.merge_ms.max(time_ms),
+                Some(time_ms) if self.is_reference() => self.merge_ms = self.merge_ms.max(time_ms),
                 Some(time_ms) => {
                     match self.judge(time_ms, wall_ms, end) {
                         Some(Evidence::Wait) => return,
@@ -158,7 +154,7 @@ impl Lane {
             let (merge_ms, clock_ms) = (self.merge_ms, self.clock.reached_ms().unwrap_or(i64::MIN));
             let record = &mut self.waiting[self.settled];
             (record.merge_ms, record.clock_ms, record.refused) = (merge_ms, clock_ms, refused);
-            if let (true, Decoded::Reference(row)) = (self.reference, &mut record.decoded)
+            if let Decoded::Reference(row) = &mut record.decoded
                 && time_ms.is_some()
             {
                 row.time = merge_ms;
@@ -209,14 +205,14 @@ impl Lane {
         self.waiting.len()
     }
 
-    /// Whether rows of a reference wait here.
+    /// Whether rows of a reference wait here, or late answers.
     pub fn is_reference(&self) -> bool {
-        self.reference
+        !self.lane.is_events()
     }
 
     /// Whether more records must come before its offer is ripe.
     pub fn wants_more(&self, share: usize) -> bool {
-        !self.reference && !self.at_end && self.settled < share
+        self.lane.is_events() && !self.at_end && self.settled < share
     }
 
     /// How long nothing has come, nanoseconds.
@@ -235,10 +231,10 @@ impl Lane {
         silent_ns: u64,
     ) -> Offer {
         // A new version of a collection comes in as a whole.
-        let share = if self.reference { usize::MAX } else { bounds.records_max };
+        let share = if self.is_reference() { usize::MAX } else { bounds.records_max };
         let records = match cut {
             None => self.settled.min(share),
-            Some(Cut { ties_of: Some(partition), before_ms }) if partition == self.partition => {
+            Some(Cut { ties_of: Some(lane), before_ms }) if lane == self.lane => {
                 self.waiting.partition_point(|record| record.merge_ms <= before_ms).min(share)
             }
             Some(Cut { before_ms, .. }) => self.waiting.partition_point(|record| record.merge_ms < before_ms),
@@ -249,18 +245,17 @@ impl Lane {
         let whole = records == self.waiting.len();
         let silent = quiet_ns >= silent_ns;
         Offer {
-            partition: self.partition,
+            lane: self.lane,
             upper,
             records: records as u64,
             first_ms: self.waiting.front().map_or(i64::MAX, |first| first.merge_ms),
             merge_ms,
             clock_ms,
-            ripe: self.reference || records >= share,
+            ripe: self.is_reference() || records >= share,
             whole,
             at_end: whole && (self.at_end || silent),
             idle: records == 0 && (self.at_end && quiet_ns >= bounds.idle_ns() || silent),
             end: closed && whole,
-            reference: self.reference,
             came: self.next,
             first: self.first,
             spent: self.at_end || closed,
@@ -278,7 +273,7 @@ impl Lane {
                 self.settled -= 1;
                 self.bound = (record.offset + 1, record.merge_ms, record.clock_ms);
             } else {
-                if let (false, false, Some(time_ms)) = (refused, self.reference, record.time_ms) {
+                if let (false, false, Some(time_ms)) = (refused, self.is_reference(), record.time_ms) {
                     self.clock.follow(time_ms);
                 }
                 let clock_ms = self.clock.reached_ms().unwrap_or(i64::MIN);
