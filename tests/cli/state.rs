@@ -115,6 +115,8 @@ struct Parts {
     folder: TempDir,
     inputs: [String; 2],
     reference: String,
+    /// The reference as a flag has it.
+    named: String,
     state: String,
 }
 
@@ -129,20 +131,22 @@ impl Parts {
             let event: serde_json::Value = serde_json::from_str(line).expect("an object");
             merchants.extend(event["merchant"].as_str().map(str::to_owned));
         }
-        let rows = (0..).zip(&merchants).map(|(row, merchant)| format!("{merchant},0.{}\n", row % 10));
-        let reference = path(&folder, "merchants.csv");
-        fs::write(&reference, rows.fold("merchant,risk\n".to_owned(), |all, row| all + &row)).expect("a file");
+        let row =
+            |(number, merchant)| format!("{{\"merchant\":\"{merchant}\",\"risk\":0.{},\"tier\":\"b\"}}\n", number % 10);
+        let rows: Vec<String> = (0..).zip(&merchants).map(row).collect();
+        let reference = path(&folder, "merchants.jsonl");
+        fs::write(&reference, rows.concat()).expect("a file");
         let inputs = [0, 1].map(|part| {
             let file = path(&folder, &format!("part-{part}.jsonl"));
             fs::write(&file, &inputs[part]).expect("a file");
             file
         });
-        Parts { folder, inputs, reference: format!("merchants={reference}"), state }
+        Parts { folder, inputs, named: format!("merchants={reference}"), reference, state }
     }
 
     fn flags<'a>(&'a self, command: &'a str, more: &[&'a str]) -> Vec<&'a str> {
         let [one, other] = &self.inputs;
-        let flags = [command, "--input", one, "--input", other, "--reference", &self.reference, "--overwrite"];
+        let flags = [command, "--input", one, "--input", other, "--reference", &self.named, "--overwrite"];
         [&flags[..], more].concat()
     }
 
@@ -210,8 +214,8 @@ fn a_replay_of_several_partitions_is_the_same_every_time_and_adds_nothing_to_a_s
     }
     assert_eq!(parts.lines_of_two(), ran);
     // Rows that are new since are not what the run had.
-    let rows = read(parts.reference.trim_start_matches("merchants="));
-    fs::write(parts.reference.trim_start_matches("merchants="), rows.replace(",0.", ",0.9")).expect("a file");
+    let rows = read(&parts.reference);
+    fs::write(&parts.reference, rows.replace("\"risk\":0.", "\"risk\":0.9")).expect("a file");
     parts.lines("replay", "1", true);
     assert_eq!(parts.logs(), logs, "a replay wrote into the state of a run");
 }
