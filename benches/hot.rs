@@ -6,15 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deltawatch::dataflow::EngineSettings;
-use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
-use deltawatch::feature::rows::Rows;
-use deltawatch::flow::Cause;
-use deltawatch::metrics::Metrics;
+use deltawatch::event::{EventBuilder, Id, Op, Schema};
 use hdrhistogram::Histogram;
 
-use crate::drive::{engine, setup};
-use crate::latency::Feed;
+use crate::drive::{Cause, EngineSettings, Event, Feed, Metrics, Rows, engine, setup, unread};
+use crate::latency::open_loop;
 
 const RATE_PER_S: f64 = 20_000.0;
 const PHASE: Duration = Duration::from_secs(20);
@@ -90,20 +86,14 @@ fn run(events: Vec<Event>, phase: Duration, report: bool) -> LastRows {
             true
         });
         let (settings, metrics) = (EngineSettings::default(), Arc::new(Metrics::default()));
-        let engine = engine(worker, dataflow, &settings, &metrics, features);
-        let mut feed = Feed::new(engine, metrics.clone(), events, start);
+        let engine = engine(worker, dataflow, &settings, &metrics, None, Some(features));
+        let mut feed = Feed::new(engine, &settings, unread(events));
         let rate_per_s = if phase.is_zero() { 1e9 } else { RATE_PER_S };
-        feed.open_loop(worker, rate_per_s, phase.max(Duration::from_secs(1)));
-        let (drain, waiting) = (Instant::now(), metrics.backlog.get());
-        while metrics.backlog.get() > 0 {
-            feed.tick(worker);
-        }
+        open_loop(&mut feed, worker, start, rate_per_s, phase.max(Duration::from_secs(1)));
+        let (drain, waiting) = (Instant::now(), feed.owed());
+        feed.drain(worker);
         let epochs = feed.epochs();
-        let Feed { engine, .. } = feed;
-        let probe = engine.finish();
-        while !probe.done() {
-            worker.step();
-        }
+        feed.finish(worker);
         if report {
             let (histogram, drained) = (latencies.borrow(), drain.elapsed().as_secs_f64());
             let ms = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e6;

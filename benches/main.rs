@@ -17,6 +17,7 @@ mod patterns;
 mod propagate;
 mod reference;
 mod scoring;
+mod workers;
 mod workloads;
 
 use std::sync::{Arc, LazyLock};
@@ -35,7 +36,7 @@ fn dataflow(name: &str) -> &'static dyn Dataflow {
 /// A benchmark by name. `share` is the part of its input to take.
 type Bench = (&'static str, fn(share: f64));
 
-const BENCHES: [Bench; 17] = [
+const BENCHES: [Bench; 18] = [
     ("w1", workloads::w1),
     ("w2", workloads::w2),
     ("w3", identity::w3),
@@ -48,6 +49,7 @@ const BENCHES: [Bench; 17] = [
     ("hot", hot::hot),
     ("scoring", scoring::scoring),
     ("memory", memory::memory),
+    ("workers", workers::workers),
     ("kafka", kafka::kafka),
     ("catch_up", catch_up::catch_up),
     ("patterns", patterns::patterns),
@@ -58,6 +60,11 @@ const BENCHES: [Bench; 17] = [
 fn main() {
     deltawatch::runtime::memory::keep_freed();
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if let [flag, name, share] = &arguments[..]
+        && flag == "--memory-of"
+    {
+        return memory::of(name, share.parse().expect("a share"));
+    }
     let quick = arguments.iter().any(|argument| argument == "--quick");
     let chosen: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
     for (name, bench) in BENCHES {

@@ -1,79 +1,134 @@
-//! Bytes per retained entry and key kind: the velocity stores of W1, W2 and `payments`, filled as the velocity operator does.
+//! Memory of the whole engine with full windows: what the process holds, beside what the engine says of itself.
+//!
+//! Each workload runs in a process of its own, or memory that an earlier one has freed would hide what it takes. Inputs are made
+//! as they are taken, so that the process grows by the engine alone; at the end the allocator gives back what is free.
 
+// The allocator is asked through its C interface.
+#![allow(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::process::Command;
 use std::sync::Arc;
 
-use deltawatch::event::{Event, Schema};
-use deltawatch::feature::FeatureSet;
-use deltawatch::generator::{Generator, GeneratorConfig};
-use deltawatch::views::velocity::KeyPlan;
-use deltawatch::views::velocity::store::{AMOUNT_MISSING, Entry, Store, VALUE_MISSING};
+use timely::worker::Worker;
 
-use crate::drive::setup;
-use crate::workloads::transactions;
+use crate::drive::{EngineSettings, Feed, Input, Metrics, engine, setup, unread};
+use crate::pack::{Payments, encoder, scorer};
+use crate::workloads::one_by_one;
 
 /// What DESIGN.md allows per retained event and key kind, bytes.
 const TARGET_BYTES: f64 = 200.0;
-/// Entries are kept for the longest window and this, milliseconds.
-const LATE_MS: i64 = 3_600_000;
-/// Keys and entries that expiry looks at per event.
-const EXPIRE_PER_EVENT: usize = 2;
-/// Generated payments: as many, and so far apart, that the longest windows (30 days) are full.
-const RECORDS: f64 = 1_500_000.0;
-const RECORDS_PER_S: f64 = 0.5;
+/// The longest windows of all three.
+const WINDOW_MS: i64 = 30 * 86_400_000;
+/// Events that may be in the longest window and the horizon at once.
+const RETAINED_MAX: usize = 1 << 20;
 
-/// Prints a line per key kind.
+/// Starts a process for each workload, which prints its lines.
 pub fn memory(share: f64) {
-    for (name, dataflow) in [("W1", crate::dataflow("handbook")), ("W2", crate::dataflow("spend_profile"))] {
+    let this = std::env::current_exe().expect("this program has a path");
+    for name in ["handbook", "spend_profile", "payments"] {
+        let ended = Command::new(&this).args(["--memory-of", name, &share.to_string()]).status();
+        assert!(ended.expect("it starts").success(), "memory of {name} was not measured");
+    }
+}
+
+/// Measures a workload, in a process of its own.
+pub fn of(name: &str, share: f64) {
+    let dataflow = crate::dataflow(name);
+    let key_kinds = {
         let setup = setup(dataflow);
-        let Some(events) = transactions(&setup.schema, share) else { continue };
         let features = dataflow.features(&setup).expect("a shipped dataflow has features");
-        kinds(name, &features, &setup.schema, &events);
-    }
-    let payments = crate::dataflow("payments");
-    let setup = setup(payments);
-    let schema = setup.schema.clone();
-    let config = GeneratorConfig { rate_per_s: RECORDS_PER_S, ..GeneratorConfig::default() }.in_order();
-    let records = Generator::new(config, schema.clone()).expect("a valid configuration");
-    let events: Vec<Event> = records.take((RECORDS * share) as usize).map(|record| record.event).collect();
-    let features = payments.features(&setup).expect("a shipped dataflow has features");
-    kinds("payments", &features, &schema, &events);
-}
-
-fn kinds(name: &str, features: &FeatureSet, schema: &Schema, events: &[Event]) {
-    let (mut bytes, mut entries) = (0, 0);
-    for plan in features.plans(schema).expect("a shipped pack fits its schema") {
-        let store = filled(&plan, schema, events);
-        let stats = store.stats();
-        let per_entry = stats.bytes as f64 / stats.entries.max(1) as f64;
-        println!(
-            "{name:<9} {:<20} {:>8} keys {:>9} entries {per_entry:>7.1} bytes/entry   target {TARGET_BYTES}",
-            plan.name, stats.keys, stats.entries
-        );
-        (bytes, entries) = (bytes + stats.bytes, entries + stats.entries);
-    }
-    println!(
-        "{name:<9} all keys: {:.1} bytes/entry, {:.1} MB",
-        bytes as f64 / entries.max(1) as f64,
-        bytes as f64 / 1e6
-    );
-}
-
-fn filled(plan: &Arc<KeyPlan>, schema: &Schema, events: &[Event]) -> Store {
-    let mut store = Store::new(plan.clone());
-    let (mut amounts, mut values) = (Vec::new(), Vec::new());
-    for event in events {
-        let (Some(key), scored) = (plan.key_of(event, schema), schema.is_scored(event.kind)) else { continue };
-        let mask = plan.mask_of(event, None, schema);
-        if mask == 0 && !scored && !plan.uses_labels {
-            continue;
+        features.plans(&setup.schema).expect("a shipped pack fits its schema").len()
+    };
+    let name = name.to_owned();
+    timely::execute_directly(move |worker| {
+        if name == "payments" {
+            let payments = Payments::new(share);
+            let scorer = Some(scorer("payments", payments.columns()));
+            let settings = EngineSettings { scorer, ..EngineSettings::default() };
+            return measure(worker, &name, key_kinds, settings, payments.before());
         }
-        amounts.clear();
-        amounts.extend(plan.amounts.iter().map(|&slot| event.int(slot).unwrap_or(AMOUNT_MISSING)));
-        values.clear();
-        values.extend(plan.values.iter().map(|&slot| event.fingerprint(slot, schema).unwrap_or(VALUE_MISSING)));
-        let (time, id) = (event.time, event.id);
-        store.insert(&Entry { key, time, id, mask, known_at: i64::MAX, scored, amounts: &amounts, values: &values });
-        store.expire(time - plan.window_ms_max - LATE_MS, EXPIRE_PER_EVENT);
-    }
-    store
+        let schema = setup(crate::dataflow(&name)).schema;
+        let Some(events) = one_by_one(&schema, share) else { return };
+        measure(worker, &name, key_kinds, EngineSettings::default(), unread(events));
+    });
+}
+
+fn measure(
+    worker: &mut Worker,
+    name: &str,
+    key_kinds: usize,
+    settings: EngineSettings,
+    inputs: impl Iterator<Item = Input> + 'static,
+) {
+    let (dataflow, metrics) = (crate::dataflow(name), Arc::<Metrics>::default());
+    let columns = dataflow.features(&setup(dataflow)).expect("a shipped dataflow has features").columns();
+    let with_model = settings.scorer.is_some();
+    let encoder = with_model.then(|| encoder(&columns));
+    let scored = Box::new(move |diffs: Vec<_>| {
+        for diff in &diffs {
+            std::hint::black_box(encoder.as_ref().map(|encoder| encoder.encode(diff)));
+        }
+        true
+    });
+    let features = (!with_model).then(|| Box::new(|_: Vec<_>| true) as _);
+    let engine = engine(worker, dataflow, &settings, &metrics, Some(scored), features);
+    // Times of the events that are retained; touched here, so that the process does not grow by them.
+    let mut times = VecDeque::from(vec![1; RETAINED_MAX]);
+    times.clear();
+    let times = std::rc::Rc::new(std::cell::RefCell::new(times));
+    let (noted, late_ms) = (times.clone(), settings.late_ms);
+    let inputs = inputs.inspect(move |(event, _)| {
+        let mut times = noted.borrow_mut();
+        times.push_back(event.time);
+        while times.front().is_some_and(|&time| time <= event.time - WINDOW_MS - late_ms) {
+            times.pop_front();
+        }
+    });
+    let mut feed = Feed::new(engine, &settings, inputs);
+    let before = resident_bytes();
+    feed.at_full_speed(worker, usize::MAX);
+    feed.drain(worker);
+    let peak = resident_bytes();
+    // SAFETY: it may be called at any time.
+    unsafe { libmimalloc_sys::mi_collect(true) };
+    let held = resident_bytes();
+    let (events, entries) = (times.borrow().len(), metrics.retained_entries.get());
+    let grown = held.saturating_sub(before) as f64;
+    let per = |bytes: f64, count: f64| bytes / count.max(1.0);
+    println!(
+        "memory, {name:<14} {:>8.1} MB ({:.1} before free memory went back): {:.0} bytes per retained event ({events}), {:.0} per \
+         event and key kind ({entries} by {key_kinds} kinds of keys)   target {TARGET_BYTES}",
+        grown / 1e6,
+        peak.saturating_sub(before) as f64 / 1e6,
+        per(grown, events as f64),
+        per(grown, entries as f64)
+    );
+    let gauges = [
+        ("velocity", metrics.retained_bytes.get()),
+        ("events by id", metrics.event_table_bytes.get()),
+        ("assessments", metrics.assessment_table_bytes.get()),
+        ("look-ups kept", metrics.kept_bytes.get()),
+        ("identity", metrics.identity_bytes.get()),
+        ("patterns", metrics.pattern_bytes.get()),
+    ];
+    let sum: u64 = gauges.iter().map(|(_, bytes)| bytes).sum();
+    let parts = gauges.iter().filter(|(_, bytes)| *bytes > 0);
+    let parts: Vec<String> = parts.map(|(what, bytes)| format!("{what} {:.1} MB", *bytes as f64 / 1e6)).collect();
+    println!(
+        "    its own gauges {:>8.1} MB, {:.0} per event and key kind: {}; {} events by id",
+        sum as f64 / 1e6,
+        per(sum as f64, entries as f64),
+        parts.join(", "),
+        metrics.retained_events.get()
+    );
+    feed.finish(worker);
+}
+
+/// Memory of this process that is in place, as Linux counts it.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("this needs Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line of resident memory");
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().expect("a number");
+    kib << 10
 }

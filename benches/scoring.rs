@@ -10,20 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cpu_time::ProcessTime;
-use deltawatch::dataflow::{BuildError, Dataflow, EngineSettings, Setup};
-use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
+use deltawatch::dataflow::{BuildError, Dataflow, Setup};
+use deltawatch::event::{EventBuilder, Id, Op, Schema};
 use deltawatch::feature::FeatureSet;
-use deltawatch::flow::Cause;
-use deltawatch::metrics::Metrics;
-use deltawatch::operators::Images;
-use deltawatch::pipeline;
-use deltawatch::score::assessment::ScoredDiff;
-use deltawatch::sink::port::Ports;
 use hdrhistogram::Histogram;
 
 use crate::dataflows::payments::clusters;
-use crate::drive::setup;
-use crate::latency::Feed;
+use crate::drive::{Cause, EngineSettings, Event, Feed, Metrics, ScoredDiff, engine, setup, unread};
+use crate::latency::open_loop;
 use crate::pack::scorer;
 
 const PER_TICK: usize = 100;
@@ -133,25 +127,18 @@ fn run(dataflow: &'static Beside, scenario: Scenario, links_per_tick: usize, sha
             }
             true
         });
-        let ports =
-            Ports { scored: Some(scored), rejects: Some(Box::new(|_| true)), features: None, collections: None };
         let metrics = Arc::new(Metrics::default());
-        let engine = pipeline::build(worker, dataflow, &setup, &settings, ports, Images::none(worker), &metrics)
-            .expect("it builds");
-        let mut feed = Feed::new(engine, metrics.clone(), events, start);
-        feed.warm_up(worker, preloaded);
+        let engine = engine(worker, dataflow, &settings, &metrics, Some(scored), None);
+        let mut feed = Feed::new(engine, &settings, unread(events));
+        feed.at_full_speed(worker, preloaded);
         let full_speed = (FULL_SPEED_SHARE * (events_count - preloaded) as f64) as usize;
         let cpu = ProcessTime::now();
-        feed.warm_up(worker, full_speed);
+        feed.at_full_speed(worker, full_speed);
         let us = cpu.elapsed().as_secs_f64() * 1e6 / full_speed.max(1) as f64;
         *latencies.borrow_mut() = Some(Histogram::new_with_max(60_000_000_000, 3).expect("a valid range"));
-        feed.open_loop(worker, rate_per_s, phase);
+        open_loop(&mut feed, worker, start, rate_per_s, phase);
         let histogram = latencies.borrow_mut().take().expect("it was put there");
-        let Feed { engine, .. } = feed;
-        let probe = engine.finish();
-        while !probe.done() {
-            worker.step();
-        }
+        feed.finish(worker);
         let [p50, p99, p999, max] =
             [0.5, 0.99, 0.999, 1.0].map(|share| histogram.value_at_quantile(share) as f64 / 1e6);
         let (what, links) = (if dataflow.clusters { "with clusters" } else { "without" }, metrics.identity_links.get());

@@ -168,7 +168,8 @@ impl Dataflow for All {
         context.output("propagated", there);
         let by_card = by_card.as_collection(|_, event| (format!("{:?}", event.id), event.time));
         context.output("events", by_card);
-        let profiles = context.profiles("card")?.as_collection(|card, profile| (format!("{card:?}"), profile.features().len()));
+        let profiles =
+            context.profiles("card")?.as_collection(|card, profile| (format!("{card:?}"), profile.features().len()));
         context.output("profiles", profiles);
         Ok(())
     }
@@ -208,7 +209,8 @@ fn nothing_is_left_in_the_end() {
         [("withdrawn", withdrawn, late), ("expired", records.clone(), EngineSettings::default())]
     {
         let mut plan = Plan::of(&records, Batching::Fixed(20));
-        let most = Harness::new(dataflow.clone(), setup.clone()).settings(settings.clone()).run(&plan).expect("it runs");
+        let most =
+            Harness::new(dataflow.clone(), setup.clone()).settings(settings.clone()).run(&plan).expect("it runs");
         let held = holds(&most, "events", Epoch::MAX).len();
         assert!(why == "withdrawn" || held > 50, "{held} events are held before they expire");
         // Time goes by: what is kept longest is 30 days and the horizon; then spines merge, a little with every epoch.

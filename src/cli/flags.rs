@@ -97,7 +97,8 @@ pub struct JobFlags {
     /// Memory to take at start, so that no score waits for the system to clear pages; freed memory is kept
     #[arg(long, value_name = "SIZE", env = "DELTAWATCH_RESERVE_MEMORY", value_parser = memory, help_heading = "Engine")]
     pub reserve_memory: Option<usize>,
-    /// Directory of the log that makes a restart repeat the same epochs
+    /// Directory of the logs that make a restart repeat the same epochs; a replay repeats what a run has written there, and
+    /// writes nothing
     #[arg(long, value_name = "DIR", env = "DELTAWATCH_STATE", help_heading = "Engine")]
     pub state: Option<PathBuf>,
 

@@ -82,7 +82,7 @@ impl JobFlags {
         let mut terms = terms(&*dataflow, &setup, &settings, &*source, limits, &bounds)?;
         terms.add("the files of the model", format_args!("{model_files:016x}"));
         let process = usize::from(self.cluster.process);
-        let state = self.state.as_deref().map(|state| State::open(state, process, &terms)).transpose()?;
+        let state = self.state.as_deref().map(|state| State::open(state, process, &terms, mode.pace)).transpose()?;
         // A replay may look into the log of a run; one cluster does one thing.
         terms.add("the command", mode.command);
         terms.add("--repair-rows", repair_rows_max);

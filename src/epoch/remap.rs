@@ -21,6 +21,9 @@ use crate::source::sealed::{Seal, Terms, read_lines};
 /// Entries on their way to the disk.
 const QUEUE_MAX: usize = 64;
 
+/// The file's name in the state directory.
+const FILE: &str = "remap.jsonl";
+
 /// The format of the log.
 const FORMAT: u32 = 3;
 
@@ -66,16 +69,18 @@ pub struct RemapError {
 }
 
 impl RemapLog {
-    /// Opens the log in a directory, creating both if they are missing, and returns what it holds. `terms` are those of
-    /// this run: a log that was written under others is an error that names what differs.
+    /// What the log in a directory holds, if there is one; it is left as it is. `terms` are those of this run: a log that was
+    /// written under others is an error that names what differs.
+    pub fn read(directory: &Path, terms: &Terms) -> Result<Recorded, RemapError> {
+        read(&directory.join(FILE), terms).map(|(recorded, ..)| recorded)
+    }
+
+    /// Opens the log in a directory, creating both if they are missing, and returns what it holds, as [`RemapLog::read`] does.
     pub fn open(directory: &Path, terms: &Terms) -> Result<(Self, Recorded), RemapError> {
-        let path = directory.join("remap.jsonl");
-        let failed = |reason: String| RemapError { path: path.display().to_string(), reason };
-        let io = |error: std::io::Error| failed(error.to_string());
+        let path = directory.join(FILE);
+        let io = |error: std::io::Error| RemapError::of(&path, error.to_string());
         std::fs::create_dir_all(directory).map_err(io)?;
-        let mut recorded = Recorded::default();
-        let each = |number, entry: &str| take(number, entry, terms, &mut recorded);
-        let (mut seal, valid_bytes) = read_lines(&path, each).map_err(failed)?;
+        let (recorded, mut seal, valid_bytes) = read(&path, terms)?;
         let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(io)?;
         file.set_len(valid_bytes).map_err(io)?;
         if valid_bytes == 0 {
@@ -105,6 +110,20 @@ impl RemapLog {
     pub fn durable(&mut self) -> Option<Result<Binding, String>> {
         self.durable.try_recv().ok()
     }
+}
+
+impl RemapError {
+    fn of(path: &Path, reason: String) -> Self {
+        RemapError { path: path.display().to_string(), reason }
+    }
+}
+
+/// What a log holds, the seal to go on from, and the length of its whole lines, bytes.
+fn read(path: &Path, terms: &Terms) -> Result<(Recorded, Seal, u64), RemapError> {
+    let mut recorded = Recorded::default();
+    let each = |number, entry: &str| take(number, entry, terms, &mut recorded);
+    let (seal, bytes) = read_lines(path, each).map_err(|reason| RemapError::of(path, reason))?;
+    Ok((recorded, seal, bytes))
 }
 
 fn append(mut file: File, mut seal: Seal, queue: &Receiver<Queued>, done: &Sender<Result<Binding, String>>) {

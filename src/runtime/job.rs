@@ -117,16 +117,23 @@ pub enum JobError {
 pub struct State {
     directory: PathBuf,
     lock: Lock,
-    /// Process 0 has the remap log.
-    log: Option<(RemapLog, Recorded)>,
+    /// What process 0 has found in the remap log.
+    recorded: Recorded,
+    /// Where process 0 of a run writes on.
+    log: Option<RemapLog>,
 }
 
 impl State {
-    /// Locks a directory for a process of a cluster and reads its log, which must have been written under the same terms.
-    pub fn open(directory: &Path, process: usize, terms: &Terms) -> Result<Self, JobError> {
+    /// Locks a directory for a process of a cluster and reads its log, which must have been written under the same terms. A
+    /// replay repeats what a run has written there, and adds nothing to it.
+    pub fn open(directory: &Path, process: usize, terms: &Terms, pace: Pace) -> Result<Self, JobError> {
         let lock = Lock::take(directory, process).map_err(JobError::State)?;
-        let log = (process == 0).then(|| RemapLog::open(directory, terms)).transpose()?;
-        Ok(State { directory: directory.to_owned(), lock, log })
+        let (recorded, log) = match (process, pace) {
+            (0, Pace::Live) => RemapLog::open(directory, terms).map(|(log, recorded)| (recorded, Some(log)))?,
+            (0, Pace::Bounded) => (RemapLog::read(directory, terms)?, None),
+            _ => (Recorded::default(), None),
+        };
+        Ok(State { directory: directory.to_owned(), lock, recorded, log })
     }
 }
 
@@ -199,9 +206,9 @@ impl Job {
         Decoder::new(setup.schema.clone(), limits)?;
         let live = pace == Pace::Live;
         // The lock is held until the end.
-        let (directory, _lock, log) = match state {
-            Some(State { directory, lock, log }) => (Some(directory), Some(lock), log),
-            None => (None, None, None),
+        let (directory, _lock, recorded, log) = match state {
+            Some(State { directory, lock, recorded, log }) => (Some(directory), Some(lock), recorded, log),
+            None => (None, None, Recorded::default(), None),
         };
         let look_ups = features.families().iter().filter_map(|family| family.enrich());
         let services = Services::resolve(look_ups, &setup.schema, &services, directory, live)?;
@@ -230,7 +237,7 @@ impl Job {
         };
         let models = settings.scorer.as_ref().map_or_else(Vec::new, |scorer| scorer.labels());
         let encoder = ScoredEncoder::new(setup.schema.clone(), models, features.columns());
-        let mint = Mutex::new(Some(log));
+        let mint = Mutex::new(Some((recorded, log)));
 
         let worker_metrics = metrics.clone();
         let (builders, others) = builders(cluster.communication, &terms, peer_timeout, &stop, &metrics)?;
@@ -248,12 +255,9 @@ impl Job {
             let ports = ports(&senders, &encoder, metrics, &setup, origin);
             let engine = pipeline::build(worker, &*dataflow, &setup, &settings, ports, Images::none(worker), metrics)?;
             let mint = (worker.index() == 0).then(|| mint.lock().ok().and_then(|mut mint| mint.take())).flatten();
-            let mint = mint.map(|log| {
-                let (log, recorded) = log.map_or((None, Recorded::default()), |(log, recorded)| (Some(log), recorded));
+            let mint = mint.map(|(recorded, log)| {
                 let next = recorded.bindings.last().map_or(0, |binding| binding.epoch + 1);
                 let authority = Authority::new(worker.peers(), pace, &bounds, recorded);
-                // A replay repeats what a run has written and adds nothing to it.
-                let log = log.filter(|_| live);
                 Mint { recorded: next, authority: authority.repairing(settings.repair_rows_max), log }
             });
             let (reader, references, failed) = open(&*source, &references, worker, &stop);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::{deltawatch, path};
 
 /// Two addresses that were free a moment ago.
-fn hosts() -> [String; 2] {
+pub fn hosts() -> [String; 2] {
     [(), ()].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").to_string())
 }
 

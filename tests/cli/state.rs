@@ -1,11 +1,15 @@
 //! The state directory: one run at a time, under the terms that it was written under, over the records that it was written
 //! over, and unchanged.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
+use super::cluster::hosts;
 use super::live::{Run, health};
-use super::{done, output, path, read};
+use super::{deltawatch, done, output, path, read};
 
 /// The longest that a refusal may take: what is missing may still come, for some seconds.
 const IN_TIME: Duration = Duration::from_secs(20);
@@ -104,6 +108,132 @@ fn a_log_goes_on_under_its_own_terms_only() {
     let log = read(scored.log());
     done(&["replay", "--input", &scored.events, "--state", &scored.state, "--output", "/dev/null"]);
     assert_eq!(read(scored.log()), log);
+}
+
+/// Two partitions that overlap in time, a reference, a state directory.
+struct Parts {
+    folder: TempDir,
+    inputs: [String; 2],
+    reference: String,
+    /// The reference as a flag has it.
+    named: String,
+    state: String,
+}
+
+impl Parts {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (all, state) = (path(&folder, "all.jsonl"), path(&folder, "state"));
+        done(&["generate", "--events", "3000", "--output", &all]);
+        let (mut inputs, mut merchants) = ([String::new(), String::new()], std::collections::BTreeSet::new());
+        for (number, line) in read(all).lines().enumerate() {
+            inputs[number % 2] += &format!("{line}\n");
+            let event: serde_json::Value = serde_json::from_str(line).expect("an object");
+            merchants.extend(event["merchant"].as_str().map(str::to_owned));
+        }
+        let row =
+            |(number, merchant)| format!("{{\"merchant\":\"{merchant}\",\"risk\":0.{},\"tier\":\"b\"}}\n", number % 10);
+        let rows: Vec<String> = (0..).zip(&merchants).map(row).collect();
+        let reference = path(&folder, "merchants.jsonl");
+        fs::write(&reference, rows.concat()).expect("a file");
+        let inputs = [0, 1].map(|part| {
+            let file = path(&folder, &format!("part-{part}.jsonl"));
+            fs::write(&file, &inputs[part]).expect("a file");
+            file
+        });
+        Parts { folder, inputs, named: format!("merchants={reference}"), reference, state }
+    }
+
+    fn flags<'a>(&'a self, command: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+        let [one, other] = &self.inputs;
+        let flags = [command, "--input", one, "--input", other, "--reference", &self.named, "--overwrite"];
+        [&flags[..], more].concat()
+    }
+
+    /// Scores on so many workers; the lines, sorted, as workers write them in any order.
+    fn lines(&self, command: &str, workers: &str, state: bool) -> Vec<String> {
+        let out = path(&self.folder, "out.jsonl");
+        let state = if state { vec!["--state", &self.state] } else { Vec::new() };
+        done(&self.flags(command, &[&["--workers", workers, "--output", &out][..], &state].concat()));
+        sorted(&[out])
+    }
+
+    /// The same as a cluster of two processes that share the directory.
+    fn lines_of_two(&self) -> Vec<String> {
+        let (hosts, out) = (hosts().join(","), path(&self.folder, "of.jsonl"));
+        let start = |process| {
+            let cluster = ["-n", "2", "-p", process, "--host", &hosts, "--output", &out, "--state", &self.state];
+            let mut command = deltawatch(&self.flags("replay", &cluster));
+            command
+                .stdout(std::process::Stdio::piped())
+                .stderr(std::process::Stdio::piped())
+                .spawn()
+                .expect("it starts")
+        };
+        for process in [start("0"), start("1")] {
+            let ended = process.wait_with_output().expect("an end");
+            assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+        }
+        sorted(&[0, 1].map(|process| path(&self.folder, &format!("of-{process}.jsonl"))))
+    }
+
+    /// What is in the state directory; locks are empty.
+    fn logs(&self) -> BTreeMap<String, String> {
+        let files = fs::read_dir(&self.state).expect("a directory").map(|entry| entry.expect("an entry").path());
+        let logs = files.map(|file| (file.display().to_string(), read(&file)));
+        logs.filter(|(_, content)| !content.is_empty()).collect()
+    }
+}
+
+fn sorted(files: &[String]) -> Vec<String> {
+    let mut lines: Vec<String> =
+        files.iter().flat_map(|file| read(file).lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn a_replay_of_several_partitions_is_the_same_every_time_and_adds_nothing_to_a_state() {
+    let parts = Parts::new();
+    let wanted = parts.lines("replay", "1", false);
+    assert!(wanted.len() > 1000, "{} lines", wanted.len());
+    // No run has written here, so there is nothing to repeat, and nothing to hold a later run to.
+    for workers in ["1", "1", "2"] {
+        assert_eq!(parts.lines("replay", workers, true), wanted, "{workers} workers");
+    }
+    assert_eq!(parts.lines_of_two(), wanted);
+    assert_eq!(parts.lines_of_two(), wanted);
+    assert_eq!(parts.logs(), BTreeMap::new());
+    done(&parts.flags("replay", &["--state", &parts.state, "--epoch-records", "512", "--output", "/dev/null"]));
+
+    let ran = parts.lines("run", "2", true);
+    let logs = parts.logs();
+    assert_eq!(logs.len(), 2, "bindings and rows: {:?}", logs.keys());
+    for workers in ["1", "2"] {
+        assert_eq!(parts.lines("replay", workers, true), ran, "{workers} workers");
+    }
+    assert_eq!(parts.lines_of_two(), ran);
+    // Rows that are new since are not what the run had.
+    let rows = read(&parts.reference);
+    fs::write(&parts.reference, rows.replace("\"risk\":0.", "\"risk\":0.9")).expect("a file");
+    parts.lines("replay", "1", true);
+    assert_eq!(parts.logs(), logs, "a replay wrote into the state of a run");
+}
+
+/// Epochs of a run that was up to date follow the clock; a replay of its log takes them as they were.
+#[test]
+fn a_replay_repeats_the_epochs_of_a_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (state, ran, replayed) = (path(&folder, "state"), path(&folder, "ran.jsonl"), path(&folder, "replayed.jsonl"));
+    done(&["run", "--events", "2500", "--pace", "2500", "--state", &state, "--output", &ran]);
+    for workers in ["1", "2"] {
+        let flags = ["replay", "--input", "generator", "--events", "2500", "--workers", workers, "--overwrite"];
+        done(&[&flags[..], &["--state", &state, "--output", &replayed]].concat());
+        assert_eq!(sorted(&[replayed.clone()]), sorted(&[ran.clone()]));
+    }
+    let revised = read(&ran).lines().filter(|line| line.contains("\"revision\":1,")).count();
+    let epochs = read(format!("{state}/remap.jsonl")).lines().count();
+    assert!(revised > 20 && epochs > 50, "{revised} revisions in {epochs} epochs");
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl Trial {
             pace,
             bounds: deltawatch::epoch::PartitionBounds { records_max: 4, ..Default::default() },
             outputs: Outputs { features: Some(log), ..Outputs::default() },
-            state: state.map(|state| State::open(&state, 0, &Terms::default()).unwrap()),
+            state: state.map(|state| State::open(&state, 0, &Terms::default(), pace).unwrap()),
             terms: Terms::default(),
             peer_timeout: Duration::from_secs(60),
             stop: stop.clone(),

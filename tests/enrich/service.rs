@@ -233,6 +233,36 @@ fn a_replay_calls_no_service() {
     assert_eq!((scores.asked(), metrics.service_fallbacks.get()), (0, 20));
 }
 
+/// Nor does it answer for one: what it had the fallback for is asked by a run that comes later, and what that was answered is
+/// what the next replay has.
+#[test]
+fn a_replay_with_a_state_has_the_answers_of_a_run_and_adds_none() {
+    let (state, scores) = (tempfile::tempdir().unwrap(), Scores::start());
+    let files = || {
+        let files = std::fs::read_dir(state.path()).unwrap().map(|entry| entry.unwrap().path());
+        files.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let trial = |pace| {
+        let trial = start(&look_up(&scores.address, PATIENT), pace, Some(state.path()), 2);
+        (0..4).for_each(|n| trial.feed_to(n % 2, &event(&format!("e{n}"), "x")));
+        trial
+    };
+    let replayed = |wanted: &[Option<f64>]| {
+        let before = files();
+        let rows = trial(Pace::Bounded).end().unwrap();
+        assert!(rows.len() == 4 && rows.values().all(|rows| rows[0] == wanted), "{rows:?}");
+        let mut after = files();
+        after.retain(|path, bytes| before.contains_key(path) || !bytes.is_empty());
+        assert_eq!(after, before, "the replay wrote something");
+    };
+    replayed(&FALLBACK);
+    let run = trial(Pace::Live);
+    (0..4).for_each(|n| assert_eq!(run.row(&format!("e{n}")), ANSWERED));
+    run.stop();
+    assert!(files().keys().any(|path| path.ends_with("answers-1.jsonl")));
+    replayed(&ANSWERED);
+}
+
 /// HTTPS is a choice of the build: without it the error says which.
 #[cfg(not(feature = "lookup-https"))]
 #[test]

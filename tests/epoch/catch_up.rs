@@ -215,7 +215,7 @@ fn run(pace: Pace, workers: usize, source: Arc<dyn Source>, until: u64, state: O
         pace,
         bounds: PartitionBounds { records_max: 256, ..Default::default() },
         outputs: Outputs { scored: Some(Box::new(scored.clone())), ..Outputs::default() },
-        state: state.map(|state| State::open(state, 0, &Default::default()).expect("a directory of its own")),
+        state: state.map(|state| State::open(state, 0, &Default::default(), pace).expect("a directory of its own")),
         terms: Default::default(),
         peer_timeout: Duration::from_secs(10),
         stop: stop.clone(),

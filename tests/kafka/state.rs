@@ -92,3 +92,35 @@ fn a_topic_made_anew_or_cut_by_retention_is_refused() {
     write_all(&config, &input, payments(10, 0));
     refused(&run(&brokers, &input, &state, None), &["ends at 10", "50", "--state"]);
 }
+
+/// Replays of a topic of several partitions, before a run has written a state and after it.
+#[test]
+fn replays_repeat_a_run_and_write_nothing() {
+    let Some(brokers) = brokers() else { return };
+    let (config, input) = (config(&brokers), topic(&brokers, 3));
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state").display().to_string();
+    write_all(&config, &input, payments(600, 0));
+    let replay = |workers: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_deltawatch"));
+        let from = format!("kafka:{input}");
+        let flags = ["replay", "--input", &from, "--brokers", &brokers, "--state", &state, "--output", "-"];
+        command.args(flags).args(["--workers", workers]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        let output = command.stdin(std::process::Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let mut lines: Vec<String> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+        lines.sort();
+        assert_eq!(lines.len(), 600);
+        lines
+    };
+    let log = || std::fs::read_to_string(format!("{state}/remap.jsonl")).ok();
+    let first = replay("1");
+    assert_eq!(replay("2"), first);
+    assert_eq!(log(), None, "a replay began a log");
+    let ran = run(&brokers, &input, &state, Some(600));
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let written = log();
+    let again = replay("1");
+    assert_eq!(replay("2"), again);
+    assert_eq!(log(), written, "a replay went on with the log of a run");
+}

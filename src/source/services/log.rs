@@ -84,19 +84,10 @@ impl AnswerLog {
 
     /// What was written of a partition before; to be asked before anything of it is appended. The cut line at the end is
     /// dropped.
-    pub fn recorded(&self, partition: Partition) -> Result<Recorded, SourceError> {
+    pub fn begin(&self, partition: Partition) -> Result<Recorded, SourceError> {
         let path = path(&self.directory, partition);
-        let failed = |reason: String| SourceError::External(format!("{}: {reason}; check --state", path.display()));
-        let mut recorded = Recorded::default();
-        let (seal, bytes) = read_lines(&path, |number, entry| {
-            let line = serde_json::from_str(entry);
-            match line.map_err(|error| format!("line {number} is of another format: {error}"))? {
-                Line::Event(offset, outcome) => drop(recorded.outcomes.insert(offset, outcome)),
-                Line::Late(record) => recorded.late.push_back(record),
-            }
-            Ok(())
-        })
-        .map_err(failed)?;
+        let (recorded, seal, bytes) = read(&path)?;
+        let failed = |reason| failed(&path, reason);
         if bytes > 0 {
             let file = OpenOptions::new().write(true).open(&path);
             file.and_then(|file| file.set_len(bytes)).map_err(|error| failed(error.to_string()))?;
@@ -105,6 +96,32 @@ impl AnswerLog {
         begun.map_err(|_| failed("the log's queue is full".to_owned()))?;
         Ok(recorded)
     }
+}
+
+impl Recorded {
+    /// What was written of a partition; its log is left as it is.
+    pub fn read(directory: &Path, partition: Partition) -> Result<Self, SourceError> {
+        read(&path(directory, partition)).map(|(recorded, ..)| recorded)
+    }
+}
+
+/// What a log holds, the seal to go on from, and the length of its whole lines, bytes.
+fn read(path: &Path) -> Result<(Recorded, Seal, u64), SourceError> {
+    let mut recorded = Recorded::default();
+    let (seal, bytes) = read_lines(path, |number, entry| {
+        let line = serde_json::from_str(entry);
+        match line.map_err(|error| format!("line {number} is of another format: {error}"))? {
+            Line::Event(offset, outcome) => drop(recorded.outcomes.insert(offset, outcome)),
+            Line::Late(record) => recorded.late.push_back(record),
+        }
+        Ok(())
+    })
+    .map_err(|reason| failed(path, reason))?;
+    Ok((recorded, seal, bytes))
+}
+
+fn failed(path: &Path, reason: String) -> SourceError {
+    SourceError::External(format!("{}: {reason}; check --state", path.display()))
 }
 
 fn path(directory: &Path, partition: Partition) -> PathBuf {

@@ -20,8 +20,8 @@
 //!   Requests that waited in the queue longer than the timeout are dropped.
 //! * **Replays.** With `--state` the outcome of every event that a service was to be asked for, answer or fallback, is
 //!   written to `answers-PARTITION.jsonl` and synced before the event can be bound; late answers too. A restart takes
-//!   outcomes from there and asks for what is not in it. A bounded run (`replay`) never calls a service: it has the logged
-//!   outcomes, and the fallback where there are none.
+//!   outcomes from there and asks for what is not in it. A bounded run (`replay`) never calls a service and writes nothing:
+//!   it has the logged outcomes, and the fallback where there are none.
 //!
 //! Limits: held events per worker `HELD_MAX`; per service and worker `queue_max` waiting and `in_flight_max` running
 //! requests, `cache_entries_max` answers for `cache_ms` ([`ServiceSettings`]).

@@ -65,6 +65,9 @@ pub struct Stage {
     desks: Vec<Desk<(Waiter, ReferenceRecord)>>,
     partitions: BTreeMap<Partition, Waiting>,
     held: usize,
+    /// Where outcomes were written by an earlier run.
+    state: Option<PathBuf>,
+    /// Where a run writes its own.
     log: Option<AnswerLog>,
     /// Lines handed to the log, and how many of them are durable.
     appended: u64,
@@ -85,13 +88,16 @@ impl Stage {
         metrics: Arc<Metrics>,
     ) -> Result<Self, SourceError> {
         let desks = asked.iter().map(|one| Desk::open(one, live, metrics.clone())).collect::<Result<_, _>>()?;
-        let log = state.filter(|_| !asked.is_empty()).map(|directory| AnswerLog::open(&directory)).transpose()?;
+        let state = state.filter(|_| !asked.is_empty());
+        // A replay has what a run was answered and adds nothing to it: its fallbacks are no answers.
+        let log = state.as_deref().filter(|_| live).map(AnswerLog::open).transpose()?;
         let (partitions, leaving, late) = Default::default();
         Ok(Stage {
             asked: asked.to_vec(),
             desks,
             partitions,
             held: 0,
+            state,
             log,
             appended: 0,
             durable: 0,
@@ -122,7 +128,11 @@ impl Stage {
         if self.is_through() || self.partitions.contains_key(&partition) {
             return Ok(Vec::new());
         }
-        let mut recorded = self.log.as_ref().map(|log| log.recorded(partition)).transpose()?.unwrap_or_default();
+        let mut recorded = match (&self.log, &self.state) {
+            (Some(log), _) => log.begin(partition)?,
+            (None, Some(state)) => Recorded::read(state, partition)?,
+            (None, None) => Recorded::default(),
+        };
         let late = std::mem::take(&mut recorded.late);
         let next = late.back().map_or(0, |record| record.offset + 1);
         self.partitions.insert(partition, Waiting { held: VecDeque::new(), recorded, late: next });

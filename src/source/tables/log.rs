@@ -42,21 +42,21 @@ enum What {
     Reject(Reject),
 }
 
-/// The log of one partition; without a state directory it keeps nothing.
+/// The log of one partition; without a state directory, and in a replay, it keeps nothing.
 pub(super) struct ReferenceLog {
     file: Option<(File, PathBuf, Seal)>,
     lane: Lane,
 }
 
 impl ReferenceLog {
-    /// Opens the log of a partition of a reference and gives what it holds to `each`.
+    /// Opens the log of a partition of a reference and gives what it holds to `each`. A replay repeats what a run has written and
+    /// adds nothing to it.
     pub fn open(share: &Share, partition: Partition, mut each: impl FnMut(u64, Decoded)) -> Result<Self, SourceError> {
         let lane = share.lane(partition);
         let Some(directory) = &share.state else { return Ok(ReferenceLog { file: None, lane }) };
         let path = directory.join(format!("reference-{}-{partition}.jsonl", share.wanted.reference.name()));
         let failed = |reason: String| SourceError::External(format!("{}: {reason}; check --state", path.display()));
         let io = |error: std::io::Error| failed(error.to_string());
-        std::fs::create_dir_all(directory).map_err(io)?;
         let mut lines = 0;
         let (mut seal, valid_bytes) = read_lines(&path, |number, entry| {
             lines = number;
@@ -85,6 +85,10 @@ impl ReferenceLog {
             Ok(())
         })
         .map_err(failed)?;
+        if share.bounded {
+            return Ok(ReferenceLog { file: None, lane });
+        }
+        std::fs::create_dir_all(directory).map_err(io)?;
         let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(io)?;
         file.set_len(valid_bytes).map_err(io)?;
         if lines == 0 {

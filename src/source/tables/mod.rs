@@ -19,7 +19,7 @@
 //! * **With `--state`** everything taken in is written to `reference-NAME-PARTITION.jsonl` and synced before it is handed
 //!   on, thus before its epoch's output leaves. A restart reads the log first and then goes on from where the source
 //!   stands, so that the recorded bindings find the same records although the file has changed or the topic was compacted
-//!   since. The log is never cut (checkpoints are to do that).
+//!   since. A replay reads the log too, and adds nothing to it. The log is never cut (checkpoints are to do that).
 //!
 //! A key of a topic must live in one partition, as Kafka's producers do it.
 
