@@ -1,7 +1,7 @@
 //! Scored diffs and collection updates as JSON records.
 
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::event::Schema;
 use crate::score::assessment::{Assessment, Decision, ScoredDiff};
@@ -16,15 +16,17 @@ const STEPS: f64 = 16_384.0;
 #[derive(Clone, Debug)]
 pub struct ScoredEncoder {
     schema: Arc<Schema>,
-    /// `name@version` of the models, champion first.
-    models: Arc<[String]>,
-    columns: Arc<[String]>,
+    /// `name@version` of the models as JSON, champion first.
+    models: Arc<[Vec<u8>]>,
+    /// The feature columns' names as JSON.
+    columns: Arc<[Vec<u8>]>,
 }
 
 impl ScoredEncoder {
     /// For diffs of a dataflow with these models and feature columns.
     pub fn new(schema: Arc<Schema>, models: Vec<String>, columns: Vec<String>) -> Self {
-        ScoredEncoder { schema, models: models.into(), columns: columns.into() }
+        let json = |names: Vec<String>| names.iter().map(|name| serde_json::to_vec(name).unwrap_or_default()).collect();
+        ScoredEncoder { schema, models: json(models), columns: json(columns) }
     }
 
     /// One record, keyed by the transaction's id. The end of a transaction is a tombstone, and in a file a line like the
@@ -56,27 +58,30 @@ impl ScoredEncoder {
         write!(out, ",\"revision\":{revision},\"diff\":{sign},\"epoch\":{epoch},\"event_time\":{}", event.time)?;
         write!(out, ",\"cause\":\"{}\",\"decision\":{{", cause.name())?;
         let Decision { action, score, model } = decision;
-        write!(out, "\"action\":\"{}\",\"score\":{},\"rules\":[]", action.name(), probability(*score))?;
+        verdict(out, action.name(), *score);
+        out.extend_from_slice(b",\"rules\":[]");
         if let Some(model) = self.models.get(usize::from(*model)) {
             out.extend_from_slice(b",\"model\":");
-            serde_json::to_writer(&mut *out, model)?;
+            out.extend_from_slice(model);
         }
         let Some(Assessment { action, score, scores, reasons }) = assessment else {
             // The end of a transaction: nothing is said of it any more.
             out.extend_from_slice(b"},\"assessment\":null}");
             return Ok(());
         };
-        write!(out, "}},\"assessment\":{{\"action\":\"{}\",\"score\":{}", action.name(), probability(*score))?;
+        out.extend_from_slice(b"},\"assessment\":{");
+        verdict(out, action.name(), *score);
         out.extend_from_slice(b",\"scores\":{");
         for (index, (model, score)) in self.models.iter().zip(scores).enumerate() {
             out.extend_from_slice(if index == 0 { b"" } else { b"," });
-            serde_json::to_writer(&mut *out, model)?;
-            write!(out, ":{}", probability(*score))?;
+            out.extend_from_slice(model);
+            out.push(b':');
+            out.extend_from_slice(probability(*score));
         }
         out.extend_from_slice(b"},\"rules\":[],\"reasons\":[");
         for (index, reason) in reasons.iter().enumerate() {
             out.extend_from_slice(if index == 0 { b"{\"feature\":" } else { b",{\"feature\":" });
-            serde_json::to_writer(&mut *out, &self.columns[reason.column as usize])?;
+            out.extend_from_slice(&self.columns[reason.column as usize]);
             // A missing value is null, as JSON has no NaN.
             out.extend_from_slice(b",\"value\":");
             serde_json::to_writer(&mut *out, &reason.value)?;
@@ -89,8 +94,19 @@ impl ScoredEncoder {
     }
 }
 
-fn probability(steps: u16) -> f64 {
-    f64::from(steps) / STEPS
+fn verdict(out: &mut Vec<u8>, action: &str, score: u16) {
+    out.extend_from_slice(b"\"action\":\"");
+    out.extend_from_slice(action.as_bytes());
+    out.extend_from_slice(b"\",\"score\":");
+    out.extend_from_slice(probability(score));
+}
+
+/// A quantised score as a number. There are few of them, and writing one is dear.
+fn probability(steps: u16) -> &'static [u8] {
+    static WRITTEN: LazyLock<Vec<Box<[u8]>>> = LazyLock::new(|| {
+        (0..=STEPS as u32).map(|steps| (f64::from(steps) / STEPS).to_string().into_bytes().into()).collect()
+    });
+    &WRITTEN[usize::from(steps)]
 }
 
 /// One record of a collection that a dataflow emits, keyed by its key.
