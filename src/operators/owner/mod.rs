@@ -103,7 +103,7 @@ pub fn own<'scope, V: View>(view: V, inputs: OwnerInputs<'scope>) -> Result<Owne
             epochs.keep_open(start, initial.iter().map(at_start).collect());
         }
         let mut waiting = owner.view.waits().then(|| initial[UPDATES].delayed(&start));
-        let mut begun: Option<(Facts, Vec<Capability<Epoch>>, Out<V::Update>)> = None;
+        let mut begun: Option<Begun<V::Update>> = None;
         drop(initial);
         move |frontiers| {
             requests.for_each(|capability, data| {
@@ -175,6 +175,9 @@ pub fn own<'scope, V: View>(view: V, inputs: OwnerInputs<'scope>) -> Result<Owne
     });
     Ok(Owned { slices, touched, beyond, updates })
 }
+
+/// An epoch that has begun and goes on: its facts, what holds its outputs open, and what it has made so far.
+type Begun<U> = (Facts, Vec<Capability<Epoch>>, Out<U>);
 
 type UpdatesOut<U> = OutputBuilder<Epoch, CapacityContainerBuilder<Vec<(U, Epoch, isize)>>>;
 
