@@ -3,7 +3,7 @@
 //! Every value starts with itself as label and takes the smallest label of its neighbours, until nothing changes; the
 //! label is the cluster's smallest member, so a researcher can join on it. This scales over workers, and costs about
 //! 50 us per link that comes or goes, and seconds where a giant component splits: it must not stand in front of scores.
-//! The tests hold it against [`super::graph::Connectivity`] at every closed epoch.
+//! The tests hold it against [`super::graph`] at every closed epoch.
 
 use differential_dataflow::operators::ThresholdTotal;
 use differential_dataflow::operators::iterate::Variable;
