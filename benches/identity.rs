@@ -9,7 +9,7 @@ use cpu_time::ProcessTime;
 use deltawatch::dataflow::EngineSettings;
 use deltawatch::event::{Event, EventBuilder, Id, Key, Op, Schema};
 use deltawatch::flow::{Cause, Change, Verb};
-use deltawatch::views::identity::columns::Facts;
+use deltawatch::views::identity::columns::ValueFacts;
 use deltawatch::views::identity::links::{LinkRule, LinkRules, Links};
 use deltawatch::views::identity::{
     ClusterMeasure as C, ClusterView, EntityRequest, Identity, IdentityImage, IdentityPlan, stride,
@@ -147,7 +147,7 @@ pub fn image(share: f64) {
                 Sighting { id, time_s: id * 14 * 86_400 / count as i64, account: account as i64, values }
             })
             .collect();
-        let mut view = ClusterView::<Facts>::new(plan.clone());
+        let mut view = ClusterView::<ValueFacts>::new(plan.clone());
         for request in requests(&events(&rows, &schema), &plan, &schema) {
             while !view.advance(request.time_ms, &mut usize::MAX.clone()) {}
             view.settle(request.time_ms - 86_400_000);
@@ -165,7 +165,7 @@ pub fn image(share: f64) {
         let image: IdentityImage = bincode::deserialize(&bytes).expect("it is read");
         let read = timed(start);
         let start = ProcessTime::now();
-        let again = ClusterView::<Facts>::load(plan.clone(), &image).expect("it fits");
+        let again = ClusterView::<ValueFacts>::load(plan.clone(), &image).expect("it fits");
         let loaded = timed(start);
         assert!(again.dump() == image, "the image of an image");
         println!(

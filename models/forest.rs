@@ -16,7 +16,7 @@ use std::ops::Add;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape};
 
 use super::dense::contiguous_rows;
-use super::tree::{Missing, Node, Tree};
+use super::tree::{Missing, Tree, TreeNode};
 
 /// Deeper trees are stored sparsely.
 pub const COMPLETE_DEPTH_MAX: usize = 8;
@@ -208,12 +208,12 @@ fn lay_complete<P: Precision>(trees: &[Tree], depth: usize, columns: &mut Vec<Co
         let mut open = vec![(0usize, 1usize)];
         while let Some((node, at)) = open.pop() {
             let (left, right) = match &tree.nodes[node] {
-                Node::Leaf { value, .. } if at >= size => {
+                TreeNode::Leaf { value, .. } if at >= size => {
                     leaves[i * size + at - size] = P::of(*value);
                     continue;
                 }
-                Node::Leaf { .. } => (node, node),
-                Node::Split { feature, threshold, default_left, missing, left, right, .. } => {
+                TreeNode::Leaf { .. } => (node, node),
+                TreeNode::Split { feature, threshold, default_left, missing, left, right, .. } => {
                     let column = Column { feature: *feature, missing: *missing, left: *default_left };
                     splits[i * size + at] = Split { key: P::split(*threshold), column: column_of(columns, column) };
                     (*left, *right)
@@ -237,8 +237,8 @@ fn lay_sparse<P: Precision>(trees: &[Tree], columns: &mut Vec<Column>) -> Trees<
         let mut open = vec![(0usize, root)];
         while let Some((node, at)) = open.pop() {
             match &tree.nodes[node] {
-                Node::Leaf { value, .. } => values[at] = P::of(*value),
-                Node::Split { feature, threshold, default_left, missing, left, right, .. } => {
+                TreeNode::Leaf { value, .. } => values[at] = P::of(*value),
+                TreeNode::Split { feature, threshold, default_left, missing, left, right, .. } => {
                     let child = nodes.len();
                     let column = Column { feature: *feature, missing: *missing, left: *default_left };
                     let column = column_of(columns, column);

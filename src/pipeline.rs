@@ -11,10 +11,9 @@
 //!   └──────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! The boxes: [`crate::retain::upsert`], [`crate::views::velocity::project`], [`crate::views::velocity::operator`],
-//! [`crate::feature::rows`], [`crate::score::revise`], [`crate::sink::port`]. Beside `keyed` stand the families of
-//! features that have an operator of their own ([`crate::views::Family`]). What a dataflow adds is its own `build` (see
-//! [`crate::dataflow`]).
+//! The boxes: [`crate::retain`], [`crate::views`] (one operator for the velocity of all keys, one or more for each
+//! [`crate::views::Family`] beside it; [`crate::operators::own`] runs them all), [`crate::score::judge`] and
+//! [`crate::sink::port`]. What a dataflow adds is its own `build` (see [`crate::dataflow`]).
 
 use std::cell::Cell;
 use std::rc::Rc;

@@ -25,7 +25,7 @@ use deltawatch::score::assessment::{Decision, ScoredDiff};
 use deltawatch::sink::features::{FeatureFormat, FeatureLog};
 use deltawatch::sink::{OutputRecord, ScoredEncoder};
 use deltawatch::source::sealed::Terms;
-use deltawatch::source::tables::{ReferenceSource, Wanted};
+use deltawatch::source::tables::{ReferenceSource, WantedTable};
 use deltawatch::testkit::memory::{MemorySource, MemoryWriter};
 use deltawatch::testkit::{TestModel, arrive, expected, resolve};
 use timely::{CommunicationConfig, Config, WorkerConfig};
@@ -61,7 +61,7 @@ impl Write for Text {
 struct Trial {
     name: String,
     flow: (Arc<dyn Dataflow>, Setup),
-    references: Vec<Wanted>,
+    references: Vec<WantedTable>,
     events: Vec<Event>,
     columns: Vec<String>,
     /// Scored transactions in the end.
@@ -99,7 +99,7 @@ impl Trial {
     fn new(
         name: String,
         flow: (Arc<dyn Dataflow>, Setup),
-        references: Vec<Wanted>,
+        references: Vec<WantedTable>,
         events: Vec<Event>,
         rows: BTreeMap<Id, Vec<f64>>,
     ) -> Trial {

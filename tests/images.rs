@@ -54,6 +54,7 @@ fn interrupted(name: &str, (dataflow, setup): &(Arc<dyn Dataflow>, Setup), plan:
     let whole = harness().workers(WORKERS[seed as usize / 9 % 3]).run(plan).expect("it runs");
     let (before, after) = (WORKERS[seed as usize % 3], WORKERS[seed as usize / 3 % 3]);
     let epoch = random.random_range(1..plan.epochs.len() - 1);
+    eprintln!("{name}, seed {seed}: cut at epoch {epoch} of {}, {before} to {after} workers", plan.epochs.len());
     let (first, image) = harness().workers(before).run_until(plan, epoch).expect("it runs");
     let second = harness().workers(after).resume(plan, image.clone()).expect("it goes on");
     if let Some(unlike) = unlike(&lines(&[&whole]), &lines(&[&first, &second])) {

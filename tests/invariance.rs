@@ -7,7 +7,7 @@ use std::sync::Arc;
 use deltawatch::dataflow::{Dataflow, EngineSettings, Setup};
 use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
 use deltawatch::generator::{Generator, GeneratorConfig};
-use deltawatch::testkit::invariance::{Options, Report, check};
+use deltawatch::testkit::invariance::{Checked, Options, check};
 use deltawatch::testkit::{Batching, Harness, Outcome, Plan, compare};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -85,7 +85,7 @@ pub fn handbook_records(seed: u64, count: usize, schema: &Schema) -> Vec<Event> 
     records
 }
 
-fn trial(name: &str, seed: u64, flow: &(Arc<dyn Dataflow>, Setup), records: &[Event], nth: usize) -> Report {
+fn trial(name: &str, seed: u64, flow: &(Arc<dyn Dataflow>, Setup), records: &[Event], nth: usize) -> Checked {
     // Other rows for every seed: over the seeds, rows of every place are compared.
     let options = Options { oracle_nth: nth, oracle_from: seed as usize % nth, each_epoch: 120, ..Options::default() };
     let report = check(flow.0.clone(), &flow.1, records, &options);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::thread;
 
 use deltawatch::epoch::{Firsts, RemapLog};
-use deltawatch::event::{Lane, Stream};
+use deltawatch::event::{InputStream, Lane};
 use deltawatch::flow::{Binding, Repair};
 use deltawatch::source::sealed::{Seal, Terms};
 
@@ -26,7 +26,7 @@ fn lanes() -> Vec<Lane> {
 fn lanes_are_ordered_by_stream_and_written_as_texts() {
     let lanes = lanes();
     assert!(lanes.is_sorted());
-    assert!(lanes.iter().all(|lane| lane.is_events() == (lane.stream == Stream::Events)));
+    assert!(lanes.iter().all(|lane| lane.is_events() == (lane.stream == InputStream::Events)));
     let texts: Vec<String> = lanes.iter().map(Lane::to_string).collect();
     let expected = "events/0 events/4294967295 table-0/0 table-0/12 table-3/1 late-answers/0 late-answers/7 nowhere";
     assert_eq!(texts.join(" "), expected);

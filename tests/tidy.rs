@@ -231,3 +231,24 @@ fn no_two_files_share_the_skeleton_of_an_operator() {
     let says = "an operator that takes epochs whole: use what `operators` has";
     assert_eq!(count("Epochs::new(", &["operators/", "retain/", "score/judge.rs"]), [], "{says}");
 }
+
+/// One word, one meaning: what one floor calls by a name, no other calls by it.
+#[test]
+fn no_two_public_types_share_a_name() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (path, text) in sources(&root().join("src")) {
+        let kinds = ["pub struct ", "pub enum ", "pub type ", "pub trait "];
+        for named in text.lines().filter_map(|line| kinds.iter().find_map(|kind| line.strip_prefix(kind))) {
+            let name: String = named.chars().take_while(|c| c.is_alphanumeric()).collect();
+            places.entry(name).or_default().push(format!("src/{path}"));
+        }
+    }
+    assert!(places.len() > 200, "{} types were found; has the way in which they are written changed?", places.len());
+    for (name, places) in places {
+        assert!(
+            places.len() == 1,
+            "{name} is defined in {}: give each a name that tells them apart",
+            places.join(" and ")
+        );
+    }
+}

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::outputs::ExistingFlags;
-use super::values::{Out, duration_ms, listen, memory, rate, share, time_ms};
+use super::values::{OutputName, duration_ms, listen, memory, rate, share, time_ms};
 use crate::generator::GeneratorConfig;
 
 /// What `run` and `replay` have in common.
@@ -49,14 +49,14 @@ pub struct JobFlags {
     )]
     pub reference: Vec<String>,
     /// Scored diffs and emitted collections: a path, `-` or `kafka:TOPIC`
-    #[arg(long, short, value_name = "OUT", default_value = "-", env = "DELTAWATCH_OUTPUT", value_parser = Out::parse, help_heading = "Input and output")]
-    pub output: Out,
+    #[arg(long, short, value_name = "OUT", default_value = "-", env = "DELTAWATCH_OUTPUT", value_parser = OutputName::parse, help_heading = "Input and output")]
+    pub output: OutputName,
     /// Records that were refused or came too late, with the reason
-    #[arg(long, value_name = "OUT", env = "DELTAWATCH_REJECTS", value_parser = Out::parse, help_heading = "Input and output")]
-    pub rejects: Option<Out>,
+    #[arg(long, value_name = "OUT", env = "DELTAWATCH_REJECTS", value_parser = OutputName::parse, help_heading = "Input and output")]
+    pub rejects: Option<OutputName>,
     /// Feature rows, as CSV or JSON lines by the file's ending
-    #[arg(long, value_name = "OUT", env = "DELTAWATCH_FEATURES", value_parser = Out::parse, help_heading = "Input and output")]
-    pub features: Option<Out>,
+    #[arg(long, value_name = "OUT", env = "DELTAWATCH_FEATURES", value_parser = OutputName::parse, help_heading = "Input and output")]
+    pub features: Option<OutputName>,
     #[command(flatten)]
     pub existing: ExistingFlags,
     #[command(flatten)]

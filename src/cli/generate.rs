@@ -14,7 +14,7 @@ use super::flags::{GeneratorFlags, KafkaFlags, LogFlags};
 use super::interrupt;
 use super::outputs::{ExistingFlags, Targets};
 use super::plan::setup;
-use super::values::{Out, pace};
+use super::values::{OutputName, pace};
 use crate::dataflow::Dataflow;
 use crate::event::JsonEncoder;
 use crate::generator::{Generator, label_line, truth_line};
@@ -40,14 +40,14 @@ pub struct GenerateFlags {
     #[arg(long, value_name = "R", default_value = "max", env = "DELTAWATCH_PACE", value_parser = pace, help_heading = "Generator")]
     pace: f64,
     /// Events: a path, `-` or `kafka:TOPIC`
-    #[arg(long, short, value_name = "OUT", default_value = "-", env = "DELTAWATCH_OUTPUT", value_parser = Out::parse)]
-    output: Out,
+    #[arg(long, short, value_name = "OUT", default_value = "-", env = "DELTAWATCH_OUTPUT", value_parser = OutputName::parse)]
+    output: OutputName,
     /// Labels of the payments among them: target, fraud, available_at
-    #[arg(long, value_name = "OUT", env = "DELTAWATCH_LABELS", value_parser = Out::parse)]
-    labels: Option<Out>,
+    #[arg(long, value_name = "OUT", env = "DELTAWATCH_LABELS", value_parser = OutputName::parse)]
+    labels: Option<OutputName>,
     /// What is really behind each event: fraud, pattern, campaign
-    #[arg(long, value_name = "OUT", env = "DELTAWATCH_TRUTH", value_parser = Out::parse)]
-    truth: Option<Out>,
+    #[arg(long, value_name = "OUT", env = "DELTAWATCH_TRUTH", value_parser = OutputName::parse)]
+    truth: Option<OutputName>,
     #[command(flatten)]
     existing: ExistingFlags,
     #[command(flatten)]
@@ -137,10 +137,12 @@ struct Lines {
 /// Lines are gathered up to this size.
 const BUFFER_BYTES: usize = 64 << 10;
 
-fn lines(targets: &Targets, out: &Out, flag: &'static str) -> Result<Lines, Failure> {
+fn lines(targets: &Targets, out: &OutputName, flag: &'static str) -> Result<Lines, Failure> {
     match out {
-        Out::Path(_) => Ok(Lines { opened: targets.open(flag)?, buffer: Vec::with_capacity(BUFFER_BYTES) }),
-        Out::Kafka(topic) => Err(usage(flag, format!("kafka:{topic}"), "is written to a file; give a path or `-`")),
+        OutputName::Path(_) => Ok(Lines { opened: targets.open(flag)?, buffer: Vec::with_capacity(BUFFER_BYTES) }),
+        OutputName::Kafka(topic) => {
+            Err(usage(flag, format!("kafka:{topic}"), "is written to a file; give a path or `-`"))
+        }
     }
 }
 

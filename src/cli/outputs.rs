@@ -14,7 +14,7 @@ use clap::Args;
 
 use super::error::{Failure, usage};
 use super::flags::{JobFlags, KafkaFlags};
-use super::values::Out;
+use super::values::OutputName;
 use crate::event::Schema;
 use crate::metrics::Metrics;
 use crate::runtime::job::Outputs;
@@ -47,7 +47,7 @@ impl ExistingFlags {
 
 /// A file, however it is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Identity {
+enum FileIdentity {
     /// Device and inode of one that exists.
     Inode(u64, u64),
     /// The path of one that does not.
@@ -55,15 +55,15 @@ enum Identity {
 }
 
 /// The file of a path; `None` for what is no regular file, which nothing can be lost of.
-fn identity(path: &str, standard: &str) -> Option<Identity> {
+fn identity(path: &str, standard: &str) -> Option<FileIdentity> {
     let path = Path::new(if path == "-" { standard } else { path });
     match path.metadata() {
-        Ok(metadata) if metadata.is_file() => Some(Identity::Inode(metadata.dev(), metadata.ino())),
+        Ok(metadata) if metadata.is_file() => Some(FileIdentity::Inode(metadata.dev(), metadata.ino())),
         Ok(_) => None,
         Err(_) => {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-            Some(Identity::Path(path.file_name().map_or(folder.clone(), |name| folder.join(name))))
+            Some(FileIdentity::Path(path.file_name().map_or(folder.clone(), |name| folder.join(name))))
         }
     }
 }
@@ -78,14 +78,14 @@ pub struct Targets {
 impl Targets {
     /// `reads` are flags and paths of inputs, `process` the number of this process if there are several.
     pub fn resolve(
-        outs: &[(&'static str, Option<&Out>)],
+        outs: &[(&'static str, Option<&OutputName>)],
         reads: &[(&str, &str)],
         existing: &ExistingFlags,
         process: Option<u16>,
     ) -> Result<Self, Failure> {
         let mut paths = Vec::new();
         for (flag, out) in outs {
-            let Some(Out::Path(path)) = out else { continue };
+            let Some(OutputName::Path(path)) = out else { continue };
             let path = process.map_or(path.clone(), |process| numbered(path, process));
             paths.push((*flag, path));
         }
@@ -119,14 +119,14 @@ impl Targets {
     /// Opens an output for records.
     pub fn writer(
         &self,
-        out: &Out,
+        out: &OutputName,
         flag: &'static str,
         kafka: &KafkaFlags,
         done: OnAcknowledged,
     ) -> Result<Box<dyn Writer>, Failure> {
         Ok(match out {
-            Out::Path(_) => Box::new(FileWriter::new(self.open(flag)?, done)),
-            Out::Kafka(topic) => Box::new(KafkaWriter::open(&kafka.resolve()?, topic, Some(done))?),
+            OutputName::Path(_) => Box::new(FileWriter::new(self.open(flag)?, done)),
+            OutputName::Kafka(topic) => Box::new(KafkaWriter::open(&kafka.resolve()?, topic, Some(done))?),
         })
     }
 }
@@ -177,11 +177,11 @@ impl JobFlags {
     ) -> Result<Outputs, Failure> {
         let format = match &self.features {
             None => None,
-            Some(Out::Kafka(topic)) => {
+            Some(OutputName::Kafka(topic)) => {
                 let reason = "feature rows go to a file; give a path or `-`";
                 return Err(usage("--features", format!("kafka:{topic}"), reason));
             }
-            Some(Out::Path(path)) => Some(feature_format(path)?),
+            Some(OutputName::Path(path)) => Some(feature_format(path)?),
         };
         let log = |format| {
             let opened = targets.open("--features")?;

@@ -14,7 +14,7 @@ use super::dataflow::{find, graph};
 use super::error::{Failure, usage};
 use super::flags::{JobFlags, KafkaFlags};
 use super::outputs::Targets;
-use super::values::{In, Out};
+use super::values::{InputName, OutputName};
 use crate::dataflow::{Dataflow, EngineSettings, Parameters, Setup};
 use crate::epoch::{Pace, PartitionBounds};
 use crate::event::{Limits, Schema};
@@ -25,7 +25,7 @@ use crate::runtime::job::{Job, State, terms};
 use crate::score::model::{Model, ModelDir};
 use crate::score::scorer::{Scorer, Thresholds};
 use crate::source::kafka::{KafkaConfig, KafkaSource, Position};
-use crate::source::tables::{Kind, Place, ReferenceSource, Wanted};
+use crate::source::tables::{ReferenceKind, ReferenceSource, TableInput, WantedTable};
 use crate::source::{FileSource, Source};
 use crate::views::lookup::Enrich;
 
@@ -133,16 +133,18 @@ impl JobFlags {
     }
 
     fn source(&self, schema: &Arc<Schema>, limits: Limits, mode: &Mode) -> Result<Arc<dyn Source>, Failure> {
-        let input = In::parse(&self.input).map_err(|reason| usage("--input", self.input.join(","), reason))?;
-        if !matches!(input, In::Kafka(_)) && (mode.from.is_some() || mode.command == "replay" && mode.to.is_some()) {
+        let input = InputName::parse(&self.input).map_err(|reason| usage("--input", self.input.join(","), reason))?;
+        if !matches!(input, InputName::Kafka(_))
+            && (mode.from.is_some() || mode.command == "replay" && mode.to.is_some())
+        {
             return Err(Failure::Usage(
                 "--from and --to choose a range of a topic; files and the generator are replayed whole: leave them out"
                     .into(),
             ));
         }
         Ok(match input {
-            In::Files(paths) => Arc::new(FileSource::new(&paths, schema, limits)?),
-            In::Generator => {
+            InputName::Files(paths) => Arc::new(FileSource::new(&paths, schema, limits)?),
+            InputName::Generator => {
                 let events = self.generator.events;
                 if mode.pace == Pace::Bounded && events.is_none() {
                     return Err(Failure::Usage(
@@ -152,7 +154,7 @@ impl JobFlags {
                 let config = self.generator.resolve();
                 Arc::new(GeneratorSource::new(config, schema.clone(), events, mode.generator_per_s)?)
             }
-            In::Kafka(topic) => {
+            InputName::Kafka(topic) => {
                 let from = mode.from.unwrap_or(Position::Earliest);
                 if self.state.is_some() && from == Position::Latest {
                     return Err(Failure::Usage(
@@ -174,7 +176,7 @@ impl JobFlags {
         limits: Limits,
         mode: &Mode,
     ) -> Result<(ReferenceSource, BTreeMap<String, String>), Failure> {
-        let mut wanted: Vec<Wanted> = Vec::new();
+        let mut wanted: Vec<WantedTable> = Vec::new();
         let mut named = BTreeMap::new();
         for text in &self.reference {
             let parsed = text.split_once('=').filter(|(name, place)| !name.is_empty() && !place.is_empty());
@@ -188,7 +190,7 @@ impl JobFlags {
         let (mut services, mut empty) = (BTreeMap::new(), Vec::new());
         for look_up in &look_ups {
             let reference = look_up.reference();
-            if let Kind::Service(_) = reference.kind() {
+            if let ReferenceKind::Service(_) = reference.kind() {
                 let name = reference.name();
                 services.extend(named.remove(name).map(|address| (name.to_owned(), address.to_owned())));
                 continue;
@@ -211,12 +213,12 @@ impl JobFlags {
                     empty.push(reference.name());
                     continue;
                 }
-                Some(place) => match Out::parse(place).map_err(|reason| usage("--reference", place, reason))? {
-                    Out::Path(path) => Place::File(path),
-                    Out::Kafka(topic) => Place::Topic(self.kafka.resolve()?, topic),
+                Some(place) => match OutputName::parse(place).map_err(|reason| usage("--reference", place, reason))? {
+                    OutputName::Path(path) => TableInput::File(path),
+                    OutputName::Kafka(topic) => TableInput::Topic(self.kafka.resolve()?, topic),
                 },
             };
-            wanted.push(Wanted { reference: reference.clone(), tag: look_up.tag(), place });
+            wanted.push(WantedTable { reference: reference.clone(), tag: look_up.tag(), place });
         }
         // One that several look-ups share was taken by the first.
         let taken = |name: &str| wanted.iter().any(|one| one.reference.name() == name);

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::error::{Failure, usage};
 use super::flags::{KafkaFlags, LogFlags};
 use super::outputs::{ExistingFlags, Targets};
-use super::values::{In, Out, position};
+use super::values::{InputName, OutputName, position};
 use crate::event::{Limits, Payload, Schema};
 use crate::flow::RejectReason;
 use crate::sink::file::plain_stem;
@@ -62,8 +62,8 @@ struct ReplayFlags {
     #[arg(long, value_name = "REASON", env = "DELTAWATCH_REASON", value_delimiter = ',', value_parser = reason)]
     reason: Vec<RejectReason>,
     /// Records: a path, `-` or `kafka:TOPIC`
-    #[arg(long, short, value_name = "OUT", default_value = "-", env = "DELTAWATCH_OUTPUT", value_parser = Out::parse)]
-    output: Out,
+    #[arg(long, short, value_name = "OUT", default_value = "-", env = "DELTAWATCH_OUTPUT", value_parser = OutputName::parse)]
+    output: OutputName,
     /// The header of CSV records, if their file is not there any more
     #[arg(long, value_name = "COLUMNS", env = "DELTAWATCH_HEADER")]
     header: Option<String>,
@@ -98,7 +98,7 @@ struct Line {
 
 /// What became of the rejects.
 #[derive(Default)]
-struct Tally {
+struct RejectTally {
     sent: BTreeMap<String, u64>,
     other_reason: u64,
     cut_off: u64,
@@ -124,7 +124,7 @@ impl ReplayFlags {
             self.input.iter().map(|path| ("--input", path.trim())).filter(|(_, path)| !special(path)).collect();
         let targets = Targets::resolve(&[("--output", Some(&self.output))], &reads, &self.existing, None)?;
         let mut reader = source.open(0, 1, &StartOffsets::new())?;
-        let mut sender = Sender { flags: self, targets, out: None, csv: None, tally: Tally::default() };
+        let mut sender = Sender { flags: self, targets, out: None, csv: None, tally: RejectTally::default() };
         let mut records = Vec::new();
         loop {
             let ready = reader.poll(POLL_RECORDS_MAX, &mut records)?;
@@ -144,20 +144,20 @@ impl ReplayFlags {
     }
 
     fn source(&self) -> Result<Box<dyn Source>, Failure> {
-        let input = In::parse(&self.input).map_err(|reason| usage("--input", self.input.join(","), reason))?;
-        if !matches!(input, In::Kafka(_)) && self.from.is_some() {
+        let input = InputName::parse(&self.input).map_err(|reason| usage("--input", self.input.join(","), reason))?;
+        if !matches!(input, InputName::Kafka(_)) && self.from.is_some() {
             return Err(Failure::Usage("--from chooses a place in a topic; files are read whole: leave it out".into()));
         }
         Ok(match input {
-            In::Files(paths) => {
+            InputName::Files(paths) => {
                 let schema = Schema::parse("rejects", SCHEMA)?;
                 Box::new(FileSource::new(&paths, &schema, Limits { record_bytes_max: LINE_BYTES_MAX })?)
             }
-            In::Kafka(topic) => {
+            InputName::Kafka(topic) => {
                 let from = self.from.unwrap_or(Position::Earliest);
                 Box::new(KafkaSource::new(self.kafka.resolve()?, &topic, from, Some(Position::Latest)))
             }
-            In::Generator => {
+            InputName::Generator => {
                 return Err(usage("--input", "generator", "is no place of rejects; name a file or a topic"));
             }
         })
@@ -172,7 +172,7 @@ struct Sender<'a> {
     out: Option<Box<dyn Writer>>,
     /// Whether the records are CSV.
     csv: Option<bool>,
-    tally: Tally,
+    tally: RejectTally,
 }
 
 impl Sender<'_> {
@@ -206,7 +206,7 @@ impl Sender<'_> {
         let csv = line.file.as_deref().is_some_and(is_csv);
         self.open(csv, line.file.as_deref())?;
         // A JSON record of a topic may go over several lines, a record of a file may not: line ends are only space there.
-        let one_line = matches!(self.flags.output, Out::Path(_)) && !csv;
+        let one_line = matches!(self.flags.output, OutputName::Path(_)) && !csv;
         let raw = match one_line {
             true => raw.into_iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }).collect(),
             false => raw,
@@ -233,7 +233,7 @@ impl Sender<'_> {
             };
         }
         self.csv = Some(csv);
-        let Out::Path(path) = &self.flags.output else {
+        let OutputName::Path(path) = &self.flags.output else {
             if csv {
                 return Err(Failure::Usage("--output: records of CSV files go to a .csv file, not to a topic".into()));
             }
@@ -270,7 +270,7 @@ impl Sender<'_> {
         if let Some(out) = &mut self.out {
             out.flush()?;
         }
-        let Tally { sent, other_reason, cut_off, no_record, unreadable } = &self.tally;
+        let RejectTally { sent, other_reason, cut_off, no_record, unreadable } = &self.tally;
         let count: u64 = sent.values().sum();
         let reasons: Vec<String> = sent.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
         let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };

@@ -79,7 +79,7 @@ pub fn rate(text: &str) -> Result<f64, String> {
 
 /// Where records come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum In {
+pub enum InputName {
     /// Files, or standard input.
     Files(Vec<String>),
     /// The generator.
@@ -88,17 +88,17 @@ pub enum In {
     Kafka(String),
 }
 
-impl In {
+impl InputName {
     /// One source out of everything that was named.
     pub fn parse(named: &[String]) -> Result<Self, String> {
         let mut named: Vec<&str> = named.iter().map(|one| one.trim()).filter(|one| !one.is_empty()).collect();
         let special = |one: &&str| *one == "generator" || one.starts_with("kafka:");
         match (named.len(), named.iter().any(special)) {
             (0, _) => Err("names nothing; give a path, `generator` or `kafka:TOPIC`".to_owned()),
-            (_, false) => Ok(In::Files(named.drain(..).map(str::to_owned).collect())),
+            (_, false) => Ok(InputName::Files(named.drain(..).map(str::to_owned).collect())),
             (1, true) => match named[0].strip_prefix("kafka:") {
-                Some(topic) => topic_name(topic).map(In::Kafka),
-                None => Ok(In::Generator),
+                Some(topic) => topic_name(topic).map(InputName::Kafka),
+                None => Ok(InputName::Generator),
             },
             _ => Err("several inputs must all be files; give one topic, or `generator`, alone".to_owned()),
         }
@@ -107,20 +107,20 @@ impl In {
 
 /// Where records go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Out {
+pub enum OutputName {
     /// A file, or `-` for standard output.
     Path(String),
     /// A Kafka topic.
     Kafka(String),
 }
 
-impl Out {
+impl OutputName {
     /// Tells paths from topics.
     pub fn parse(text: &str) -> Result<Self, String> {
         match text.strip_prefix("kafka:") {
-            Some(topic) => topic_name(topic).map(Out::Kafka),
+            Some(topic) => topic_name(topic).map(OutputName::Kafka),
             None if text.is_empty() => Err("names nothing; give a path, `-` or `kafka:TOPIC`".to_owned()),
-            None => Ok(Out::Path(text.to_owned())),
+            None => Ok(OutputName::Path(text.to_owned())),
         }
     }
 }

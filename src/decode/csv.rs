@@ -12,12 +12,12 @@ use crate::flow::RejectReason;
 #[derive(Debug, Default)]
 pub(super) struct CsvReader {
     columns: Columns,
-    headers: Vec<(Arc<CsvHeader>, Arc<Layout>)>,
+    headers: Vec<(Arc<CsvHeader>, Arc<CsvLayout>)>,
 }
 
 /// What the columns of a header are read by.
 #[derive(Debug)]
-struct Layout {
+struct CsvLayout {
     readers: Vec<(usize, Target)>,
     unknown: u64,
 }
@@ -55,7 +55,7 @@ impl CsvReader {
         Ok(())
     }
 
-    fn layout(&mut self, header: &Arc<CsvHeader>, schema: &Schema) -> Arc<Layout> {
+    fn layout(&mut self, header: &Arc<CsvHeader>, schema: &Schema) -> Arc<CsvLayout> {
         if let Some((_, layout)) = self.headers.iter().find(|(known, _)| Arc::ptr_eq(known, header)) {
             return layout.clone();
         }
@@ -69,7 +69,7 @@ impl CsvReader {
             .collect();
         let unknown =
             (0..header.columns().len()).filter(|column| readers.iter().all(|(read, _)| read != column)).count();
-        let layout = Arc::new(Layout { readers, unknown: unknown as u64 });
+        let layout = Arc::new(CsvLayout { readers, unknown: unknown as u64 });
         if self.headers.len() == HEADERS_MAX {
             self.headers.clear();
         }

@@ -1,8 +1,8 @@
 //! ② Decode: records in, events or rejects out.
 //!
 //! In: [`Record`](crate::event::Record)s, JSON objects or CSV lines. Out: [`Event`](crate::event::Event)s by the
-//! schema, or [`Reject`]s. Nothing a record contains can stop the pipeline: what is not an event becomes a reject with
-//! its raw bytes, its source coordinates and the reason.
+//! schema, or [`Reject`](crate::flow::Reject)s. Nothing a record contains can stop the pipeline: what is not an event
+//! becomes a reject with its raw bytes, its source coordinates and the reason.
 //!
 //! ```text
 //! bytes --json (sonic-rs) or csv--> scalars --value: by field type--> cells --row: kind, op, defaults, demands--> event

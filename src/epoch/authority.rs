@@ -25,7 +25,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::{Firsts, PartitionBounds, Recorded};
-use crate::event::{Lane, Stream};
+use crate::event::{InputStream, Lane};
 use crate::flow::{Binding, Cut, Epoch, Offer, Repair, Report, Word};
 
 /// When epochs are closed.
@@ -424,9 +424,9 @@ impl Authority {
 fn named(lane: Lane) -> String {
     let partition = lane.partition;
     match lane.stream {
-        Stream::Events => format!("partition {partition} of the input"),
-        Stream::Table(table) => format!("partition {partition} of reference {}", table + 1),
-        Stream::LateAnswers => format!("the log of late answers to partition {partition}"),
-        Stream::Nowhere => lane.to_string(),
+        InputStream::Events => format!("partition {partition} of the input"),
+        InputStream::Table(table) => format!("partition {partition} of reference {}", table + 1),
+        InputStream::LateAnswers => format!("the log of late answers to partition {partition}"),
+        InputStream::Nowhere => lane.to_string(),
     }
 }

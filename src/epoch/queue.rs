@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::PartitionBounds;
 use super::clock::{End, Evidence, PartitionClock};
-use crate::event::{Lane, Op, Stream};
+use crate::event::{InputStream, Lane, Op};
 use crate::flow::{Arrival, Cut, Decoded, Offer};
 
 /// A record that waits.
@@ -118,7 +118,7 @@ impl Queue {
             Decoded::Event(arrival) => &arrival.event,
             Decoded::Answered(answered) => &answered.0.event,
             // A late answer's time is its event's.
-            Decoded::Reference(record) => return (self.lane.stream != Stream::LateAnswers).then_some(record.time),
+            Decoded::Reference(record) => return (self.lane.stream != InputStream::LateAnswers).then_some(record.time),
             Decoded::Reject(_) => return None,
         };
         // A withdrawal may carry no time at all: it follows the others.

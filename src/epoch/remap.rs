@@ -1,6 +1,6 @@
 //! The remap log: every binding, on disk before its epoch's output leaves.
 //!
-//! Sealed lines (see [`crate::runtime::state`]), appended by a thread that writes what has gathered and syncs once (group
+//! Sealed lines (see [`crate::source::sealed`]), appended by a thread that writes what has gathered and syncs once (group
 //! commit). The first line is a header: the format and the [`Terms`] of the run that wrote it. Then come bindings, and
 //! between them, once per lane, a hash of the lane's first record. A log replayed from its beginning gives the same
 //! epochs, hence the same output; so what does not begin with the same terms and the same records is refused.
@@ -32,7 +32,7 @@ pub type Firsts = BTreeMap<Lane, u64>;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Entry {
+enum LogEntry {
     Header { format: u32, terms: Terms },
     Firsts(Firsts),
     Binding(Binding),
@@ -85,7 +85,7 @@ impl RemapLog {
         file.set_len(valid_bytes).map_err(io)?;
         if valid_bytes == 0 {
             let mut header = Vec::new();
-            let written = seal.line(&Entry::Header { format: FORMAT, terms: terms.clone() }, &mut header);
+            let written = seal.line(&LogEntry::Header { format: FORMAT, terms: terms.clone() }, &mut header);
             written.and_then(|()| file.write_all(&header)).and_then(|()| file.sync_data()).map_err(io)?;
         }
         let (to_disk, queue) = bounded(QUEUE_MAX);
@@ -129,15 +129,15 @@ fn read(path: &Path, terms: &Terms) -> Result<(Recorded, Seal, u64), RemapError>
 fn append(mut file: File, mut seal: Seal, queue: &Receiver<Queued>, done: &Sender<Result<Binding, String>>) {
     while let Ok(first) = queue.recv() {
         let entry = |queued| match queued {
-            Queued::Firsts(firsts) => Entry::Firsts(firsts),
-            Queued::Binding(binding) => Entry::Binding(binding),
+            Queued::Firsts(firsts) => LogEntry::Firsts(firsts),
+            Queued::Binding(binding) => LogEntry::Binding(binding),
         };
-        let group: Vec<Entry> = std::iter::once(first).chain(queue.try_iter()).map(entry).collect();
+        let group: Vec<LogEntry> = std::iter::once(first).chain(queue.try_iter()).map(entry).collect();
         let mut lines = Vec::new();
         let written = group.iter().try_for_each(|entry| seal.line(entry, &mut lines));
         let synced = written.and_then(|()| file.write_all(&lines)).and_then(|()| file.sync_data());
         for entry in group {
-            let Entry::Binding(binding) = entry else { continue };
+            let LogEntry::Binding(binding) = entry else { continue };
             let result =
                 synced.as_ref().map(|()| binding).map_err(|error| format!("cannot write the remap log: {error}"));
             if done.send(result).is_err() {
@@ -149,13 +149,13 @@ fn append(mut file: File, mut seal: Seal, queue: &Receiver<Queued>, done: &Sende
 
 /// Takes a line of a log.
 fn take(number: u64, entry: &str, terms: &Terms, recorded: &mut Recorded) -> Result<(), String> {
-    let entry: Entry =
+    let entry: LogEntry =
         serde_json::from_str(entry).map_err(|error| format!("line {number} is of another format: {error}"))?;
     match entry {
-        Entry::Header { format, .. } if format != FORMAT => {
+        LogEntry::Header { format, .. } if format != FORMAT => {
             return Err(format!("its format is {format}, this binary's is {FORMAT}; name another directory"));
         }
-        Entry::Header { terms: written, .. } => {
+        LogEntry::Header { terms: written, .. } => {
             if let Some((name, here, there)) = terms.difference(&written) {
                 return Err(format!(
                     "{name} is `{here}`, but the log was written with `{there}`; run it as it was, or name another directory"
@@ -163,8 +163,8 @@ fn take(number: u64, entry: &str, terms: &Terms, recorded: &mut Recorded) -> Res
             }
         }
         _ if number == 1 => return Err("it does not begin with a header; name another directory".to_owned()),
-        Entry::Firsts(firsts) => recorded.firsts.extend(firsts),
-        Entry::Binding(binding) => recorded.bindings.push(binding),
+        LogEntry::Firsts(firsts) => recorded.firsts.extend(firsts),
+        LogEntry::Binding(binding) => recorded.bindings.push(binding),
     }
     Ok(())
 }

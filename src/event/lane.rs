@@ -10,7 +10,7 @@ use super::Partition;
 
 /// What a lane is a partition of. The order is the one in which an epoch takes its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Stream {
+pub enum InputStream {
     /// The input.
     Events,
     /// A reference table, by its number among those of the job, from 0.
@@ -27,33 +27,33 @@ pub enum Stream {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lane {
     /// The stream.
-    pub stream: Stream,
+    pub stream: InputStream,
     /// The partition, as the stream counts them.
     pub partition: Partition,
 }
 
 impl Lane {
     /// Of what is not about one record.
-    pub const NOWHERE: Lane = Lane { stream: Stream::Nowhere, partition: 0 };
+    pub const NOWHERE: Lane = Lane { stream: InputStream::Nowhere, partition: 0 };
 
     /// A partition of the input.
     pub fn of_events(partition: Partition) -> Self {
-        Lane { stream: Stream::Events, partition }
+        Lane { stream: InputStream::Events, partition }
     }
 
     /// A partition of a reference table.
     pub fn of_table(table: u32, partition: Partition) -> Self {
-        Lane { stream: Stream::Table(table), partition }
+        Lane { stream: InputStream::Table(table), partition }
     }
 
     /// The late answers to events of a partition.
     pub fn of_late_answers(partition: Partition) -> Self {
-        Lane { stream: Stream::LateAnswers, partition }
+        Lane { stream: InputStream::LateAnswers, partition }
     }
 
     /// Whether its records are events. All others neither move event time nor hold it back.
     pub fn is_events(self) -> bool {
-        self.stream == Stream::Events
+        self.stream == InputStream::Events
     }
 }
 
@@ -61,10 +61,10 @@ impl fmt::Display for Lane {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let partition = self.partition;
         match self.stream {
-            Stream::Events => write!(formatter, "events/{partition}"),
-            Stream::Table(table) => write!(formatter, "table-{table}/{partition}"),
-            Stream::LateAnswers => write!(formatter, "late-answers/{partition}"),
-            Stream::Nowhere => formatter.write_str("nowhere"),
+            InputStream::Events => write!(formatter, "events/{partition}"),
+            InputStream::Table(table) => write!(formatter, "table-{table}/{partition}"),
+            InputStream::LateAnswers => write!(formatter, "late-answers/{partition}"),
+            InputStream::Nowhere => formatter.write_str("nowhere"),
         }
     }
 }
@@ -81,9 +81,9 @@ impl FromStr for Lane {
         let named = |text: &str| {
             let (stream, partition) = text.split_once('/')?;
             let stream = match stream {
-                "events" => Stream::Events,
-                "late-answers" => Stream::LateAnswers,
-                table => Stream::Table(table.strip_prefix("table-")?.parse().ok()?),
+                "events" => InputStream::Events,
+                "late-answers" => InputStream::LateAnswers,
+                table => InputStream::Table(table.strip_prefix("table-")?.parse().ok()?),
             };
             Some(Lane { stream, partition: partition.parse().ok()? })
         };
@@ -109,6 +109,6 @@ impl<'de> Deserialize<'de> for Lane {
         if deserializer.is_human_readable() {
             return String::deserialize(deserializer)?.parse().map_err(D::Error::custom);
         }
-        <(Stream, Partition)>::deserialize(deserializer).map(|(stream, partition)| Lane { stream, partition })
+        <(InputStream, Partition)>::deserialize(deserializer).map(|(stream, partition)| Lane { stream, partition })
     }
 }

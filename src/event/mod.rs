@@ -24,7 +24,7 @@ pub use event::{Event, EventBuilder, Op};
 pub use field::{Field, FieldType, IdType, Role, TimeFormat};
 pub use id::{Id, Key, MapKey};
 pub use json::JsonEncoder;
-pub use lane::{Lane, LaneError, Stream};
+pub use lane::{InputStream, Lane, LaneError};
 pub use raw::{Raw, Stand};
 pub use record::{Limits, Origin, Partition, Payload, Record};
 pub use schema::{Schema, SchemaError, Slot};

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::GeneratorConfig;
 use super::campaigns::Campaigns;
-use super::draft::{Actor, CHANGES, Channel, Draft, HardNegative, Kind, Outcome};
+use super::draft::{Actor, CHANGES, Channel, Draft, EventKind, HardNegative, PaymentOutcome};
 use super::plants::Plants;
 use super::population::{
     CATEGORIES, COUNTRIES, Customer, PER_IDENTITY, Population, any_country, branch, hosting_ip, mobile_ip, place_in,
@@ -119,18 +119,18 @@ impl World {
             self.planted_owed -= events as f64;
             self.owed -= frauds as f64;
         }
-        let honest = draft.kind == Kind::Payment && !draft.truth.fraud;
+        let honest = draft.kind == EventKind::Payment && !draft.truth.fraud;
         if honest {
             self.owed += self.fraud_share / (1.0 - self.fraud_share);
             if self.owed >= 1.0 {
                 self.owed -= self.campaigns.start(draft.time_ms, &self.population, &mut self.schedule) as f64;
             }
         }
-        if honest && draft.outcome == Outcome::Approved && draft.merchant.is_some() && self.random.chance(0.02) {
+        if honest && draft.outcome == PaymentOutcome::Approved && draft.merchant.is_some() && self.random.chance(0.02) {
             let at_ms = draft.time_ms + HOUR_MS.min(self.day_ms) + self.random.below(2 * self.day_ms as u64) as i64;
             let amount_cents = if self.random.chance(0.7) { draft.amount_cents } else { draft.amount_cents / 2 + 1 };
             let refund =
-                Draft { kind: Kind::Refund, time_ms: at_ms, amount_cents, target: Some(draft.number), ..draft };
+                Draft { kind: EventKind::Refund, time_ms: at_ms, amount_cents, target: Some(draft.number), ..draft };
             self.schedule.put(at_ms, refund);
         }
         draft
@@ -168,20 +168,21 @@ impl World {
                 self.purchase(at_ms, number, actor, abroad.map(|(country, _)| country));
             }
             56_000..72_000 => {
-                self.put(Draft::new(Kind::Login, at_ms, actor));
+                self.put(Draft::new(EventKind::Login, at_ms, actor));
                 let paid_ms = at_ms + self.random.between(20_000, 8 * MINUTE_MS);
                 let merchant = self.population.any_online(&mut self.random);
                 self.buy(paid_ms, number, actor, merchant, Channel::Online);
             }
             72_000..84_000 => {
-                let outcome = if self.random.chance(0.06) { Outcome::Declined } else { Outcome::Approved };
-                self.put(Draft::new(Kind::Login, at_ms, actor).ended(outcome));
+                let outcome =
+                    if self.random.chance(0.06) { PaymentOutcome::Declined } else { PaymentOutcome::Approved };
+                self.put(Draft::new(EventKind::Login, at_ms, actor).ended(outcome));
             }
             84_000..86_000 => {
-                self.put(Draft::new(Kind::Login, at_ms, actor));
+                self.put(Draft::new(EventKind::Login, at_ms, actor));
                 let changed_ms = at_ms + self.random.between(10_000, 3 * MINUTE_MS);
                 let change = self.random.below(CHANGES.len() as u64) as u8;
-                self.put(Draft { change, ..Draft::new(Kind::AccountChange, changed_ms, actor) });
+                self.put(Draft { change, ..Draft::new(EventKind::AccountChange, changed_ms, actor) });
             }
             86_000..98_750 => self.transfer(at_ms, number, actor),
             98_750..99_250 => self.new_phone(at_ms, number, actor),
@@ -241,7 +242,7 @@ impl World {
             channel,
             place: if channel == Channel::Store { branch(merchant, actor.place) } else { actor.place },
             recurring: category == 8 && self.random.chance(0.7),
-            ..Draft::new(Kind::Payment, at_ms, actor)
+            ..Draft::new(EventKind::Payment, at_ms, actor)
         };
         if away {
             draft = draft.honest(HardNegative::Traveller);
@@ -249,12 +250,12 @@ impl World {
         let mut declined = 0.04;
         for _ in 0..4 {
             draft.outcome = match self.random.unit() {
-                drawn if drawn < declined => Outcome::Declined,
-                drawn if drawn > 0.997 => Outcome::Blocked,
-                _ => Outcome::Approved,
+                drawn if drawn < declined => PaymentOutcome::Declined,
+                drawn if drawn > 0.997 => PaymentOutcome::Blocked,
+                _ => PaymentOutcome::Approved,
             };
             self.put(draft);
-            if draft.outcome != Outcome::Declined || self.random.chance(0.5) {
+            if draft.outcome != PaymentOutcome::Declined || self.random.chance(0.5) {
                 return;
             }
             draft.time_ms += self.random.between(10_000, 90_000);
@@ -275,7 +276,7 @@ impl World {
             amount_cents: if round { (cents / 1_000 + 1) * 1_000 } else { cents },
             channel: Channel::Transfer,
             category: 11,
-            ..Draft::new(Kind::Payment, at_ms, actor)
+            ..Draft::new(EventKind::Payment, at_ms, actor)
         });
     }
 
@@ -287,16 +288,16 @@ impl World {
         let times = if self.random.chance(0.5) { self.random.between(2, 6) } else { 1 };
         let amount_cents = (self.cents(number, category) * times).min(2_000_000);
         let merchant = Some(merchant.into());
-        Draft { merchant, amount_cents, category, country, ..Draft::new(Kind::Payment, at_ms, actor) }
+        Draft { merchant, amount_cents, category, country, ..Draft::new(EventKind::Payment, at_ms, actor) }
     }
 
     /// A new device, a login, a change of the phone number, a payment, often a large one: honest.
     fn new_phone(&mut self, at_ms: i64, number: u32, mut actor: Actor) {
         actor.device = self.campaigns.identity() * PER_IDENTITY;
         let why = HardNegative::NewPhone;
-        self.put(Draft::new(Kind::Login, at_ms, actor).honest(why));
+        self.put(Draft::new(EventKind::Login, at_ms, actor).honest(why));
         let changed_ms = at_ms + self.random.between(MINUTE_MS, 10 * MINUTE_MS);
-        self.put(Draft { change: 2, ..Draft::new(Kind::AccountChange, changed_ms, actor) }.honest(why));
+        self.put(Draft { change: 2, ..Draft::new(EventKind::AccountChange, changed_ms, actor) }.honest(why));
         let paid_ms = changed_ms + self.random.between(MINUTE_MS, 2 * HOUR_MS);
         let paid = self.large(paid_ms, number, actor);
         self.put(paid.honest(why));
@@ -308,7 +309,7 @@ impl World {
         let mut paid_ms = at_ms;
         for _ in 0..1 + self.random.below(3) {
             let paid = self.large(paid_ms, number, actor);
-            let outcome = if self.random.chance(0.1) { Outcome::Declined } else { Outcome::Approved };
+            let outcome = if self.random.chance(0.1) { PaymentOutcome::Declined } else { PaymentOutcome::Approved };
             self.put(paid.ended(outcome).honest(HardNegative::GuestDevice));
             paid_ms += self.random.between(MINUTE_MS, 30 * MINUTE_MS);
         }
@@ -318,7 +319,7 @@ impl World {
     fn small_payments(&mut self, at_ms: i64, number: u32, actor: Actor) {
         let mut paid_ms = at_ms;
         for _ in 0..5 + self.random.below(10) {
-            let outcome = if self.random.chance(0.08) { Outcome::Declined } else { Outcome::Approved };
+            let outcome = if self.random.chance(0.08) { PaymentOutcome::Declined } else { PaymentOutcome::Approved };
             let amount_cents = self.random.between(50, 500);
             let paid = Draft { amount_cents, ..self.large(paid_ms, number, actor) };
             self.put(paid.ended(outcome).honest(HardNegative::SmallPayments));
@@ -345,7 +346,7 @@ impl World {
         for (noticed_ms, to) in [(at_ms, country), (until_ms, home)] {
             for card in 0..u64::from(self.population.customers[number as usize].cards) {
                 let holder = Actor { card: u64::from(number) * PER_IDENTITY + card, ..actor };
-                let notice = Draft { country: to, ..Draft::new(Kind::TravelNotice, noticed_ms, holder) };
+                let notice = Draft { country: to, ..Draft::new(EventKind::TravelNotice, noticed_ms, holder) };
                 self.put(notice.honest(HardNegative::Traveller));
             }
         }
@@ -372,7 +373,7 @@ impl World {
                 amount_cents,
                 channel: Channel::Transfer,
                 category: 11,
-                ..Draft::new(Kind::Payment, paid_ms, actor)
+                ..Draft::new(EventKind::Payment, paid_ms, actor)
             };
             self.put(paid.honest(HardNegative::Payroll));
             paid_ms += self.random.between(200, 8_000);
@@ -393,7 +394,7 @@ impl World {
                 amount_cents: self.cents(number, category),
                 category,
                 country,
-                ..Draft::new(Kind::Payment, paid_ms, actor)
+                ..Draft::new(EventKind::Payment, paid_ms, actor)
             };
             self.put(paid.honest(HardNegative::FlashSale));
         }

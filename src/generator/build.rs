@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::draft::{Actor, CHANGES, Channel, Draft, Kind, Outcome};
+use super::draft::{Actor, CHANGES, Channel, Draft, EventKind, PaymentOutcome};
 use super::population::{CATEGORIES, COUNTRIES, bin_of};
 use crate::event::{Event, EventBuilder, FieldType, Id, IdType, Schema, Slot};
 use crate::source::SourceError;
@@ -104,7 +104,7 @@ pub(super) struct Build {
     schema: Arc<Schema>,
     builder: EventBuilder,
     slots: Slots,
-    kinds: [u16; Kind::ALL.len()],
+    kinds: [u16; EventKind::ALL.len()],
     scratch: String,
 }
 
@@ -115,8 +115,8 @@ impl Build {
             return refuse(&schema, "has integer ids; the generator writes text ids, use type = \"text\"");
         }
         let slots = Slots::find(&schema)?;
-        let mut kinds = [0; Kind::ALL.len()];
-        for (index, kind) in kinds.iter_mut().zip(Kind::ALL) {
+        let mut kinds = [0; EventKind::ALL.len()];
+        for (index, kind) in kinds.iter_mut().zip(EventKind::ALL) {
             *index = match schema.kind(kind.name()) {
                 Some(found) => found,
                 None => return refuse(&schema, &format!("has no kind '{}'; add it to kinds", kind.name())),
@@ -135,8 +135,8 @@ impl Build {
         self.builder.set_int(self.schema.time_slot(), draft.time_ms);
         let kind = self.kinds[draft.kind as usize];
         match draft.kind {
-            Kind::Label => self.label(draft),
-            Kind::MerchantCreated => {
+            EventKind::Label => self.label(draft),
+            EventKind::MerchantCreated => {
                 self.shop(draft);
                 self.text(self.slots.country, COUNTRIES[draft.country as usize].code);
             }
@@ -172,7 +172,7 @@ impl Build {
     fn what(&mut self, draft: &Draft) {
         let actor = &draft.actor;
         match draft.kind {
-            Kind::Payment => {
+            EventKind::Payment => {
                 self.located(draft);
                 self.paid(draft);
                 if draft.channel == Channel::Wallet {
@@ -183,26 +183,26 @@ impl Build {
                 self.int(self.slots.recurring, draft.recurring as i64);
                 self.int(self.slots.cross_border, (draft.country != actor.country) as i64);
             }
-            Kind::Refund => {
+            EventKind::Refund => {
                 self.paid(draft);
                 self.number(self.slots.refund_to, "c-", draft.refund_to, 8);
             }
-            Kind::Dispute => self.paid(draft),
-            Kind::Login => {
+            EventKind::Dispute => self.paid(draft),
+            EventKind::Login => {
                 self.located(draft);
                 self.text(self.slots.outcome, draft.outcome.name());
-                self.int(self.slots.login_ok, (draft.outcome == Outcome::Approved) as i64);
+                self.int(self.slots.login_ok, (draft.outcome == PaymentOutcome::Approved) as i64);
             }
-            Kind::AccountChange => self.text(self.slots.change, CHANGES[draft.change as usize]),
-            Kind::AccountCreated => self.number(self.slots.address, "h-", actor.address, 8),
-            Kind::CardAdded | Kind::TravelNotice => self.card(actor),
-            Kind::OrderCreated | Kind::OrderDelivered | Kind::OrderReturned => {
+            EventKind::AccountChange => self.text(self.slots.change, CHANGES[draft.change as usize]),
+            EventKind::AccountCreated => self.number(self.slots.address, "h-", actor.address, 8),
+            EventKind::CardAdded | EventKind::TravelNotice => self.card(actor),
+            EventKind::OrderCreated | EventKind::OrderDelivered | EventKind::OrderReturned => {
                 self.number(self.slots.address, "h-", actor.address, 8);
                 self.int(self.slots.amount, draft.amount_cents);
                 self.int(self.slots.cash_on_delivery, draft.cash_on_delivery as i64);
                 self.shop(draft);
             }
-            Kind::Label | Kind::MerchantCreated => {}
+            EventKind::Label | EventKind::MerchantCreated => {}
         }
         if let Some(order) = draft.order {
             self.number(self.slots.order, "o-", order, 8);

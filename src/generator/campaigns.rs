@@ -1,7 +1,7 @@
 //! Fraud: each campaign is planned whole when it starts, and its events wait in the schedule among all others.
 
 use super::behaviour::{HOUR_MS, MINUTE_MS};
-use super::draft::{Actor, Channel, Draft, Kind, Outcome, Pattern};
+use super::draft::{Actor, Channel, Draft, EventKind, Pattern, PaymentOutcome};
 use super::population::{COUNTRIES, PER_IDENTITY, Population, any_country, branch, hosting_ip, mobile_ip, place_in};
 use super::random::Random;
 use super::schedule::Schedule;
@@ -74,7 +74,7 @@ impl Campaigns {
             amount_cents: cents.max(1),
             category: shop.category,
             country: shop.country,
-            ..Draft::new(Kind::Payment, at_ms, who)
+            ..Draft::new(EventKind::Payment, at_ms, who)
         }
         .fraud(pattern, self.number)
     }
@@ -88,7 +88,7 @@ impl Campaigns {
         let mut at_ms = now_ms;
         for _ in 0..tries {
             let cents = self.random.between(50, 500);
-            let outcome = if self.random.chance(0.75) { Outcome::Declined } else { Outcome::Approved };
+            let outcome = if self.random.chance(0.75) { PaymentOutcome::Declined } else { PaymentOutcome::Approved };
             let draft = self.pays(Pattern::CardTesting, at_ms, thief, merchant, cents, population).ended(outcome);
             schedule.put(at_ms, draft);
             at_ms += self.random.between(4_000, 40_000);
@@ -119,7 +119,8 @@ impl Campaigns {
                 population.any_online(&mut self.random)
             };
             let declined = if patient { 0.05 } else { 0.2 };
-            let outcome = if self.random.chance(declined) { Outcome::Declined } else { Outcome::Approved };
+            let outcome =
+                if self.random.chance(declined) { PaymentOutcome::Declined } else { PaymentOutcome::Approved };
             if patient {
                 cents = (usual * self.random.log_normal(0.7)) as i64;
             }
@@ -143,13 +144,13 @@ impl Campaigns {
         let mut at_ms = now_ms;
         let failed = self.random.below(5);
         for attempt in 0..=failed {
-            let outcome = if attempt < failed { Outcome::Declined } else { Outcome::Approved };
-            let login = Draft::new(Kind::Login, at_ms, thief).ended(outcome);
+            let outcome = if attempt < failed { PaymentOutcome::Declined } else { PaymentOutcome::Approved };
+            let login = Draft::new(EventKind::Login, at_ms, thief).ended(outcome);
             schedule.put(at_ms, login.fraud(Pattern::AccountTakeover, campaign));
             at_ms += self.random.between(3_000, 60_000);
         }
         let change = self.random.below(3) as u8;
-        let changed = Draft { change, ..Draft::new(Kind::AccountChange, at_ms, thief) };
+        let changed = Draft { change, ..Draft::new(EventKind::AccountChange, at_ms, thief) };
         schedule.put(at_ms, changed.fraud(Pattern::AccountTakeover, campaign));
         let payments = 1 + self.random.below(4);
         let payee = self.identity();
@@ -224,7 +225,7 @@ impl Campaigns {
                 amount_cents: cents,
                 category: 5,
                 country,
-                ..Draft::new(Kind::Payment, at_ms, who)
+                ..Draft::new(EventKind::Payment, at_ms, who)
             };
             schedule.put(at_ms, draft.fraud(Pattern::BustOut, self.number));
         }

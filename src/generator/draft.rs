@@ -5,7 +5,7 @@ use crate::event::Op;
 
 /// Kinds of events; the names stand in the schema's `kinds`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum EventKind {
     Payment,
     Refund,
     Login,
@@ -21,25 +21,25 @@ pub(super) enum Kind {
     MerchantCreated,
 }
 
-impl Kind {
-    pub const ALL: [Kind; 13] = [
-        Kind::Payment,
-        Kind::Refund,
-        Kind::Login,
-        Kind::AccountChange,
-        Kind::Label,
-        Kind::AccountCreated,
-        Kind::CardAdded,
-        Kind::TravelNotice,
-        Kind::OrderCreated,
-        Kind::OrderDelivered,
-        Kind::OrderReturned,
-        Kind::Dispute,
-        Kind::MerchantCreated,
+impl EventKind {
+    pub const ALL: [EventKind; 13] = [
+        EventKind::Payment,
+        EventKind::Refund,
+        EventKind::Login,
+        EventKind::AccountChange,
+        EventKind::Label,
+        EventKind::AccountCreated,
+        EventKind::CardAdded,
+        EventKind::TravelNotice,
+        EventKind::OrderCreated,
+        EventKind::OrderDelivered,
+        EventKind::OrderReturned,
+        EventKind::Dispute,
+        EventKind::MerchantCreated,
     ];
 
     /// The name, and what starts the ids of its events; a label shares the number of its target.
-    const NAMES: [(&str, &str); Kind::ALL.len()] = [
+    const NAMES: [(&str, &str); EventKind::ALL.len()] = [
         ("payment", "t-"),
         ("refund", "r-"),
         ("login", "s-"),
@@ -56,11 +56,11 @@ impl Kind {
     ];
 
     pub fn name(self) -> &'static str {
-        Kind::NAMES[self as usize].0
+        EventKind::NAMES[self as usize].0
     }
 
     pub fn prefix(self) -> &'static str {
-        Kind::NAMES[self as usize].1
+        EventKind::NAMES[self as usize].1
     }
 }
 
@@ -81,13 +81,13 @@ impl Channel {
 
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum PaymentOutcome {
     Approved,
     Declined,
     Blocked,
 }
 
-impl Outcome {
+impl PaymentOutcome {
     pub fn name(self) -> &'static str {
         ["approved", "declined", "blocked"][self as usize]
     }
@@ -170,7 +170,7 @@ pub struct Truth {
 
 /// What is going to be known of a payment, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Label {
+pub struct FutureLabel {
     /// Whether it is called fraud.
     pub fraud: bool,
     /// Event time at which this becomes known, milliseconds UTC.
@@ -197,7 +197,7 @@ pub(super) struct Actor {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Draft {
     pub number: u64,
-    pub kind: Kind,
+    pub kind: EventKind,
     pub op: Op,
     pub time_ms: i64,
     pub actor: Actor,
@@ -209,7 +209,7 @@ pub(super) struct Draft {
     pub country: u8,
     pub place: (i32, i32),
     pub channel: Channel,
-    pub outcome: Outcome,
+    pub outcome: PaymentOutcome,
     pub recurring: bool,
     /// Index into [`CHANGES`].
     pub change: u8,
@@ -221,14 +221,14 @@ pub(super) struct Draft {
     pub cash_on_delivery: bool,
     pub truth: Truth,
     /// The label that the event is going to get; of a label event, what it says.
-    pub label: Option<Label>,
+    pub label: Option<FutureLabel>,
     /// Whether this is the first record of its event.
     pub first: bool,
 }
 
 impl Draft {
     /// An event of an actor at his place, approved, without amount.
-    pub fn new(kind: Kind, time_ms: i64, actor: Actor) -> Self {
+    pub fn new(kind: EventKind, time_ms: i64, actor: Actor) -> Self {
         Draft {
             number: 0,
             kind,
@@ -242,7 +242,7 @@ impl Draft {
             country: actor.country,
             place: actor.place,
             channel: Channel::Online,
-            outcome: Outcome::Approved,
+            outcome: PaymentOutcome::Approved,
             recurring: false,
             change: 0,
             target: None,
@@ -256,7 +256,7 @@ impl Draft {
     }
 
     /// The same with an outcome.
-    pub fn ended(mut self, outcome: Outcome) -> Self {
+    pub fn ended(mut self, outcome: PaymentOutcome) -> Self {
         self.outcome = outcome;
         self
     }

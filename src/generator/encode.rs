@@ -2,7 +2,7 @@
 
 use super::Generated;
 use super::build::id_text;
-use super::draft::Label;
+use super::draft::FutureLabel;
 use crate::event::Schema;
 use crate::event::json::{put, write_text};
 
@@ -35,9 +35,9 @@ pub fn truth_line(generated: &Generated, schema: &Schema, into: &mut Vec<u8>) {
 }
 
 /// Appends the label of a payment as a JSON line: target, fraud, available_at in milliseconds UTC.
-pub fn label_line(number: u64, label: Label, into: &mut Vec<u8>) {
+pub fn label_line(number: u64, label: FutureLabel, into: &mut Vec<u8>) {
     let mut target = String::new();
     id_text(&mut target, "t-", number);
-    let Label { fraud, available_at_ms } = label;
+    let FutureLabel { fraud, available_at_ms } = label;
     put(into, format_args!("{{\"target\":\"{target}\",\"fraud\":{fraud},\"available_at\":{available_at_ms}}}\n"));
 }

@@ -61,11 +61,11 @@ mod stream;
 use std::sync::Arc;
 
 use self::build::Build;
-use self::stream::Stream;
+use self::stream::EventStream;
 use crate::event::{Event, Partition, Schema};
 use crate::source::SourceError;
 
-pub use draft::{HardNegative, Label, Pattern, Truth};
+pub use draft::{FutureLabel, HardNegative, Pattern, Truth};
 pub use encode::{label_line, truth_line};
 pub use planted::{Instance, Planted, instances};
 pub use reader::GeneratorSource;
@@ -190,7 +190,7 @@ pub struct Generated {
     /// Whether this is the first record of its event: no repeat, correction, withdrawal.
     pub first: bool,
     /// Of a payment, the label it is going to get; of a label, what it says.
-    pub label: Option<Label>,
+    pub label: Option<FutureLabel>,
     /// What is really behind it.
     pub truth: Truth,
 }
@@ -205,7 +205,7 @@ impl Generated {
 /// An endless iterator of records in order of arrival.
 #[derive(Debug)]
 pub struct Generator {
-    stream: Stream,
+    stream: EventStream,
     build: Build,
 }
 
@@ -215,7 +215,7 @@ impl Generator {
     /// The schema needs text ids and every kind of the table above; of the fields, those it has are filled.
     pub fn new(config: GeneratorConfig, schema: Arc<Schema>) -> Result<Self, SourceError> {
         config.check()?;
-        Ok(Generator { build: Build::new(schema)?, stream: Stream::new(&config) })
+        Ok(Generator { build: Build::new(schema)?, stream: EventStream::new(&config) })
     }
 }
 

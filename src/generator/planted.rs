@@ -26,7 +26,7 @@ const NAMES: [&str; 14] = [
 
 /// Whose pattern it is, by the numbers of the generator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Owner {
+pub(super) enum Subject {
     Card(u32),
     Account(u32),
     Device(u32),
@@ -51,7 +51,7 @@ pub struct Planted {
     /// Events of the instance in all.
     pub events: u16,
     pub(super) variant: u8,
-    pub(super) owner: Owner,
+    pub(super) owner: Subject,
 }
 
 impl Planted {
@@ -79,33 +79,33 @@ impl Planted {
     /// `cluster` is the accounts that share devices or phones, in chains, with the one that is the value.
     pub fn key_kind(&self) -> &'static str {
         match self.owner {
-            Owner::Card(_) => "card",
-            Owner::Account(_) => "account",
-            Owner::Device(_) => "device",
-            Owner::Ip(_) => "ip",
-            Owner::Ip24(_) => "ip24",
-            Owner::Merchant(_) => "merchant",
-            Owner::MerchantBin(..) => "merchant+bin",
-            Owner::Phone(_) => "phone",
-            Owner::Address(_) => "address",
-            Owner::Order(_) => "order",
-            Owner::Cluster(_) => "cluster",
+            Subject::Card(_) => "card",
+            Subject::Account(_) => "account",
+            Subject::Device(_) => "device",
+            Subject::Ip(_) => "ip",
+            Subject::Ip24(_) => "ip24",
+            Subject::Merchant(_) => "merchant",
+            Subject::MerchantBin(..) => "merchant+bin",
+            Subject::Phone(_) => "phone",
+            Subject::Address(_) => "address",
+            Subject::Order(_) => "order",
+            Subject::Cluster(_) => "cluster",
         }
     }
 
     /// The value of the key as the events have it; two fields are joined by `+`.
     pub fn key_value(&self) -> String {
         match self.owner {
-            Owner::Card(card) => format!("c-{card:08}"),
-            Owner::Account(account) | Owner::Cluster(account) => format!("a-{account:08}"),
-            Owner::Device(device) => format!("d-{device:08}"),
-            Owner::Ip(ip) => std::net::Ipv4Addr::from(ip).to_string(),
-            Owner::Ip24(ip) => format!("{}/24", std::net::Ipv4Addr::from(ip & !0xff)),
-            Owner::Merchant(merchant) => format!("m-{merchant:06}"),
-            Owner::MerchantBin(merchant, bin) => format!("m-{merchant:06}+{bin:06}"),
-            Owner::Phone(phone) => format!("+{}", 10_000_000_000 + u64::from(phone)),
-            Owner::Address(address) => format!("h-{address:08}"),
-            Owner::Order(order) => format!("o-{order:08}"),
+            Subject::Card(card) => format!("c-{card:08}"),
+            Subject::Account(account) | Subject::Cluster(account) => format!("a-{account:08}"),
+            Subject::Device(device) => format!("d-{device:08}"),
+            Subject::Ip(ip) => std::net::Ipv4Addr::from(ip).to_string(),
+            Subject::Ip24(ip) => format!("{}/24", std::net::Ipv4Addr::from(ip & !0xff)),
+            Subject::Merchant(merchant) => format!("m-{merchant:06}"),
+            Subject::MerchantBin(merchant, bin) => format!("m-{merchant:06}+{bin:06}"),
+            Subject::Phone(phone) => format!("+{}", 10_000_000_000 + u64::from(phone)),
+            Subject::Address(address) => format!("h-{address:08}"),
+            Subject::Order(order) => format!("o-{order:08}"),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::{Build, GeneratorConfig, PARTITIONS, Stream};
+use super::{Build, EventStream, GeneratorConfig, PARTITIONS};
 use crate::event::{Partition, Payload, Record, Schema, Stand};
 use crate::source::clock::now_ns;
 use crate::source::{Reader, Ready, Source, SourceError, StartOffsets};
@@ -52,7 +52,7 @@ impl Source for GeneratorSource {
             }
         }
         Ok(Box::new(GeneratorReader {
-            stream: Stream::new(&self.config),
+            stream: EventStream::new(&self.config),
             build: Build::new(self.schema.clone())?,
             starts: partitions,
             offsets: [0; PARTITIONS as usize],
@@ -80,7 +80,7 @@ impl Source for GeneratorSource {
 }
 
 struct GeneratorReader {
-    stream: Stream,
+    stream: EventStream,
     build: Build,
     /// First offset wanted, of each partition served here.
     starts: [Option<u64>; PARTITIONS as usize],

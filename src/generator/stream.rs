@@ -6,7 +6,7 @@
 
 use super::GeneratorConfig;
 use super::behaviour::{MINUTE_MS, World};
-use super::draft::{Draft, Kind, Label, Truth};
+use super::draft::{Draft, EventKind, FutureLabel, Truth};
 use super::random::Random;
 use super::schedule::Schedule;
 use crate::event::Op;
@@ -20,7 +20,7 @@ const MEND_MS_MAX: i64 = 15 * MINUTE_MS;
 const PAYMENTS_PER_EVENT: f64 = 0.75;
 
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(super) struct EventStream {
     world: World,
     random: Random,
     config: GeneratorConfig,
@@ -30,13 +30,13 @@ pub(super) struct Stream {
     delayed: Schedule,
 }
 
-impl Stream {
+impl EventStream {
     pub fn new(config: &GeneratorConfig) -> Self {
         let c = config;
         let mended = c.label_share + c.fraud_share + c.correction_share + c.withdrawal_share;
         let mut world = World::new(c, c.duplicate_share + PAYMENTS_PER_EVENT * mended);
         let next = world.next();
-        Stream {
+        EventStream {
             world,
             random: Random::new(c.seed, 3),
             config: config.clone(),
@@ -63,7 +63,7 @@ impl Stream {
 
     /// Decides what becomes of an event; `None` if it arrives later.
     fn send(&mut self, mut draft: Draft) -> Option<Draft> {
-        let payment = draft.kind == Kind::Payment;
+        let payment = draft.kind == EventKind::Payment;
         // What was planted must stay as it was planted.
         let mendable = payment && draft.truth.planted.is_none();
         let (mut arrives_ms, mut withdrawn) = (draft.time_ms, false);
@@ -90,9 +90,9 @@ impl Stream {
         if payment && !withdrawn && self.random.chance(share) {
             let days = (0.1 + self.random.exponential()).min(10.0);
             let available_at_ms = arrives_ms + 1_000 + (days * self.day_ms as f64) as i64;
-            let label = Label { fraud: draft.truth.fraud, available_at_ms };
+            let label = FutureLabel { fraud: draft.truth.fraud, available_at_ms };
             draft.label = Some(label);
-            let mut known = Draft::new(Kind::Label, available_at_ms, draft.actor);
+            let mut known = Draft::new(EventKind::Label, available_at_ms, draft.actor);
             (known.number, known.target, known.label) = (draft.number, Some(draft.number), Some(label));
             known.truth = Truth::default();
             self.delayed.put(available_at_ms, known);

@@ -46,7 +46,7 @@ struct Dirty {
 }
 
 /// A key of a key kind, by its place on the ring.
-type Seat = (u32, u16, Key);
+type RingKey = (u32, u16, Key);
 
 /// What waits of a key, as it is written down.
 pub type StretchImage = (u16, Key, Stretch, Option<Stretch>);
@@ -54,9 +54,9 @@ pub type StretchImage = (u16, Key, Stretch, Option<Stretch>);
 /// Touched stretches by (key kind, key).
 #[derive(Debug)]
 pub struct Backlog {
-    dirty: BTreeMap<Seat, Dirty>,
+    dirty: BTreeMap<RingKey, Dirty>,
     /// Those marked since the last repair, and not before.
-    fresh: Vec<Seat>,
+    fresh: Vec<RingKey>,
     /// No stretch begins before this event time, milliseconds.
     oldest_ms: i64,
 }
@@ -132,7 +132,7 @@ impl Backlog {
         }
         let shares = Shares::of(epoch, repair);
         fresh.sort_unstable();
-        let turns: Vec<Seat> = match shares.arc {
+        let turns: Vec<RingKey> = match shares.arc {
             None => self.dirty.keys().copied().collect(),
             Some((from, length)) => {
                 // The arc may lead over the end of the ring.
@@ -152,7 +152,7 @@ impl Backlog {
     /// Walks the stretches of one key, at most so many rows.
     fn walk(
         &mut self,
-        seat: Seat,
+        seat: RingKey,
         mut rows: usize,
         walk: &mut impl FnMut(u16, Key, Stretch, usize) -> (usize, Option<Place>),
     ) {
@@ -217,6 +217,6 @@ impl Backlog {
 }
 
 /// Where a key sits. The high half of its hash: the low bits have spread keys over workers.
-fn seat(plan: u16, key: Key) -> Seat {
+fn seat(plan: u16, key: Key) -> RingKey {
     ((key.route() >> 32) as u32 ^ u32::from(plan).wrapping_mul(GOLDEN), plan, key)
 }

@@ -15,7 +15,7 @@
 //!   reject, and what repeats that one a duplicate;
 //! * the same holds for the records of one label.
 //!
-//! Two records are about one transaction if their ids are equal, whatever their ranks ([`Id::map_key`]).
+//! Two records are about one transaction if their ids are equal, whatever their ranks ([`crate::event::Id::map_key`]).
 //!
 //! An event that comes and is withdrawn within one epoch leaves no trace: the epoch is the grain of time, and it was not
 //! there at either end.

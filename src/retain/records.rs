@@ -165,7 +165,8 @@ impl<S> Records<S> {
 
     /// Epochs up to this one are judged: frees what they have let go of.
     pub fn free(&mut self, judged: Epoch) {
-        while let Some((_, number)) = self.leaving.pop_front_if(|(epoch, _)| *epoch <= judged) {
+        while let Some(&(_, number)) = self.leaving.front().filter(|(epoch, _)| *epoch <= judged) {
+            self.leaving.pop_front();
             let chunk = &mut self.chunks[number as usize / CHUNK];
             let had_room = chunk.has_room();
             let gone = chunk.take(number as usize % CHUNK);

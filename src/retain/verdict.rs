@@ -1,4 +1,4 @@
-//! Which of two records of one id holds: of an event, or of a label. The rules are those of [`super::upsert`].
+//! Which of two records of one id holds: of an event, or of a label. The rules are those of [`super::arrivals`].
 
 use serde::{Deserialize, Serialize};
 

@@ -23,7 +23,7 @@ use super::worker::{self, Feed, Mint};
 use crate::dataflow::{BuildError, Dataflow, EngineSettings, Setup};
 use crate::decode::Decoder;
 use crate::epoch::{Authority, Pace, PartitionBounds, Recorded, RemapError, RemapLog};
-use crate::event::{Lane, Limits, Origin, Partition, Raw, Record, Stream};
+use crate::event::{InputStream, Lane, Limits, Origin, Partition, Raw, Record};
 use crate::feature::rows::Rows;
 use crate::flow::{Epoch, Reject, RejectReason};
 use crate::metrics::{Metrics, set_worker};
@@ -248,9 +248,9 @@ impl Job {
             let coordinator = Coordinator::new(worker);
             let (events, rows) = (source.clone(), references.clone());
             let origin = move |lane: Lane| match lane.stream {
-                Stream::Events => events.origin(lane.partition),
-                Stream::Table(table) => rows.origin(table),
-                Stream::LateAnswers | Stream::Nowhere => Origin::Elsewhere,
+                InputStream::Events => events.origin(lane.partition),
+                InputStream::Table(table) => rows.origin(table),
+                InputStream::LateAnswers | InputStream::Nowhere => Origin::Elsewhere,
             };
             let ports = ports(&senders, &encoder, metrics, &setup, origin);
             let engine = pipeline::build(worker, &*dataflow, &setup, &settings, ports, Images::none(worker), metrics)?;

@@ -71,7 +71,7 @@ pub struct FeatureLog {
     columns: Arc<[String]>,
     id_column: String,
     /// Where the last row of each transaction stands in the temporary file; only for a replay.
-    last: Option<(BufWriter<File>, u64, HashMap<MapKey, Place>)>,
+    last: Option<(BufWriter<File>, u64, HashMap<MapKey, WrittenRow>)>,
     ids: IdType,
     /// The header is still to be written.
     header_due: bool,
@@ -79,7 +79,7 @@ pub struct FeatureLog {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct WrittenRow {
     at: (i64, Id),
     offset: u64,
     length: u32,
@@ -154,7 +154,7 @@ impl FeatureLog {
                 None => self.out.write_all(&self.line),
                 Some((file, offset, places)) => {
                     let length = self.line.len() as u32;
-                    places.insert(id.map_key(self.ids), Place { at: (time, id), offset: *offset, length });
+                    places.insert(id.map_key(self.ids), WrittenRow { at: (time, id), offset: *offset, length });
                     *offset += u64::from(length);
                     file.write_all(&self.line)
                 }
@@ -227,7 +227,7 @@ impl FeatureLog {
     fn write_sorted(&mut self) -> std::io::Result<()> {
         let Some((file, _, places)) = self.last.take() else { return Ok(()) };
         let mut file = file.into_inner()?;
-        let mut ordered: Vec<Place> = places.into_values().collect();
+        let mut ordered: Vec<WrittenRow> = places.into_values().collect();
         ordered.sort_unstable_by_key(|place| place.at);
         // Rows mostly lie in order already, so reading goes forward through a buffer that seldom has to seek.
         let mut at = u64::MAX;

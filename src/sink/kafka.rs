@@ -24,7 +24,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::statistics::Statistics;
 
 use super::{OnAcknowledged, OutputRecord, Refused, SinkError, Writer};
-use crate::source::kafka::{Context, Health, KafkaConfig, is_refusal, partitions_of, topic_missing, unreachable};
+use crate::source::kafka::{Health, HealthContext, KafkaConfig, is_refusal, partitions_of, topic_missing, unreachable};
 
 /// How long one poll waits while the queue is full or is being flushed.
 const POLL_WAIT: Duration = Duration::from_millis(1);
@@ -97,7 +97,7 @@ impl KafkaWriter {
         }
         let figures = Arc::new(DeliveryFigures::default());
         let deliveries = Deliveries {
-            context: Context(Health::new(config.brokers())),
+            context: HealthContext(Health::new(config.brokers())),
             figures: Arc::clone(&figures),
             on_acknowledged: Mutex::new(on_acknowledged),
             lost: Mutex::new(None),
@@ -296,7 +296,7 @@ fn topic_limit(admin: &AdminClient<DefaultClientContext>, topic: &str) -> Option
 
 /// Takes delivery reports; called on the thread that polls the producer.
 struct Deliveries {
-    context: Context,
+    context: HealthContext,
     figures: Arc<DeliveryFigures>,
     on_acknowledged: Mutex<Option<OnAcknowledged>>,
     /// Why the first record was given up.

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use super::{Headers, OutputRecord};
-use crate::event::{Lane, Origin, Stream};
+use crate::event::{InputStream, Lane, Origin};
 use crate::flow::{Reject, RejectReason};
 
 #[derive(Serialize)]
@@ -87,9 +87,9 @@ pub fn encode_reject(reject: &Reject, origin: &Origin, epoch: u64, arrived_ns: u
         payload = serde_json::to_vec(&line).unwrap_or_default();
     }
     let key = match reject.lane.stream {
-        Stream::Nowhere => reject.id.clone(),
-        Stream::Events => format!("{}:{}", reject.lane.partition, reject.offset),
-        Stream::Table(_) | Stream::LateAnswers => format!("{}:{}", reject.lane, reject.offset),
+        InputStream::Nowhere => reject.id.clone(),
+        InputStream::Events => format!("{}:{}", reject.lane.partition, reject.offset),
+        InputStream::Table(_) | InputStream::LateAnswers => format!("{}:{}", reject.lane, reject.offset),
     };
     OutputRecord {
         key: key.into_bytes(),

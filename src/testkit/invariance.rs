@@ -61,7 +61,7 @@ impl Default for Options {
 
 /// What was compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct Checked {
     /// Records within the horizon.
     pub records: usize,
     /// Transactions with a row in the end.
@@ -76,9 +76,9 @@ pub struct Report {
     pub late: u64,
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { records, rows, oracle_rows, runs, revised, late } = self;
+        let Checked { records, rows, oracle_rows, runs, revised, late } = self;
         write!(
             f,
             "{records} records, {rows} rows, {oracle_rows} compared with the oracle, {runs} runs equal, {revised} \
@@ -96,7 +96,7 @@ pub fn check(
     setup: &Setup,
     records: &[Event],
     options: &Options,
-) -> Result<Report, String> {
+) -> Result<Checked, String> {
     let features = dataflow.features(setup).map_err(|error| error.to_string())?;
     let looked_up = features.families().iter().any(|family| family.timing() == Timing::AsOfArrival);
     let plans = features.plans(&setup.schema)?;
@@ -106,7 +106,7 @@ pub fn check(
     if let Some(prepare) = dataflow.prepare(setup).map_err(|error| error.to_string())? {
         records.iter_mut().for_each(|record| prepare(record));
     }
-    let mut report = Report { records: records.len(), ..Report::default() };
+    let mut report = Checked { records: records.len(), ..Checked::default() };
     let (mut dataflow, mut features) = (dataflow, features);
     if looked_up {
         let columns = features.columns();
@@ -127,7 +127,7 @@ struct Trial<'a> {
     options: &'a Options,
     features: FeatureSet,
     columns: Vec<String>,
-    report: Report,
+    report: Checked,
 }
 
 impl Trial<'_> {

@@ -51,7 +51,7 @@ impl Source for MemorySource {
     fn open(&self, worker: usize, workers: usize, start: &StartOffsets) -> Result<Box<dyn Reader>, SourceError> {
         let mine = (0..self.partitions.len() as Partition).filter(|&partition| partition as usize % workers == worker);
         let place = |partition| start.get(&partition).copied().unwrap_or(0) as usize;
-        let places = mine.map(|partition| Place { partition, next: place(partition), end: self.end(partition) });
+        let places = mine.map(|partition| Cursor { partition, next: place(partition), end: self.end(partition) });
         Ok(Box::new(MemoryReader { source: self.clone(), places: places.collect() }))
     }
 
@@ -66,10 +66,10 @@ impl Source for MemorySource {
 
 struct MemoryReader {
     source: MemorySource,
-    places: Vec<Place>,
+    places: Vec<Cursor>,
 }
 
-struct Place {
+struct Cursor {
     partition: Partition,
     next: usize,
     end: usize,
@@ -79,7 +79,7 @@ impl Reader for MemoryReader {
     fn poll(&mut self, limit: usize, into: &mut Vec<Record>) -> Result<Ready, SourceError> {
         let share = limit.div_ceil(self.places.len().max(1));
         let mut more = false;
-        for Place { partition, next, end } in &mut self.places {
+        for Cursor { partition, next, end } in &mut self.places {
             let events = &self.source.partitions[*partition as usize];
             let until = (*end).min(*next + share);
             for (offset, event) in events.iter().enumerate().take(until).skip(*next) {

@@ -2,7 +2,7 @@
 //!
 //! * [`Harness`] runs a dataflow in memory: a [`Plan`] of epochs in, an [`Outcome`] out.
 //! * [`compare`] says whether two outcomes are equal, and where they first differ.
-//! * [`oracle`], [`expected`] and [`resolve`] compute the same from scratch, by definition: slow twins.
+//! * [`expected`] and [`resolve`] compute the same from scratch, by definition: slow twins.
 //! * [`invariance::check`] puts them together: however the events arrive, the outcome is the oracle's.
 //! * [`arrive`] shuffles arrivals within the revise horizon; [`memory`] has a source and a writer in memory for whole jobs.
 //! * [`random`] makes records of any schema.

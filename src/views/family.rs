@@ -27,7 +27,7 @@ pub enum Timing {
     /// ([`crate::flow::Verb::Read`]) are answered like those of fresh rows.
     AsOfEvent,
     /// Looked up once, when the transaction is taken in, and never revised. The operator answers fresh rows alone; rows
-    /// read again get the values that [`crate::retain::keep`] holds.
+    /// read again get the values that are kept with the transaction ([`crate::retain::kept`]).
     AsOfArrival,
 }
 

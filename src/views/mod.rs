@@ -1,9 +1,9 @@
 //! ⑤ Views: what is maintained per key, and answers the tickets of changes with slices of feature rows.
 //!
 //! ```text
-//!  changes ──► [project, cut, ask] ── requests, by key ──► [velocity | identity | look up | patterns] ── slices, by origin
-//!     ▲                                                              │
-//!     └──────────────── touched ids, one epoch later ────────────────┘
+//!  [retain: askers] ── requests, by key ──► [velocity | identity | look-ups | patterns] ── slices, by origin ──► [judge]
+//!        ▲                                                 │
+//!        └───────── touched ids, one epoch later ──────────┘
 //! ```
 //!
 //! * [`velocity`] holds one [`velocity::store::Store`] per key kind: windows over the events of a key.

@@ -6,7 +6,7 @@ use deltawatch::event::{Lane, Limits, Op};
 use deltawatch::flow::ReferenceRecord;
 use deltawatch::flow::reference::{Body, NO_TIME};
 use deltawatch::source::kafka::KafkaConfig;
-use deltawatch::source::tables::{Place, RowDecoder, Wanted};
+use deltawatch::source::tables::{RowDecoder, TableInput, WantedTable};
 use deltawatch::testkit::{Batching, Input, Plan, expected, random};
 use deltawatch::views::lookup::Enrich;
 use rdkafka::ClientConfig;
@@ -22,14 +22,14 @@ fn records(look_up: &Enrich, rows: &[String]) -> Vec<Input> {
     rows.iter().map(|row| Input::Reference(decoder.row(look_up.tag(), row, false).expect("a row"))).collect()
 }
 
-fn wanted(look_up: &Enrich, place: Place) -> Wanted {
-    Wanted { reference: look_up.reference().clone(), tag: look_up.tag(), place }
+fn wanted(look_up: &Enrich, place: TableInput) -> WantedTable {
+    WantedTable { reference: look_up.reference().clone(), tag: look_up.tag(), place }
 }
 
-fn file(look_up: &Enrich, directory: &Path, name: &str, content: &[u8]) -> Wanted {
+fn file(look_up: &Enrich, directory: &Path, name: &str, content: &[u8]) -> WantedTable {
     let path = directory.join(name);
     std::fs::write(&path, content).expect("a file");
-    wanted(look_up, Place::File(path.display().to_string()))
+    wanted(look_up, TableInput::File(path.display().to_string()))
 }
 
 /// The shipped joins on three files: what is there before the first payment is seen by all, whoever reads it.
@@ -110,7 +110,7 @@ fn timed_rows_and_a_compacted_topic() {
     let directory = tempfile::tempdir().expect("a directory");
     let references = vec![
         file(&cards, directory.path(), "cards.jsonl", limits.join("\n").as_bytes()),
-        wanted(&shops, Place::Topic(config, "shops".to_owned())),
+        wanted(&shops, TableInput::Topic(config, "shops".to_owned())),
     ];
 
     let mut inputs = [records(&cards, &limits), records(&shops, &risks)].concat();

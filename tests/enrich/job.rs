@@ -17,7 +17,7 @@ use deltawatch::runtime::job::{Job, JobError, Outputs, State};
 use deltawatch::sink::features::{FeatureFormat, FeatureLog};
 use deltawatch::source::clock::now_ns;
 use deltawatch::source::sealed::Terms;
-use deltawatch::source::tables::{Place, ReferenceSource, Wanted};
+use deltawatch::source::tables::{ReferenceSource, TableInput, WantedTable};
 use deltawatch::source::{Reader, Ready, Source, SourceError, StartOffsets};
 use deltawatch::views::lookup::Enrich;
 use timely::{CommunicationConfig, Config, WorkerConfig};
@@ -41,15 +41,15 @@ pub struct Trial {
 }
 
 /// A place to read from, by name of the reference.
-pub fn place(look_ups: &[Enrich], name: &str, path: &Path) -> Wanted {
+pub fn place(look_ups: &[Enrich], name: &str, path: &Path) -> WantedTable {
     let look_up = look_ups.iter().find(|one| one.reference().name() == name).unwrap();
-    let place = Place::File(path.display().to_string());
-    Wanted { reference: look_up.reference().clone(), tag: look_up.tag(), place }
+    let place = TableInput::File(path.display().to_string());
+    WantedTable { reference: look_up.reference().clone(), tag: look_up.tag(), place }
 }
 
 impl Trial {
     /// Starts a job. A bounded one takes the records that are fed until `end`.
-    pub fn start(all: &[Enrich], wanted: Vec<Wanted>, pace: Pace, state: Option<&Path>, workers: usize) -> Trial {
+    pub fn start(all: &[Enrich], wanted: Vec<WantedTable>, pace: Pace, state: Option<&Path>, workers: usize) -> Trial {
         let (dataflow, setup) = look_ups(all.to_vec());
         let features = dataflow.features(&setup).unwrap();
         let limits = Limits::default();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deltawatch::epoch::Pace;
 use deltawatch::source::kafka::KafkaConfig;
-use deltawatch::source::tables::{Place, Reference, Wanted};
+use deltawatch::source::tables::{Reference, TableInput, WantedTable};
 use deltawatch::views::lookup::Enrich;
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
@@ -42,8 +42,8 @@ fn upserts_tombstones_and_a_restart() {
     let state = tempfile::tempdir().unwrap();
     let start = |pace, state, workers| {
         let config = KafkaConfig::resolve(Some(&brokers), None, &[]).unwrap();
-        let place = Place::Topic(config, TOPIC.to_owned());
-        let wanted = Wanted { reference: look_up.reference().clone(), tag: look_up.tag(), place };
+        let place = TableInput::Topic(config, TOPIC.to_owned());
+        let wanted = WantedTable { reference: look_up.reference().clone(), tag: look_up.tag(), place };
         Trial::start(&all, vec![wanted], pace, state, workers)
     };
     let lines = [event("a", "s"), event("ab", "t"), event("abc", "s"), event("abcd", "t"), event("abcde", "s")];

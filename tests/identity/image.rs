@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
 use deltawatch::flow::{Cause, Change, Label, NO_TICKET, Verb};
-use deltawatch::views::identity::columns::{Bare, Facts, Member, Tallied};
+use deltawatch::views::identity::columns::{Bare, Member, Tallied, ValueFacts};
 use deltawatch::views::identity::graph::SMALL_MAX;
 use deltawatch::views::identity::propagate::Entity;
 use deltawatch::views::identity::{
@@ -207,7 +207,7 @@ fn an_owner_that_is_read_again_goes_on_as_if_nothing_had_happened() {
     let mut met = Met::default();
     for seed in 0..6 {
         check::<Tallied>(&identity(), &mangled(seed, 300), seed, &mut met);
-        check::<Facts>(&linked(&told()), &mangled(10 + seed, 300), seed, &mut met);
+        check::<ValueFacts>(&linked(&told()), &mangled(10 + seed, 300), seed, &mut met);
         check::<Bare>(&linked(&plain()), &mangled(20 + seed, 300), seed, &mut met);
     }
     assert!(met.rows > 3_000 && met.links > 3_000 && met.capped > 3, "{met:?}");
@@ -299,7 +299,7 @@ fn giants_and_values_at_their_caps_are_read_again() {
     };
     let mut met = Met::default();
     for seed in 0..3 {
-        check::<Facts>(&giant(&of_links(told())), &crowded(seed, 1_500), seed, &mut met);
+        check::<ValueFacts>(&giant(&of_links(told())), &crowded(seed, 1_500), seed, &mut met);
         check::<Bare>(&giant(&of_links(plain())), &crowded(10 + seed, 1_500), seed, &mut met);
     }
     assert!(met.largest > 2 * SMALL_MAX && met.capped > 0 && met.rows > 8_000, "{met:?}");

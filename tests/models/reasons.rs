@@ -2,7 +2,7 @@
 
 use deltawatch::score::model::Model;
 use deltawatch::score::model::tree::{
-    DEPTH_MAX, Library, Missing, Node, Tree, parse_lightgbm, parse_xgboost, tree_shap,
+    DEPTH_MAX, Library, Missing, Tree, TreeNode, parse_lightgbm, parse_xgboost, tree_shap,
 };
 
 use super::dense::dense;
@@ -51,13 +51,21 @@ fn tree_shap_is_complete_on_long_ways() {
             let cover = 1000.0 - 10.0 * level as f64;
             let (threshold, default_left, missing) = (0.5 - 0.005 * level as f64, true, Missing::Nan);
             let (left, right) = (nodes.len() + 1, nodes.len() + 2);
-            nodes.push(Node::Split { feature: level % features, threshold, default_left, missing, left, right, cover });
-            nodes.push(Node::Leaf { value: (level % 7) as f64 - 2.5, cover: 10.0 });
+            nodes.push(TreeNode::Split {
+                feature: level % features,
+                threshold,
+                default_left,
+                missing,
+                left,
+                right,
+                cover,
+            });
+            nodes.push(TreeNode::Leaf { value: (level % 7) as f64 - 2.5, cover: 10.0 });
         }
-        nodes.push(Node::Leaf { value: 40.0, cover: 1000.0 - 10.0 * DEPTH_MAX as f64 });
+        nodes.push(TreeNode::Leaf { value: 40.0, cover: 1000.0 - 10.0 * DEPTH_MAX as f64 });
         let leaves = nodes.iter().filter_map(|node| match node {
-            Node::Leaf { value, cover } => Some(value * cover / 1000.0),
-            Node::Split { .. } => None,
+            TreeNode::Leaf { value, cover } => Some(value * cover / 1000.0),
+            TreeNode::Split { .. } => None,
         });
         let average: f64 = leaves.sum();
         let tree = Tree::check(nodes, features).expect("a tree");

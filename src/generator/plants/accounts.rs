@@ -1,8 +1,8 @@
 //! Patterns of accounts: takeover, credential stuffing, farms, the dormant that awake.
 
-use super::{Owner, Scene, network};
+use super::{Scene, Subject, network};
 use crate::generator::behaviour::{DAY_MS, HOUR_MS, MINUTE_MS};
-use crate::generator::draft::{Actor, Draft, Kind, Outcome};
+use crate::generator::draft::{Actor, Draft, EventKind, PaymentOutcome};
 
 /// How a takeover goes.
 #[derive(Clone, Copy)]
@@ -28,7 +28,7 @@ impl Default for Takeover {
 
 /// Habits; a change of contact data by phone call, so to say from the victim's own device; a login and a transfer from
 /// another device.
-pub fn takeover(s: &mut Scene<'_>, how: Takeover) -> Owner {
+pub fn takeover(s: &mut Scene<'_>, how: Takeover) -> Subject {
     let (victim, payee) = (s.person(), s.person().account);
     s.habit(victim, 5);
     let known = s.transfer(victim, payee, 2_500);
@@ -39,38 +39,38 @@ pub fn takeover(s: &mut Scene<'_>, how: Takeover) -> Owner {
     let device = if how.known_device { victim.device } else { s.device() };
     let thief = Actor { device, ip: if how.known_device { victim.ip } else { network(device) }, ..victim };
     if how.seen_before {
-        let login = s.event(Kind::Login, thief);
+        let login = s.event(EventKind::Login, thief);
         s.add(login);
         s.minutes(20);
     }
     let changed_ms = s.at_ms;
     let change = s.random.below(4) as u8;
-    let change = Draft { change, ..s.event(Kind::AccountChange, victim) };
+    let change = Draft { change, ..s.event(EventKind::AccountChange, victim) };
     s.deed(change);
     s.minutes(4);
-    let login = s.event(Kind::Login, thief);
+    let login = s.event(EventKind::Login, thief);
     s.deed(login);
     s.minutes(6);
     s.at_ms = s.at_ms.max(changed_ms + how.hours * HOUR_MS);
     let cents = s.random.between(how.cents.0, how.cents.1);
     let transfer = s.transfer(thief, payee, cents);
     s.deed(transfer);
-    Owner::Account(victim.account as u32)
+    Subject::Account(victim.account as u32)
 }
 
 /// So many failed logins on so many accounts from one address; one of the accounts, or nobody, lets them in. A payment
 /// follows, by that account or by another one, at once or so many minutes after the first login.
-pub fn stuffing(s: &mut Scene<'_>, failed: (i64, i64), accounts: usize, after_min: i64, same: bool) -> Owner {
+pub fn stuffing(s: &mut Scene<'_>, failed: (i64, i64), accounts: usize, after_min: i64, same: bool) -> Subject {
     let (robber, from_ms) = (s.person(), s.at_ms);
     let victims: Vec<Actor> =
         (0..accounts).map(|_| Actor { device: robber.device, ip: robber.ip, ..s.person() }).collect();
     for place in 0..s.random.between(failed.0, failed.1) as usize {
-        let login = s.event(Kind::Login, victims[place % accounts]).ended(Outcome::Declined);
+        let login = s.event(EventKind::Login, victims[place % accounts]).ended(PaymentOutcome::Declined);
         s.deed(login);
         s.wait(10_000, 60_000);
     }
     let opened = victims[s.random.below(accounts as u64) as usize];
-    let login = s.event(Kind::Login, opened);
+    let login = s.event(EventKind::Login, opened);
     s.deed(login);
     s.minutes(3);
     s.at_ms = s.at_ms.max(from_ms + after_min * MINUTE_MS);
@@ -78,12 +78,12 @@ pub fn stuffing(s: &mut Scene<'_>, failed: (i64, i64), accounts: usize, after_mi
     let cents = s.random.between(5_000, 40_000);
     let payment = s.payment(payer, cents);
     s.deed(payment);
-    Owner::Ip(robber.ip)
+    Subject::Ip(robber.ip)
 }
 
 /// Accounts that are opened at these minutes on one device (each from a network of its own) or in one network (each on a
 /// device of its own), and so many cards added to them in turn.
-pub fn farm(s: &mut Scene<'_>, on_device: bool, at_min: &[i64], cards: u64) -> Owner {
+pub fn farm(s: &mut Scene<'_>, on_device: bool, at_min: &[i64], cards: u64) -> Subject {
     let (farmer, from_ms) = (s.person(), s.at_ms);
     let mut accounts = Vec::new();
     for (place, minute) in at_min.iter().enumerate() {
@@ -93,7 +93,7 @@ pub fn farm(s: &mut Scene<'_>, on_device: bool, at_min: &[i64], cards: u64) -> O
             true => Actor { device: farmer.device, ..person },
             false => Actor { ip: farmer.ip + place as u32, ..person },
         };
-        let created = s.event(Kind::AccountCreated, account);
+        let created = s.event(EventKind::AccountCreated, account);
         s.deed(created);
         accounts.push(account);
     }
@@ -101,24 +101,24 @@ pub fn farm(s: &mut Scene<'_>, on_device: bool, at_min: &[i64], cards: u64) -> O
         s.wait(MINUTE_MS, 10 * MINUTE_MS);
         let account = accounts[place as usize % accounts.len()];
         let card = account.card + place / accounts.len() as u64;
-        let added = s.event(Kind::CardAdded, Actor { card, ..account });
+        let added = s.event(EventKind::CardAdded, Actor { card, ..account });
         s.deed(added);
     }
-    if on_device { Owner::Device(farmer.device as u32) } else { Owner::Ip24(farmer.ip) }
+    if on_device { Subject::Device(farmer.device as u32) } else { Subject::Ip24(farmer.ip) }
 }
 
 /// Some payments; nothing for so many days; a login, from another device or the one known, and a payment so many minutes
 /// after it.
-pub fn dormant(s: &mut Scene<'_>, days: i64, new_device: bool, cents: i64, after_min: i64) -> Owner {
+pub fn dormant(s: &mut Scene<'_>, days: i64, new_device: bool, cents: i64, after_min: i64) -> Subject {
     let owner = s.person();
     s.habit(owner, 2);
     s.wait(days * DAY_MS, days * DAY_MS + 20 * HOUR_MS);
     let device = if new_device { s.device() } else { owner.device };
     let who = Actor { device, ip: network(device), ..owner };
-    let login = s.event(Kind::Login, who);
+    let login = s.event(EventKind::Login, who);
     s.deed(login);
     s.minutes(after_min);
     let payment = s.payment(who, cents);
     s.deed(payment);
-    Owner::Account(owner.account as u32)
+    Subject::Account(owner.account as u32)
 }

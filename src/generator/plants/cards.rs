@@ -1,21 +1,22 @@
 //! Patterns of cards: testing, enumeration, impossible travel.
 
-use super::{Owner, Scene, network};
+use super::{Scene, Subject, network};
 use crate::generator::behaviour::MINUTE_MS;
-use crate::generator::draft::{Actor, Channel, Draft, Kind, Outcome};
+use crate::generator::draft::{Actor, Channel, Draft, EventKind, PaymentOutcome};
 use crate::generator::population::{PER_IDENTITY, bin_of, place_in};
 
 /// A payment of at most 5.00 that is declined, or of at most 1.00.
 fn try_card(s: &mut Scene<'_>, who: Actor) {
     let approved = s.random.chance(0.2);
     let cents = s.random.between(30, if approved { 100 } else { 500 });
-    let payment = s.payment(who, cents).ended(if approved { Outcome::Approved } else { Outcome::Declined });
+    let payment =
+        s.payment(who, cents).ended(if approved { PaymentOutcome::Approved } else { PaymentOutcome::Declined });
     s.deed(payment);
     s.wait(15_000, 90_000);
 }
 
 /// So many tries within minutes, then a large payment at once, or so many minutes after the first try.
-pub fn testing(s: &mut Scene<'_>, tries: (i64, i64), after_min: i64, outcome: Outcome) -> Owner {
+pub fn testing(s: &mut Scene<'_>, tries: (i64, i64), after_min: i64, outcome: PaymentOutcome) -> Subject {
     let (who, from_ms) = (s.person(), s.at_ms);
     for _ in 0..s.random.between(tries.0, tries.1) {
         try_card(s, who);
@@ -25,17 +26,17 @@ pub fn testing(s: &mut Scene<'_>, tries: (i64, i64), after_min: i64, outcome: Ou
     let cents = s.random.between(10_000, 90_000);
     let payment = s.payment(who, cents).ended(outcome);
     s.deed(payment);
-    Owner::Card(who.card as u32)
+    Subject::Card(who.card as u32)
 }
 
 /// The large payment first, then the tries.
-pub fn testing_backwards(s: &mut Scene<'_>) -> Owner {
+pub fn testing_backwards(s: &mut Scene<'_>) -> Subject {
     let who = s.person();
     let payment = s.payment(who, 25_000);
     s.add(payment);
     s.minutes(2);
     (0..6).for_each(|_| try_card(s, who));
-    Owner::Card(who.card as u32)
+    Subject::Card(who.card as u32)
 }
 
 /// What the payments of an enumeration have in common.
@@ -54,7 +55,7 @@ pub fn enumeration(
     cards_max: usize,
     approved_each: usize,
     gap_ms: i64,
-) -> Owner {
+) -> Subject {
     let (robber, merchant) = (s.person(), s.new_merchant());
     let bin = bin_of(robber.card, robber.country);
     let mut cards: Vec<Actor> = Vec::new();
@@ -79,13 +80,13 @@ pub fn enumeration(
             payment.merchant = Some(merchant);
         }
         let approved = place % approved_each == approved_each - 1;
-        s.deed(payment.ended(if approved { Outcome::Approved } else { Outcome::Declined }));
+        s.deed(payment.ended(if approved { PaymentOutcome::Approved } else { PaymentOutcome::Declined }));
         s.wait(gap_ms * 4 / 5, gap_ms);
     }
     match from {
-        From::Ip => Owner::Ip(robber.ip),
-        From::Device => Owner::Device(robber.device as u32),
-        From::MerchantBin => Owner::MerchantBin(merchant as u32, bin as u32),
+        From::Ip => Subject::Ip(robber.ip),
+        From::Device => Subject::Device(robber.device as u32),
+        From::MerchantBin => Subject::MerchantBin(merchant as u32, bin as u32),
     }
 }
 
@@ -106,7 +107,7 @@ const NEIGHBOURS: (u8, u8) = (2, 3);
 const FARTHEST: (u8, u8) = (0, 1);
 
 /// A payment in a store here, and one there.
-pub fn travel(s: &mut Scene<'_>, trip: Trip) -> Owner {
+pub fn travel(s: &mut Scene<'_>, trip: Trip) -> Subject {
     let from = s.random.below(FAR.len() as u64) as usize;
     let to = (from + 1 + s.random.below(FAR.len() as u64 - 1) as usize) % FAR.len();
     let (from, to) = match trip {
@@ -131,7 +132,7 @@ pub fn travel(s: &mut Scene<'_>, trip: Trip) -> Owner {
         Trip::Impossible => s.wait(20 * MINUTE_MS, 60 * MINUTE_MS),
         Trip::Noticed => {
             s.minutes(5);
-            let notice = Draft { country: to, ..s.event(Kind::TravelNotice, who) };
+            let notice = Draft { country: to, ..s.event(EventKind::TravelNotice, who) };
             s.add(notice);
             s.minutes(30);
         }
@@ -140,7 +141,7 @@ pub fn travel(s: &mut Scene<'_>, trip: Trip) -> Owner {
         Trip::Late => s.minutes(12 * 60 + 10),
     }
     pay(s, there, if trip == Trip::Near { from } else { to });
-    Owner::Card(who.card as u32)
+    Subject::Card(who.card as u32)
 }
 
 /// Another card of a person, who pays with his first.

@@ -7,9 +7,9 @@
 
 use super::money::refund;
 use super::orders::Third;
-use super::{Owner, Scene};
+use super::{Scene, Subject};
 use crate::generator::behaviour::{DAY_MS, HOUR_MS, MINUTE_MS};
-use crate::generator::draft::{Actor, Draft, Kind};
+use crate::generator::draft::{Actor, Draft, EventKind};
 
 /// From the last event that counts to the payment that shows it, minutes.
 const SHOWS_MIN: i64 = 15;
@@ -31,8 +31,8 @@ fn chain(s: &mut Scene<'_>, people: usize, outsider: bool) -> Vec<Actor> {
     chain
 }
 
-fn owner(people: &[Actor]) -> Owner {
-    Owner::Cluster(people[0].account as u32)
+fn owner(people: &[Actor]) -> Subject {
+    Subject::Cluster(people[0].account as u32)
 }
 
 /// A payment of the first account.
@@ -51,11 +51,11 @@ pub struct Farm {
 }
 
 /// Accounts that are opened at these minutes.
-pub fn farm(s: &mut Scene<'_>, how: Farm) -> Owner {
+pub fn farm(s: &mut Scene<'_>, how: Farm) -> Subject {
     let (people, from_ms) = (chain(s, how.at_min.len(), how.outsider), s.at_ms);
     for (&who, minute) in people.iter().zip(how.at_min) {
         s.at_ms = s.at_ms.max(from_ms + minute * MINUTE_MS);
-        let created = s.event(Kind::AccountCreated, who);
+        let created = s.event(EventKind::AccountCreated, who);
         s.deed(created);
     }
     show(s, people[0]);
@@ -80,7 +80,7 @@ impl Default for Back {
 }
 
 /// Equal payments by three accounts in turn, hours apart; then some of them are given back.
-pub fn refunds(s: &mut Scene<'_>, how: Back) -> Owner {
+pub fn refunds(s: &mut Scene<'_>, how: Back) -> Subject {
     let (people, cents) = (chain(s, 3, how.outsider), s.random.between(3_000, 9_000));
     let mut paid = Vec::new();
     for place in 0..how.payments {
@@ -97,7 +97,7 @@ pub fn refunds(s: &mut Scene<'_>, how: Back) -> Owner {
 }
 
 /// Transfers at these minutes, of so many cents, by an account and to a payee each.
-pub fn structuring(s: &mut Scene<'_>, transfers: &[(i64, i64)], outsider: bool) -> Owner {
+pub fn structuring(s: &mut Scene<'_>, transfers: &[(i64, i64)], outsider: bool) -> Subject {
     let (people, from_ms) = (chain(s, transfers.len(), outsider), s.at_ms);
     for (&who, &(minute, cents)) in people.iter().zip(transfers) {
         s.at_ms = s.at_ms.max(from_ms + minute * MINUTE_MS);
@@ -110,13 +110,13 @@ pub fn structuring(s: &mut Scene<'_>, transfers: &[(i64, i64)], outsider: bool) 
 
 /// Two orders on delivery, which come back or are kept, and a third one with a deposit; each by an account of its own. An
 /// outsider places the first.
-pub fn returned(s: &mut Scene<'_>, back: [bool; 2], third: Third, outsider: bool) -> Owner {
+pub fn returned(s: &mut Scene<'_>, back: [bool; 2], third: Third, outsider: bool) -> Subject {
     let mut people = chain(s, 3, outsider);
     people.rotate_right(usize::from(outsider));
     let place = |s: &mut Scene<'_>, who: Actor| {
         let (order, cents) = (s.campaigns.identity(), s.random.between(2_000, 15_000));
         let draft = Draft { order: Some(order), cash_on_delivery: true, ..s.payment(who, cents) };
-        s.deed(Draft { kind: Kind::OrderCreated, ..draft });
+        s.deed(Draft { kind: EventKind::OrderCreated, ..draft });
         draft
     };
     let place_third = |s: &mut Scene<'_>| {
@@ -133,7 +133,7 @@ pub fn returned(s: &mut Scene<'_>, back: [bool; 2], third: Third, outsider: bool
             s.wait(HOUR_MS, 5 * HOUR_MS);
         }
         returned_ms.push(s.at_ms);
-        s.deed(Draft { kind: if back { Kind::OrderReturned } else { Kind::OrderDelivered }, ..order });
+        s.deed(Draft { kind: if back { EventKind::OrderReturned } else { EventKind::OrderDelivered }, ..order });
         s.wait(DAY_MS, 2 * DAY_MS);
     }
     match third {

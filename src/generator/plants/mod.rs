@@ -15,12 +15,12 @@ mod orders;
 use self::accounts::Takeover;
 use self::cards::{From, Trip};
 use self::clusters::{Back, Farm};
-use self::money::{Cycle, Mule};
+use self::money::{ChainEnd, Mule};
 use self::orders::{Same, Third};
 use super::behaviour::MINUTE_MS;
 use super::campaigns::Campaigns;
-use super::draft::{Actor, Channel, Draft, Kind, Outcome};
-use super::planted::{Owner, Planted};
+use super::draft::{Actor, Channel, Draft, EventKind, PaymentOutcome};
+use super::planted::{Planted, Subject};
 use super::population::{PER_IDENTITY, Population, any_country};
 use super::random::Random;
 use super::schedule::Schedule;
@@ -32,24 +32,24 @@ pub(super) struct Variant {
     pub positive: bool,
     /// Whether it takes more than some hours.
     pub long: bool,
-    play: fn(&mut Scene<'_>) -> Owner,
+    play: fn(&mut Scene<'_>) -> Subject,
 }
 
-const fn hit(pattern: u8, name: &'static str, play: fn(&mut Scene<'_>) -> Owner) -> Variant {
+const fn hit(pattern: u8, name: &'static str, play: fn(&mut Scene<'_>) -> Subject) -> Variant {
     Variant { pattern, name, positive: true, long: pattern == 7 || pattern >= 11, play }
 }
 
-const fn miss(pattern: u8, name: &'static str, play: fn(&mut Scene<'_>) -> Owner) -> Variant {
+const fn miss(pattern: u8, name: &'static str, play: fn(&mut Scene<'_>) -> Subject) -> Variant {
     Variant { pattern, name, positive: false, long: pattern == 7 || pattern >= 11, play }
 }
 
 /// Every variant; the truth refers to them by place.
 #[rustfmt::skip] // A table: a line per variant.
 pub(super) const VARIANTS: [Variant; KEYED + 20] = [
-    hit(1, "small tries, then a large payment", |s| cards::testing(s, (5, 9), 0, Outcome::Approved)),
-    miss(1, "one try too few", |s| cards::testing(s, (4, 4), 0, Outcome::Approved)),
-    miss(1, "large payment after the window", |s| cards::testing(s, (5, 5), 31, Outcome::Approved)),
-    miss(1, "large payment declined", |s| cards::testing(s, (6, 6), 0, Outcome::Declined)),
+    hit(1, "small tries, then a large payment", |s| cards::testing(s, (5, 9), 0, PaymentOutcome::Approved)),
+    miss(1, "one try too few", |s| cards::testing(s, (4, 4), 0, PaymentOutcome::Approved)),
+    miss(1, "large payment after the window", |s| cards::testing(s, (5, 5), 31, PaymentOutcome::Approved)),
+    miss(1, "large payment declined", |s| cards::testing(s, (6, 6), 0, PaymentOutcome::Declined)),
     miss(1, "large payment first", cards::testing_backwards),
     hit(2, "many cards from one address", |s| cards::enumeration(s, From::Ip, (20, 27), 99, 5, 20_000)),
     hit(2, "many cards from one device", |s| cards::enumeration(s, From::Device, (20, 27), 99, 5, 20_000)),
@@ -98,13 +98,13 @@ pub(super) const VARIANTS: [Variant; KEYED + 20] = [
     miss(9, "one at the limit", |s| money::structuring(s, &[(0, 900_000), (700, 1_000_000), (1_500, 930_000)])),
     miss(9, "one too small", |s| money::structuring(s, &[(0, 900_000), (700, 799_900), (1_500, 930_000)])),
     miss(9, "too slow", |s| money::structuring(s, &[(0, 900_000), (2_200, 950_000), (4_330, 930_000)])),
-    hit(10, "comes back", |s| money::cycle(s, (3, 6), Cycle::Closed)),
-    miss(10, "does not come back", |s| money::cycle(s, (4, 4), Cycle::Open)),
-    miss(10, "a hop grows", |s| money::cycle(s, (4, 4), Cycle::Grows)),
-    miss(10, "a hop loses too much", |s| money::cycle(s, (3, 3), Cycle::Shrinks)),
-    miss(10, "two hops only", |s| money::cycle(s, (2, 2), Cycle::Closed)),
-    miss(10, "against the order of time", |s| money::cycle(s, (4, 4), Cycle::Backwards)),
-    miss(10, "after the window", |s| money::cycle(s, (3, 3), Cycle::Slow)),
+    hit(10, "comes back", |s| money::cycle(s, (3, 6), ChainEnd::Closed)),
+    miss(10, "does not come back", |s| money::cycle(s, (4, 4), ChainEnd::Open)),
+    miss(10, "a hop grows", |s| money::cycle(s, (4, 4), ChainEnd::Grows)),
+    miss(10, "a hop loses too much", |s| money::cycle(s, (3, 3), ChainEnd::Shrinks)),
+    miss(10, "two hops only", |s| money::cycle(s, (2, 2), ChainEnd::Closed)),
+    miss(10, "against the order of time", |s| money::cycle(s, (4, 4), ChainEnd::Backwards)),
+    miss(10, "after the window", |s| money::cycle(s, (3, 3), ChainEnd::Slow)),
     hit(11, "asleep, then a new device pays", |s| accounts::dormant(s, 91, true, 30_000, 10)),
     miss(11, "not asleep for long", |s| accounts::dormant(s, 85, true, 30_000, 10)),
     miss(11, "from the device known before", |s| accounts::dormant(s, 91, false, 30_000, 10)),
@@ -119,11 +119,11 @@ pub(super) const VARIANTS: [Variant; KEYED + 20] = [
     miss(13, "one was kept", |s| orders::returned(s, Same::Phone, [true, false], Third::Soon)),
     miss(13, "third ordered before the second came back", |s| orders::returned(s, Same::Phone, [true, true], Third::Early)),
     miss(13, "third ordered after the window", |s| orders::returned(s, Same::Address, [true, true], Third::Late)),
-    hit(14, "paid and delivered", |s| orders::assembled(s, Some(20), 5, Kind::OrderDelivered)),
-    hit(14, "paid and returned", |s| orders::assembled(s, Some(15), 9, Kind::OrderReturned)),
-    miss(14, "abandoned", |s| orders::assembled(s, None, 0, Kind::OrderDelivered)),
-    miss(14, "paid after the window", |s| orders::assembled(s, Some(31), 4, Kind::OrderDelivered)),
-    miss(14, "delivered after the window", |s| orders::assembled(s, Some(10), 31, Kind::OrderDelivered)),
+    hit(14, "paid and delivered", |s| orders::assembled(s, Some(20), 5, EventKind::OrderDelivered)),
+    hit(14, "paid and returned", |s| orders::assembled(s, Some(15), 9, EventKind::OrderReturned)),
+    miss(14, "abandoned", |s| orders::assembled(s, None, 0, EventKind::OrderDelivered)),
+    miss(14, "paid after the window", |s| orders::assembled(s, Some(31), 4, EventKind::OrderDelivered)),
+    miss(14, "delivered after the window", |s| orders::assembled(s, Some(10), 31, EventKind::OrderDelivered)),
     hit(5, "accounts across a cluster", |s| clusters::farm(s, Farm { at_min: &[0, 30, 90], outsider: false })),
     miss(5, "one account of a cluster too few", |s| clusters::farm(s, Farm { at_min: &[0, 45], outsider: false })),
     miss(5, "one account is of no cluster", |s| clusters::farm(s, Farm { at_min: &[0, 30, 90], outsider: true })),
@@ -217,7 +217,7 @@ impl Plants {
         for draft in &mut drafts {
             draft.truth.planted = planted;
             draft.truth.fraud &= guilty;
-            frauds += usize::from(draft.truth.fraud && draft.kind == Kind::Payment);
+            frauds += usize::from(draft.truth.fraud && draft.kind == EventKind::Payment);
             schedule.put(draft.time_ms, *draft);
         }
         (drafts.len(), frauds)
@@ -280,7 +280,7 @@ impl Scene<'_> {
         self.add(draft)
     }
 
-    fn event(&self, kind: Kind, who: Actor) -> Draft {
+    fn event(&self, kind: EventKind, who: Actor) -> Draft {
         Draft::new(kind, self.at_ms, who)
     }
 
@@ -289,12 +289,18 @@ impl Scene<'_> {
         let merchant = self.merchant();
         let shop = &self.population.merchants[merchant as usize];
         let (category, country) = (shop.category, shop.country);
-        Draft { merchant: Some(merchant), amount_cents: cents, category, country, ..self.event(Kind::Payment, who) }
+        Draft {
+            merchant: Some(merchant),
+            amount_cents: cents,
+            category,
+            country,
+            ..self.event(EventKind::Payment, who)
+        }
     }
 
     fn transfer(&mut self, from: Actor, to: u64, cents: i64) -> Draft {
         let channel = Channel::Transfer;
-        Draft { payee: Some(to), amount_cents: cents, channel, category: 11, ..self.event(Kind::Payment, from) }
+        Draft { payee: Some(to), amount_cents: cents, channel, category: 11, ..self.event(EventKind::Payment, from) }
     }
 
     /// Some ordinary payments of 20.00 to 40.00, hours apart.

@@ -1,19 +1,19 @@
 //! Patterns of money that moves: refunds, mules, structuring, cycles.
 
 use super::cards::second_card;
-use super::{Owner, Scene};
+use super::{Scene, Subject};
 use crate::generator::behaviour::{DAY_MS, HOUR_MS, MINUTE_MS};
-use crate::generator::draft::{Actor, Draft, Kind};
+use crate::generator::draft::{Actor, Draft, EventKind};
 
 /// Gives a payment back.
 pub fn refund(s: &mut Scene<'_>, paid: (u64, Draft), to: u64) {
     let (target, paid) = paid;
-    let refund = Draft { kind: Kind::Refund, target: Some(target), refund_to: to, ..paid };
+    let refund = Draft { kind: EventKind::Refund, target: Some(target), refund_to: to, ..paid };
     s.deed(refund);
 }
 
 /// So many equal payments, hours apart; then so many of them are given back, `days` apart.
-pub fn refunds(s: &mut Scene<'_>, payments: u64, refunds: (i64, i64), days: i64) -> Owner {
+pub fn refunds(s: &mut Scene<'_>, payments: u64, refunds: (i64, i64), days: i64) -> Subject {
     let (who, cents) = (s.person(), s.random.between(3_000, 9_000));
     let mut paid = Vec::new();
     for _ in 0..payments {
@@ -26,11 +26,11 @@ pub fn refunds(s: &mut Scene<'_>, payments: u64, refunds: (i64, i64), days: i64)
         refund(s, paid, who.card);
         s.wait(days * DAY_MS, days * DAY_MS + HOUR_MS);
     }
-    Owner::Account(who.account as u32)
+    Subject::Account(who.account as u32)
 }
 
 /// A payment that is given back to another card.
-pub fn refund_elsewhere(s: &mut Scene<'_>) -> Owner {
+pub fn refund_elsewhere(s: &mut Scene<'_>) -> Subject {
     let who = s.person();
     s.habit(who, 2);
     let cents = s.random.between(4_000, 20_000);
@@ -38,7 +38,7 @@ pub fn refund_elsewhere(s: &mut Scene<'_>) -> Owner {
     let number = s.add(payment);
     s.wait(HOUR_MS, 2 * DAY_MS);
     refund(s, (number, payment), second_card(who));
-    Owner::Account(who.account as u32)
+    Subject::Account(who.account as u32)
 }
 
 /// What a mule does.
@@ -62,7 +62,7 @@ impl Default for Mule {
 }
 
 /// Transfers in, transfers out.
-pub fn mule(s: &mut Scene<'_>, how: Mule) -> Owner {
+pub fn mule(s: &mut Scene<'_>, how: Mule) -> Subject {
     let mule = s.person();
     let payers: Vec<Actor> = (0..how.payers).map(|_| s.person()).collect();
     for place in 0..how.transfers as usize {
@@ -78,11 +78,11 @@ pub fn mule(s: &mut Scene<'_>, how: Mule) -> Owner {
         s.deed(transfer);
         s.wait(2 * MINUTE_MS, 20 * MINUTE_MS);
     }
-    Owner::Account(mule.account as u32)
+    Subject::Account(mule.account as u32)
 }
 
 /// Transfers at these minutes, of so many cents, to a payee each.
-pub fn structuring(s: &mut Scene<'_>, transfers: &[(i64, i64)]) -> Owner {
+pub fn structuring(s: &mut Scene<'_>, transfers: &[(i64, i64)]) -> Subject {
     let (who, from_ms) = (s.person(), s.at_ms);
     for &(minute, cents) in transfers {
         s.at_ms = s.at_ms.max(from_ms + minute * MINUTE_MS);
@@ -90,12 +90,12 @@ pub fn structuring(s: &mut Scene<'_>, transfers: &[(i64, i64)]) -> Owner {
         let transfer = s.transfer(who, payee, cents);
         s.deed(transfer);
     }
-    Owner::Account(who.account as u32)
+    Subject::Account(who.account as u32)
 }
 
 /// What becomes of a chain of transfers.
 #[derive(Clone, Copy, PartialEq)]
-pub enum Cycle {
+pub enum ChainEnd {
     /// It ends where it began.
     Closed,
     Open,
@@ -110,32 +110,32 @@ pub enum Cycle {
 }
 
 /// So many transfers in a chain, each 75 to 98 % of the one before.
-pub fn cycle(s: &mut Scene<'_>, hops: (i64, i64), how: Cycle) -> Owner {
+pub fn cycle(s: &mut Scene<'_>, hops: (i64, i64), how: ChainEnd) -> Subject {
     let hops = s.random.between(hops.0, hops.1) as usize;
     let people: Vec<Actor> = (0..=hops).map(|_| s.person()).collect();
     let (mut cents, from_ms) = (s.random.between(150_000, 600_000), s.at_ms);
     let mut chain = Vec::new();
     for hop in 0..hops {
         let last = hop + 1 == hops;
-        let to = if last && how != Cycle::Open { people[0] } else { people[hop + 1] };
+        let to = if last && how != ChainEnd::Open { people[0] } else { people[hop + 1] };
         chain.push((people[hop], to.account, cents));
         let percent = match how {
-            Cycle::Grows if hop == 0 => 115,
-            Cycle::Shrinks if hop == 0 => 50,
+            ChainEnd::Grows if hop == 0 => 115,
+            ChainEnd::Shrinks if hop == 0 => 50,
             _ => s.random.between(75, 98),
         };
         cents = cents * percent / 100;
     }
-    if how == Cycle::Backwards {
+    if how == ChainEnd::Backwards {
         chain.swap(hops - 2, hops - 1);
     }
     for (hop, (from, to, cents)) in chain.into_iter().enumerate() {
-        if how == Cycle::Slow && hop + 1 == hops {
+        if how == ChainEnd::Slow && hop + 1 == hops {
             s.at_ms = s.at_ms.max(from_ms + 73 * HOUR_MS);
         }
         let transfer = s.transfer(from, to, cents);
         s.deed(transfer);
         s.wait(30 * MINUTE_MS, 8 * HOUR_MS);
     }
-    Owner::Account(people[0].account as u32)
+    Subject::Account(people[0].account as u32)
 }

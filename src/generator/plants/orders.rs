@@ -1,17 +1,17 @@
 //! Patterns of merchants and orders: bust-out, abuse of cash on delivery, an order's life.
 
-use super::{Owner, Scene};
+use super::{Scene, Subject};
 use crate::generator::behaviour::{DAY_MS, HOUR_MS, MINUTE_MS};
-use crate::generator::draft::{Actor, Draft, Kind, Outcome};
+use crate::generator::draft::{Actor, Draft, EventKind, PaymentOutcome};
 
 /// Days that a new merchant sells little before its burst.
 const QUIET_DAYS: i64 = 5;
 
 /// A merchant opens, so many days before it first sells; sells a little for five days; then twenty cards are charged so
 /// many cents each within hours. Two of them dispute it.
-pub fn bust_out(s: &mut Scene<'_>, age_days: i64, burst_cents: i64, disputed: bool) -> Owner {
+pub fn bust_out(s: &mut Scene<'_>, age_days: i64, burst_cents: i64, disputed: bool) -> Subject {
     let (merchant, someone) = (s.new_merchant(), s.person());
-    let shop = Draft { merchant: Some(merchant), category: 5, ..s.event(Kind::MerchantCreated, someone) };
+    let shop = Draft { merchant: Some(merchant), category: 5, ..s.event(EventKind::MerchantCreated, someone) };
     s.add(shop);
     s.wait(age_days * DAY_MS, age_days * DAY_MS + MINUTE_MS);
     let sells = |s: &mut Scene<'_>, cents| {
@@ -34,11 +34,11 @@ pub fn bust_out(s: &mut Scene<'_>, age_days: i64, burst_cents: i64, disputed: bo
     if disputed {
         for (target, payment) in charged.into_iter().take(2) {
             s.wait(HOUR_MS, 3 * HOUR_MS);
-            let dispute = Draft { kind: Kind::Dispute, target: Some(target), ..payment };
+            let dispute = Draft { kind: EventKind::Dispute, target: Some(target), ..payment };
             s.add(dispute);
         }
     }
-    Owner::Merchant(merchant as u32)
+    Subject::Merchant(merchant as u32)
 }
 
 /// What the orders have in common.
@@ -59,7 +59,7 @@ pub enum Third {
 }
 
 /// Two orders on delivery by different accounts, which come back or are kept, and a third one.
-pub fn returned(s: &mut Scene<'_>, same: Same, back: [bool; 2], third: Third) -> Owner {
+pub fn returned(s: &mut Scene<'_>, same: Same, back: [bool; 2], third: Third) -> Subject {
     let first = s.person();
     let place = |s: &mut Scene<'_>| {
         let who = match same {
@@ -68,7 +68,7 @@ pub fn returned(s: &mut Scene<'_>, same: Same, back: [bool; 2], third: Third) ->
         };
         let (order, cents) = (s.campaigns.identity(), s.random.between(2_000, 15_000));
         let draft = Draft { order: Some(order), cash_on_delivery: true, ..s.payment(who, cents) };
-        let draft = Draft { kind: Kind::OrderCreated, ..draft };
+        let draft = Draft { kind: EventKind::OrderCreated, ..draft };
         s.deed(draft);
         draft
     };
@@ -79,7 +79,7 @@ pub fn returned(s: &mut Scene<'_>, same: Same, back: [bool; 2], third: Third) ->
             place(s);
             s.wait(HOUR_MS, 5 * HOUR_MS);
         }
-        let kind = if back { Kind::OrderReturned } else { Kind::OrderDelivered };
+        let kind = if back { EventKind::OrderReturned } else { EventKind::OrderDelivered };
         s.deed(Draft { kind, ..order });
         s.wait(DAY_MS, 2 * DAY_MS);
     }
@@ -89,21 +89,21 @@ pub fn returned(s: &mut Scene<'_>, same: Same, back: [bool; 2], third: Third) ->
         place(s);
     }
     match same {
-        Same::Phone => Owner::Phone(first.phone as u32),
-        Same::Address => Owner::Address(first.address as u32),
+        Same::Phone => Subject::Phone(first.phone as u32),
+        Same::Address => Subject::Address(first.address as u32),
     }
 }
 
 /// An order; attempts that are declined; one that succeeds so many minutes after it was placed, if any; its delivery or
 /// return so many days later.
-pub fn assembled(s: &mut Scene<'_>, paid_min: Option<i64>, days: i64, kind: Kind) -> Owner {
+pub fn assembled(s: &mut Scene<'_>, paid_min: Option<i64>, days: i64, kind: EventKind) -> Subject {
     let (who, order, placed_ms) = (s.person(), s.campaigns.identity(), s.at_ms);
     let cents = s.random.between(2_000, 15_000);
     let payment = Draft { order: Some(order), ..s.payment(who, cents) };
-    s.add(Draft { kind: Kind::OrderCreated, ..payment });
+    s.add(Draft { kind: EventKind::OrderCreated, ..payment });
     for _ in 0..1 + s.random.below(2) {
         s.minutes(3);
-        s.add(payment.ended(Outcome::Declined));
+        s.add(payment.ended(PaymentOutcome::Declined));
     }
     if let Some(minutes) = paid_min {
         s.at_ms = s.at_ms.max(placed_ms + minutes * MINUTE_MS);
@@ -111,5 +111,5 @@ pub fn assembled(s: &mut Scene<'_>, paid_min: Option<i64>, days: i64, kind: Kind
         s.wait(days * DAY_MS, days * DAY_MS + HOUR_MS);
         s.add(Draft { kind, ..payment });
     }
-    Owner::Order(order as u32)
+    Subject::Order(order as u32)
 }

@@ -109,7 +109,7 @@ pub fn own<'scope, V: View>(view: V, inputs: OwnerInputs<'scope>) -> Result<Owne
             let updates = published.map(|(update, diff)| (update, epoch, diff)).collect::<Vec<_>>();
             updates_out.activate().session(&initial[UPDATES].delayed(&epoch)).give_iterator(updates.into_iter());
         }
-        let mut begun: Option<(Facts, Vec<Capability<Epoch>>, Out<V::Update>)> = None;
+        let mut begun: Option<Begun<V::Update>> = None;
         drop(initial);
         move |frontiers| {
             requests.for_each(|capability, data| {
@@ -181,6 +181,9 @@ pub fn own<'scope, V: View>(view: V, inputs: OwnerInputs<'scope>) -> Result<Owne
     });
     Ok(Owned { slices, touched, beyond, updates })
 }
+
+/// An epoch that has begun and goes on: its facts, what holds its outputs open, and what it has made so far.
+type Begun<U> = (Facts, Vec<Capability<Epoch>>, Out<U>);
 
 type UpdatesOut<U> = OutputBuilder<Epoch, CapacityContainerBuilder<Vec<(U, Epoch, isize)>>>;
 

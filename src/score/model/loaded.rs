@@ -7,7 +7,7 @@ use candle_nn::VarBuilder;
 
 use super::dense::Scale;
 use super::logistic::Logistic;
-use super::manifest::{Calibration, Kind, Manifest, MissingPolicy};
+use super::manifest::{Architecture, Calibration, Manifest, MissingPolicy};
 use super::mlp::Mlp;
 use super::tree::{Ensemble, Runnable, parse_lightgbm, parse_xgboost, tree_shap};
 use super::{Model, ModelError, quantise, sigmoid};
@@ -53,10 +53,14 @@ impl LoadedModel {
                 .map_err(|e| format!("not a safetensors file ({}); write it again", first_line(e)))
         };
         let net = match manifest.kind {
-            Kind::Logistic => Net::Logistic(Logistic::new(tensors(weights, DType::F64)?, scales()).map_err(misfit)?),
-            Kind::Mlp => Net::Mlp(Mlp::new(tensors(weights, DType::F32)?, scales(), &manifest.hidden).map_err(misfit)?),
-            Kind::Xgboost => forest(parse_xgboost(&weights)?, &features)?,
-            Kind::Lightgbm => {
+            Architecture::Logistic => {
+                Net::Logistic(Logistic::new(tensors(weights, DType::F64)?, scales()).map_err(misfit)?)
+            }
+            Architecture::Mlp => {
+                Net::Mlp(Mlp::new(tensors(weights, DType::F32)?, scales(), &manifest.hidden).map_err(misfit)?)
+            }
+            Architecture::Xgboost => forest(parse_xgboost(&weights)?, &features)?,
+            Architecture::Lightgbm => {
                 let text = std::str::from_utf8(&weights).map_err(|_| "not UTF-8: save the model as text")?;
                 forest(parse_lightgbm(text)?, &features)?
             }

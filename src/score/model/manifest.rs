@@ -48,7 +48,7 @@ pub struct Manifest {
     /// Version, from 1.
     pub version: u32,
     /// What the weights are.
-    pub kind: Kind,
+    pub kind: Architecture,
     /// File of the weights.
     pub weights: String,
     /// Widths of the hidden layers (`mlp` only).
@@ -64,7 +64,7 @@ pub struct Manifest {
     #[serde(default)]
     pub calibration: Calibration,
     /// Scores from which a transaction is reviewed or blocked.
-    pub thresholds: Thresholds,
+    pub thresholds: ManifestThresholds,
     /// What it was trained on and how well it did.
     #[serde(default)]
     pub training: Training,
@@ -78,7 +78,7 @@ pub struct Manifest {
 /// The architectures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum Architecture {
     /// Logistic regression, safetensors.
     Logistic,
     /// Multi-layer perceptron, safetensors.
@@ -147,7 +147,7 @@ pub enum Calibration {
 /// Scores from which something is done, 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Thresholds {
+pub struct ManifestThresholds {
     /// Review at or above.
     pub review: f64,
     /// Block at or above.
@@ -208,7 +208,7 @@ impl Manifest {
 
     /// Whether the weights are trees.
     pub fn is_forest(&self) -> bool {
-        matches!(self.kind, Kind::Xgboost | Kind::Lightgbm)
+        matches!(self.kind, Architecture::Xgboost | Architecture::Lightgbm)
     }
 
     fn check(&self) -> Result<(), String> {
@@ -226,7 +226,7 @@ impl Manifest {
                 "missing = \"native\" is for trees: write \"default\" and give each feature its `missing`".into()
             );
         }
-        if self.hidden.is_empty() == (self.kind == Kind::Mlp) || self.hidden.contains(&0) {
+        if self.hidden.is_empty() == (self.kind == Architecture::Mlp) || self.hidden.contains(&0) {
             return Err(
                 "hidden lists the widths of an mlp's hidden layers, as in [128, 64], and is for an mlp only".into()
             );
@@ -240,7 +240,7 @@ impl Manifest {
         if let Some(unknown) = self.reasons.keys().find(|name| names.binary_search(&name.as_str()).is_err()) {
             return Err(format!("reasons: `{unknown}` is not a feature of the model: remove it"));
         }
-        let Thresholds { review, block } = self.thresholds;
+        let ManifestThresholds { review, block } = self.thresholds;
         if !(0.0 <= review && review <= block && block <= 1.0) {
             return Err(format!("thresholds must be 0 <= review ({review}) <= block ({block}) <= 1"));
         }

@@ -35,7 +35,8 @@ pub use dir::ModelDir;
 pub use error::ModelError;
 pub use loaded::{BoundModel, LoadedModel};
 pub use manifest::{
-    Calibration, FeatureType, Kind, Manifest, ManifestFeature, MissingPolicy, Thresholds, Training, schema_hash,
+    Architecture, Calibration, FeatureType, Manifest, ManifestFeature, ManifestThresholds, MissingPolicy, Training,
+    schema_hash,
 };
 
 /// Scores are multiples of one over this.

@@ -22,7 +22,7 @@ enum Compression {
 
 /// A file by name, or standard input, checked once.
 #[derive(Clone, Debug)]
-pub(super) struct Input {
+pub(super) struct InputFile {
     path: String,
     compression: Compression,
     /// CSV files have one.
@@ -31,12 +31,12 @@ pub(super) struct Input {
     begins: u64,
 }
 
-impl Input {
+impl InputFile {
     /// Tells the format by the ending, opens the file and reads its beginning.
     pub fn probe(path: &str, schema: &Schema) -> Result<Self, SourceError> {
         let user = |message: String| SourceError::User(message);
         if path == "-" {
-            return Ok(Input { path: path.to_owned(), compression: Compression::None, header: None, begins: 0 });
+            return Ok(InputFile { path: path.to_owned(), compression: Compression::None, header: None, begins: 0 });
         }
         let lower = path.to_ascii_lowercase();
         let (stem, compression) = match lower.rsplit_once('.') {
@@ -53,7 +53,7 @@ impl Input {
                 )));
             }
         };
-        let mut input = Input { path: path.to_owned(), compression, header: None, begins: 0 };
+        let mut input = InputFile { path: path.to_owned(), compression, header: None, begins: 0 };
         let mut reader = input.reader()?;
         let unreadable = |error: io::Error| user(format!("--input {path}: {}", reason(&error, compression)));
         let empty = skip_mark(&mut reader).map_err(unreadable)?;
@@ -125,7 +125,7 @@ impl Input {
 
 /// The records of a file, one after the other.
 pub(super) struct Lines {
-    input: Input,
+    input: InputFile,
     reader: BufReader<Box<dyn Read + Send>>,
     line: Vec<u8>,
     start: u64,

@@ -9,7 +9,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
-use input::{Input, Lines};
+use input::{InputFile, Lines};
 
 use super::{Reader, Ready, Source, SourceError, StartOffsets};
 use crate::event::{Limits, Origin, Partition, Record, Schema};
@@ -26,7 +26,7 @@ const BATCH_RECORDS_MAX: usize = 512;
 /// A set of files, or standard input.
 #[derive(Debug)]
 pub struct FileSource {
-    inputs: Vec<Input>,
+    inputs: Vec<InputFile>,
     limits: Limits,
 }
 
@@ -42,7 +42,7 @@ impl FileSource {
         if paths.len() > 1 && paths.iter().any(|path| path == "-") {
             return Err(SourceError::User("--input -: standard input cannot be read beside files".to_owned()));
         }
-        let inputs = paths.iter().map(|path| Input::probe(path, schema)).collect::<Result<_, _>>()?;
+        let inputs = paths.iter().map(|path| InputFile::probe(path, schema)).collect::<Result<_, _>>()?;
         Ok(FileSource { inputs, limits })
     }
 }
@@ -56,7 +56,7 @@ impl Source for FileSource {
             parts.push((partition, input.open(start, self.limits.record_bytes_max)?));
         }
         let partitions = parts.iter().map(|(partition, _)| *partition).collect();
-        let live = self.inputs.iter().any(Input::is_stdin);
+        let live = self.inputs.iter().any(InputFile::is_stdin);
         let (sender, receiver) = bounded(CHANNEL_BATCHES_MAX);
         let held = Arc::new(Mutex::new(Vec::new()));
         let left_alone = held.clone();
@@ -71,7 +71,7 @@ impl Source for FileSource {
     }
 
     fn describe(&self) -> String {
-        self.inputs.iter().map(Input::name).collect::<Vec<_>>().join(", ")
+        self.inputs.iter().map(InputFile::name).collect::<Vec<_>>().join(", ")
     }
 
     fn identity(&self) -> String {
@@ -106,7 +106,7 @@ struct FileReader {
     batch: std::vec::IntoIter<Record>,
     /// Files read to their ends, with the number of their records.
     ends: Vec<(Partition, u64)>,
-    held: Held,
+    held: HeldPartitions,
     end: Option<Result<(), String>>,
 }
 
@@ -157,7 +157,7 @@ impl Reader for FileReader {
 }
 
 /// Files that are left alone for now: they are far ahead of the others.
-type Held = Arc<Mutex<Vec<Partition>>>;
+type HeldPartitions = Arc<Mutex<Vec<Partition>>>;
 
 /// How long the thread waits when all files that are left are held.
 const HELD_WAIT: Duration = Duration::from_millis(1);
@@ -165,7 +165,7 @@ const HELD_WAIT: Duration = Duration::from_millis(1);
 /// Reads all parts to their ends, a batch of each in turn. Ends early when the reader has been dropped.
 ///
 /// The poller sleeps when it has nothing to do: every message wakes it.
-fn read(mut parts: Vec<(Partition, Lines)>, held: &Held, sender: &Sender<Message>, poller: &Thread) {
+fn read(mut parts: Vec<(Partition, Lines)>, held: &HeldPartitions, sender: &Sender<Message>, poller: &Thread) {
     let mut failed = None;
     while !parts.is_empty() && failed.is_none() {
         let mut gone = false;

@@ -66,7 +66,7 @@ impl From<KafkaConfigError> for SourceError {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
+enum ClientSide {
     Both,
     Consumer,
     Producer,
@@ -74,7 +74,7 @@ enum Side {
 
 #[derive(Clone)]
 struct Setting {
-    side: Side,
+    side: ClientSide,
     key: String,
     value: String,
     /// Came from the environment or a file.
@@ -146,7 +146,7 @@ impl KafkaConfig {
             .set("fetch.queue.backoff.ms", "5")
             .set("fetch.wait.max.ms", "100")
             .set("queued.max.messages.kbytes", FETCHED_KBYTES_MAX);
-        self.apply(&mut client, Side::Consumer);
+        self.apply(&mut client, ClientSide::Consumer);
         client
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
@@ -165,7 +165,7 @@ impl KafkaConfig {
             .set("queue.buffering.max.kbytes", UNSENT_KBYTES_MAX)
             // The partitioner of the Java clients, so that a key lands where their joins expect it.
             .set("partitioner", "murmur2_random");
-        self.apply(&mut client, Side::Producer);
+        self.apply(&mut client, ClientSide::Producer);
         client.set("enable.idempotence", "true").set("max.in.flight.requests.per.connection", "5");
         client
     }
@@ -183,17 +183,17 @@ impl KafkaConfig {
         client
     }
 
-    fn apply(&self, client: &mut ClientConfig, side: Side) {
-        for setting in self.settings.iter().filter(|setting| setting.side == Side::Both || setting.side == side) {
+    fn apply(&self, client: &mut ClientConfig, side: ClientSide) {
+        for setting in self.settings.iter().filter(|setting| setting.side == ClientSide::Both || setting.side == side) {
             client.set(&setting.key, &setting.value);
         }
     }
 
     fn add(&mut self, key: &str, value: &str) -> Result<(), KafkaConfigError> {
         let (side, key) = match key.split_once('.') {
-            Some(("consumer", rest)) => (Side::Consumer, rest),
-            Some(("producer", rest)) => (Side::Producer, rest),
-            _ => (Side::Both, key),
+            Some(("consumer", rest)) => (ClientSide::Consumer, rest),
+            Some(("producer", rest)) => (ClientSide::Producer, rest),
+            _ => (ClientSide::Both, key),
         };
         if let Some((_, reason)) = OWNED.iter().find(|(owned, _)| *owned == key) {
             return Err(KafkaConfigError(format!("kafka setting {key} is not yours to set: {reason}")));
@@ -239,9 +239,9 @@ impl fmt::Debug for KafkaConfig {
         write!(f, "kafka {}", self.brokers)?;
         for Setting { side, key, value, .. } in &self.settings {
             let side = match side {
-                Side::Both => "",
-                Side::Consumer => "consumer.",
-                Side::Producer => "producer.",
+                ClientSide::Both => "",
+                ClientSide::Consumer => "consumer.",
+                ClientSide::Producer => "producer.",
             };
             let value = if self.is_secret(key) { "[redacted]" } else { value };
             write!(f, " {side}{key}={value}")?;

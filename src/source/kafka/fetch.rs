@@ -14,8 +14,8 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::KafkaSource;
-use super::health::{Context, Health};
-use super::range::{Span, is_refusal, partitions_of, topic_missing, unreachable};
+use super::health::{Health, HealthContext};
+use super::range::{OffsetSpan, is_refusal, partitions_of, topic_missing, unreachable};
 use crate::event::{Partition, Payload, Record, Stand};
 use crate::source::{SourceError, clock};
 
@@ -41,7 +41,7 @@ const CHORE_INTERVAL: Duration = Duration::from_millis(200);
 /// The longest that looking for new partitions may hold up reading.
 const DISCOVERY_MAX: Duration = Duration::from_millis(500);
 
-pub(super) type Batch = Result<Vec<Record>, SourceError>;
+pub(super) type FetchedBatch = Result<Vec<Record>, SourceError>;
 
 /// What thread and reader tell each other beside the records.
 pub(super) struct Shared {
@@ -111,7 +111,7 @@ impl Shared {
 }
 
 /// Where a partition stands.
-struct Progress {
+struct PartitionProgress {
     next: u64,
     /// The offset after the last record sent: offsets behind it may hold nothing that is wanted.
     sent: u64,
@@ -122,21 +122,21 @@ struct Progress {
     done: bool,
 }
 
-impl Progress {
-    fn new(span: Span) -> Self {
+impl PartitionProgress {
+    fn new(span: OffsetSpan) -> Self {
         let done = span.stop.is_some_and(|stop| span.start >= stop);
-        Progress { next: span.start, sent: 0, stop: span.stop, at_end: false, done }
+        PartitionProgress { next: span.start, sent: 0, stop: span.stop, at_end: false, done }
     }
 }
 
 pub(super) struct Fetch {
     source: KafkaSource,
     worker: (usize, usize),
-    progress: BTreeMap<Partition, Progress>,
+    progress: BTreeMap<Partition, PartitionProgress>,
     timestamps: Range<i64>,
     shared: Arc<Shared>,
     health: Arc<Health>,
-    sender: Sender<Batch>,
+    sender: Sender<FetchedBatch>,
     /// The worker that polls, which sleeps when it has nothing to do.
     poller: Thread,
     batch: Vec<Record>,
@@ -149,15 +149,15 @@ impl Fetch {
     pub(super) fn new(
         source: &KafkaSource,
         worker: (usize, usize),
-        spans: BTreeMap<Partition, Span>,
+        spans: BTreeMap<Partition, OffsetSpan>,
         shared: Arc<Shared>,
         health: Arc<Health>,
-        (sender, poller): (Sender<Batch>, Thread),
+        (sender, poller): (Sender<FetchedBatch>, Thread),
     ) -> Self {
         Fetch {
             source: source.clone(),
             worker,
-            progress: spans.into_iter().map(|(partition, span)| (partition, Progress::new(span))).collect(),
+            progress: spans.into_iter().map(|(partition, span)| (partition, PartitionProgress::new(span))).collect(),
             timestamps: source.timestamps(),
             shared,
             health,
@@ -170,7 +170,7 @@ impl Fetch {
     }
 
     /// Reads until the range is done, the reader is gone or something fails for good.
-    pub(super) fn run(mut self, consumer: &BaseConsumer<Context>) {
+    pub(super) fn run(mut self, consumer: &BaseConsumer<HealthContext>) {
         if let Err(error) = self.read(consumer) {
             // Records read before the error are sound and go first. If the reader is gone, no one needs the error.
             let _ = self.send(consumer);
@@ -179,7 +179,7 @@ impl Fetch {
         }
     }
 
-    fn read(&mut self, consumer: &BaseConsumer<Context>) -> Result<(), SourceError> {
+    fn read(&mut self, consumer: &BaseConsumer<HealthContext>) -> Result<(), SourceError> {
         let starts = self.progress.iter().filter(|(_, progress)| !progress.done);
         let starts = starts.map(|(partition, progress)| (*partition, Offset::Offset(progress.next as i64)));
         self.assign(consumer, starts.collect())?;
@@ -208,7 +208,7 @@ impl Fetch {
     }
 
     /// Serves one event of the consumer; says whether there was one.
-    fn serve(&mut self, consumer: &BaseConsumer<Context>, wait: Duration) -> Result<bool, SourceError> {
+    fn serve(&mut self, consumer: &BaseConsumer<HealthContext>, wait: Duration) -> Result<bool, SourceError> {
         let done = match consumer.poll(wait) {
             Some(Ok(message)) => self.take(&message),
             Some(Err(KafkaError::PartitionEOF(partition))) => self.end_of(partition as Partition),
@@ -306,7 +306,7 @@ impl Fetch {
 
     /// Hands the batch over, waiting for the worker as long as it takes; pauses the partitions if that is long. Says
     /// whether there is a reader still.
-    fn send(&mut self, consumer: &BaseConsumer<Context>) -> Result<bool, SourceError> {
+    fn send(&mut self, consumer: &BaseConsumer<HealthContext>) -> Result<bool, SourceError> {
         if self.batch.is_empty() {
             return Ok(true);
         }
@@ -345,8 +345,8 @@ impl Fetch {
     }
 
     /// Pauses the partitions that the worker does not want now, and resumes those that it wants again.
-    fn pause(&mut self, consumer: &BaseConsumer<Context>) -> Result<(), SourceError> {
-        let (open, mut held) = (|p: &Progress| !p.done, self.shared.held());
+    fn pause(&mut self, consumer: &BaseConsumer<HealthContext>) -> Result<(), SourceError> {
+        let (open, mut held) = (|p: &PartitionProgress| !p.done, self.shared.held());
         held.retain(|partition| self.progress.get(partition).is_some_and(open));
         let wanted =
             |partition: &&Partition| !held.contains(partition) && self.progress.get(partition).is_some_and(open);
@@ -382,7 +382,7 @@ impl Fetch {
         let at_end = down.is_none() && self.batch.is_empty() && self.progress.values().all(|progress| progress.at_end);
         self.shared.at_end.store(at_end, Ordering::Release);
         // While brokers are away nobody knows what a partition has.
-        let at_end = |progress: &Progress| progress.done || progress.at_end && down.is_none();
+        let at_end = |progress: &PartitionProgress| progress.done || progress.at_end && down.is_none();
         let ended = self.progress.iter().filter(|(_, progress)| at_end(progress));
         *self.shared.ends() = ended.map(|(&partition, progress)| (partition, progress.sent)).collect();
         Ok(())
@@ -390,7 +390,7 @@ impl Fetch {
 
     /// Counts the records at the brokers that are not yet fetched.
     fn measure(&self) {
-        let behind = |(partition, progress): (&Partition, &Progress)| match self.health.stable(*partition) {
+        let behind = |(partition, progress): (&Partition, &PartitionProgress)| match self.health.stable(*partition) {
             // Control records at the end count as offsets but are never delivered.
             _ if progress.at_end || progress.done => 0,
             stable => progress.stop.or(stable).unwrap_or(0).saturating_sub(progress.next),
@@ -399,7 +399,7 @@ impl Fetch {
     }
 
     /// Partitions that came to be since the last look are read from their beginning.
-    fn discover(&mut self, consumer: &BaseConsumer<Context>) -> Result<(), SourceError> {
+    fn discover(&mut self, consumer: &BaseConsumer<HealthContext>) -> Result<(), SourceError> {
         let topic = self.source.topic.clone();
         // While brokers are away there is nothing to discover; the next look comes soon enough.
         let Ok(metadata) = consumer.fetch_metadata(Some(&topic), DISCOVERY_MAX) else { return Ok(()) };
@@ -413,7 +413,7 @@ impl Fetch {
         }
         tracing::info!(topic, partitions = ?found, "new kafka partitions");
         for partition in &found {
-            self.progress.insert(*partition, Progress::new(Span { start: 0, stop: None }));
+            self.progress.insert(*partition, PartitionProgress::new(OffsetSpan { start: 0, stop: None }));
         }
         self.shared.at_end.store(false, Ordering::Release);
         let mine = self.progress.keys().copied().collect();
@@ -421,7 +421,11 @@ impl Fetch {
         self.assign(consumer, found.into_iter().map(|partition| (partition, Offset::Beginning)).collect())
     }
 
-    fn assign(&self, consumer: &BaseConsumer<Context>, starts: Vec<(Partition, Offset)>) -> Result<(), SourceError> {
+    fn assign(
+        &self,
+        consumer: &BaseConsumer<HealthContext>,
+        starts: Vec<(Partition, Offset)>,
+    ) -> Result<(), SourceError> {
         let mut list = TopicPartitionList::new();
         let added = starts.into_iter().try_for_each(|(partition, offset)| {
             list.add_partition_offset(&self.source.topic, partition as i32, offset)

@@ -16,11 +16,11 @@ use crate::event::Partition;
 #[derive(Debug)]
 pub(crate) struct Health {
     brokers: String,
-    state: Mutex<State>,
+    state: Mutex<BrokerState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct BrokerState {
     down_since: Option<Instant>,
     fatal: Option<String>,
     /// Last stable offset per partition: where committed records end.
@@ -73,16 +73,16 @@ impl Health {
         self.state().stable.get(&partition).copied()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, BrokerState> {
         // No holder of the lock can panic half-way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Hands librdkafka's logs, errors and statistics to a [`Health`].
-pub(crate) struct Context(pub(crate) Arc<Health>);
+pub(crate) struct HealthContext(pub(crate) Arc<Health>);
 
-impl ClientContext for Context {
+impl ClientContext for HealthContext {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
         // What matters comes as an error or a delivery report too; these lines repeat by the hundred.
         tracing::debug!(target: "librdkafka", facility, message);
@@ -107,4 +107,4 @@ impl ClientContext for Context {
     }
 }
 
-impl ConsumerContext for Context {}
+impl ConsumerContext for HealthContext {}

@@ -32,13 +32,13 @@ use rdkafka::consumer::BaseConsumer;
 
 pub use config::{BROKER_TIMEOUT, KafkaConfig, KafkaConfigError};
 pub use fetch::{BATCH_BYTES, BATCH_RECORDS, CHANNEL_BATCHES};
-pub(crate) use health::{Context, Health};
+pub(crate) use health::{Health, HealthContext};
 pub use range::{DISORDER_MS_MAX, Position};
 pub(crate) use range::{is_refusal, partitions_of, topic_missing, unreachable};
 
 use super::{Reader, Ready, Source, SourceError, StartOffsets};
 use crate::event::{Origin, Partition, Record};
-use fetch::{Batch, Fetch, Shared};
+use fetch::{Fetch, FetchedBatch, Shared};
 use range::Inquiry;
 
 /// How often an unbounded reader looks for new partitions.
@@ -75,12 +75,12 @@ impl KafkaSource {
         Ok(spans.into_iter().map(|(partition, span)| (partition, span.start)).collect())
     }
 
-    fn consumer(&self, health: &Arc<Health>) -> Result<BaseConsumer<Context>, SourceError> {
-        let created = self.config.consumer().create_with_context(Context(Arc::clone(health)));
+    fn consumer(&self, health: &Arc<Health>) -> Result<BaseConsumer<HealthContext>, SourceError> {
+        let created = self.config.consumer().create_with_context(HealthContext(Arc::clone(health)));
         Ok(created.map_err(|error| self.config.explain(error))?)
     }
 
-    fn inquiry<'a>(&'a self, consumer: &'a BaseConsumer<Context>) -> Inquiry<'a> {
+    fn inquiry<'a>(&'a self, consumer: &'a BaseConsumer<HealthContext>) -> Inquiry<'a> {
         Inquiry { consumer, config: &self.config, topic: &self.topic }
     }
 
@@ -151,7 +151,7 @@ struct KafkaReader {
     brokers: Arc<Health>,
     shared: Arc<Shared>,
     /// Absent once the fetching thread has ended.
-    receiver: Option<crossbeam_channel::Receiver<Batch>>,
+    receiver: Option<crossbeam_channel::Receiver<FetchedBatch>>,
     /// What is left of the batch received last.
     taken: std::vec::IntoIter<Record>,
     thread: Option<std::thread::JoinHandle<()>>,

@@ -8,7 +8,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::config::KafkaConfig;
-use super::health::Context;
+use super::health::HealthContext;
 use crate::event::Partition;
 use crate::source::{SourceError, StartOffsets};
 
@@ -35,14 +35,14 @@ pub enum Position {
 
 /// The offsets `start..stop` of a partition; without a stop it has no end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Span {
+pub(crate) struct OffsetSpan {
     pub(crate) start: u64,
     pub(crate) stop: Option<u64>,
 }
 
 /// Asks brokers, patiently, while they do not answer.
 pub(crate) struct Inquiry<'a> {
-    pub(crate) consumer: &'a BaseConsumer<Context>,
+    pub(crate) consumer: &'a BaseConsumer<HealthContext>,
     pub(crate) config: &'a KafkaConfig,
     pub(crate) topic: &'a str,
 }
@@ -71,7 +71,7 @@ impl Inquiry<'_> {
         given: &StartOffsets,
         from: Position,
         to: Option<Position>,
-    ) -> Result<BTreeMap<Partition, Span>, SourceError> {
+    ) -> Result<BTreeMap<Partition, OffsetSpan>, SourceError> {
         // A partition that a non-empty log of an unbounded source does not know is new since then: read it whole.
         let from = if given.is_empty() || to.is_some() { from } else { Position::Earliest };
         let to = match to {
@@ -82,7 +82,10 @@ impl Inquiry<'_> {
         let stops = to.map(|to| self.offsets(partitions, to)).transpose()?;
         let span = |partition: &Partition| {
             let start = given.get(partition).or_else(|| starts.get(partition)).copied().unwrap_or(0);
-            (*partition, Span { start, stop: stops.as_ref().map(|stops| stops.get(partition).copied().unwrap_or(0)) })
+            (
+                *partition,
+                OffsetSpan { start, stop: stops.as_ref().map(|stops| stops.get(partition).copied().unwrap_or(0)) },
+            )
         };
         Ok(partitions.iter().map(span).collect())
     }

@@ -6,7 +6,7 @@ use std::thread::{self, Thread};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::Asked;
+use super::AskedService;
 use super::cache::Cache;
 use super::client::{self, AskError};
 use crate::event::{Limits, Payload, Record, Stand};
@@ -20,7 +20,7 @@ use crate::source::tables::RowDecoder;
 pub(super) type Answer = Option<Cells>;
 
 /// What an event gets when it asks.
-pub(super) enum Asking {
+pub(super) enum AnswerState {
     /// The answer is known.
     Now(Answer),
     /// The answer will come by [`Desk::receive`].
@@ -29,7 +29,7 @@ pub(super) enum Asking {
     Fallback,
 }
 
-struct Request {
+struct Query {
     key: String,
     asked_ns: u64,
 }
@@ -43,7 +43,7 @@ struct Response {
 pub(super) struct Desk<W> {
     name: String,
     /// Absent if the service is not called at all.
-    requests: Option<Sender<Request>>,
+    requests: Option<Sender<Query>>,
     responses: Receiver<Response>,
     waiting: HashMap<String, Vec<W>>,
     cache: Cache,
@@ -55,7 +55,7 @@ pub(super) struct Desk<W> {
 
 impl<W> Desk<W> {
     /// Starts the threads that ask, if the service is to be called.
-    pub fn open(asked: &Asked, live: bool, metrics: Arc<Metrics>) -> Result<Self, SourceError> {
+    pub fn open(asked: &AskedService, live: bool, metrics: Arc<Metrics>) -> Result<Self, SourceError> {
         let settings = &asked.settings;
         let (requests, queue) = bounded(settings.queue_max);
         // Each request gives one response, so this never fills.
@@ -81,25 +81,25 @@ impl<W> Desk<W> {
     }
 
     /// Asks for a key on behalf of `waiter`. One request serves all who wait for the same key.
-    pub fn ask(&mut self, key: String, waiter: W, now_ns: u64) -> Asking {
-        let Some(requests) = &self.requests else { return Asking::Fallback };
+    pub fn ask(&mut self, key: String, waiter: W, now_ns: u64) -> AnswerState {
+        let Some(requests) = &self.requests else { return AnswerState::Fallback };
         if let Some(answer) = self.cache.get(&key, now_ns) {
             self.metrics.service_hits.add(1);
-            return Asking::Now(answer.clone());
+            return AnswerState::Now(answer.clone());
         }
         if let Some(waiters) = self.waiting.get_mut(&key) {
             self.metrics.service_hits.add(1);
             waiters.push(waiter);
-            return Asking::Wait;
+            return AnswerState::Wait;
         }
         if !self.breaker.lets_through(now_ns)
-            || requests.try_send(Request { key: key.clone(), asked_ns: now_ns }).is_err()
+            || requests.try_send(Query { key: key.clone(), asked_ns: now_ns }).is_err()
         {
-            return Asking::Fallback;
+            return AnswerState::Fallback;
         }
         self.breaker.asked();
         self.waiting.insert(key, vec![waiter]);
-        Asking::Wait
+        AnswerState::Wait
     }
 
     /// Takes the answers that have come, with those who waited; `None`: the request failed.
@@ -135,11 +135,11 @@ impl<W> Desk<W> {
 }
 
 /// A thread that asks, until the worker has gone.
-fn serve(asked: &Asked, queue: &Receiver<Request>, done: &Sender<Response>, worker: &Thread, metrics: &Metrics) {
+fn serve(asked: &AskedService, queue: &Receiver<Query>, done: &Sender<Response>, worker: &Thread, metrics: &Metrics) {
     let mut client = client::open(&asked.settings);
     let mut decoder = RowDecoder::new(asked.reference.clone(), Limits::default());
     let timeout_ns = asked.settings.timeout_ms.saturating_mul(1_000_000);
-    while let Ok(Request { key, asked_ns }) = queue.recv() {
+    while let Ok(Query { key, asked_ns }) = queue.recv() {
         let start_ns = now_ns();
         let result = if start_ns.saturating_sub(asked_ns) > timeout_ns {
             // Nobody waits any more, and those behind it should not wait for it either.

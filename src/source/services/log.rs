@@ -1,6 +1,6 @@
 //! What events were answered, on disk before they are bound.
 //!
-//! One file per partition, one sealed line (see [`crate::runtime::state`]) per outcome of an event (`null`: the fallback), or
+//! One file per partition, one sealed line (see [`crate::source::sealed`]) per outcome of an event (`null`: the fallback), or
 //! late answer. A thread writes what has gathered and syncs once per file (group commit).
 
 use std::collections::btree_map::Entry;
@@ -30,21 +30,21 @@ enum Message {
 }
 
 /// What one event was answered, by look-up.
-pub(super) type Outcome = Vec<(u64, Option<Cells>)>;
+pub(super) type Answers = Vec<(u64, Option<Cells>)>;
 
 /// A line of the log.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) enum Line {
     /// The event at an offset, and its outcome.
-    Event(u64, Outcome),
+    Event(u64, Answers),
     /// A late answer; its offset counts the partition's late answers.
     Late(ReferenceRecord),
 }
 
 /// What an earlier run wrote of a partition.
 #[derive(Default)]
-pub(super) struct Recorded {
-    pub outcomes: HashMap<u64, Outcome>,
+pub(super) struct RecordedAnswers {
+    pub outcomes: HashMap<u64, Answers>,
     pub late: VecDeque<ReferenceRecord>,
 }
 
@@ -84,7 +84,7 @@ impl AnswerLog {
 
     /// What was written of a partition before; to be asked before anything of it is appended. The cut line at the end is
     /// dropped.
-    pub fn begin(&self, partition: Partition) -> Result<Recorded, SourceError> {
+    pub fn begin(&self, partition: Partition) -> Result<RecordedAnswers, SourceError> {
         let path = path(&self.directory, partition);
         let (recorded, seal, bytes) = read(&path)?;
         let failed = |reason| failed(&path, reason);
@@ -98,7 +98,7 @@ impl AnswerLog {
     }
 }
 
-impl Recorded {
+impl RecordedAnswers {
     /// What was written of a partition; its log is left as it is.
     pub fn read(directory: &Path, partition: Partition) -> Result<Self, SourceError> {
         read(&path(directory, partition)).map(|(recorded, ..)| recorded)
@@ -106,8 +106,8 @@ impl Recorded {
 }
 
 /// What a log holds, the seal to go on from, and the length of its whole lines, bytes.
-fn read(path: &Path) -> Result<(Recorded, Seal, u64), SourceError> {
-    let mut recorded = Recorded::default();
+fn read(path: &Path) -> Result<(RecordedAnswers, Seal, u64), SourceError> {
+    let mut recorded = RecordedAnswers::default();
     let (seal, bytes) = read_lines(path, |number, entry| {
         let line = serde_json::from_str(entry);
         match line.map_err(|error| format!("line {number} is of another format: {error}"))? {

@@ -10,8 +10,8 @@
 //! The dataflow is a function of its inputs, so nothing in it may wait for a service. The wait happens here: an event
 //! whose dataflow asks a service is held until the answers are there or its budget is over, and then enters its partition's
 //! lane with what was answered. What was not answered has the look-up's defaults (the fallback). An answer that comes after
-//! the budget becomes an input record of its own, in a lane beside the partition's ([`Stream::LateAnswers`]), and revises the
-//! transaction with cause `reference`.
+//! the budget becomes an input record of its own, in a lane beside the partition's
+//! ([`LateAnswers`](crate::event::InputStream::LateAnswers)), and revises the transaction with cause `reference`.
 //!
 //! * **Order.** Events leave in the order of their partition; one that waits holds those behind it, at most until its own
 //!   budget is over, and theirs run meanwhile: nothing is held longer than the budget. Partitions do not wait for each other.
@@ -39,14 +39,14 @@ use std::sync::Arc;
 use crate::event::Schema;
 use crate::metrics::Metrics;
 use crate::source::SourceError;
-use crate::source::tables::{Kind, Reference, ServiceSettings};
+use crate::source::tables::{Reference, ReferenceKind, ServiceSettings};
 use crate::views::lookup::{Enrich, Question};
 
 pub use stage::{HELD_MAX, Stage};
 
 /// One look-up that asks a service.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct AskedService {
     pub name: String,
     pub tag: u64,
     pub question: Question,
@@ -57,7 +57,7 @@ pub(crate) struct Asked {
 /// The services that a dataflow asks, resolved.
 #[derive(Clone, Debug, Default)]
 pub struct Services {
-    asked: Vec<Asked>,
+    asked: Vec<AskedService>,
     state: Option<PathBuf>,
     /// Whether services are called at all.
     live: bool,
@@ -76,7 +76,7 @@ impl Services {
         let mut asked = Vec::new();
         let user = SourceError::User;
         for look_up in look_ups {
-            let Kind::Service(declared) = look_up.reference().kind() else { continue };
+            let ReferenceKind::Service(declared) = look_up.reference().kind() else { continue };
             let mut settings = declared.clone();
             if let Some(address) = addresses.get(look_up.reference().name()) {
                 address.clone_into(&mut settings.ask);
@@ -85,7 +85,7 @@ impl Services {
                 .check()
                 .and_then(|()| client::check(&settings))
                 .map_err(|reason| user(format!("service '{}': {reason}", look_up.reference().name())))?;
-            asked.push(Asked::of(look_up, schema, settings).map_err(user)?);
+            asked.push(AskedService::of(look_up, schema, settings).map_err(user)?);
         }
         if asked.len() > stage::SERVICES_MAX {
             return Err(user(format!("{} look-ups ask services; at most {} can", asked.len(), stage::SERVICES_MAX)));
@@ -104,10 +104,10 @@ impl Services {
     }
 }
 
-impl Asked {
+impl AskedService {
     fn of(look_up: &Enrich, schema: &Schema, settings: ServiceSettings) -> Result<Self, String> {
         let question = Question::resolve(look_up, schema)?;
         let (name, tag) = (look_up.reference().name().to_owned(), look_up.tag());
-        Ok(Asked { name, tag, question, reference: look_up.reference().clone(), settings })
+        Ok(AskedService { name, tag, question, reference: look_up.reference().clone(), settings })
     }
 }

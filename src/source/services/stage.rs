@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::Asked;
-use super::desk::{Answer, Asking, Desk};
-use super::log::{AnswerLog, Line, Outcome, Recorded};
+use super::AskedService;
+use super::desk::{Answer, AnswerState, Desk};
+use super::log::{AnswerLog, Answers, Line, RecordedAnswers};
 use crate::event::{Lane, Op, Partition, Schema};
 use crate::flow::reference::{Body, Cells, answer_key};
 use crate::flow::{Arrival, Decoded, ReferenceRecord};
@@ -23,13 +23,13 @@ pub(super) const SERVICES_MAX: usize = 32;
 const LATE_MAX: usize = 65_536;
 
 /// An event that waits, or one behind it.
-struct Held {
+struct HeldRecord {
     offset: u64,
     decoded: Decoded,
     /// Look-ups without an outcome, one bit each.
     open: u32,
     until_ns: u64,
-    outcome: Outcome,
+    outcome: Answers,
     /// The outcome stands in the log already.
     logged: bool,
 }
@@ -43,9 +43,9 @@ struct Waiter {
 
 /// What is held of one partition.
 #[derive(Default)]
-struct Waiting {
-    held: VecDeque<Held>,
-    recorded: Recorded,
+struct HeldPartition {
+    held: VecDeque<HeldRecord>,
+    recorded: RecordedAnswers,
     /// Late answers so far.
     late: u64,
 }
@@ -61,9 +61,9 @@ struct Leaving {
 
 /// One worker's stage.
 pub struct Stage {
-    asked: Vec<Asked>,
+    asked: Vec<AskedService>,
     desks: Vec<Desk<(Waiter, ReferenceRecord)>>,
-    partitions: BTreeMap<Partition, Waiting>,
+    partitions: BTreeMap<Partition, HeldPartition>,
     held: usize,
     /// Where outcomes were written by an earlier run.
     state: Option<PathBuf>,
@@ -81,7 +81,7 @@ pub struct Stage {
 
 impl Stage {
     pub(super) fn open(
-        asked: &[Asked],
+        asked: &[AskedService],
         state: Option<PathBuf>,
         live: bool,
         schema: Arc<Schema>,
@@ -130,18 +130,18 @@ impl Stage {
         }
         let mut recorded = match (&self.log, &self.state) {
             (Some(log), _) => log.begin(partition)?,
-            (None, Some(state)) => Recorded::read(state, partition)?,
-            (None, None) => Recorded::default(),
+            (None, Some(state)) => RecordedAnswers::read(state, partition)?,
+            (None, None) => RecordedAnswers::default(),
         };
         let late = std::mem::take(&mut recorded.late);
         let next = late.back().map_or(0, |record| record.offset + 1);
-        self.partitions.insert(partition, Waiting { held: VecDeque::new(), recorded, late: next });
+        self.partitions.insert(partition, HeldPartition { held: VecDeque::new(), recorded, late: next });
         Ok(late.into_iter().map(Decoded::Reference).collect())
     }
 
     /// Takes a record in, and asks.
     pub fn take(&mut self, partition: Partition, offset: u64, decoded: Decoded, now_ns: u64) {
-        let mut held = Held { offset, decoded, open: 0, until_ns: now_ns, outcome: Vec::new(), logged: true };
+        let mut held = HeldRecord { offset, decoded, open: 0, until_ns: now_ns, outcome: Vec::new(), logged: true };
         let waiting = self.partitions.entry(partition).or_default();
         if let Decoded::Event(arrival) = &held.decoded
             && self.schema.is_scored(arrival.event.kind)
@@ -155,9 +155,9 @@ impl Stage {
                         let Some(key) = asked.question.ask(&arrival.event) else { continue };
                         let record = record(asked.tag, arrival, &self.schema);
                         match desk.ask(key, (Waiter { partition, offset }, record), now_ns) {
-                            Asking::Now(answer) => held.outcome.push((asked.tag, answer)),
-                            Asking::Fallback => self.metrics.service_fallbacks.add(1),
-                            Asking::Wait => {
+                            AnswerState::Now(answer) => held.outcome.push((asked.tag, answer)),
+                            AnswerState::Fallback => self.metrics.service_fallbacks.add(1),
+                            AnswerState::Wait => {
                                 held.open |= 1 << index;
                                 let budget_ns = asked.settings.budget_ms.saturating_mul(1_000_000);
                                 held.until_ns = held.until_ns.max(now_ns.saturating_add(budget_ns));
@@ -240,7 +240,7 @@ impl Stage {
                 let Some(held) = waiting.held.pop_front() else { break };
                 self.held -= 1;
                 self.metrics.service_fallbacks.add(held.open.count_ones().into());
-                let Held { offset, decoded, outcome, .. } = held;
+                let HeldRecord { offset, decoded, outcome, .. } = held;
                 let decoded = answered(decoded, outcome, &self.schema);
                 if self.appended == self.durable && self.leaving.is_empty() {
                     leave(lane, offset, decoded);
@@ -277,7 +277,7 @@ fn record(tag: u64, arrival: &Arrival, schema: &Schema) -> ReferenceRecord {
 }
 
 /// An event with what it was answered.
-fn answered(decoded: Decoded, outcome: Outcome, schema: &Schema) -> Decoded {
+fn answered(decoded: Decoded, outcome: Answers, schema: &Schema) -> Decoded {
     let Decoded::Event(arrival) = decoded else { return decoded };
     let answers = outcome.into_iter().filter_map(|(tag, answer)| {
         let Body::Row(key, _) = record(tag, &arrival, schema).body else { return None };

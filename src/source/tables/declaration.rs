@@ -37,7 +37,7 @@ use crate::flow::reference::{Cells, MISSING};
 
 /// What is behind a reference.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Kind {
+pub enum ReferenceKind {
     /// Rows by key, from a file or a compacted topic.
     Table,
     /// Networks of addresses, from a MaxMind-format file.
@@ -110,7 +110,7 @@ fn pause_ms() -> u64 {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reference {
     name: String,
-    kind: Kind,
+    kind: ReferenceKind,
     source: Option<String>,
     poll_ms: Option<u64>,
     required: bool,
@@ -182,12 +182,13 @@ impl Reference {
             references.push(Self::table(one).map_err(|reason| format!("reference '{name}': {reason}"))?);
         }
         for NetworksDeclaration { name, source, poll_ms, required, field } in all.networks {
-            let built = Self::build(&name, Kind::Networks, field, &[], None);
+            let built = Self::build(&name, ReferenceKind::Networks, field, &[], None);
             let built = built.map_err(|reason| format!("networks '{name}': {reason}"))?;
             references.push(Reference { source, poll_ms, required, ..built });
         }
         for ServiceDeclaration { name, field, settings } in all.service {
-            let built = settings.check().and_then(|()| Self::build(&name, Kind::Service(settings), field, &[], None));
+            let built =
+                settings.check().and_then(|()| Self::build(&name, ReferenceKind::Service(settings), field, &[], None));
             references.push(built.map_err(|reason| format!("service '{name}': {reason}"))?);
         }
         for (index, one) in references.iter().enumerate() {
@@ -220,13 +221,13 @@ impl Reference {
         if let Some(field) = of_key.find(|field| !matches!(field.kind, FieldType::Int | FieldType::Text)) {
             return Err(format!("key '{}' must be of type int or text", field.name));
         }
-        let built = Self::build(&one.name, Kind::Table, one.field, &key, one.time.as_deref())?;
+        let built = Self::build(&one.name, ReferenceKind::Table, one.field, &key, one.time.as_deref())?;
         Ok(Reference { source: one.source, poll_ms: one.poll_ms, required: one.required, ..built })
     }
 
     fn build(
         name: &str,
-        kind: Kind,
+        kind: ReferenceKind,
         mut fields: Vec<Field>,
         key: &[String],
         time: Option<&str>,
@@ -260,7 +261,7 @@ impl Reference {
     }
 
     /// What is behind it.
-    pub fn kind(&self) -> &Kind {
+    pub fn kind(&self) -> &ReferenceKind {
         &self.kind
     }
 

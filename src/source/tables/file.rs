@@ -7,13 +7,13 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use super::log::ReferenceLog;
-use super::reader::{BATCH_RECORDS_MAX, Gone, Outlet, Share};
+use super::reader::{BATCH_RECORDS_MAX, Gone, Handover, Share};
 use super::rows::RowDecoder;
-use super::{Place, Wanted};
+use super::{TableInput, WantedTable};
 use crate::event::{Key, Limits, Partition, Payload, Record};
 use crate::flow::Decoded;
 use crate::flow::reference::{Body, Cells, NO_TIME};
-use crate::source::tables::{Kind, Reference};
+use crate::source::tables::{Reference, ReferenceKind};
 use crate::source::{FileSource, Ready, Source, SourceError, StartOffsets};
 use crate::views::lookup::Networks;
 
@@ -28,7 +28,7 @@ const POLL_RECORDS_MAX: usize = 4_096;
 
 /// Says what is wrong with a file before anything starts: it is missing, has an unknown ending, lacks a column.
 pub(super) fn probe(reference: &Arc<Reference>, path: &str, limits: Limits) -> Result<(), SourceError> {
-    if *reference.kind() == Kind::Networks {
+    if *reference.kind() == ReferenceKind::Networks {
         return networks(reference, path).map(drop);
     }
     let mut first = true;
@@ -41,9 +41,9 @@ pub(super) fn probe(reference: &Arc<Reference>, path: &str, limits: Limits) -> R
 }
 
 /// Reads a file, and again whenever it changes.
-pub(super) fn run(share: &Share, outlet: &Outlet) -> Result<Result<(), Gone>, SourceError> {
-    let Share { wanted: Wanted { reference, place, .. }, .. } = share;
-    let Place::File(path) = place else { return Ok(Ok(())) };
+pub(super) fn run(share: &Share, outlet: &Handover) -> Result<Result<(), Gone>, SourceError> {
+    let Share { wanted: WantedTable { reference, place, .. }, .. } = share;
+    let TableInput::File(path) = place else { return Ok(Ok(())) };
     let mut version = Version::default();
     let (mut recorded, mut next) = (Vec::new(), 0);
     let mut log = ReferenceLog::open(share, PARTITION, |offset, record| {
@@ -97,7 +97,7 @@ pub(super) fn run(share: &Share, outlet: &Outlet) -> Result<Result<(), Gone>, So
 pub(super) fn hand_out(
     records: Vec<Decoded>,
     log: &mut ReferenceLog,
-    outlet: &Outlet,
+    outlet: &Handover,
 ) -> Result<Result<(), Gone>, SourceError> {
     log.append(&records)?;
     let mut records = records.into_iter().peekable();
@@ -127,7 +127,7 @@ impl Version {
 /// Reads a version and returns what it changes: rows that are new or others, in the file's order, then deletions.
 fn read(share: &Share, path: &str, version: &mut Version) -> Result<Vec<(Body, i64)>, SourceError> {
     let reference = &share.wanted.reference;
-    if *reference.kind() == Kind::Networks {
+    if *reference.kind() == ReferenceKind::Networks {
         return Ok(vec![(Body::Networks(networks(reference, path)?), NO_TIME)]);
     }
     let mut decoder = RowDecoder::new(reference.clone(), share.limits);

@@ -1,6 +1,6 @@
 //! What was taken in of one partition of a reference, on disk before it is handed on.
 //!
-//! Sealed lines (see [`crate::runtime::state`]): the first names the layout of rows, the others hold one record each. A network
+//! Sealed lines (see [`crate::source::sealed`]): the first names the layout of rows, the others hold one record each. A network
 //! file is kept beside the log, its hash in the log. A last line that a crash cut off is dropped: it cannot have been bound.
 
 use std::fs::{File, OpenOptions};

@@ -6,8 +6,8 @@
 //!  topic ─► [thread: poll, decode] ──────────────────────────────────┘
 //! ```
 //!
-//! Every file is one lane ([`Stream::Table`]), every partition of a topic another one, which the authority's bindings name
-//! beside those of the events: an epoch takes in all reference records that are there.
+//! Every file is one lane ([`Table`](crate::event::InputStream::Table)), every partition of a topic another one. The
+//! authority's bindings name them beside those of the events: an epoch takes in all reference records that are there.
 //!
 //! * **At the start** no event is bound before every collection has been read once: a file to its end, a topic to the end
 //!   it had. These rows come in with the first epoch. In a replay that is all that is read; records with a time of their
@@ -37,13 +37,13 @@ use super::SourceError;
 use super::kafka::KafkaConfig;
 use crate::event::{Limits, Origin};
 
-pub use declaration::{Kind, Reference, ServiceSettings, fingerprint};
+pub use declaration::{Reference, ReferenceKind, ServiceSettings, fingerprint};
 pub use reader::ReferenceReader;
-pub use rows::{Row, RowDecoder};
+pub use rows::{RowDecoder, TableRow};
 
 /// Where a reference's rows come from.
 #[derive(Clone, Debug)]
-pub enum Place {
+pub enum TableInput {
     /// A CSV, JSON lines or MaxMind-format file.
     File(String),
     /// A compacted topic.
@@ -52,19 +52,19 @@ pub enum Place {
 
 /// A reference to be read.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct WantedTable {
     /// Its declaration.
     pub reference: Arc<Reference>,
     /// What its records are addressed by.
     pub tag: u64,
     /// Where it is.
-    pub place: Place,
+    pub place: TableInput,
 }
 
 /// All references of a job.
 #[derive(Clone, Debug, Default)]
 pub struct ReferenceSource {
-    wanted: Vec<Wanted>,
+    wanted: Vec<WantedTable>,
     state: Option<PathBuf>,
     bounded: bool,
     limits: Option<Limits>,
@@ -74,15 +74,15 @@ impl ReferenceSource {
     /// References to be read in this order; `bounded`: once, to the end they have now. Files are opened here, so that
     /// what is missing or has the wrong columns is an error before anything starts.
     pub fn new(
-        wanted: Vec<Wanted>,
+        wanted: Vec<WantedTable>,
         state: Option<PathBuf>,
         bounded: bool,
         limits: Limits,
     ) -> Result<Self, SourceError> {
         for one in &wanted {
-            if let Place::File(path) = &one.place {
+            if let TableInput::File(path) = &one.place {
                 file::probe(&one.reference, path, limits)?;
-            } else if *one.reference.kind() == Kind::Networks {
+            } else if *one.reference.kind() == ReferenceKind::Networks {
                 let name = one.reference.name();
                 let message = format!("--reference {name}: a network file cannot come from a topic; give a path");
                 return Err(SourceError::User(message));
@@ -94,8 +94,8 @@ impl ReferenceSource {
     /// What a reference is read from, by its number among them.
     pub fn origin(&self, table: u32) -> Origin {
         match self.wanted.get(table as usize).map(|wanted| &wanted.place) {
-            Some(Place::File(path)) => Origin::File(path.clone()),
-            Some(Place::Topic(_, topic)) => Origin::Topic(topic.clone()),
+            Some(TableInput::File(path)) => Origin::File(path.clone()),
+            Some(TableInput::Topic(_, topic)) => Origin::Topic(topic.clone()),
             None => Origin::Elsewhere,
         }
     }
@@ -114,9 +114,9 @@ impl ReferenceSource {
                 workers,
             };
             match &wanted.place {
-                Place::File(_) if table as usize % workers != worker => {}
-                Place::File(_) => reader.start(share, file::run)?,
-                Place::Topic(..) => reader.start(share, topic::run)?,
+                TableInput::File(_) if table as usize % workers != worker => {}
+                TableInput::File(_) => reader.start(share, file::run)?,
+                TableInput::Topic(..) => reader.start(share, topic::run)?,
             }
         }
         Ok(reader)

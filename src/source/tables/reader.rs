@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
-use super::Wanted;
+use super::WantedTable;
 use crate::event::{Lane, Limits, Partition};
 use crate::flow::reference::Body;
 use crate::flow::{Decoded, ReferenceRecord, Reject};
@@ -22,7 +22,7 @@ pub(super) const BATCH_RECORDS_MAX: usize = 4_096;
 
 /// What a thread reads, and for whom.
 pub(super) struct Share {
-    pub wanted: Wanted,
+    pub wanted: WantedTable,
     pub state: Option<PathBuf>,
     pub bounded: bool,
     pub limits: Limits,
@@ -59,7 +59,7 @@ enum Message {
 }
 
 /// The thread's end: sends, and knows when the worker has gone.
-pub(super) struct Outlet {
+pub(super) struct Handover {
     sender: Sender<Message>,
     worker: Thread,
     stopped: Arc<AtomicBool>,
@@ -68,7 +68,7 @@ pub(super) struct Outlet {
 /// The worker has gone: end quietly.
 pub(super) struct Gone;
 
-impl Outlet {
+impl Handover {
     /// Hands records over, and waits while the channel is full.
     pub fn send(&self, records: Vec<Decoded>) -> Result<(), Gone> {
         if records.is_empty() {
@@ -95,7 +95,7 @@ impl Outlet {
     }
 }
 
-struct Source {
+struct TableThread {
     receiver: Receiver<Message>,
     loaded: bool,
     /// Nothing more will come.
@@ -106,7 +106,7 @@ struct Source {
 /// Reads one worker's share of all references.
 #[derive(Default)]
 pub struct ReferenceReader {
-    sources: Vec<Source>,
+    sources: Vec<TableThread>,
     stopped: Arc<AtomicBool>,
 }
 
@@ -136,10 +136,10 @@ impl ReferenceReader {
     pub(super) fn start(
         &mut self,
         share: Share,
-        run: impl FnOnce(&Share, &Outlet) -> Result<Result<(), Gone>, SourceError> + Send + 'static,
+        run: impl FnOnce(&Share, &Handover) -> Result<Result<(), Gone>, SourceError> + Send + 'static,
     ) -> Result<(), SourceError> {
         let (sender, receiver) = bounded(CHANNEL_BATCHES_MAX);
-        let outlet = Outlet { sender, worker: thread::current(), stopped: self.stopped.clone() };
+        let outlet = Handover { sender, worker: thread::current(), stopped: self.stopped.clone() };
         let name = format!("reference-{}", share.wanted.reference.name());
         let body = move || {
             if let Err(error) = run(&share, &outlet) {
@@ -150,7 +150,7 @@ impl ReferenceReader {
         };
         let thread = thread::Builder::new().name(name).spawn(body);
         let thread = thread.map_err(|error| SourceError::External(format!("cannot start a thread: {error}")))?;
-        self.sources.push(Source { receiver, loaded: false, ended: false, thread: Some(thread) });
+        self.sources.push(TableThread { receiver, loaded: false, ended: false, thread: Some(thread) });
         Ok(())
     }
 }

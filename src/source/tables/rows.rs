@@ -15,7 +15,7 @@ pub struct RowDecoder {
 }
 
 /// A decoded row, and from when on it is visible within its epoch.
-pub type Row = (Body, i64);
+pub type TableRow = (Body, i64);
 
 impl RowDecoder {
     /// A decoder of a reference's rows. A default that does not fit its field is the error of every row.
@@ -30,7 +30,7 @@ impl RowDecoder {
     }
 
     /// The row of a record; a tombstone deletes the row of the message's key.
-    pub fn decode(&mut self, record: &Record) -> Result<Row, Reject> {
+    pub fn decode(&mut self, record: &Record) -> Result<TableRow, Reject> {
         let refuse = |reason, message: String| Reject {
             lane: Lane::of_events(record.partition),
             offset: record.offset,

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::Place;
+use super::TableInput;
 use super::file::hand_out;
 use super::log::ReferenceLog;
-use super::reader::{BATCH_RECORDS_MAX, Gone, Outlet, Share};
+use super::reader::{BATCH_RECORDS_MAX, Gone, Handover, Share};
 use super::rows::RowDecoder;
 use crate::event::{Partition, Record};
 use crate::flow::Decoded;
@@ -17,8 +17,8 @@ use crate::source::{Ready, Source, SourceError, StartOffsets};
 const SLEEP: Duration = Duration::from_millis(5);
 
 /// Reads a worker's partitions: from the log's end or the beginning, for ever, or to the end that they have now.
-pub(super) fn run(share: &Share, outlet: &Outlet) -> Result<Result<(), Gone>, SourceError> {
-    let Place::Topic(config, topic) = &share.wanted.place else { return Ok(Ok(())) };
+pub(super) fn run(share: &Share, outlet: &Handover) -> Result<Result<(), Gone>, SourceError> {
+    let TableInput::Topic(config, topic) = &share.wanted.place else { return Ok(Ok(())) };
     let (mut logs, mut start, mut recorded) = (BTreeMap::new(), StartOffsets::new(), Vec::new());
     for partition in logged(share) {
         let log = ReferenceLog::open(share, partition, |offset, record| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use timely::dataflow::Stream;
 
-use super::columns::{Bare, Facts, Member, Tallied};
+use super::columns::{Bare, Member, Tallied, ValueFacts};
 use super::propagate::Entity;
 use super::spec::{Identity, IdentityPlan, uses_labels};
 use super::turns::{IdentityAsker, IdentityView, Publishes};
@@ -48,7 +48,7 @@ impl Family for Identity {
         } else if plan.is_plain() {
             identity::<Bare>(&inputs, requests, plan, Publishes::Nothing)
         } else {
-            identity::<Facts>(&inputs, requests, plan, Publishes::Nothing)
+            identity::<ValueFacts>(&inputs, requests, plan, Publishes::Nothing)
         };
         // What was seen on arrival is never revised.
         Ok(FamilyOutputs::of(owned?.slices))

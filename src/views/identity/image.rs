@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::columns::{Facts, Frauds, Ledger, Member, Payments, SPANS_MS, TallyImage, merged};
+use super::columns::{Frauds, Ledger, Member, Payments, SPANS_MS, TallyImage, ValueFacts, merged};
 use super::links::{ACCOUNT, Links, LinksImage};
 use super::spec::IdentityPlan;
 use super::view::{ClusterView, FRESH_MS};
@@ -81,7 +81,7 @@ impl<P: Member> ClusterView<P> {
     /// What is known of the value at a place of an image.
     fn part(&self, image: &LinksImage, place: usize, recent: [Payments; SPANS_MS.len()]) -> P {
         let (kind, key) = image.values[place];
-        let mut facts = Facts { kind: kind + 1, recent, ..Facts::default() };
+        let mut facts = ValueFacts { kind: kind + 1, recent, ..ValueFacts::default() };
         if let Some(kept) = image.facts.get(place) {
             (facts.first_seen_ms, facts.payments) = (kept.first_seen_ms, kept.payments);
             let is_fresh = self.uses_growth && kept.first_seen_ms > image.now_ms.saturating_sub(FRESH_MS);

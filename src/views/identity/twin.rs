@@ -13,7 +13,7 @@ use crate::flow::Labelled;
 
 /// A value: kind (0 is the account) and key.
 type Value = (u8, Key);
-type Graph = BTreeMap<Value, BTreeSet<Value>>;
+type Neighbours = BTreeMap<Value, BTreeSet<Value>>;
 
 /// An event as identity sees it.
 struct Seen {
@@ -174,8 +174,8 @@ fn row(plan: &IdentityPlan, seen: &[Seen], at: usize) -> Vec<f64> {
 }
 
 /// Values with live links at a time, and the other ends of those.
-fn live(plan: &IdentityPlan, past: &[Seen], now_ms: i64) -> Graph {
-    let mut graph = Graph::new();
+fn live(plan: &IdentityPlan, past: &[Seen], now_ms: i64) -> Neighbours {
+    let mut graph = Neighbours::new();
     for event in past {
         for &value in &event.values {
             if event.time_ms > now_ms.saturating_sub(plan.rules.links[value.0 as usize - 1].expiry_ms) {
@@ -188,12 +188,12 @@ fn live(plan: &IdentityPlan, past: &[Seen], now_ms: i64) -> Graph {
 }
 
 /// The links that carry.
-fn carrying(plan: &IdentityPlan, live: &Graph, strong_only: bool) -> Graph {
+fn carrying(plan: &IdentityPlan, live: &Neighbours, strong_only: bool) -> Neighbours {
     let open = |value: &Value| {
         let cap = if value.0 == 0 { plan.rules.account_cap } else { plan.rules.links[value.0 as usize - 1].cap };
         live[value].len() <= cap as usize
     };
-    let mut graph = Graph::new();
+    let mut graph = Neighbours::new();
     for (value, ends) in live.iter().filter(|(value, _)| value.0 > 0 && open(value)) {
         for end in ends.iter().filter(|end| open(end)) {
             if !strong_only || plan.rules.links[value.0 as usize - 1].strong {
@@ -205,7 +205,7 @@ fn carrying(plan: &IdentityPlan, live: &Graph, strong_only: bool) -> Graph {
     graph
 }
 
-fn reach(graph: &Graph, from: Value) -> BTreeSet<Value> {
+fn reach(graph: &Neighbours, from: Value) -> BTreeSet<Value> {
     let (mut seen, mut todo) = (BTreeSet::from([from]), vec![from]);
     while let Some(value) = todo.pop() {
         let next = graph.get(&value).into_iter().flatten();

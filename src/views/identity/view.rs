@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::columns::{Before, Facts, Frauds, Ledger, Member, Payments, Reader, SPANS_MS};
+use super::columns::{Before, ColumnReader, Frauds, Ledger, Member, Payments, SPANS_MS, ValueFacts};
 use super::links::{ACCOUNT, Calendar, Links};
 use super::request::{EntityAsk, EntityRequest};
 use super::spec::{ClusterMeasure, IdentityPlan};
@@ -29,7 +29,7 @@ pub struct ClusterView<P: Member> {
     pub(super) leaving: Vec<Calendar<(Then, Payments)>>,
     /// Members that are no longer fresh.
     pub(super) ageing: Calendar<Then>,
-    reader: Reader,
+    reader: ColumnReader,
     pub(super) uses_labels: bool,
     uses_payments: bool,
     pub(super) uses_growth: bool,
@@ -46,7 +46,7 @@ impl<P: Member> ClusterView<P> {
             ledger: Ledger::new(&plan.tallies),
             leaving: SPANS_MS.iter().map(|&span| Calendar::new(span)).collect(),
             ageing: Calendar::new(FRESH_MS),
-            reader: Reader::new(&plan),
+            reader: ColumnReader::new(&plan),
             uses_labels: plan.uses_labels(),
             uses_payments: plan.uses_payments(),
             uses_growth: plan.columns.iter().any(growth),
@@ -166,7 +166,7 @@ impl<P: Member> ClusterView<P> {
             let now_ms = self.links.now_ms();
             let new = facts.first_seen_ms == request.time_ms && facts.fresh == 0;
             if new && facts.first_seen_ms > now_ms.saturating_sub(FRESH_MS) {
-                self.links.set_facts(value, &Facts { fresh: 1, ..facts });
+                self.links.set_facts(value, &ValueFacts { fresh: 1, ..facts });
                 let then = (value, self.links.values().get(value).generation);
                 self.ageing.put(facts.first_seen_ms, then);
             }
@@ -179,7 +179,7 @@ impl<P: Member> ClusterView<P> {
         let (frauds, last_ms) = self.frauds.of(account).unwrap_or((0, 0));
         let facts = self.links.facts(number);
         if (facts.frauds, facts.fraud_last_ms) != (frauds, last_ms) {
-            self.links.set_facts(number, &Facts { frauds, fraud_last_ms: last_ms, ..facts });
+            self.links.set_facts(number, &ValueFacts { frauds, fraud_last_ms: last_ms, ..facts });
         }
     }
 
@@ -221,7 +221,7 @@ impl<P: Member> ClusterView<P> {
 }
 
 /// Changes what is known of a value, if it is still the same one.
-fn change<P: Member>(links: &mut Links<P>, (number, generation): Then, change: impl FnOnce(&mut Facts)) {
+fn change<P: Member>(links: &mut Links<P>, (number, generation): Then, change: impl FnOnce(&mut ValueFacts)) {
     if links.values().is(number, generation) {
         let mut facts = links.facts(number);
         change(&mut facts);

@@ -9,16 +9,16 @@ use super::spec::Enrich;
 use super::view::LookupView;
 use crate::event::{Id, Schema};
 use crate::flow::{Asker, EpochInput, Labelled};
-use crate::source::tables::Kind;
+use crate::source::tables::ReferenceKind;
 use crate::views::{Family, FamilyInputs, FamilyOutputs, Timing};
 
 impl Family for Enrich {
     fn about(&self) -> String {
         let by = self.fields.join(" and ");
         let what = match self.reference.kind() {
-            Kind::Table => "row of",
-            Kind::Networks => "network in",
-            Kind::Service(_) => "answer of",
+            ReferenceKind::Table => "row of",
+            ReferenceKind::Networks => "network in",
+            ReferenceKind::Service(_) => "answer of",
         };
         let when = if self.live { "live" } else { "as of arrival" };
         format!("{what} {} by {by}, {when}", self.reference.name())

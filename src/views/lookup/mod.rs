@@ -8,8 +8,8 @@
 //!     └──────────── touched ids (live joins), one epoch later ───────────────────┘
 //! ```
 //!
-//! In: [`ReferenceRecord`]s, each a versioned upsert or deletion of one key's row (or of a whole network file), bound to
-//! epochs by the same bindings as events; and changes of events. Out: the columns of an [`Enrich`] spec.
+//! In: [`ReferenceRecord`](crate::flow::ReferenceRecord)s, each a versioned upsert or deletion of one key's row (or of a
+//! whole network file), bound to epochs by the same bindings as events; and changes of events. Out: the columns of an [`Enrich`] spec.
 //!
 //! **What is visible.** A look-up *as of arrival* sees what came in an earlier epoch, or in the same epoch earlier in
 //! (event time, id) order. A record without a time of its own comes before all events of its epoch; one with a time comes

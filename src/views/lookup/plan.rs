@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use super::spec::{Enrich, Picked};
 use crate::event::{Event, FieldType, Key, Schema, Slot};
 use crate::flow::reference::{MISSING, answer_key};
-use crate::source::tables::{Kind, fingerprint};
+use crate::source::tables::{ReferenceKind, fingerprint};
 
 /// What the operator needs to know of a look-up.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,9 +66,9 @@ impl EnrichPlan {
         let slots = question(spec, schema)?;
         let reference = &spec.reference;
         let key = match reference.kind() {
-            Kind::Table => KeyOf::Fields(slots, spec.prefix),
-            Kind::Service(_) => KeyOf::Event,
-            Kind::Networks => {
+            ReferenceKind::Table => KeyOf::Fields(slots, spec.prefix),
+            ReferenceKind::Service(_) => KeyOf::Event,
+            ReferenceKind::Networks => {
                 if spec.live {
                     return Err("a network file cannot be joined live, as it changes as a whole; drop live()".into());
                 }
@@ -206,10 +206,10 @@ pub(super) fn question(spec: &Enrich, schema: &Schema) -> Result<Vec<Slot>, Stri
     let slots: Vec<Slot> = spec.fields.iter().map(slot).collect::<Result<_, _>>()?;
     let reference = &spec.reference;
     let wanted: Vec<FieldType> = match reference.kind() {
-        Kind::Table => reference.key_fields().map(|field| field.kind).collect(),
-        Kind::Networks => vec![FieldType::Text],
+        ReferenceKind::Table => reference.key_fields().map(|field| field.kind).collect(),
+        ReferenceKind::Networks => vec![FieldType::Text],
         // Whatever its type is; one field.
-        Kind::Service(_) => slots.iter().take(1).map(|&slot| schema.field(slot).kind).collect(),
+        ReferenceKind::Service(_) => slots.iter().take(1).map(|&slot| schema.field(slot).kind).collect(),
     };
     if slots.len() != wanted.len() || slots.is_empty() {
         return Err(format!(

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::source::tables::{Kind, Reference};
+use crate::source::tables::{Reference, ReferenceKind};
 use crate::views::velocity::{REVISE_MS_DEFAULT, REVISE_MS_HOT};
 
 /// The look-up of one reference by one key of the event.
@@ -30,7 +30,7 @@ pub struct Enrich {
     pub(super) name: String,
     pub(super) fields: Vec<String>,
     pub(super) reference: Arc<Reference>,
-    pub(super) columns: Vec<Column>,
+    pub(super) columns: Vec<EnrichColumn>,
     pub(super) prefix: Option<usize>,
     pub(super) live: bool,
     pub(super) revise_ms: i64,
@@ -38,7 +38,7 @@ pub struct Enrich {
 
 /// One column of a look-up.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Column {
+pub(super) struct EnrichColumn {
     pub name: String,
     pub field: Option<String>,
     pub pick: Picked,
@@ -58,7 +58,7 @@ pub(super) enum Picked {
 impl Enrich {
     /// Looks up `reference` by the event's field, or by a pair of fields. `name` begins the names of all columns.
     pub fn of(name: &str, fields: &[&str], reference: Arc<Reference>) -> Self {
-        let live = matches!(reference.kind(), Kind::Service(_));
+        let live = matches!(reference.kind(), ReferenceKind::Service(_));
         Enrich {
             name: name.to_owned(),
             fields: fields.iter().map(|&field| field.to_owned()).collect(),
@@ -155,13 +155,13 @@ impl Enrich {
     pub fn tag(&self) -> u64 {
         let (name, reference) = (&self.name, self.reference.name());
         match self.reference.kind() {
-            Kind::Service(_) => xxh3_64(format!("{name} asks {reference}").as_bytes()),
-            Kind::Table | Kind::Networks => xxh3_64(reference.as_bytes()),
+            ReferenceKind::Service(_) => xxh3_64(format!("{name} asks {reference}").as_bytes()),
+            ReferenceKind::Table | ReferenceKind::Networks => xxh3_64(reference.as_bytes()),
         }
     }
 
     fn with(mut self, name: String, field: Option<&str>, pick: Picked) -> Self {
-        self.columns.push(Column { name, field: field.map(str::to_owned), pick, default: None });
+        self.columns.push(EnrichColumn { name, field: field.map(str::to_owned), pick, default: None });
         self
     }
 }

@@ -9,8 +9,6 @@ use crate::flow::reference::{Body, Cells};
 use crate::flow::{Place, ReferenceRecord};
 use crate::operators::{Expiring, ShardedMap};
 
-/// A transaction that looked at a key: its place in the order of events.
-
 /// What one worker holds for one look-up.
 pub struct LookupTable {
     pub(super) rows: ShardedMap<Cells>,

@@ -15,7 +15,7 @@ use super::spec::{Enrich, Picked};
 use crate::event::{Event, Id, IdType, Key, Op, Schema};
 use crate::flow::reference::{Body, MISSING, answer_key};
 use crate::flow::{EpochInput, Labelled, ReferenceRecord};
-use crate::source::tables::{Kind, fingerprint};
+use crate::source::tables::{ReferenceKind, fingerprint};
 use crate::views::Family;
 
 /// The columns of every scored event that has what is asked by.
@@ -89,7 +89,7 @@ fn cells<'a>(
 ) -> Option<Option<Vec<u64>>> {
     let slots: Vec<_> = spec.fields.iter().filter_map(|name| schema.slot(name)).collect();
     let key = match (spec.reference.kind(), &slots[..], spec.prefix) {
-        (Kind::Networks, ..) => {
+        (ReferenceKind::Networks, ..) => {
             let address: IpAddr = event.text(*slots.first()?)?.trim().parse().ok()?;
             let whole = seen.filter_map(|body| match body {
                 Body::Networks(content) => Networks::new(content.clone()).ok(),
@@ -100,13 +100,13 @@ fn cells<'a>(
                 fields.map(|field| (field.path.split('.').map(str::to_owned).collect(), field.kind)).collect();
             return Some(whole.last().and_then(|file| file.cells(address.to_canonical(), &paths)));
         }
-        (Kind::Service(_), ..) => answer_key(event.id, schema.id_type()),
-        (Kind::Table, [slot], Some(characters)) => {
+        (ReferenceKind::Service(_), ..) => answer_key(event.id, schema.id_type()),
+        (ReferenceKind::Table, [slot], Some(characters)) => {
             Key::from_text(&event.text(*slot)?.chars().take(characters).collect::<String>())
         }
-        (Kind::Table, [slot], None) => event.key(*slot, schema)?,
-        (Kind::Table, [first, second], _) => event.key(*first, schema)?.pair(event.key(*second, schema)?),
-        (Kind::Table, ..) => return None,
+        (ReferenceKind::Table, [slot], None) => event.key(*slot, schema)?,
+        (ReferenceKind::Table, [first, second], _) => event.key(*first, schema)?.pair(event.key(*second, schema)?),
+        (ReferenceKind::Table, ..) => return None,
     };
     Some(seen.fold(None, |row, body| match body {
         Body::Row(of, cells) if *of == key => Some(cells.to_vec()),
@@ -116,7 +116,7 @@ fn cells<'a>(
 }
 
 fn columns(spec: &Enrich, row: Option<&[u64]>) -> Vec<f64> {
-    let value = |column: &super::spec::Column| {
+    let value = |column: &super::spec::EnrichColumn| {
         let cell = spec.reference.cell_of(column.field.as_deref()?);
         let cell = row?.get(cell?).copied().filter(|&cell| cell != MISSING)?;
         Some(match &column.pick {

@@ -20,7 +20,7 @@ use timely::dataflow::operators::vec::Filter;
 
 use super::compile::features::FeatureCell;
 use super::compile::plan::{Group, KeySide, PatternPlan};
-use super::machine::evaluate::{Around, Cells, Texts, Whole};
+use super::machine::evaluate::{Around, EventCells, Texts, Whole};
 use crate::event::{Event, Key, Schema};
 use crate::flow::{Ask, Asker, Block, Change, Changes, Epoch, HEAD, NO_TICKET, Outgoing, Request, Verb};
 use crate::operators::with_slices;

@@ -157,7 +157,7 @@ pub struct Match {
 }
 
 impl Match {
-    fn of(group: &compile::plan::Group, number: usize, key: Key, held: &machine::run::Held) -> Self {
+    fn of(group: &compile::plan::Group, number: usize, key: Key, held: &machine::run::KeptMatch) -> Self {
         Match {
             pattern: group.programs[number].name.clone(),
             key,

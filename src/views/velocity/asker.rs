@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::store::{AMOUNT_MISSING, VALUE_MISSING};
-use super::{Condition, KeyPlan};
+use super::{KeyPlan, PlannedFilter};
 use crate::event::{Event, Key, Schema, Slot};
 use crate::flow::{Ask, Asker, Change, NO_TICKET, Outgoing, Request, Verb};
 
@@ -18,7 +18,7 @@ pub struct VelocityAsker {
     keyed: Vec<Slot>,
     keys: Vec<Option<Key>>,
     /// The conditions of all key kinds, and which of them hold.
-    conditions: Vec<Condition>,
+    conditions: Vec<PlannedFilter>,
     held: Vec<u64>,
     columns: Vec<u64>,
 }

@@ -20,7 +20,7 @@ pub mod twin;
 mod view;
 
 pub use asker::VelocityAsker;
-pub use plan::{CONDITIONS_MAX, Condition, KeyPlan, PlannedFeature, PlannedMeasure};
+pub use plan::{CONDITIONS_MAX, KeyPlan, PlannedFeature, PlannedFilter, PlannedMeasure};
 pub use profiles::{Profile, WantedProfiles};
 pub use spec::{FeatureSpec, Filter, Measure, REVISE_MS_DEFAULT, REVISE_MS_HOT, Velocity, Window};
 pub use store::ALL_TIME_IDLE_MS;

@@ -17,7 +17,7 @@ pub struct KeyPlan {
     /// The field, or the two fields, that make up the key.
     pub fields: Vec<Slot>,
     /// Conditions, one bit of the mask each.
-    pub conditions: Vec<Condition>,
+    pub conditions: Vec<PlannedFilter>,
     /// Amount columns (`i64`): what sums, means and extremes are taken of.
     pub amounts: Vec<Slot>,
     /// Value columns (64-bit fingerprints): what is counted as distinct or compared.
@@ -126,7 +126,7 @@ pub enum PlannedMeasure {
 
 /// A [`Filter`] with slots for names.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Condition {
+pub enum PlannedFilter {
     /// One of these kinds.
     Kind(Vec<u16>),
     /// A field's fingerprint equals this.
@@ -144,12 +144,12 @@ pub enum Condition {
     /// Hour of the day in `[from, to)`.
     Hours(u8, u8),
     /// All hold.
-    All(Vec<Condition>),
+    All(Vec<PlannedFilter>),
     /// It does not hold.
-    Not(Box<Condition>),
+    Not(Box<PlannedFilter>),
 }
 
-impl Condition {
+impl PlannedFilter {
     /// Resolves a filter; one that names no kind holds for scored kinds only. The error names what the schema lacks.
     pub fn resolve(filter: &Filter, schema: &Schema) -> Result<Self, String> {
         condition(filter, schema)
@@ -163,28 +163,30 @@ impl Condition {
     /// The same, where someone knows the fingerprints of the event's fields.
     pub fn holds_by(&self, event: &Event, label: Option<bool>, fingerprint: &impl Fn(Slot) -> Option<u64>) -> bool {
         match self {
-            Condition::Kind(kinds) => kinds.contains(&event.kind),
-            Condition::Is(slot, value) => fingerprint(*slot) == Some(*value),
-            Condition::AtLeast(slot, least) => event.int(*slot).is_some_and(|value| value >= *least),
-            Condition::MultipleOf(slot, unit) => event.int(*slot).is_some_and(|value| value > 0 && value % unit == 0),
-            Condition::Has(slot) => event.has(*slot),
-            Condition::Label(says) => label == Some(*says),
-            Condition::Labelled => label.is_some(),
-            Condition::Hours(from, to) => {
+            PlannedFilter::Kind(kinds) => kinds.contains(&event.kind),
+            PlannedFilter::Is(slot, value) => fingerprint(*slot) == Some(*value),
+            PlannedFilter::AtLeast(slot, least) => event.int(*slot).is_some_and(|value| value >= *least),
+            PlannedFilter::MultipleOf(slot, unit) => {
+                event.int(*slot).is_some_and(|value| value > 0 && value % unit == 0)
+            }
+            PlannedFilter::Has(slot) => event.has(*slot),
+            PlannedFilter::Label(says) => label == Some(*says),
+            PlannedFilter::Labelled => label.is_some(),
+            PlannedFilter::Hours(from, to) => {
                 let hour = event.time.div_euclid(3_600_000).rem_euclid(24) as u8;
                 *from <= hour && hour < *to
             }
-            Condition::All(all) => all.iter().all(|one| one.holds_by(event, label, fingerprint)),
-            Condition::Not(inner) => !inner.holds_by(event, label, fingerprint),
+            PlannedFilter::All(all) => all.iter().all(|one| one.holds_by(event, label, fingerprint)),
+            PlannedFilter::Not(inner) => !inner.holds_by(event, label, fingerprint),
         }
     }
 
     /// Visits the fields whose fingerprints it looks at.
     pub fn each_fingerprint(&self, visit: &mut dyn FnMut(Slot)) {
         match self {
-            Condition::Is(slot, _) => visit(*slot),
-            Condition::All(all) => all.iter().for_each(|one| one.each_fingerprint(visit)),
-            Condition::Not(inner) => inner.each_fingerprint(visit),
+            PlannedFilter::Is(slot, _) => visit(*slot),
+            PlannedFilter::All(all) => all.iter().for_each(|one| one.each_fingerprint(visit)),
+            PlannedFilter::Not(inner) => inner.each_fingerprint(visit),
             _ => {}
         }
     }
@@ -192,9 +194,9 @@ impl Condition {
     /// Whether it looks at labels.
     pub fn uses_labels(&self) -> bool {
         match self {
-            Condition::Label(_) | Condition::Labelled => true,
-            Condition::All(all) => all.iter().any(Condition::uses_labels),
-            Condition::Not(inner) => inner.uses_labels(),
+            PlannedFilter::Label(_) | PlannedFilter::Labelled => true,
+            PlannedFilter::All(all) => all.iter().any(PlannedFilter::uses_labels),
+            PlannedFilter::Not(inner) => inner.uses_labels(),
             _ => false,
         }
     }
@@ -293,7 +295,7 @@ impl KeyPlan {
             _ => 1.0,
         };
         let counted = match field_bit {
-            Some(slot) => all([base, Condition::Has(slot)]),
+            Some(slot) => all([base, PlannedFilter::Has(slot)]),
             None => base,
         };
         Ok(PlannedFeature {
@@ -324,7 +326,7 @@ impl KeyPlan {
         at_once.into_iter().chain(known).min()
     }
 
-    fn bit(&mut self, condition: Condition) -> Result<u8, String> {
+    fn bit(&mut self, condition: PlannedFilter) -> Result<u8, String> {
         let index = index_of(&mut self.conditions, condition);
         if index >= CONDITIONS_MAX {
             return Err(format!("key '{}' has more than {CONDITIONS_MAX} different conditions", self.name));
@@ -365,7 +367,7 @@ impl KeyPlan {
     /// The mask of an event: one bit per condition.
     #[inline]
     pub fn mask_of(&self, event: &Event, label: Option<bool>, schema: &Schema) -> u64 {
-        let holds = |condition: &Condition| condition.holds(event, label, schema) as u64;
+        let holds = |condition: &PlannedFilter| condition.holds(event, label, schema) as u64;
         self.conditions.iter().enumerate().fold(0, |mask, (bit, condition)| mask | holds(condition) << bit)
     }
 }
@@ -409,23 +411,23 @@ fn index_of<T: PartialEq>(list: &mut Vec<T>, item: T) -> usize {
 }
 
 /// A conjunction without nesting, so that equal conditions compare equal.
-fn all(parts: [Condition; 2]) -> Condition {
+fn all(parts: [PlannedFilter; 2]) -> PlannedFilter {
     let mut flat = Vec::new();
     for part in parts {
         let inner = match part {
-            Condition::All(inner) => inner,
+            PlannedFilter::All(inner) => inner,
             one => vec![one],
         };
         for one in inner {
             index_of(&mut flat, one);
         }
     }
-    if flat.len() == 1 { flat.remove(0) } else { Condition::All(flat) }
+    if flat.len() == 1 { flat.remove(0) } else { PlannedFilter::All(flat) }
 }
 
 /// Resolves a filter; a condition that names no kind holds for scored kinds only.
-fn condition(filter: &Filter, schema: &Schema) -> Result<Condition, String> {
-    let scored = || Condition::Kind((0..schema.kinds().len() as u16).filter(|&k| schema.is_scored(k)).collect());
+fn condition(filter: &Filter, schema: &Schema) -> Result<PlannedFilter, String> {
+    let scored = || PlannedFilter::Kind((0..schema.kinds().len() as u16).filter(|&k| schema.is_scored(k)).collect());
     if names_kind(filter) { bare(filter, schema) } else { Ok(all([scored(), bare(filter, schema)?])) }
 }
 
@@ -438,10 +440,12 @@ fn names_kind(filter: &Filter) -> bool {
     }
 }
 
-fn bare(filter: &Filter, schema: &Schema) -> Result<Condition, String> {
+fn bare(filter: &Filter, schema: &Schema) -> Result<PlannedFilter, String> {
     Ok(match filter {
-        Filter::Scored => Condition::Kind((0..schema.kinds().len() as u16).filter(|&k| schema.is_scored(k)).collect()),
-        Filter::Kind(kinds) => Condition::Kind(
+        Filter::Scored => {
+            PlannedFilter::Kind((0..schema.kinds().len() as u16).filter(|&k| schema.is_scored(k)).collect())
+        }
+        Filter::Kind(kinds) => PlannedFilter::Kind(
             kinds
                 .iter()
                 .map(|kind| {
@@ -451,17 +455,17 @@ fn bare(filter: &Filter, schema: &Schema) -> Result<Condition, String> {
         ),
         Filter::Is(name, value) => {
             let slot = slot(schema, name)?;
-            Condition::Is(slot, constant(schema, slot, value)?)
+            PlannedFilter::Is(slot, constant(schema, slot, value)?)
         }
-        Filter::AtLeast(name, least) => Condition::AtLeast(slot(schema, name)?, *least),
-        Filter::MultipleOf(name, unit) if *unit > 0 => Condition::MultipleOf(slot(schema, name)?, *unit),
+        Filter::AtLeast(name, least) => PlannedFilter::AtLeast(slot(schema, name)?, *least),
+        Filter::MultipleOf(name, unit) if *unit > 0 => PlannedFilter::MultipleOf(slot(schema, name)?, *unit),
         Filter::MultipleOf(name, unit) => return Err(format!("'{name}' cannot be a multiple of {unit}")),
-        Filter::Has(name) => Condition::Has(slot(schema, name)?),
-        Filter::Label(says) => Condition::Label(*says),
-        Filter::Labelled => Condition::Labelled,
-        Filter::Hours(from, to) => Condition::Hours(*from, *to),
+        Filter::Has(name) => PlannedFilter::Has(slot(schema, name)?),
+        Filter::Label(says) => PlannedFilter::Label(*says),
+        Filter::Labelled => PlannedFilter::Labelled,
+        Filter::Hours(from, to) => PlannedFilter::Hours(*from, *to),
         Filter::And(a, b) => all([bare(a, schema)?, bare(b, schema)?]),
-        Filter::Not(inner) => Condition::Not(Box::new(bare(inner, schema)?)),
+        Filter::Not(inner) => PlannedFilter::Not(Box::new(bare(inner, schema)?)),
     })
 }
 

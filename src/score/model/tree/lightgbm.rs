@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::{Ensemble, Library, Missing, Node, Tree};
+use super::{Ensemble, Library, Missing, Tree, TreeNode};
 
 type Block<'a> = HashMap<&'a str, &'a str>;
 
@@ -68,7 +68,7 @@ fn list<T: std::str::FromStr>(block: &Block, key: &str, length: usize) -> Result
 }
 
 /// Inner nodes first, then leaves, as the file numbers them.
-fn nodes(tree: &Block) -> Result<Vec<Node>, String> {
+fn nodes(tree: &Block) -> Result<Vec<TreeNode>, String> {
     let leaves: usize = number(tree, "num_leaves")?;
     if tree.get("is_linear").is_some_and(|linear| *linear != "0") {
         return Err("linear leaves are not supported: train with linear_tree=false".into());
@@ -79,7 +79,7 @@ fn nodes(tree: &Block) -> Result<Vec<Node>, String> {
     let inner = leaves.checked_sub(1).ok_or("num_leaves is 0: the file is damaged")?;
     let values: Vec<f64> = list(tree, "leaf_value", leaves)?;
     if inner == 0 {
-        return Ok(vec![Node::Leaf { value: values[0], cover: 1.0 }]);
+        return Ok(vec![TreeNode::Leaf { value: values[0], cover: 1.0 }]);
     }
     let leaf_cover: Vec<f64> = list(tree, "leaf_count", leaves)?;
     let inner_cover: Vec<f64> = list(tree, "internal_count", inner)?;
@@ -97,7 +97,7 @@ fn nodes(tree: &Block) -> Result<Vec<Node>, String> {
             (_, 2) => Missing::NanTinyZero,
             _ => return Err(format!("decision_type {} is unknown: save the model with LightGBM 4", types[i])),
         };
-        Ok(Node::Split {
+        Ok(TreeNode::Split {
             feature: features[i],
             threshold: thresholds[i],
             default_left: types[i] & 2 != 0,
@@ -108,6 +108,6 @@ fn nodes(tree: &Block) -> Result<Vec<Node>, String> {
         })
     });
     let mut nodes = splits.collect::<Result<Vec<_>, String>>()?;
-    nodes.extend(values.iter().zip(leaf_cover).map(|(value, cover)| Node::Leaf { value: *value, cover }));
+    nodes.extend(values.iter().zip(leaf_cover).map(|(value, cover)| TreeNode::Leaf { value: *value, cover }));
     Ok(nodes)
 }

@@ -50,7 +50,7 @@ impl Missing {
 
 /// A node; children are positions in the tree's node list.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Node {
+pub enum TreeNode {
     /// An inner node.
     Split {
         /// Column of the row.
@@ -77,11 +77,11 @@ pub enum Node {
     },
 }
 
-impl Node {
+impl TreeNode {
     /// The training weight that came through.
     pub fn cover(&self) -> f64 {
         match self {
-            Node::Split { cover, .. } | Node::Leaf { cover, .. } => *cover,
+            TreeNode::Split { cover, .. } | TreeNode::Leaf { cover, .. } => *cover,
         }
     }
 }
@@ -90,14 +90,14 @@ impl Node {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tree {
     /// All nodes, each reached once.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<TreeNode>,
     depth: usize,
 }
 
 impl Tree {
     /// A tree of these nodes, if every node is reached exactly once from node 0, values are finite, features are below
     /// `features` and the depth is at most [`DEPTH_MAX`].
-    pub fn check(nodes: Vec<Node>, features: usize) -> Result<Self, String> {
+    pub fn check(nodes: Vec<TreeNode>, features: usize) -> Result<Self, String> {
         let mut seen = vec![false; nodes.len()];
         let mut open = vec![(0usize, 0usize)];
         let mut depth = 0;
@@ -111,17 +111,17 @@ impl Tree {
                 return Err(format!("a tree is deeper than {DEPTH_MAX}: train with a smaller max_depth"));
             }
             match &nodes[at] {
-                Node::Leaf { value, .. } if !value.is_finite() => {
+                TreeNode::Leaf { value, .. } if !value.is_finite() => {
                     return Err(format!("leaf {at} has the value {value}: train the model again"));
                 }
-                Node::Leaf { .. } => {}
-                Node::Split { feature, .. } if *feature >= features => {
+                TreeNode::Leaf { .. } => {}
+                TreeNode::Split { feature, .. } if *feature >= features => {
                     return Err(format!("node {at} splits on feature {feature} of {features}: the file is damaged"));
                 }
-                Node::Split { threshold, .. } if threshold.is_nan() => {
+                TreeNode::Split { threshold, .. } if threshold.is_nan() => {
                     return Err(format!("node {at} has no threshold: the file is damaged"));
                 }
-                Node::Split { left, right, .. } => open.extend([(*right, level + 1), (*left, level + 1)]),
+                TreeNode::Split { left, right, .. } => open.extend([(*right, level + 1), (*left, level + 1)]),
             }
         }
         Ok(Tree { nodes, depth })
@@ -134,7 +134,7 @@ impl Tree {
 
     /// Number of leaves.
     pub fn leaves(&self) -> usize {
-        self.nodes.iter().filter(|node| matches!(node, Node::Leaf { .. })).count()
+        self.nodes.iter().filter(|node| matches!(node, TreeNode::Leaf { .. })).count()
     }
 }
 

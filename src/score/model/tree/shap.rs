@@ -17,7 +17,7 @@
 
 use std::sync::LazyLock;
 
-use super::{DEPTH_MAX, Library, Node, Tree};
+use super::{DEPTH_MAX, Library, Tree, TreeNode};
 
 /// Adds each feature's contribution in `tree` to `contributions`.
 pub fn tree_shap(tree: &Tree, library: Library, row: &[f64], contributions: &mut [f64]) {
@@ -100,8 +100,8 @@ impl<const K: usize> Walk<'_, K> {
     /// values times the products of their ways, added up.
     fn descend(&mut self, at: usize, mut product: [f64; K]) -> [f64; K] {
         let (feature, goes_left, left, right, cover) = match &self.tree.nodes[at] {
-            Node::Leaf { value, .. } => return product.map(|product| product * value),
-            Node::Split { feature, threshold, default_left, missing, left, right, cover } => {
+            TreeNode::Leaf { value, .. } => return product.map(|product| product * value),
+            TreeNode::Split { feature, threshold, default_left, missing, left, right, cover } => {
                 let goes_left = match (missing.apply(self.row[*feature]), self.library) {
                     (None, _) => *default_left,
                     (Some(x), Library::Xgboost) => (x as f32) < *threshold as f32,

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Ensemble, Library, Missing, Node, Tree};
+use super::{Ensemble, Library, Missing, Tree, TreeNode};
 
 #[derive(Deserialize)]
 struct File {
@@ -115,7 +115,7 @@ fn base_margin(text: &str) -> Result<f64, String> {
 }
 
 impl FileTree {
-    fn nodes(&self) -> Result<Vec<Node>, String> {
+    fn nodes(&self) -> Result<Vec<TreeNode>, String> {
         let n = self.left_children.len();
         let lengths =
             [self.right_children.len(), self.split_indices.len(), self.split_conditions.len(), self.default_left.len()];
@@ -128,10 +128,10 @@ impl FileTree {
         let node = |i: usize| {
             let cover = self.sum_hessian.get(i).copied().unwrap_or(0.0);
             if self.left_children[i] < 0 {
-                return Ok(Node::Leaf { value: f64::from(self.split_conditions[i]), cover });
+                return Ok(TreeNode::Leaf { value: f64::from(self.split_conditions[i]), cover });
             }
             let child = |c: i64| usize::try_from(c).map_err(|_| format!("node {i} has one child: the file is damaged"));
-            Ok(Node::Split {
+            Ok(TreeNode::Split {
                 feature: self.split_indices[i],
                 threshold: f64::from(self.split_conditions[i]),
                 default_left: matches!(self.default_left[i], Flag::Bool(true) | Flag::Number(1..)),

@@ -11,14 +11,14 @@ pub const KINDS_MAX: usize = 8;
 /// Spans of recent time that payments are counted over, milliseconds: 24 hours, 7 and 30 days.
 pub const SPANS_MS: [i64; 3] = [86_400_000, 7 * 86_400_000, 30 * 86_400_000];
 
-/// What a vertex of the link graph carries: [`Facts`], the same with tallies ([`super::tallied::Tallied`]), or [`Bare`] where
+/// What a vertex of the link graph carries: [`ValueFacts`], the same with tallies ([`super::tallied::Tallied`]), or [`Bare`] where
 /// nothing but the number of members is asked for.
-pub trait Member: Part<Total: Into<Cluster>> {
+pub trait Member: Part<Total: Into<ClusterFacts>> {
     /// Keeps of the facts what it has room for.
-    fn of(facts: &Facts) -> Self;
+    fn of(facts: &ValueFacts) -> Self;
 
     /// The facts, with defaults for what is not kept.
-    fn facts(&self) -> Facts;
+    fn facts(&self) -> ValueFacts;
 
     /// Whether it keeps when it was first seen, and payments.
     fn keeps_facts() -> bool {
@@ -26,7 +26,7 @@ pub trait Member: Part<Total: Into<Cluster>> {
     }
 
     /// Takes other facts in their place, and keeps the rest.
-    fn know(&mut self, facts: &Facts) {
+    fn know(&mut self, facts: &ValueFacts) {
         *self = Self::of(facts);
     }
 
@@ -109,7 +109,7 @@ impl Tallies {
 /// read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Facts {
+pub struct ValueFacts {
     /// Its kind, counted from 1.
     pub kind: u8,
     /// 1 while it was first seen less than 24 hours ago.
@@ -128,7 +128,7 @@ pub struct Facts {
 
 /// What is known of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cluster {
+pub struct ClusterFacts {
     /// Members by kind, the account first.
     pub members: [u32; KINDS_MAX],
     /// Members first seen less than 24 hours ago.
@@ -147,9 +147,9 @@ pub struct Cluster {
     pub recent: [Payments; 3],
 }
 
-impl Default for Cluster {
+impl Default for ClusterFacts {
     fn default() -> Self {
-        Cluster {
+        ClusterFacts {
             members: [0; KINDS_MAX],
             fresh: 0,
             frauds: 0,
@@ -162,10 +162,10 @@ impl Default for Cluster {
     }
 }
 
-impl Part for Facts {
-    type Total = Cluster;
+impl Part for ValueFacts {
+    type Total = ClusterFacts;
 
-    fn add_to(&self, total: &mut Cluster) {
+    fn add_to(&self, total: &mut ClusterFacts) {
         if self.kind == 0 {
             return;
         }
@@ -189,7 +189,7 @@ impl Part for Facts {
     }
 }
 
-impl Total for Cluster {
+impl Total for ClusterFacts {
     fn add(&mut self, other: &Self) {
         self.members.iter_mut().zip(other.members).for_each(|(count, more)| *count += more);
         self.fresh += other.fresh;
@@ -218,12 +218,12 @@ impl Total for Cluster {
     }
 }
 
-impl Member for Facts {
-    fn of(facts: &Facts) -> Self {
+impl Member for ValueFacts {
+    fn of(facts: &ValueFacts) -> Self {
         *facts
     }
 
-    fn facts(&self) -> Facts {
+    fn facts(&self) -> ValueFacts {
         *self
     }
 }
@@ -253,12 +253,12 @@ impl Total for () {
 }
 
 impl Member for Bare {
-    fn of(facts: &Facts) -> Self {
+    fn of(facts: &ValueFacts) -> Self {
         Bare { account: facts.is_account() }
     }
 
-    fn facts(&self) -> Facts {
-        Facts { kind: u8::from(self.account), ..Facts::default() }
+    fn facts(&self) -> ValueFacts {
+        ValueFacts { kind: u8::from(self.account), ..ValueFacts::default() }
     }
 
     fn keeps_facts() -> bool {
@@ -266,8 +266,8 @@ impl Member for Bare {
     }
 }
 
-impl From<()> for Cluster {
+impl From<()> for ClusterFacts {
     fn from((): ()) -> Self {
-        Cluster::default()
+        ClusterFacts::default()
     }
 }

@@ -18,9 +18,9 @@ mod read;
 mod tallied;
 pub mod tally;
 
-pub use facts::{Bare, Cluster, Facts, KINDS_MAX, Member, Payments, SPANS_MS, Tallies};
+pub use facts::{Bare, ClusterFacts, KINDS_MAX, Member, Payments, SPANS_MS, Tallies, ValueFacts};
 pub use frauds::{FRAUD_MEMORY_MS, Frauds};
 pub(super) use ledger::merged;
 pub use ledger::{Ledger, TallyImage};
-pub use read::{Before, DISTANCE_VALUES_MAX, HUB_MEMBERS_MAX, Reader};
+pub use read::{Before, ColumnReader, DISTANCE_VALUES_MAX, HUB_MEMBERS_MAX};
 pub use tallied::{Tallied, TalliedCluster};

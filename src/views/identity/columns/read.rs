@@ -1,6 +1,6 @@
 //! The columns of a transaction, read from its cluster.
 
-use super::facts::{Cluster, Member, Payments, Tallies};
+use super::facts::{ClusterFacts, Member, Payments, Tallies};
 use crate::views::identity::graph::{Component, ComponentPlace};
 use crate::views::identity::links::{ACCOUNT, Links};
 use crate::views::identity::request::EntityRequest;
@@ -23,18 +23,18 @@ pub struct Before {
 
 /// Reads columns, and keeps what that needs for its memory.
 #[derive(Debug, Default)]
-pub struct Reader {
+pub struct ColumnReader {
     size_before: bool,
     merges: bool,
     strong: bool,
     members: Vec<u32>,
 }
 
-impl Reader {
+impl ColumnReader {
     /// For the columns of a plan.
     pub fn new(plan: &IdentityPlan) -> Self {
         let asks = |wanted: &ClusterMeasure| plan.columns.iter().any(|(measure, _)| measure == wanted);
-        Reader {
+        ColumnReader {
             size_before: asks(&ClusterMeasure::SizeBefore),
             merges: asks(&ClusterMeasure::MergesTwo),
             strong: asks(&ClusterMeasure::StrongSize) || asks(&ClusterMeasure::StrongAccounts),
@@ -89,7 +89,7 @@ impl Reader {
             Some(account) if self.strong => links.strong_cluster(account),
             _ => alone().map(drop),
         };
-        let Cluster { members, fresh, frauds, fraud_members, payments, recent, .. } = wide.total;
+        let ClusterFacts { members, fresh, frauds, fraud_members, payments, recent, .. } = wide.total;
         for (at, (measure, kind)) in plan.columns.iter().enumerate() {
             row[at] = match measure {
                 C::Size => f64::from(wide.size),
@@ -150,14 +150,14 @@ impl Reader {
     }
 }
 
-fn hub_share<P: Member>(links: &mut Links<P>, account: Option<u32>, wide: &Component<Cluster>) -> f64 {
+fn hub_share<P: Member>(links: &mut Links<P>, account: Option<u32>, wide: &Component<ClusterFacts>) -> f64 {
     let Some(account) = account.filter(|_| wide.links > 0 && wide.size <= HUB_MEMBERS_MAX) else { return f64::NAN };
     f64::from(links.wide_mut().largest_degree(account)) / f64::from(wide.links)
 }
 
 /// The cluster of an account that has no live link.
-fn alone() -> Component<Cluster> {
-    let mut total = Cluster::default();
+fn alone() -> Component<ClusterFacts> {
+    let mut total = ClusterFacts::default();
     total.members[ACCOUNT as usize] = 1;
     Component::alone(true, total)
 }

@@ -1,20 +1,20 @@
 //! Members and clusters with tallies. A type of its own, so that a spec without tallies carries none of them.
 
-use super::facts::{Cluster, Facts, Member, Tallies};
+use super::facts::{ClusterFacts, Member, Tallies, ValueFacts};
 use crate::views::identity::graph::{Part, Total};
 
 /// What is known of one value, and what its events add up to if it is an account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Tallied {
-    facts: Facts,
+    facts: ValueFacts,
     tallies: Tallies,
 }
 
 /// The same of a cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TalliedCluster {
-    cluster: Cluster,
+    cluster: ClusterFacts,
     tallies: Tallies,
 }
 
@@ -52,15 +52,15 @@ impl Total for TalliedCluster {
 }
 
 impl Member for Tallied {
-    fn of(facts: &Facts) -> Self {
+    fn of(facts: &ValueFacts) -> Self {
         Tallied { facts: *facts, tallies: Tallies::default() }
     }
 
-    fn facts(&self) -> Facts {
+    fn facts(&self) -> ValueFacts {
         self.facts
     }
 
-    fn know(&mut self, facts: &Facts) {
+    fn know(&mut self, facts: &ValueFacts) {
         self.facts = *facts;
     }
 
@@ -73,7 +73,7 @@ impl Member for Tallied {
     }
 }
 
-impl From<TalliedCluster> for Cluster {
+impl From<TalliedCluster> for ClusterFacts {
     fn from(total: TalliedCluster) -> Self {
         total.cluster
     }

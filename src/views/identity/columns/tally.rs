@@ -22,7 +22,7 @@
 
 use super::facts::{Payments, Tallies};
 use crate::event::{Event, Schema};
-use crate::views::velocity::{Condition, Filter, Window};
+use crate::views::velocity::{Filter, PlannedFilter, Window};
 
 /// Tallies of one spec at most: every member and every cluster has room for all of them.
 pub const TALLIES_MAX: usize = 6;
@@ -93,7 +93,7 @@ impl Flag {
 /// A tally with slots for names.
 #[derive(Clone, Debug)]
 pub struct TallyPlan {
-    condition: Condition,
+    condition: PlannedFilter,
     /// How long an event counts, milliseconds.
     pub window_ms: i64,
 }
@@ -102,7 +102,7 @@ pub struct TallyPlan {
 #[derive(Clone, Debug)]
 pub struct FlagPlan {
     pub(crate) limits: Vec<Limit<usize>>,
-    when: Option<Condition>,
+    when: Option<PlannedFilter>,
 }
 
 impl FlagPlan {
@@ -206,8 +206,8 @@ pub(crate) fn position(tallies: &[Tally], name: &str) -> Result<usize, String> {
     at.ok_or_else(|| format!("no tally is called '{name}'; add it with `tally`"))
 }
 
-fn condition(filter: &Filter, schema: &Schema) -> Result<Condition, String> {
-    let condition = Condition::resolve(filter, schema)?;
+fn condition(filter: &Filter, schema: &Schema) -> Result<PlannedFilter, String> {
+    let condition = PlannedFilter::resolve(filter, schema)?;
     if condition.uses_labels() {
         return Err("labels come after their events; use the columns of known frauds".into());
     }

@@ -19,7 +19,7 @@
 
 use super::connect::{Connectivity, Edge};
 use super::slab::NIL;
-use super::sum::{Mark, Sum};
+use super::sum::{NodeMark, Sum};
 use super::tour::Part;
 use super::wires::Wires;
 
@@ -140,13 +140,13 @@ impl<P: Part> Connectivity<P> {
         if let Ok(found) = self.look(from, root, level) {
             return found;
         }
-        while let Some(arc) = self.tours.first(root, Mark::OwnLevel, true) {
+        while let Some(arc) = self.tours.first(root, NodeMark::OwnLevel, true) {
             let edge = self.tours.get(arc).item;
             self.tours.set_count(arc, 0);
             self.edges[edge].level = level + 1;
             self.link_level(edge, level + 1);
         }
-        while let Some(node) = self.tours.first(root, Mark::Spare, true) {
+        while let Some(node) = self.tours.first(root, NodeMark::Spare, true) {
             let vertex = self.tours.get(node).item;
             while let Some((edge, end)) = self.spare_of(vertex, level) {
                 if self.tours.root(self.node_at(end, level)) != root {
@@ -163,10 +163,10 @@ impl<P: Part> Connectivity<P> {
     /// Looks at the edges of a tree that are in no tree, outward from one of its nodes, as far as [`LOOKS_MAX`].
     fn look(&self, from: u32, root: u32, level: u8) -> Result<Option<u32>, TooMany> {
         let mut looks = 0;
-        let here = Some(from).filter(|&from| self.tours.get(from).bears(Mark::Spare));
-        let behind = here.or_else(|| self.tours.next(from, Mark::Spare, true));
+        let here = Some(from).filter(|&from| self.tours.get(from).bears(NodeMark::Spare));
+        let behind = here.or_else(|| self.tours.next(from, NodeMark::Spare, true));
         // Forward and backward in turns, as long as there is something either way.
-        let mut ways = [(behind, true), (self.tours.next(from, Mark::Spare, false), false)];
+        let mut ways = [(behind, true), (self.tours.next(from, NodeMark::Spare, false), false)];
         while let Some(way) = ways.iter().position(|(node, _)| node.is_some()) {
             let (node, forward) = ways[way];
             let Some(node) = node else { break };
@@ -184,7 +184,7 @@ impl<P: Part> Connectivity<P> {
                 }
             }
             ways[way] = ways[1 - way];
-            ways[1 - way] = (self.tours.next(node, Mark::Spare, forward), forward);
+            ways[1 - way] = (self.tours.next(node, NodeMark::Spare, forward), forward);
         }
         Ok(None)
     }

@@ -2,7 +2,7 @@
 
 /// What a node of a tour may bear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mark {
+pub enum NodeMark {
     /// A vertex with edges of the tour's level that are in no tree.
     Spare,
     /// An arc of an edge whose level is the tour's.
@@ -37,18 +37,18 @@ impl Sum {
     }
 
     /// Of a node that bears a mark.
-    pub fn of(mark: Mark) -> Self {
+    pub fn of(mark: NodeMark) -> Self {
         match mark {
-            Mark::Spare => Sum { spares: 1, ..Sum::default() },
-            Mark::OwnLevel => Sum { own_level: 1, ..Sum::default() },
+            NodeMark::Spare => Sum { spares: 1, ..Sum::default() },
+            NodeMark::OwnLevel => Sum { own_level: 1, ..Sum::default() },
         }
     }
 
     /// How many nodes bear a mark.
-    pub fn bearing(&self, mark: Mark) -> u32 {
+    pub fn bearing(&self, mark: NodeMark) -> u32 {
         match mark {
-            Mark::Spare => self.spares,
-            Mark::OwnLevel => self.own_level,
+            NodeMark::Spare => self.spares,
+            NodeMark::OwnLevel => self.own_level,
         }
     }
 

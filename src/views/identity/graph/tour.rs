@@ -10,7 +10,7 @@
 //! whose subtree has changed since is stale, and so is every node above it.
 
 use super::slab::{NIL, Slab};
-use super::sum::{Mark, Sum};
+use super::sum::{NodeMark, Sum};
 
 /// What a vertex adds to the totals of its component. The default must add nothing.
 pub trait Part: Copy + Default + std::fmt::Debug {
@@ -71,8 +71,8 @@ pub struct Node {
 
 impl Node {
     /// Whether it bears a mark.
-    pub fn bears(&self, mark: Mark) -> bool {
-        self.count > 0 && (self.mate == NIL) == (mark == Mark::Spare)
+    pub fn bears(&self, mark: NodeMark) -> bool {
+        self.count > 0 && (self.mate == NIL) == (mark == NodeMark::Spare)
     }
 
     /// Whether it stands alone.
@@ -118,7 +118,7 @@ impl<T: Total> Tours<T> {
     pub fn add_arcs(&mut self, edge: u32, of_level: bool) -> (u32, u32) {
         let (there, back) = (self.nodes.take(), self.nodes.take());
         let arc = |mate: u32, count: u32| {
-            let sum = if count > 0 { Sum::of(Mark::OwnLevel) } else { Sum::default() };
+            let sum = if count > 0 { Sum::of(NodeMark::OwnLevel) } else { Sum::default() };
             Node { item: edge, mate, count, stale: true, sum, ..Node::default() }
         };
         self.nodes[there] = arc(back, u32::from(of_level));
@@ -190,8 +190,8 @@ impl<T: Total> Tours<T> {
         let (bore, mate) = (node.count > 0, node.mate);
         node.count = count;
         let one = match mate {
-            NIL => Sum::of(Mark::Spare),
-            _ => Sum::of(Mark::OwnLevel),
+            NIL => Sum::of(NodeMark::Spare),
+            _ => Sum::of(NodeMark::OwnLevel),
         };
         match (bore, count > 0) {
             (false, true) => self.count(number, one),
@@ -388,7 +388,7 @@ impl<T: Total> Tours<T> {
     }
 
     /// The first node of a subtree that bears a mark; the last one if that is backward.
-    pub fn first(&self, root: u32, mark: Mark, forward: bool) -> Option<u32> {
+    pub fn first(&self, root: u32, mark: NodeMark, forward: bool) -> Option<u32> {
         let mut number = root;
         if self.sum(number).bearing(mark) == 0 {
             return None;
@@ -407,7 +407,7 @@ impl<T: Total> Tours<T> {
     }
 
     /// The next such node of the same tour, or the one before.
-    pub fn next(&self, mut number: u32, mark: Mark, forward: bool) -> Option<u32> {
+    pub fn next(&self, mut number: u32, mark: NodeMark, forward: bool) -> Option<u32> {
         let behind = |node: &Node| if forward { node.right } else { node.left };
         if let Some(below) = self.first(behind(&self.nodes[number]), mark, forward) {
             return Some(below);

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::columns::{Bare, Facts, Member, Payments};
+use super::super::columns::{Bare, Member, Payments, ValueFacts};
 use super::super::graph::{self, NIL};
 use super::super::propagate::Entity;
 use super::live::{ACCOUNT, Link, LinkRules, Links, hash};
@@ -71,7 +71,7 @@ impl<P: Member> Links<P> {
         links.sort_unstable_by_key(|&number| ends(number));
         let link_places = places(&links);
         let facts = numbers.iter().filter(|_| P::keeps_facts()).map(|&number| {
-            let Facts { first_seen_ms, payments, .. } = self.facts(number);
+            let ValueFacts { first_seen_ms, payments, .. } = self.facts(number);
             FactsImage { first_seen_ms, payments }
         });
         let image = LinksImage {

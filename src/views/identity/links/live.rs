@@ -15,7 +15,7 @@ use super::calendar::Calendar;
 use super::sightings::{Seen, Sightings};
 use super::values::Values;
 use crate::event::Key;
-use crate::views::identity::columns::{Bare, Cluster, Facts, Member, Tallies};
+use crate::views::identity::columns::{Bare, ClusterFacts, Member, Tallies, ValueFacts};
 use crate::views::identity::graph;
 use crate::views::identity::graph::{Component, Connectivity, NIL, Numbers, Slab, Wired, Wires};
 use crate::views::identity::propagate::Entity;
@@ -70,7 +70,7 @@ pub type Carried = ((Entity, Entity), bool);
 
 /// Live links and the clusters they make.
 #[derive(Debug)]
-pub struct Links<P: Member = Facts> {
+pub struct Links<P: Member = ValueFacts> {
     pub(super) rules: LinkRules,
     pub(super) values: Values,
     pub(super) links: Slab<Link>,
@@ -255,7 +255,7 @@ impl<P: Member> Links<P> {
     }
 
     /// The wide cluster of a value.
-    pub fn cluster(&mut self, value: u32) -> Component<Cluster> {
+    pub fn cluster(&mut self, value: u32) -> Component<ClusterFacts> {
         self.wide.component(value).map(Into::into)
     }
 
@@ -278,12 +278,12 @@ impl<P: Member> Links<P> {
     }
 
     /// What is known of a value with live links.
-    pub fn facts(&self, value: u32) -> Facts {
+    pub fn facts(&self, value: u32) -> ValueFacts {
         self.wide.part(value).facts()
     }
 
     /// Changes what is known of a value.
-    pub fn set_facts(&mut self, value: u32, facts: &Facts) {
+    pub fn set_facts(&mut self, value: u32, facts: &ValueFacts) {
         let mut part = *self.wide.part(value);
         part.know(facts);
         self.wide.set_part(value, part);
@@ -355,7 +355,7 @@ impl<P: Member> Links<P> {
 
     fn add_value(&mut self, kind: u8, key: Key, time_ms: i64) -> u32 {
         let number = self.values.add(kind, key);
-        let facts = Facts { kind: kind + 1, first_seen_ms: time_ms, ..Facts::default() };
+        let facts = ValueFacts { kind: kind + 1, first_seen_ms: time_ms, ..ValueFacts::default() };
         self.wide.add(number, P::of(&facts));
         if let Some(strong) = &mut self.strong {
             strong.add(number, Bare::of(&facts));

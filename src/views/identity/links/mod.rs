@@ -26,4 +26,4 @@ pub use calendar::Calendar;
 pub use image::{FactsImage, LinkImage, LinksImage, SightingImage};
 pub use live::{ACCOUNT, Carried, LinkRule, LinkRules, Links};
 pub use sightings::{Seen, Sightings};
-pub use values::{Value, Values};
+pub use values::{LinkedValue, Values};

@@ -5,7 +5,7 @@ use crate::views::identity::graph::{NIL, Numbers, Slab};
 
 /// A value that has live links.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Value {
+pub struct LinkedValue {
     /// What it is: an account, a card.
     pub key: Key,
     /// Its kind, counted from 0; the account's is 0.
@@ -21,7 +21,7 @@ pub struct Value {
 /// All values.
 #[derive(Clone, Debug, Default)]
 pub struct Values {
-    records: Slab<Value>,
+    records: Slab<LinkedValue>,
     by_key: Numbers,
     generation: u32,
 }
@@ -44,7 +44,7 @@ impl Values {
     pub fn add(&mut self, kind: u8, key: Key) -> u32 {
         let number = self.records.take();
         self.generation = self.generation.wrapping_add(1);
-        self.records[number] = Value { key, kind, degree: 0, first: NIL, generation: self.generation };
+        self.records[number] = LinkedValue { key, kind, degree: 0, first: NIL, generation: self.generation };
         let records = &self.records;
         self.by_key.insert(hash(kind, key), number, |number| hash(records[number].kind, records[number].key));
         number
@@ -52,7 +52,7 @@ impl Values {
 
     /// Removes a value.
     pub fn remove(&mut self, number: u32) {
-        let Value { key, kind, .. } = self.records[number];
+        let LinkedValue { key, kind, .. } = self.records[number];
         let records = &self.records;
         self.by_key.remove(hash(kind, key), number, |number| hash(records[number].kind, records[number].key));
         self.records[number].generation = 0;
@@ -61,13 +61,13 @@ impl Values {
 
     /// A value.
     #[inline]
-    pub fn get(&self, number: u32) -> &Value {
+    pub fn get(&self, number: u32) -> &LinkedValue {
         &self.records[number]
     }
 
     /// A value.
     #[inline]
-    pub fn get_mut(&mut self, number: u32) -> &mut Value {
+    pub fn get_mut(&mut self, number: u32) -> &mut LinkedValue {
         &mut self.records[number]
     }
 

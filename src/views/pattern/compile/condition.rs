@@ -78,14 +78,14 @@ pub struct Operand {
     /// The factor, a fraction.
     pub factor: (i64, i64),
     /// The value.
-    pub source: Source,
+    pub source: TermSource,
 }
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Source {
+pub enum TermSource {
     /// A constant.
-    Constant(Value),
+    Constant(TermValue),
     /// The event's own field or feature.
     Own(Column),
     /// A field or feature of an earlier step's event.
@@ -105,7 +105,7 @@ pub enum Source {
 
 /// A value.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Value {
+pub enum TermValue {
     /// A fraction; the second is above 0.
     Exact(i128, i128),
     /// A double.
@@ -167,13 +167,13 @@ impl Condition {
             }
             Condition::FirstSeen(column, base) => look(Some(column), Some(*base)),
             Condition::Compare(left, _, right) => [left, right].into_iter().for_each(|side| match &side.source {
-                Source::Own(column) | Source::Taken(_, column) => look(Some(column), None),
-                Source::Distance(_, lat, lon) | Source::Speed(_, lat, lon) => {
+                TermSource::Own(column) | TermSource::Taken(_, column) => look(Some(column), None),
+                TermSource::Distance(_, lat, lon) | TermSource::Speed(_, lat, lon) => {
                     look(Some(lat), None);
                     look(Some(lon), None);
                 }
-                Source::Past(term) => look(term.column(), Some(term.base)),
-                Source::Constant(_) | Source::Total(..) | Source::Since(_) => {}
+                TermSource::Past(term) => look(term.column(), Some(term.base)),
+                TermSource::Constant(_) | TermSource::Total(..) | TermSource::Since(_) => {}
             }),
         }
     }

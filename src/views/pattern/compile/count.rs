@@ -1,6 +1,6 @@
 //! What counting steps count, and how many events that takes at least.
 
-use super::condition::{Column, Condition, Source, Value};
+use super::condition::{Column, Condition, TermSource, TermValue};
 use super::expr::Comparison;
 
 /// What a counting step counts.
@@ -9,7 +9,7 @@ pub struct Count {
     /// So many events at least.
     pub at_least: i128,
     /// What is added up; the first is the number of events.
-    pub aggregates: Vec<Aggregate>,
+    pub aggregates: Vec<CountAggregate>,
     /// Conditions over these.
     pub having: Option<Condition>,
     /// Only the earliest start within `within` before the last event counts.
@@ -34,10 +34,11 @@ impl Count {
                 part => part,
             };
             if let Condition::Compare(left, Comparison::AtLeast | Comparison::More, right) = part
-                && let (Source::Total(None, top, None, 1), Source::Constant(Value::Exact(most, per))) =
+                && let (TermSource::Total(None, top, None, 1), TermSource::Constant(TermValue::Exact(most, per))) =
                     (&left.source, &right.source)
                 && (left.factor, right.factor) == ((1, 1), (1, 1))
-                && let Aggregate { measure: Measure::Count | Measure::Distinct(_), only } = &self.aggregates[*top]
+                && let CountAggregate { measure: CountMeasure::Count | CountMeasure::Distinct(_), only } =
+                    &self.aggregates[*top]
             {
                 needs.push((1 << bit | only.map_or(0, |only| 1 << only), most / per));
             }
@@ -48,16 +49,16 @@ impl Count {
 
 /// One thing that is added up over counted events.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Aggregate {
+pub struct CountAggregate {
     /// What of each event.
-    pub measure: Measure,
+    pub measure: CountMeasure,
     /// Only events that are also this named event.
     pub only: Option<u8>,
 }
 
 /// What is added up of each counted event.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Measure {
+pub enum CountMeasure {
     /// One.
     Count,
     /// A field, if the event has it.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::after_match::{AfterMatch, period_ms};
 use super::condition::Column;
-use super::count::Measure;
+use super::count::CountMeasure;
 use super::expr::duration_ms;
 use super::features::FeatureNames;
 use super::plan::{COLUMNS_MAX, COUNTED_MS, EVENTS_MAX, Group, KeySide, NamedEvent, PATTERNS_MAX, Program, Step};
@@ -172,8 +172,8 @@ impl Group {
                 count.having.iter().for_each(|having| having.looks_at(&mut look));
                 for aggregate in &count.aggregates {
                     match &aggregate.measure {
-                        Measure::Count => {}
-                        Measure::Sum(column) | Measure::Distinct(column) => look(Some(column), None),
+                        CountMeasure::Count => {}
+                        CountMeasure::Sum(column) | CountMeasure::Distinct(column) => look(Some(column), None),
                     }
                 }
             }

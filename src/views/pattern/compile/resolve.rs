@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::condition::{ColumnKind, Condition, Source, Value};
-use super::count::Aggregate;
+use super::condition::{ColumnKind, Condition, TermSource, TermValue};
+use super::count::CountAggregate;
 use super::expr::{Comparison, Decimal, Expr, Side, Term, parse};
 use super::features::FeatureNames;
 use super::plan::{Group, NamedEvent};
@@ -31,7 +31,7 @@ pub struct Names<'a, 'v> {
     /// In a named event's condition over the event alone, which is evaluated before the event is cut to columns.
     pub alone: bool,
     /// In a counting step's `having`: what it adds up.
-    pub here: Option<Vec<Aggregate>>,
+    pub here: Option<Vec<CountAggregate>>,
 }
 
 /// A step that later ones may name.
@@ -41,7 +41,7 @@ pub struct StepName {
     /// The kinds of its event.
     pub kinds: Vec<u16>,
     /// What it adds up, if it counts.
-    pub aggregates: Option<Vec<Aggregate>>,
+    pub aggregates: Option<Vec<CountAggregate>>,
     /// Whether a later step looks at its event's fields.
     pub keeps: bool,
 }
@@ -155,9 +155,9 @@ impl Names<'_, '_> {
 
     fn compare(&mut self, left: &Side, comparison: Comparison, right: &Side) -> Result<Condition, String> {
         let (a, b) = (self.operand(left)?, self.operand(right)?);
-        let text = |source: &Source| match source {
-            Source::Own(column) | Source::Taken(_, column) => column.kind == ColumnKind::Text,
-            Source::Constant(value) => matches!(value, Value::Word(_)),
+        let text = |source: &TermSource| match source {
+            TermSource::Own(column) | TermSource::Taken(_, column) => column.kind == ColumnKind::Text,
+            TermSource::Constant(value) => matches!(value, TermValue::Word(_)),
             _ => false,
         };
         if text(&a.source) != text(&b.source) {
@@ -167,14 +167,14 @@ impl Names<'_, '_> {
         if text(&a.source) && (!equality || a.factor != (1, 1) || b.factor != (1, 1)) {
             return Err(format!("'{}' is text: it is equal (=) or unequal (!=), and has no factor", left.term));
         }
-        if let (Source::Own(column), Source::Constant(value), (1, 1), (1, 1)) =
+        if let (TermSource::Own(column), TermSource::Constant(value), (1, 1), (1, 1)) =
             (&a.source, &b.source, a.factor, b.factor)
         {
             match (column.kind, value) {
-                (ColumnKind::Text, Value::Word(word)) => {
+                (ColumnKind::Text, TermValue::Word(word)) => {
                     return Ok(Condition::Is(*column, comparison == Comparison::Equal, *word));
                 }
-                (ColumnKind::Exact(unit), Value::Exact(top, bottom)) => {
+                (ColumnKind::Exact(unit), TermValue::Exact(top, bottom)) => {
                     let scaled = top * i128::from(unit);
                     if scaled % bottom != 0 {
                         let digits = unit.ilog10();

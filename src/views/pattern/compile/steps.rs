@@ -1,6 +1,6 @@
 //! The steps of a pattern, resolved.
 
-use super::count::{Aggregate, Count, Measure};
+use super::count::{Count, CountAggregate, CountMeasure};
 use super::expr::duration_ms;
 use super::plan::{Absent, Step};
 use super::resolve::{Names, StepName, resolve_all};
@@ -34,7 +34,7 @@ impl Names<'_, '_> {
         let condition = resolve_all(&step.conditions, self)?;
         let not = step.not.iter().try_fold(0, |bits, name| self.named(name).map(|bit| bits | 1 << bit))?;
         let count = step.counts().then(|| {
-            let count = Aggregate { measure: Measure::Count, only: None };
+            let count = CountAggregate { measure: CountMeasure::Count, only: None };
             self.here = Some(vec![count]);
             let having = resolve_all(&step.having, self);
             let aggregates = self.here.take().unwrap_or_default();

@@ -2,8 +2,8 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::condition::{Column, ColumnKind, ColumnOf, Operand, PastMeasure, PastTerm, Source, Value};
-use super::count::{Aggregate, Measure};
+use super::condition::{Column, ColumnKind, ColumnOf, Operand, PastMeasure, PastTerm, TermSource, TermValue};
+use super::count::{CountAggregate, CountMeasure};
 use super::expr::{Decimal, Side, Term};
 use super::features::feature_argument;
 use super::resolve::Names;
@@ -19,15 +19,15 @@ impl Names<'_, '_> {
         })
     }
 
-    fn source(&mut self, term: &Term) -> Result<Source, String> {
+    fn source(&mut self, term: &Term) -> Result<TermSource, String> {
         Ok(match term {
             Term::Number(Decimal { digits, scale }) => {
-                Source::Constant(Value::Exact(i128::from(*digits), 10i128.pow(u32::from(*scale))))
+                TermSource::Constant(TermValue::Exact(i128::from(*digits), 10i128.pow(u32::from(*scale))))
             }
-            Term::Duration(ms) => Source::Constant(Value::Exact(i128::from(*ms), 1)),
-            Term::Text(text) => Source::Constant(Value::Word(xxh3_64(text.as_bytes()))),
-            Term::Bool(value) => Source::Constant(Value::Exact(i128::from(*value), 1)),
-            Term::Name(None, name) => Source::Own(self.field(name)?),
+            Term::Duration(ms) => TermSource::Constant(TermValue::Exact(i128::from(*ms), 1)),
+            Term::Text(text) => TermSource::Constant(TermValue::Word(xxh3_64(text.as_bytes()))),
+            Term::Bool(value) => TermSource::Constant(TermValue::Exact(i128::from(*value), 1)),
+            Term::Name(None, name) => TermSource::Own(self.field(name)?),
             Term::Name(Some(step), name) => {
                 let step = self.step_named(step)?;
                 if self.steps[step].aggregates.is_some() {
@@ -36,15 +36,15 @@ impl Names<'_, '_> {
                 }
                 let column = self.field(name)?;
                 self.steps[step].keeps = true;
-                Source::Taken(step, column)
+                TermSource::Taken(step, column)
             }
-            Term::Call(Some(of), name, arguments) if of == "history" => Source::Past(self.past(name, arguments)?),
-            Term::Call(None, name, arguments) if name == "feature" => Source::Own(self.feature(arguments, None)?),
+            Term::Call(Some(of), name, arguments) if of == "history" => TermSource::Past(self.past(name, arguments)?),
+            Term::Call(None, name, arguments) if name == "feature" => TermSource::Own(self.feature(arguments, None)?),
             Term::Call(Some(step), name, arguments) if name == "feature" => {
                 let step = self.step_of_one(step, "feature")?;
                 let column = self.feature(arguments, Some(step))?;
                 self.steps[step].keeps = true;
-                Source::Taken(step, column)
+                TermSource::Taken(step, column)
             }
             Term::Call(Some(step), name, arguments) => {
                 let step = self.step_named(step)?;
@@ -60,7 +60,7 @@ impl Names<'_, '_> {
                     return Err(format!("'{name}' asks for an earlier step: {name}(STEP)"));
                 };
                 if name == "since" {
-                    return Ok(Source::Since(self.step_named(step)?));
+                    return Ok(TermSource::Since(self.step_named(step)?));
                 }
                 let step = self.step_of_one(step, name)?;
                 let [lat, lon] = self.location.clone();
@@ -69,7 +69,11 @@ impl Names<'_, '_> {
                     return Err("the location's fields must be of type float; name them with location = [..]".into());
                 }
                 self.steps[step].keeps = true;
-                if name == "distance" { Source::Distance(step, lat, lon) } else { Source::Speed(step, lat, lon) }
+                if name == "distance" {
+                    TermSource::Distance(step, lat, lon)
+                } else {
+                    TermSource::Speed(step, lat, lon)
+                }
             }
             Term::Call(None, name, arguments) => {
                 let Some(mut aggregates) = self.here.take() else {
@@ -86,12 +90,12 @@ impl Names<'_, '_> {
     fn total(
         &mut self,
         step: Option<usize>,
-        aggregates: &mut Vec<Aggregate>,
+        aggregates: &mut Vec<CountAggregate>,
         name: &str,
         arguments: &[Term],
-    ) -> Result<Source, String> {
-        let mut of = |measure: Measure, only: Option<u8>| {
-            let aggregate = Aggregate { measure, only };
+    ) -> Result<TermSource, String> {
+        let mut of = |measure: CountMeasure, only: Option<u8>| {
+            let aggregate = CountAggregate { measure, only };
             aggregates.iter().position(|known| *known == aggregate).unwrap_or_else(|| {
                 aggregates.push(aggregate);
                 aggregates.len() - 1
@@ -103,18 +107,20 @@ impl Names<'_, '_> {
             Some(term) => Err(format!("'{term}' is no event")),
         };
         match (name, arguments) {
-            ("count", [] | [_]) => Ok(Source::Total(step, of(Measure::Count, only(self, arguments.first())?), None, 1)),
+            ("count", [] | [_]) => {
+                Ok(TermSource::Total(step, of(CountMeasure::Count, only(self, arguments.first())?), None, 1))
+            }
             ("share", [event]) => {
-                let top = of(Measure::Count, only(self, Some(event))?);
-                Ok(Source::Total(step, top, Some(of(Measure::Count, None)), 1))
+                let top = of(CountMeasure::Count, only(self, Some(event))?);
+                Ok(TermSource::Total(step, top, Some(of(CountMeasure::Count, None)), 1))
             }
             ("sum", [Term::Name(None, field), rest @ ..]) if rest.len() <= 1 => {
                 let (column, unit) = self.number(field)?;
-                Ok(Source::Total(step, of(Measure::Sum(column), only(self, rest.first())?), None, unit))
+                Ok(TermSource::Total(step, of(CountMeasure::Sum(column), only(self, rest.first())?), None, unit))
             }
             ("distinct", [Term::Name(None, field), rest @ ..]) if rest.len() <= 1 => {
                 let column = self.field(field)?;
-                Ok(Source::Total(step, of(Measure::Distinct(column), only(self, rest.first())?), None, 1))
+                Ok(TermSource::Total(step, of(CountMeasure::Distinct(column), only(self, rest.first())?), None, 1))
             }
             _ => Err(format!(
                 "there is no '{name}' with these; use count(), count(EVENT), share(EVENT), sum(FIELD), distinct(FIELD)"

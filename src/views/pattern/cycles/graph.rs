@@ -73,7 +73,7 @@ impl CyclePlan {
 
 /// Transfers, and the cycles that each completes.
 #[derive(Debug, Default)]
-pub struct Graph {
+pub struct TransferGraph {
     transfers: BTreeMap<Place, (Transfer, bool)>,
     incoming: HashMap<Key, BTreeSet<Place>>,
     outgoing: HashMap<Key, BTreeSet<Place>>,
@@ -82,7 +82,7 @@ pub struct Graph {
     of_payer: HashMap<Key, BTreeMap<Place, usize>>,
 }
 
-impl Graph {
+impl TransferGraph {
     /// Applies an epoch's changes; returns the cycles that came and went, with diff.
     pub fn apply(&mut self, plan: &CyclePlan, changes: &[(Place, bool, Option<Transfer>)]) -> Vec<(Cycle, isize)> {
         let mut again: BTreeSet<Place> = BTreeSet::new();
@@ -271,7 +271,7 @@ impl Graph {
 }
 
 struct Search<'a> {
-    graph: &'a Graph,
+    graph: &'a TransferGraph,
     plan: &'a CyclePlan,
     /// Where the cycle begins and ends.
     home: Key,

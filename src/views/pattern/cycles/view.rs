@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::cut::{requests, route};
-use super::graph::{Cycle, Graph, Transfer};
+use super::graph::{Cycle, Transfer, TransferGraph};
 use super::image::CycleImage;
 use crate::event::{Id, Key};
 use crate::flow::{Ask, Cause, Facts, NO_TICKET, Place, Replies, shard_of};
@@ -12,20 +12,20 @@ use crate::operators::{Asks, Out, Turn, View};
 use crate::views::pattern::Match;
 use crate::views::pattern::compile::cycle::CyclePlan;
 use crate::views::pattern::compile::plan::COUNTED_MS;
-use crate::views::pattern::machine::view::Asked;
+use crate::views::pattern::machine::view::SentRequest;
 use crate::views::pattern::outcome::{PatternOutcome, TouchedStretch};
 use crate::views::pattern::view::{Seat, mark};
 
 /// All transfers of a pattern, on one worker.
 pub struct CycleView {
     plan: Arc<CyclePlan>,
-    graph: Graph,
+    graph: TransferGraph,
 }
 
 impl CycleView {
     /// A view without transfers.
     pub fn new(plan: Arc<CyclePlan>) -> Self {
-        CycleView { plan, graph: Graph::default() }
+        CycleView { plan, graph: TransferGraph::default() }
     }
 
     /// The pattern.
@@ -34,7 +34,7 @@ impl CycleView {
     }
 
     /// Applies the requests of an epoch, and fills in the features that they ask for.
-    pub fn apply(&mut self, asked: &[Asked<'_>], replies: &mut Replies) -> PatternOutcome {
+    pub fn apply(&mut self, asked: &[SentRequest<'_>], replies: &mut Replies) -> PatternOutcome {
         let mut outcome = PatternOutcome::default();
         let mut asked = asked.to_vec();
         asked.sort_by_key(|(request, _)| (request.time, request.id));
@@ -129,7 +129,7 @@ impl View for CycleOwner {
 
     fn apply(&mut self, _now: &Facts, asks: Asks, out: &mut Out<Match>) -> Turn {
         let of_block = |block| requests(block).map(|request| (request, block.from));
-        let asked: Vec<Asked<'_>> = asks.blocks.iter().flat_map(of_block).collect();
+        let asked: Vec<SentRequest<'_>> = asks.blocks.iter().flat_map(of_block).collect();
         self.changed = asked.iter().filter(|(request, _)| matches!(request.ask, Ask::Insert | Ask::Remove)).count();
         let Seat { index, here, peers } = self.seat;
         let mut replies = Replies::new(index, here, peers, 2, 0);

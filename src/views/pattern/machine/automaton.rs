@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::choose::Candidates;
 use super::history::settle;
-use super::log::Log;
-use super::run::{Fate, Held, Run, Totals};
+use super::log::KeyLog;
+use super::run::{Fate, KeptMatch, Run, Totals};
 use crate::event::Id;
 use crate::flow::Place;
 use crate::views::pattern::compile::plan::{COUNTED_MS, Group, Program};
@@ -27,9 +27,9 @@ pub struct Automaton {
     /// Where what has taken one event, which it does not count, and has more to take, has begun.
     pub(super) young: Vec<Place>,
     /// Matches in order of (completion, start).
-    pub matches: Vec<Held>,
+    pub matches: Vec<KeptMatch>,
     /// What would be matches if they did not skip it, in the same order.
-    pub(super) skipped: Vec<Held>,
+    pub(super) skipped: Vec<KeptMatch>,
     /// Starts that are beyond their first count, in order.
     pub(super) begun: Vec<Place>,
     /// No start before this waits to end its first count. The next walk back finds out anew.
@@ -42,7 +42,7 @@ pub struct Automaton {
 pub struct Scratch {
     pub(super) totals: Totals,
     pub(super) counted: Vec<usize>,
-    pub(super) found: Vec<Held>,
+    pub(super) found: Vec<KeptMatch>,
 }
 
 /// Starts that a replay is about, by index in the log.
@@ -84,7 +84,7 @@ impl Automaton {
     pub fn bytes(&self) -> usize {
         let runs: usize = self.runs.iter().map(Run::bytes).sum();
         let candidates = self.matches.iter().chain(&self.skipped);
-        let matches: usize = candidates.map(|held| size_of::<Held>() + held.ids.len() * 16).sum();
+        let matches: usize = candidates.map(|held| size_of::<KeptMatch>() + held.ids.len() * 16).sum();
         runs + matches + (self.young.capacity() + self.begun.capacity()) * size_of::<Place>()
     }
 
@@ -93,9 +93,9 @@ impl Automaton {
         &mut self,
         group: &Group,
         number: usize,
-        log: &mut Log,
+        log: &mut KeyLog,
         scratch: &mut Scratch,
-        changed: impl FnMut(&mut Held, bool),
+        changed: impl FnMut(&mut KeptMatch, bool),
     ) {
         let (at, program) = (log.len() - 1, &group.programs[number]);
         self.step(program, group, log, at, None, scratch);
@@ -111,7 +111,7 @@ impl Automaton {
         &mut self,
         program: &Program,
         group: &Group,
-        log: &mut Log,
+        log: &mut KeyLog,
         at: usize,
         eligible: Eligible<'_>,
         scratch: &mut Scratch,
@@ -160,7 +160,7 @@ impl Automaton {
         }
     }
 
-    fn advance(&mut self, program: &Program, log: &Log, at: usize, found: &mut Vec<Held>) {
+    fn advance(&mut self, program: &Program, log: &KeyLog, at: usize, found: &mut Vec<KeptMatch>) {
         let mut index = 0;
         while index < self.runs.len() {
             match self.runs[index].advance(program, log, at) {
@@ -172,7 +172,7 @@ impl Automaton {
     }
 
     /// The same for what has taken one event only.
-    fn advance_young(&mut self, program: &Program, log: &Log, at: usize, found: &mut Vec<Held>) {
+    fn advance_young(&mut self, program: &Program, log: &KeyLog, at: usize, found: &mut Vec<KeptMatch>) {
         let entry = log.entry(at);
         let over = |start: &&Place| entry.time.saturating_sub(start.0) >= program.within_ms;
         let over = self.young.iter().take_while(over).count();
@@ -202,7 +202,12 @@ impl Automaton {
 
     /// Time has come to `watermark`: runs that wait for an event to stay away are complete once it has passed. Calls
     /// `changed` with the matches that are gone (false) and new (true); returns the last completion.
-    pub fn pass(&mut self, program: &Program, watermark: i64, changed: impl FnMut(&mut Held, bool)) -> Option<Place> {
+    pub fn pass(
+        &mut self,
+        program: &Program,
+        watermark: i64,
+        changed: impl FnMut(&mut KeptMatch, bool),
+    ) -> Option<Place> {
         let mut found = Vec::new();
         let mut index = 0;
         while index < self.runs.len() {

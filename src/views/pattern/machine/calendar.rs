@@ -7,19 +7,19 @@ use std::collections::BTreeMap;
 
 /// Places of keys, by the period from which on they are due.
 #[derive(Debug)]
-pub struct Calendar {
+pub struct KeyCalendar {
     due: BTreeMap<i64, Vec<u32>>,
     /// The period to which expiry has come.
     now: i64,
 }
 
-impl Default for Calendar {
+impl Default for KeyCalendar {
     fn default() -> Self {
-        Calendar { due: BTreeMap::new(), now: i64::MIN }
+        KeyCalendar { due: BTreeMap::new(), now: i64::MIN }
     }
 }
 
-impl Calendar {
+impl KeyCalendar {
     /// Puts a place to the next period, which is returned.
     #[inline]
     pub fn put(&mut self, slot: u32) -> i64 {

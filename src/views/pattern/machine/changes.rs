@@ -3,16 +3,16 @@
 use super::super::compile::plan::{Group, Program};
 use super::automaton::Scratch;
 use super::history::settle;
-use super::log::Entry;
-use super::run::Held;
+use super::log::LoggedEvent;
+use super::run::KeptMatch;
 use super::state::KeyState;
 use crate::flow::{Ask, Place, Request};
 
 /// Matches that come and go, by program.
-pub type Diffs = Vec<(usize, Held, isize)>;
+pub type Diffs = Vec<(usize, KeptMatch, isize)>;
 
-fn entry_of(group: &Group, request: &Request<'_>) -> Entry {
-    Entry::new((request.time, request.id), request.mask, request.mask & !group.historic, request.scored)
+fn entry_of(group: &Group, request: &Request<'_>) -> LoggedEvent {
+    LoggedEvent::new((request.time, request.id), request.mask, request.mask & !group.historic, request.scored)
 }
 
 /// Takes an event that comes after all others of its key.
@@ -93,7 +93,7 @@ pub fn replay<'a>(
 }
 
 /// Notes the matches of a program that go (false) and come (true); those of an absence are announced by the watermark.
-fn noted(program: &Program, number: usize, diffs: &mut Diffs) -> impl FnMut(&mut Held, bool) {
+fn noted(program: &Program, number: usize, diffs: &mut Diffs) -> impl FnMut(&mut KeptMatch, bool) {
     move |held, here| {
         if here {
             held.announced = program.absent.is_none();
@@ -104,7 +104,7 @@ fn noted(program: &Program, number: usize, diffs: &mut Diffs) -> impl FnMut(&mut
 
 /// Leaves out matches that went and came again.
 pub fn consolidated(mut diffs: Diffs) -> Diffs {
-    let order = |(number, held, _): &(usize, Held, isize)| (*number, held.at, held.start, held.events);
+    let order = |(number, held, _): &(usize, KeptMatch, isize)| (*number, held.at, held.start, held.events);
     diffs.sort_by_key(order);
     let mut left: Diffs = Vec::new();
     for (number, held, diff) in diffs {

@@ -8,7 +8,7 @@
 //!
 //! What is skipped is kept as long as a change may reach it: the match that it was skipped for may go.
 
-use super::run::Held;
+use super::run::KeptMatch;
 use crate::flow::Place;
 use crate::flow::after;
 use crate::views::pattern::compile::after_match::AfterMatch;
@@ -31,9 +31,9 @@ impl AfterMatch {
 /// What is known of the candidates of one pattern over one key, each in order of (completion, start).
 pub struct Candidates<'a> {
     /// The matches.
-    pub matches: &'a mut Vec<Held>,
+    pub matches: &'a mut Vec<KeptMatch>,
     /// What is skipped.
-    pub skipped: &'a mut Vec<Held>,
+    pub skipped: &'a mut Vec<KeptMatch>,
 }
 
 impl Candidates<'_> {
@@ -42,9 +42,9 @@ impl Candidates<'_> {
     pub fn choose(
         self,
         program: &Program,
-        found: &mut Vec<Held>,
+        found: &mut Vec<KeptMatch>,
         gone: Option<Place>,
-        mut changed: impl FnMut(&mut Held, bool),
+        mut changed: impl FnMut(&mut KeptMatch, bool),
     ) {
         let Candidates { matches, skipped } = self;
         if program.after_match == AfterMatch::NoSkip {
@@ -55,12 +55,12 @@ impl Candidates<'_> {
             return;
         }
         let Some(from) = found.iter().map(|held| held.at).chain(gone).min() else { return };
-        let tail_of = |held: &Vec<Held>| held.partition_point(|held| held.at < from);
-        let mut tail: Vec<(Held, bool)> = matches.drain(tail_of(matches)..).map(|held| (held, true)).collect();
+        let tail_of = |held: &Vec<KeptMatch>| held.partition_point(|held| held.at < from);
+        let mut tail: Vec<(KeptMatch, bool)> = matches.drain(tail_of(matches)..).map(|held| (held, true)).collect();
         tail.extend(skipped.drain(tail_of(skipped)..).map(|held| (held, false)));
         tail.extend(found.drain(..).map(|held| (held, false)));
         tail.sort_by_key(|(held, _)| (held.at, held.start));
-        let period = |held: &Held| held.at.0.div_euclid(program.period_ms);
+        let period = |held: &KeptMatch| held.at.0.div_euclid(program.period_ms);
         let mut last = matches.last().map(|held| (period(held), held.next));
         for (mut held, was) in tail {
             let of = period(&held);
@@ -80,7 +80,7 @@ impl Candidates<'_> {
 }
 
 /// Puts a match to its place.
-fn insert(matches: &mut Vec<Held>, held: Held) {
+fn insert(matches: &mut Vec<KeptMatch>, held: KeptMatch) {
     let at = matches.partition_point(|known| (known.at, known.start) < (held.at, held.start));
     matches.insert(at, held);
 }

@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::history::Past;
 use crate::event::{Event, Schema};
-use crate::views::pattern::compile::condition::{Column, ColumnKind, ColumnOf, Condition, Source, Value, distance_km};
+use crate::views::pattern::compile::condition::{
+    Column, ColumnKind, ColumnOf, Condition, TermSource, TermValue, distance_km,
+};
 use crate::views::pattern::compile::expr::Comparison;
 
 /// Where the cells of an event are found.
-pub trait Cells {
+pub trait EventCells {
     /// The cell of a column, if the event has the field, or the feature is not missing.
     fn cell(&self, column: &Column) -> Option<u64>;
 }
@@ -50,7 +52,7 @@ impl<'a> Whole<'a> {
     }
 }
 
-impl Cells for Whole<'_> {
+impl EventCells for Whole<'_> {
     #[inline]
     fn cell(&self, column: &Column) -> Option<u64> {
         match (column.of, column.kind) {
@@ -85,7 +87,7 @@ pub struct LogRow<'a> {
     pub cells: &'a [u64],
 }
 
-impl Cells for LogRow<'_> {
+impl EventCells for LogRow<'_> {
     #[inline]
     fn cell(&self, column: &Column) -> Option<u64> {
         let bit = 1 << column.index;
@@ -121,7 +123,7 @@ pub struct Around<'a> {
 
 impl Condition {
     /// Whether it holds for an event.
-    pub fn holds<C: Cells>(&self, own: &C, around: &Around<'_>) -> bool {
+    pub fn holds<C: EventCells>(&self, own: &C, around: &Around<'_>) -> bool {
         match self {
             Condition::All(all) => all.iter().all(|one| one.holds(own, around)),
             Condition::Any(any) => any.iter().any(|one| one.holds(own, around)),
@@ -146,35 +148,35 @@ impl Condition {
     }
 }
 
-impl Source {
-    fn value<C: Cells>(&self, own: &C, around: &Around<'_>) -> Option<Value> {
+impl TermSource {
+    fn value<C: EventCells>(&self, own: &C, around: &Around<'_>) -> Option<TermValue> {
         match self {
-            Source::Constant(value) => Some(*value),
-            Source::Own(column) => own.cell(column).map(|cell| value_of(column, cell)),
-            Source::Taken(step, column) => {
+            TermSource::Constant(value) => Some(*value),
+            TermSource::Own(column) => own.cell(column).map(|cell| value_of(column, cell)),
+            TermSource::Taken(step, column) => {
                 let taken = around.taken.get(*step)?;
                 taken.row().cell(column).map(|cell| value_of(column, cell))
             }
-            Source::Total(step, top, bottom, unit) => {
+            TermSource::Total(step, top, bottom, unit) => {
                 let totals = match step {
                     Some(step) => &around.taken.get(*step)?.totals,
                     None => around.here,
                 };
                 let bottom = bottom.map_or(1, |bottom| totals[bottom]);
-                (bottom > 0).then(|| Value::Exact(totals[*top], bottom.saturating_mul(i128::from(*unit))))
+                (bottom > 0).then(|| TermValue::Exact(totals[*top], bottom.saturating_mul(i128::from(*unit))))
             }
-            Source::Distance(step, lat, lon) => kilometres(own, around, *step, lat, lon).map(Value::Float),
-            Source::Speed(step, lat, lon) => {
+            TermSource::Distance(step, lat, lon) => kilometres(own, around, *step, lat, lon).map(TermValue::Float),
+            TermSource::Speed(step, lat, lon) => {
                 let distance = kilometres(own, around, *step, lat, lon)?;
                 let hours = (around.time - around.taken.get(*step)?.time) as f64 / 3_600_000.0;
                 // In no time at all: any distance is too fast, and no distance is none.
-                Some(Value::Float(if distance == 0.0 { 0.0 } else { distance / hours }))
+                Some(TermValue::Float(if distance == 0.0 { 0.0 } else { distance / hours }))
             }
-            Source::Since(step) => {
+            TermSource::Since(step) => {
                 let since = around.time.saturating_sub(around.taken.get(*step)?.time);
-                Some(Value::Exact(i128::from(since), 1))
+                Some(TermValue::Exact(i128::from(since), 1))
             }
-            Source::Past(term) => around.past?.value(term),
+            TermSource::Past(term) => around.past?.value(term),
         }
     }
 }
@@ -187,17 +189,17 @@ impl Taken {
     }
 }
 
-fn value_of(column: &Column, cell: u64) -> Value {
+fn value_of(column: &Column, cell: u64) -> TermValue {
     match column.kind {
-        ColumnKind::Exact(unit) => Value::Exact(i128::from(cell as i64), i128::from(unit)),
-        ColumnKind::Float => Value::Float(f64::from_bits(cell)),
-        ColumnKind::Text => Value::Word(cell),
+        ColumnKind::Exact(unit) => TermValue::Exact(i128::from(cell as i64), i128::from(unit)),
+        ColumnKind::Float => TermValue::Float(f64::from_bits(cell)),
+        ColumnKind::Text => TermValue::Word(cell),
     }
 }
 
 /// Compares two values, each times its factor.
-fn compare(a: Value, fa: (i64, i64), comparison: Comparison, b: Value, fb: (i64, i64)) -> bool {
-    if let (Value::Word(a), Value::Word(b)) = (a, b) {
+fn compare(a: TermValue, fa: (i64, i64), comparison: Comparison, b: TermValue, fb: (i64, i64)) -> bool {
+    if let (TermValue::Word(a), TermValue::Word(b)) = (a, b) {
         return comparison.accepts(a.cmp(&b));
     }
     if let (Some(left), Some(right)) = (crossed(a, fa, b, fb), crossed(b, fb, a, fa)) {
@@ -208,25 +210,25 @@ fn compare(a: Value, fa: (i64, i64), comparison: Comparison, b: Value, fb: (i64,
 }
 
 /// One side of `a * fa ? b * fb` once both are multiplied by all denominators; `None` if that is not exact.
-fn crossed(a: Value, fa: (i64, i64), b: Value, fb: (i64, i64)) -> Option<i128> {
-    let (Value::Exact(top, _), Value::Exact(_, other)) = (a, b) else { return None };
+fn crossed(a: TermValue, fa: (i64, i64), b: TermValue, fb: (i64, i64)) -> Option<i128> {
+    let (TermValue::Exact(top, _), TermValue::Exact(_, other)) = (a, b) else { return None };
     let top = top.checked_mul(i128::from(fa.0))?;
     top.checked_mul(other)?.checked_mul(i128::from(fb.1))
 }
 
-impl Value {
+impl TermValue {
     /// The value times a factor as a double. A fraction is rounded once, as features are: what is equal compares equal.
     fn float(self, factor: (i64, i64)) -> f64 {
         let (times, per) = (i128::from(factor.0), i128::from(factor.1));
         match self {
-            Value::Exact(top, bottom) => top.saturating_mul(times) as f64 / bottom.saturating_mul(per) as f64,
-            Value::Float(value) => value * factor.0 as f64 / factor.1 as f64,
-            Value::Word(_) => f64::NAN,
+            TermValue::Exact(top, bottom) => top.saturating_mul(times) as f64 / bottom.saturating_mul(per) as f64,
+            TermValue::Float(value) => value * factor.0 as f64 / factor.1 as f64,
+            TermValue::Word(_) => f64::NAN,
         }
     }
 }
 
-fn kilometres<C: Cells>(own: &C, around: &Around<'_>, step: usize, lat: &Column, lon: &Column) -> Option<f64> {
+fn kilometres<C: EventCells>(own: &C, around: &Around<'_>, step: usize, lat: &Column, lon: &Column) -> Option<f64> {
     let there = around.taken.get(step)?.row();
     let degrees = |cell: Option<u64>| cell.map(f64::from_bits);
     let from = (degrees(there.cell(lat))?, degrees(there.cell(lon))?);

@@ -2,7 +2,7 @@
 
 use super::automaton::{Automaton, Eligible, Scratch};
 use super::evaluate::{Around, Taken};
-use super::log::Log;
+use super::log::KeyLog;
 use super::run::{Fate, Run};
 use crate::flow::Place;
 use crate::views::pattern::compile::count::Count;
@@ -10,7 +10,7 @@ use crate::views::pattern::compile::plan::{Program, Step};
 
 impl Automaton {
     /// Whether the events within `within` before one can be enough, by their bits alone.
-    fn may_be_enough(program: &Program, count: &Count, log: &Log, at: usize) -> bool {
+    fn may_be_enough(program: &Program, count: &Count, log: &KeyLog, at: usize) -> bool {
         let time = log.entry(at).time;
         let until = if program.steps.len() > 1 { at } else { at + 1 };
         let most = |(_, least): &(u64, i128)| *least > until as i128;
@@ -35,7 +35,7 @@ impl Automaton {
         &mut self,
         program: &Program,
         count: &Count,
-        log: &Log,
+        log: &KeyLog,
         at: usize,
         eligible: Eligible<'_>,
         scratch: &mut Scratch,
@@ -81,7 +81,7 @@ impl Automaton {
         &mut self,
         program: &Program,
         count: &Count,
-        log: &Log,
+        log: &KeyLog,
         (back, at): (usize, usize),
         eligible: Eligible<'_>,
         scratch: &mut Scratch,

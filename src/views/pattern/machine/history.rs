@@ -5,10 +5,10 @@
 //! look at the last [`PAST_EVENTS_MAX`] of them. With another named event as last argument (`first_seen(device, activity)`)
 //! the past is of the events that are that one, which itself does not look at the past.
 
-use super::evaluate::{Around, Cells};
-use super::log::Log;
+use super::evaluate::{Around, EventCells};
+use super::log::KeyLog;
 use crate::event::Id;
-use crate::views::pattern::compile::condition::{Column, ColumnKind, PastMeasure, PastTerm, Value};
+use crate::views::pattern::compile::condition::{Column, ColumnKind, PastMeasure, PastTerm, TermValue};
 use crate::views::pattern::compile::plan::Group;
 
 /// Earlier events that are looked at, at most: a bound on the work per event of a busy key.
@@ -21,7 +21,7 @@ const DAY_MS: i64 = 86_400_000;
 #[derive(Clone, Copy)]
 pub struct Past<'a> {
     /// The key's log.
-    pub log: &'a Log,
+    pub log: &'a KeyLog,
     /// The event's place in it.
     pub at: usize,
     /// How far back, milliseconds.
@@ -43,15 +43,15 @@ impl Past<'_> {
     }
 
     /// The value of an aggregate.
-    pub fn value(&self, term: &PastTerm) -> Option<Value> {
+    pub fn value(&self, term: &PastTerm) -> Option<TermValue> {
         let now = self.log.entry(self.at).time;
-        let since = |at: usize| Value::Exact(i128::from(now - self.log.entry(at).time), 1);
+        let since = |at: usize| TermValue::Exact(i128::from(now - self.log.entry(at).time), 1);
         let cells = |column: Column| {
             let at_cell = move |at| self.log.row(at).cell(&column).map(|cell| (self.log.entry(at).time, cell as i64));
             self.events(term.base).filter_map(at_cell)
         };
         match term.measure {
-            PastMeasure::Count => Some(Value::Exact(self.events(term.base).count() as i128, 1)),
+            PastMeasure::Count => Some(TermValue::Exact(self.events(term.base).count() as i128, 1)),
             PastMeasure::SinceLast => self.events(term.base).next().map(since),
             PastMeasure::Age => {
                 let from = self.log.lower_bound((now.saturating_sub(self.length_ms).saturating_add(1), Id::default()));
@@ -60,14 +60,14 @@ impl Past<'_> {
             }
             PastMeasure::Mean(column) => {
                 let (sum, count) = cells(column).fold((0i128, 0), |(sum, n), (_, v)| (sum + i128::from(v), n + 1));
-                (count > 0).then(|| Value::Exact(sum, count * i128::from(unit(&column))))
+                (count > 0).then(|| TermValue::Exact(sum, count * i128::from(unit(&column))))
             }
             PastMeasure::Sum(column, length_ms) => {
                 let sum = cells(column)
                     .filter(|(time, _)| *time > now.saturating_sub(length_ms))
                     .map(|(_, v)| i128::from(v))
                     .sum();
-                Some(Value::Exact(sum, i128::from(unit(&column))))
+                Some(TermValue::Exact(sum, i128::from(unit(&column))))
             }
             PastMeasure::MedianDay(column) => {
                 let mut days: Vec<i128> = Vec::new();
@@ -80,7 +80,7 @@ impl Past<'_> {
                 }
                 let days = days.get_mut(1..).filter(|days| !days.is_empty())?;
                 let middle = (days.len() - 1) / 2;
-                Some(Value::Exact(*days.select_nth_unstable(middle).1, i128::from(unit(&column))))
+                Some(TermValue::Exact(*days.select_nth_unstable(middle).1, i128::from(unit(&column))))
             }
         }
     }
@@ -94,7 +94,7 @@ fn unit(column: &Column) -> i64 {
 }
 
 /// Finds out which of these named events, whose conditions look at the key's history, an event is; unless it is known.
-pub fn settle(group: &Group, log: &mut Log, at: usize, asked: u64) {
+pub fn settle(group: &Group, log: &mut KeyLog, at: usize, asked: u64) {
     let entry = *log.entry(at);
     let mut open = entry.raw & asked & group.historic & !log.known(at);
     while open != 0 {

@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::automaton::Automaton;
-use super::log::Entry;
+use super::log::LoggedEvent;
 use crate::event::Key;
 use crate::flow::Place;
 
@@ -38,7 +38,7 @@ pub struct KeyImage {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LogImage {
     /// In order.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<LoggedEvent>,
     /// Their cells, one entry's after the other's.
     pub cells: Vec<u64>,
 }

@@ -2,7 +2,7 @@
 
 use super::super::compile::plan::Group;
 use super::automaton::Automaton;
-use super::calendar::Calendar;
+use super::calendar::KeyCalendar;
 use super::state::KeyState;
 use crate::event::{Key, MapKey};
 use crate::flow::{Ask, NO_TICKET, Request};
@@ -29,7 +29,7 @@ pub struct Keys {
     index: ShardedMap<u32>,
     chunks: Vec<Vec<KeyState>>,
     free: Vec<u32>,
-    calendar: Calendar,
+    calendar: KeyCalendar,
     turn: usize,
     /// What the visits of this round have counted so far.
     counted: KeyStats,

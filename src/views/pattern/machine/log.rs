@@ -10,7 +10,7 @@ use crate::operators::prefetch;
 
 /// One event of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct LoggedEvent {
     /// Event time, milliseconds.
     pub time: i64,
     /// The event.
@@ -26,10 +26,10 @@ pub struct Entry {
     pub scored: bool,
 }
 
-impl Entry {
+impl LoggedEvent {
     /// An entry that is these named events, less those whose conditions look at the key's history, as far as is known.
     pub fn new((time, id): Place, raw: u64, mask: u64, scored: bool) -> Self {
-        Entry { time, id, raw, mask, cells: 0, scored }
+        LoggedEvent { time, id, raw, mask, cells: 0, scored }
     }
 
     /// Its position.
@@ -47,28 +47,28 @@ const SPARE: usize = 3;
 /// events it is known whether their conditions over the key's history are fulfilled, bit by bit; and the columns that are
 /// there. Other entries have none: they are kept for their rows alone.
 #[derive(Clone, Debug, Default)]
-pub struct Log {
-    entries: Vec<Entry>,
+pub struct KeyLog {
+    entries: Vec<LoggedEvent>,
     cells: Vec<u64>,
     /// Cells before the columns.
     head: u8,
 }
 
-impl Log {
+impl KeyLog {
     /// An empty log, perhaps with conditions over the key's history.
     pub fn new(with_history: bool) -> Self {
-        Log { entries: Vec::new(), cells: Vec::new(), head: 1 + u8::from(with_history) }
+        KeyLog { entries: Vec::new(), cells: Vec::new(), head: 1 + u8::from(with_history) }
     }
 
     /// What is in it.
     pub fn image(&self) -> LogImage {
-        let entries = self.entries.iter().map(|entry| Entry { cells: 0, ..*entry }).collect();
+        let entries = self.entries.iter().map(|entry| LoggedEvent { cells: 0, ..*entry }).collect();
         LogImage { entries, cells: self.cells.clone() }
     }
 
     /// This log, which is empty, with what is in an image.
     pub fn filled(self, image: LogImage) -> Self {
-        let mut log = Log { entries: image.entries, cells: image.cells, ..self };
+        let mut log = KeyLog { entries: image.entries, cells: image.cells, ..self };
         let mut start = 0;
         for at in 0..log.entries.len() {
             log.entries[at].cells = start as u32;
@@ -102,13 +102,13 @@ impl Log {
 
     /// An entry.
     #[inline]
-    pub fn entry(&self, at: usize) -> &Entry {
+    pub fn entry(&self, at: usize) -> &LoggedEvent {
         &self.entries[at]
     }
 
     /// An entry, to be changed in all but its position.
     #[inline]
-    pub fn entry_mut(&mut self, at: usize) -> &mut Entry {
+    pub fn entry_mut(&mut self, at: usize) -> &mut LoggedEvent {
         &mut self.entries[at]
     }
 
@@ -157,7 +157,7 @@ impl Log {
 
     /// The position of the last entry.
     pub fn last(&self) -> Option<Place> {
-        self.entries.last().map(Entry::place)
+        self.entries.last().map(LoggedEvent::place)
     }
 
     /// The first entry at or after a position.
@@ -173,7 +173,7 @@ impl Log {
 
     /// Puts an entry to its position and returns where that is. One at the same position is replaced. The words say which
     /// columns are there, and then give those.
-    pub fn insert(&mut self, mut entry: Entry, words: &[u64]) -> usize {
+    pub fn insert(&mut self, mut entry: LoggedEvent, words: &[u64]) -> usize {
         let at = match self.last() {
             Some(last) if last >= entry.place() => {
                 self.remove(entry.place());
@@ -219,7 +219,7 @@ impl Log {
     /// Drops entries before an event time, once they are half of all: what is left behind is out of every reach. The same
     /// for those that are kept for their rows alone, before another event time.
     pub fn expire(&mut self, before_ms: i64, rows_before_ms: i64) {
-        let over = |entry: &Entry| entry.time < rows_before_ms && entry.raw == 0;
+        let over = |entry: &LoggedEvent| entry.time < rows_before_ms && entry.raw == 0;
         if self.entries.first().is_none_or(|first| first.time >= before_ms && !over(first)) {
             return;
         }
@@ -249,6 +249,6 @@ impl Log {
 
     /// Bytes on the heap.
     pub fn bytes(&self) -> usize {
-        self.entries.capacity() * size_of::<Entry>() + self.cells.capacity() * 8
+        self.entries.capacity() * size_of::<LoggedEvent>() + self.cells.capacity() * 8
     }
 }

@@ -1,8 +1,8 @@
 //! An automaton takes a stretch of its log again, once events in it have changed.
 
 use super::automaton::{Automaton, Scratch};
-use super::log::Log;
-use super::run::Held;
+use super::log::KeyLog;
+use super::run::KeptMatch;
 use crate::event::Id;
 use crate::flow::Place;
 use crate::views::pattern::compile::plan::Group;
@@ -14,10 +14,10 @@ impl Automaton {
         &mut self,
         group: &Group,
         number: usize,
-        log: &mut Log,
+        log: &mut KeyLog,
         places: &[Place],
         scratch: &mut Scratch,
-        mut changed: impl FnMut(&mut Held, bool),
+        mut changed: impl FnMut(&mut KeptMatch, bool),
     ) {
         let program = &group.programs[number];
         let (Some(&first), Some(&last)) = (places.first(), places.last()) else { return };
@@ -33,7 +33,7 @@ impl Automaton {
         self.young.retain(|start| touched_by(*start).is_none());
         let mut kept_starts = Vec::new();
         let mut gone: Option<Place> = None;
-        let mut stays = |held: &Held| match touched_by(held.start) {
+        let mut stays = |held: &KeptMatch| match touched_by(held.start) {
             Some(place) if held.at >= place => {
                 gone = Some(gone.map_or(held.at, |first| first.min(held.at)));
                 false

@@ -5,12 +5,12 @@ use std::hash::BuildHasherDefault;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::evaluate::{Around, Cells, LogRow, Taken};
-use super::log::Log;
+use super::evaluate::{Around, EventCells, LogRow, Taken};
+use super::log::KeyLog;
 use crate::event::Id;
 use crate::flow::Place;
 use crate::operators::Routed;
-use crate::views::pattern::compile::count::{Count, Measure};
+use crate::views::pattern::compile::count::{Count, CountMeasure};
 use crate::views::pattern::compile::plan::Program;
 
 /// Ids that a match carries at most: of more events, the first 63 and the last.
@@ -18,7 +18,7 @@ pub const MATCH_IDS_MAX: usize = 64;
 
 /// A match of a program over one key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
+pub struct KeptMatch {
     /// When it was complete: the last event, or the moment until which an event stayed away (before all events of it).
     pub at: Place,
     /// Its first event.
@@ -40,14 +40,14 @@ pub struct Totals {
     pub values: Vec<i128>,
     /// What the distinct ones have seen.
     #[serde(serialize_with = "in_order")]
-    seen: Vec<Seen>,
+    seen: Vec<SeenValues>,
 }
 
-type Seen = HashSet<u64, BuildHasherDefault<Routed>>;
+type SeenValues = HashSet<u64, BuildHasherDefault<Routed>>;
 
 /// Sets in the order of what is in them, which does not depend on how it came there.
-fn in_order<S: Serializer>(seen: &[Seen], serializer: S) -> Result<S::Ok, S::Error> {
-    let sorted = |seen: &Seen| {
+fn in_order<S: Serializer>(seen: &[SeenValues], serializer: S) -> Result<S::Ok, S::Error> {
+    let sorted = |seen: &SeenValues| {
         let mut cells: Vec<u64> = seen.iter().copied().collect();
         cells.sort_unstable();
         cells
@@ -71,9 +71,11 @@ impl Totals {
                 continue;
             }
             self.values[index] += match &aggregate.measure {
-                Measure::Count => 1,
-                Measure::Sum(column) => row.cell(column).map_or(0, |cell| i128::from(cell as i64)),
-                Measure::Distinct(column) => row.cell(column).is_some_and(|cell| self.seen[index].insert(cell)).into(),
+                CountMeasure::Count => 1,
+                CountMeasure::Sum(column) => row.cell(column).map_or(0, |cell| i128::from(cell as i64)),
+                CountMeasure::Distinct(column) => {
+                    row.cell(column).is_some_and(|cell| self.seen[index].insert(cell)).into()
+                }
             };
         }
     }
@@ -127,14 +129,14 @@ pub enum Fate {
 
 impl Run {
     /// A run that begins at an event and takes it for its first step.
-    pub fn begin(program: &Program, log: &Log, at: usize) -> Self {
+    pub fn begin(program: &Program, log: &KeyLog, at: usize) -> Self {
         let mut run = Run::empty(log.entry(at).place());
         run.take(program, 0, log, at);
         run
     }
 
     /// A run whose first step has counted these events (in order) with these totals.
-    pub fn counted(program: &Program, log: &Log, events: &[usize], totals: &[i128]) -> Self {
+    pub fn counted(program: &Program, log: &KeyLog, events: &[usize], totals: &[i128]) -> Self {
         let first = events[0];
         let mut run = Run::empty(log.entry(first).place());
         let LogRow { time, present, .. } = log.row(first);
@@ -175,7 +177,7 @@ impl Run {
     }
 
     /// Takes an event for a step.
-    pub fn take(&mut self, program: &Program, step: usize, log: &Log, at: usize) {
+    pub fn take(&mut self, program: &Program, step: usize, log: &KeyLog, at: usize) {
         let (entry, row) = (log.entry(at), log.row(at));
         let of_step = &program.steps[step];
         let cells = if of_step.keeps { row.cells.into() } else { Box::default() };
@@ -200,7 +202,7 @@ impl Run {
     }
 
     /// Once a step has taken or counted an event: whether that was the last that is needed.
-    pub fn completed(&mut self, program: &Program, log: &Log, at: usize) -> Fate {
+    pub fn completed(&mut self, program: &Program, log: &KeyLog, at: usize) -> Fate {
         if self.step + 1 < program.steps.len() {
             return Fate::Goes;
         }
@@ -220,7 +222,7 @@ impl Run {
     }
 
     /// What the event at `at` does to the run.
-    pub fn advance(&mut self, program: &Program, log: &Log, at: usize) -> Fate {
+    pub fn advance(&mut self, program: &Program, log: &KeyLog, at: usize) -> Fate {
         let entry = log.entry(at);
         let has = |bit: u8| entry.mask >> bit & 1 == 1;
         let row = log.row(at);
@@ -276,9 +278,9 @@ impl Run {
     }
 
     /// The match that it has become.
-    pub fn held(self, at: Place) -> Held {
+    pub fn held(self, at: Place) -> KeptMatch {
         let Run { start, next, ids, events, .. } = self;
-        Held { at, start, next, ids: ids.into(), events, announced: false }
+        KeptMatch { at, start, next, ids: ids.into(), events, announced: false }
     }
 
     /// Bytes on the heap, about.

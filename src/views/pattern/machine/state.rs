@@ -3,7 +3,7 @@
 use super::super::compile::plan::Group;
 use super::automaton::Automaton;
 use super::image::{AutomatonImage, KeyImage};
-use super::log::Log;
+use super::log::KeyLog;
 use crate::event::{Id, Key};
 use crate::flow::Place;
 
@@ -13,7 +13,7 @@ pub struct KeyState {
     /// The key.
     pub key: Key,
     /// Its events.
-    pub log: Log,
+    pub log: KeyLog,
     /// By program, those that hold something.
     automata: Vec<(usize, Automaton)>,
     /// How far its runs have come: the last event they have seen, though it be withdrawn since, or the moment at which the
@@ -33,7 +33,7 @@ impl KeyState {
     pub fn new(key: Key, group: &Group) -> Self {
         KeyState {
             key,
-            log: Log::new(group.historic != 0),
+            log: KeyLog::new(group.historic != 0),
             automata: Vec::new(),
             reached: (i64::MIN, Id::default()),
             due: i64::MIN,
@@ -85,7 +85,7 @@ impl KeyState {
     }
 
     /// Does something with the automaton of a program, and the log. If it then holds something, it is kept.
-    pub fn with_automaton(&mut self, number: usize, act: impl FnOnce(&mut Automaton, &mut Log)) {
+    pub fn with_automaton(&mut self, number: usize, act: impl FnOnce(&mut Automaton, &mut KeyLog)) {
         let at = self.automata.partition_point(|(of, _)| *of < number);
         match self.automata.get_mut(at) {
             Some((of, automaton)) if *of == number => {

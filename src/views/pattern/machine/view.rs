@@ -24,7 +24,7 @@ pub struct GroupView {
 }
 
 /// A request and the worker that it comes from.
-pub type Asked<'a> = (Request<'a>, u32);
+pub type SentRequest<'a> = (Request<'a>, u32);
 
 impl GroupView {
     /// A view without keys.
@@ -48,7 +48,7 @@ impl GroupView {
     /// reached take one step of each program; of a key with any other change, what the changes reach is taken again.
     /// An event whose features are given again is a change only if it is not kept with the same ones.
     /// Features are read afterwards: they are as of the event's place, so it does not matter what has been added behind it.
-    pub fn apply(&mut self, watermark: i64, asked: &[Asked<'_>], replies: &mut Replies) -> PatternOutcome {
+    pub fn apply(&mut self, watermark: i64, asked: &[SentRequest<'_>], replies: &mut Replies) -> PatternOutcome {
         let mut outcome = PatternOutcome::default();
         let place = |at: &u32| {
             let request = &asked[*at as usize].0;
@@ -56,11 +56,11 @@ impl GroupView {
         };
         let mut order: Vec<u32> = (0..asked.len() as u32).collect();
         order.sort_unstable_by_key(place);
-        let mut asked: Vec<Asked<'_>> = order.into_iter().map(|at| asked[at as usize]).collect();
+        let mut asked: Vec<SentRequest<'_>> = order.into_iter().map(|at| asked[at as usize]).collect();
         if self.group.featured {
             asked.iter_mut().for_each(|(request, _)| request.ask = self.keys.weighed(request));
         }
-        let of_keys: Vec<(&[Asked<'_>], Option<u32>)> =
+        let of_keys: Vec<(&[SentRequest<'_>], Option<u32>)> =
             asked.chunk_by(|a, b| a.0.key == b.0.key).map(|of_key| (of_key, self.keys.slot(of_key[0].0.key))).collect();
         // The waits for memory overlap.
         of_keys.iter().filter_map(|(_, slot)| *slot).for_each(|slot| self.keys.prefetch(slot));
@@ -75,7 +75,7 @@ impl GroupView {
     /// Applies the requests of one key, whose state is at the place given if there is one.
     fn apply_key(
         &mut self,
-        asked: &[Asked<'_>],
+        asked: &[SentRequest<'_>],
         slot: Option<u32>,
         replies: &mut Replies,
         outcome: &mut PatternOutcome,

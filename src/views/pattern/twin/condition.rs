@@ -20,7 +20,7 @@ pub(super) struct Situation<'a> {
 
 /// What a term says.
 #[derive(Clone, Debug)]
-enum Operand {
+enum TwinValue {
     /// A fraction: what is above the line, and what below.
     Exact(i128, i128),
     Float(f64),
@@ -52,27 +52,27 @@ impl KeyTwin<'_> {
                 })
             }
             Expr::Holds(Term::Call(None, _, arguments)) => self.value(&arguments[0], asked).is_some(),
-            Expr::Holds(term) => matches!(self.value(term, asked), Some(Operand::Exact(1, 1))),
+            Expr::Holds(term) => matches!(self.value(term, asked), Some(TwinValue::Exact(1, 1))),
         }
     }
 
-    fn side(&self, side: &Side, asked: &Situation<'_>) -> Option<Operand> {
+    fn side(&self, side: &Side, asked: &Situation<'_>) -> Option<TwinValue> {
         let (top, bottom) = (i128::from(side.factor.digits), 10i128.pow(u32::from(side.factor.scale)));
         Some(match self.value(&side.term, asked)? {
-            Operand::Exact(a, b) => Operand::Exact(a * top, b * bottom),
-            Operand::Float(value) => Operand::Float(value * top as f64 / bottom as f64),
+            TwinValue::Exact(a, b) => TwinValue::Exact(a * top, b * bottom),
+            TwinValue::Float(value) => TwinValue::Float(value * top as f64 / bottom as f64),
             text => text,
         })
     }
 
-    fn field(&self, name: &str, at: usize) -> Option<Operand> {
+    fn field(&self, name: &str, at: usize) -> Option<TwinValue> {
         let (event, slot) = (self.events[at], self.schema.slot(name)?);
         let field = self.schema.field(slot);
         Some(match field.kind {
-            FieldType::Text => Operand::Text(event.text(slot)?.to_owned()),
-            FieldType::Float => Operand::Float(event.float(slot)?),
-            FieldType::Decimal => Operand::Exact(i128::from(event.int(slot)?), 10i128.pow(u32::from(field.scale))),
-            _ => Operand::Exact(i128::from(event.int(slot)?), 1),
+            FieldType::Text => TwinValue::Text(event.text(slot)?.to_owned()),
+            FieldType::Float => TwinValue::Float(event.float(slot)?),
+            FieldType::Decimal => TwinValue::Exact(i128::from(event.int(slot)?), 10i128.pow(u32::from(field.scale))),
+            _ => TwinValue::Exact(i128::from(event.int(slot)?), 1),
         })
     }
 
@@ -98,17 +98,17 @@ impl KeyTwin<'_> {
         }
     }
 
-    fn value(&self, term: &Term, asked: &Situation<'_>) -> Option<Operand> {
+    fn value(&self, term: &Term, asked: &Situation<'_>) -> Option<TwinValue> {
         let step = |name: &str| self.spec.steps.iter().position(|step| step.name() == Some(name));
         let field_of = |term: &Term| match term {
             Term::Name(None, name) => Some(name.clone()),
             _ => None,
         };
         Some(match term {
-            Term::Number(number) => Operand::Exact(i128::from(number.digits), 10i128.pow(u32::from(number.scale))),
-            Term::Duration(ms) => Operand::Exact(i128::from(*ms), 1),
-            Term::Text(text) => Operand::Text(text.clone()),
-            Term::Bool(value) => Operand::Exact(i128::from(*value), 1),
+            Term::Number(number) => TwinValue::Exact(i128::from(number.digits), 10i128.pow(u32::from(number.scale))),
+            Term::Duration(ms) => TwinValue::Exact(i128::from(*ms), 1),
+            Term::Text(text) => TwinValue::Text(text.clone()),
+            Term::Bool(value) => TwinValue::Exact(i128::from(*value), 1),
             Term::Name(None, name) => return self.field(name, asked.at),
             Term::Name(Some(of), name) => return self.field(name, asked.taken.get(step(of)?)?[0]),
             Term::Call(Some(of), name, arguments) if of == "history" => {
@@ -123,23 +123,23 @@ impl KeyTwin<'_> {
                 });
                 let past = self.past(asked, of);
                 let of_field = |at: &usize| match self.field(&field_of(arguments.first()?)?, *at) {
-                    Some(Operand::Exact(top, bottom)) => Some((self.events[*at].time, top, bottom)),
+                    Some(TwinValue::Exact(top, bottom)) => Some((self.events[*at].time, top, bottom)),
                     _ => None,
                 };
                 let values: Vec<(i64, i128, i128)> = past.iter().filter_map(of_field).collect();
                 let unit = values.first().map_or(1, |value| value.2);
                 match name.as_str() {
-                    "count" => Operand::Exact(past.len() as i128, 1),
-                    "since_last" => Operand::Exact(i128::from(now - self.events[*past.first()?].time), 1),
+                    "count" => TwinValue::Exact(past.len() as i128, 1),
+                    "since_last" => TwinValue::Exact(i128::from(now - self.events[*past.first()?].time), 1),
                     "age" => {
                         let earliest = *self.past_without_limit(asked, of).last()?;
-                        Operand::Exact(i128::from(now - self.events[earliest].time), 1)
+                        TwinValue::Exact(i128::from(now - self.events[earliest].time), 1)
                     }
                     "mean" if values.is_empty() => return None,
-                    "mean" => Operand::Exact(values.iter().map(|value| value.1).sum(), unit * values.len() as i128),
+                    "mean" => TwinValue::Exact(values.iter().map(|value| value.1).sum(), unit * values.len() as i128),
                     "sum" => {
                         let Some(Term::Duration(ms)) = arguments.get(1) else { return None };
-                        Operand::Exact(
+                        TwinValue::Exact(
                             values.iter().filter(|(time, ..)| *time > now - ms).map(|value| value.1).sum(),
                             unit,
                         )
@@ -151,7 +151,7 @@ impl KeyTwin<'_> {
                             |n: i64| values.iter().filter(|value| day(value.0) == n).map(|value| value.1).sum();
                         let mut sums: Vec<i128> = (1..=days).map(of_day).collect();
                         sums.sort_unstable();
-                        Operand::Exact(*sums.get(sums.len().checked_sub(1)? / 2)?, unit)
+                        TwinValue::Exact(*sums.get(sums.len().checked_sub(1)? / 2)?, unit)
                     }
                 }
             }
@@ -159,19 +159,19 @@ impl KeyTwin<'_> {
                 let there = asked.taken.get(step(&field_of(arguments.first()?)?)?)?[0];
                 let elapsed = self.events[asked.at].time - self.events[there].time;
                 if name == "since" {
-                    return Some(Operand::Exact(i128::from(elapsed), 1));
+                    return Some(TwinValue::Exact(i128::from(elapsed), 1));
                 }
                 let fields = self.spec.location.clone().unwrap_or_else(|| ["lat".into(), "lon".into()]);
                 let degrees = |name: &str, at| match self.field(name, at) {
-                    Some(Operand::Float(value)) => Some(value),
+                    Some(TwinValue::Float(value)) => Some(value),
                     _ => None,
                 };
                 let point = |at| Some((degrees(&fields[0], at)?, degrees(&fields[1], at)?));
                 let km = distance_km(point(there)?, point(asked.at)?);
                 if name == "distance" || km == 0.0 {
-                    return Some(Operand::Float(km));
+                    return Some(TwinValue::Float(km));
                 }
-                Operand::Float(km / (elapsed as f64 / 3_600_000.0))
+                TwinValue::Float(km / (elapsed as f64 / 3_600_000.0))
             }
             Term::Call(of, name, arguments) if name == "feature" => {
                 let at = match of {
@@ -180,7 +180,7 @@ impl KeyTwin<'_> {
                 };
                 let (Term::Name(None, name) | Term::Text(name)) = arguments.first()? else { return None };
                 let value = *self.values.get(&self.events[at].id)?.get(name)?;
-                return (!value.is_nan()).then_some(Operand::Float(value));
+                return (!value.is_nan()).then_some(TwinValue::Float(value));
             }
             Term::Call(of, name, arguments) => {
                 let counted = match of {
@@ -195,23 +195,23 @@ impl KeyTwin<'_> {
                 let of_event = |at: &&usize| only.and_then(field_of).is_none_or(|name| self.is(&name, **at));
                 let chosen: Vec<usize> = counted.iter().filter(of_event).copied().collect();
                 match name.as_str() {
-                    "count" => Operand::Exact(chosen.len() as i128, 1),
-                    "share" => Operand::Exact(chosen.len() as i128, counted.len() as i128),
+                    "count" => TwinValue::Exact(chosen.len() as i128, 1),
+                    "share" => TwinValue::Exact(chosen.len() as i128, counted.len() as i128),
                     "distinct" => {
                         let values = chosen.iter().filter_map(|&at| self.field(field.as_deref()?, at));
                         let mut values: Vec<String> = values.map(|value| format!("{value:?}")).collect();
                         values.sort_unstable();
                         values.dedup();
-                        Operand::Exact(values.len() as i128, 1)
+                        TwinValue::Exact(values.len() as i128, 1)
                     }
                     _ => {
                         let field = field?;
                         let scale = self.schema.field(self.schema.slot(&field)?).scale;
                         let cents = chosen.iter().filter_map(|&at| match self.field(&field, at) {
-                            Some(Operand::Exact(top, _)) => Some(top),
+                            Some(TwinValue::Exact(top, _)) => Some(top),
                             _ => None,
                         });
-                        Operand::Exact(cents.sum(), 10i128.pow(u32::from(scale)))
+                        TwinValue::Exact(cents.sum(), 10i128.pow(u32::from(scale)))
                     }
                 }
             }
@@ -219,15 +219,15 @@ impl KeyTwin<'_> {
     }
 }
 
-fn compare(a: &Option<Operand>, comparison: Comparison, b: &Option<Operand>) -> bool {
-    let float = |value: &Operand| match value {
-        Operand::Exact(top, bottom) => *top as f64 / *bottom as f64,
-        Operand::Float(value) => *value,
-        Operand::Text(_) => f64::NAN,
+fn compare(a: &Option<TwinValue>, comparison: Comparison, b: &Option<TwinValue>) -> bool {
+    let float = |value: &TwinValue| match value {
+        TwinValue::Exact(top, bottom) => *top as f64 / *bottom as f64,
+        TwinValue::Float(value) => *value,
+        TwinValue::Text(_) => f64::NAN,
     };
     match (a, b) {
-        (Some(Operand::Text(a)), Some(Operand::Text(b))) => comparison.accepts(a.cmp(b)),
-        (Some(Operand::Exact(a, below_a)), Some(Operand::Exact(b, below_b))) => {
+        (Some(TwinValue::Text(a)), Some(TwinValue::Text(b))) => comparison.accepts(a.cmp(b)),
+        (Some(TwinValue::Exact(a, below_a)), Some(TwinValue::Exact(b, below_b))) => {
             comparison.accepts((a * below_b).cmp(&(b * below_a)))
         }
         (Some(a), Some(b)) => float(a).partial_cmp(&float(b)).is_some_and(|ordering| comparison.accepts(ordering)),

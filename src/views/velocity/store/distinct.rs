@@ -7,9 +7,9 @@
 use hashbrown::HashMap;
 
 use super::chunk::{Chunk, MASK};
-use super::log::Place;
+use super::log::RowPosition;
 use super::long::{GROUP, Long};
-use super::program::{Pair, Program};
+use super::program::{Pair, ReadProgram};
 
 /// No previous occurrence.
 const NEVER: i64 = i64::MIN;
@@ -41,7 +41,7 @@ impl Pair {
 impl Long {
     /// Enters an occurrence of its values that has just been put in.
     #[inline]
-    pub fn link(&mut self, program: &Program, place: Place) {
+    pub fn link(&mut self, program: &ReadProgram, place: RowPosition) {
         for (index, pair) in program.pairs.iter().enumerate() {
             let chunk = &self.chunks[place.chunk];
             if !pair.counts(chunk, place.row) {
@@ -70,7 +70,7 @@ impl Long {
     }
 
     /// Takes back the occurrences of an entry that is about to go.
-    pub fn unlink(&mut self, program: &Program, place: Place) {
+    pub fn unlink(&mut self, program: &ReadProgram, place: RowPosition) {
         for (index, pair) in program.pairs.iter().enumerate() {
             let chunk = &self.chunks[place.chunk];
             if !pair.counts(chunk, place.row) {
@@ -96,7 +96,7 @@ impl Long {
     }
 
     /// Forgets values whose last occurrence is in the first chunks, which are about to go.
-    pub fn forget(&mut self, program: &Program, chunks: usize) {
+    pub fn forget(&mut self, program: &ReadProgram, chunks: usize) {
         for (index, pair) in program.pairs.iter().enumerate() {
             for (at, chunk) in self.chunks[..chunks].iter().enumerate() {
                 let marks = self.marks[at * program.pairs.len() + index];
@@ -111,7 +111,7 @@ impl Long {
         }
     }
 
-    fn mark(&mut self, program: &Program, pair: usize, place: Place, on: bool) {
+    fn mark(&mut self, program: &ReadProgram, pair: usize, place: RowPosition, on: bool) {
         let pairs = program.pairs.len();
         let marks = &mut self.marks[place.chunk * pairs + pair];
         let marked = &mut self.marked[place.chunk / GROUP * pairs + pair];
@@ -125,10 +125,10 @@ impl Long {
     }
 
     /// The next occurrence of a value behind `place`.
-    fn next(&self, index: usize, pair: &Pair, place: Place, value: u64) -> Option<Place> {
+    fn next(&self, index: usize, pair: &Pair, place: RowPosition, value: u64) -> Option<RowPosition> {
         let last = *self.occurrences[index].0.get(&value)?;
         let time = self.chunks[place.chunk].time(place.row);
-        let end = Place { chunk: self.chunks.len() - 1, row: self.chunks[self.chunks.len() - 1].len() };
+        let end = RowPosition { chunk: self.chunks.len() - 1, row: self.chunks[self.chunks.len() - 1].len() };
         if last < time || (place.chunk, place.row + 1) == (end.chunk, end.row) {
             return None;
         }
@@ -154,25 +154,25 @@ impl Long {
     }
 
     #[inline]
-    fn step(&self, at: Place) -> Place {
+    fn step(&self, at: RowPosition) -> RowPosition {
         if at.row + 1 < self.chunks[at.chunk].len() {
-            Place { chunk: at.chunk, row: at.row + 1 }
+            RowPosition { chunk: at.chunk, row: at.row + 1 }
         } else {
-            Place { chunk: at.chunk + 1, row: 0 }
+            RowPosition { chunk: at.chunk + 1, row: 0 }
         }
     }
 
     /// The last occurrence of a value at a time, before a place.
-    fn locate(&self, pair: &Pair, value: u64, time: i64, before: Place) -> Option<Place> {
+    fn locate(&self, pair: &Pair, value: u64, time: i64, before: RowPosition) -> Option<RowPosition> {
         if time == NEVER {
             return None;
         }
         let chunk = self.firsts[..=before.chunk].partition_point(|&first| first <= time).checked_sub(1)?;
-        let mut at = Place { chunk, row: self.chunks[chunk].after_time(time) }.min(before);
+        let mut at = RowPosition { chunk, row: self.chunks[chunk].after_time(time) }.min(before);
         loop {
             if at.row == 0 {
                 let chunk = at.chunk.checked_sub(1)?;
-                at = Place { chunk, row: self.chunks[chunk].len() };
+                at = RowPosition { chunk, row: self.chunks[chunk].len() };
                 continue;
             }
             at.row -= 1;
@@ -187,7 +187,7 @@ impl Long {
     }
 
     /// Marked entries from `from` up to before `to`.
-    pub fn marked_between(&self, program: &Program, pair: usize, from: Place, to: Place) -> i64 {
+    pub fn marked_between(&self, program: &ReadProgram, pair: usize, from: RowPosition, to: RowPosition) -> i64 {
         let pairs = program.pairs.len();
         let marks = |chunk: usize| self.marks[chunk * pairs + pair];
         let below = |row: usize| if row >= 64 { u64::MAX } else { (1 << row) - 1 };
@@ -210,7 +210,7 @@ impl Long {
     }
 
     /// Entries at or behind `end` whose previous occurrence is before `end` and later than `after_ms`.
-    pub fn reaching_back(&self, pair: &Pair, end: Place, after_ms: i64) -> i64 {
+    pub fn reaching_back(&self, pair: &Pair, end: RowPosition, after_ms: i64) -> i64 {
         let Some(border) = (end.row < self.chunks[end.chunk].len())
             .then(|| self.chunks[end.chunk].time(end.row))
             .or_else(|| self.firsts.get(end.chunk + 1).copied())
@@ -225,7 +225,7 @@ impl Long {
                 if previous <= after_ms || previous > border {
                     continue;
                 }
-                let here = Place { chunk: index, row };
+                let here = RowPosition { chunk: index, row };
                 let value = chunk.get(pair.column, row);
                 // At the border's own time both sides are possible: look.
                 let is_before =

@@ -6,71 +6,71 @@
 use super::aggregate::{Aggregate, Base, Need, fold, squares_of};
 use super::chunk::{Chunk, MASK, ROWS_MAX, SCORED, SHORT_ROWS_MAX, below};
 use super::long::Long;
-use super::program::Program;
+use super::program::ReadProgram;
 use crate::event::Id;
 
 /// A place in a log, between 0 and the number of rows of its chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct RowPosition {
     pub chunk: usize,
     pub row: usize,
 }
 
 #[derive(Debug)]
-pub(super) enum Body {
+pub(super) enum LogBody {
     Short(Chunk),
     Long(Box<Long>),
 }
 
 #[derive(Debug)]
 pub(super) struct Log {
-    pub body: Body,
+    pub body: LogBody,
     pub base: Option<Box<Base>>,
 }
 
 impl Log {
     pub fn new() -> Self {
-        Log { body: Body::Short(Chunk::default()), base: None }
+        Log { body: LogBody::Short(Chunk::default()), base: None }
     }
 
     #[inline]
     pub fn chunks(&self) -> &[Chunk] {
         match &self.body {
-            Body::Short(chunk) => std::slice::from_ref(chunk),
-            Body::Long(long) => &long.chunks,
+            LogBody::Short(chunk) => std::slice::from_ref(chunk),
+            LogBody::Long(long) => &long.chunks,
         }
     }
 
     #[inline]
     pub fn long(&self) -> Option<&Long> {
         match &self.body {
-            Body::Short(_) => None,
-            Body::Long(long) => Some(long),
+            LogBody::Short(_) => None,
+            LogBody::Long(long) => Some(long),
         }
     }
 
     #[inline]
     pub fn len(&self) -> usize {
         match &self.body {
-            Body::Short(chunk) => chunk.len(),
-            Body::Long(long) => long.entries,
+            LogBody::Short(chunk) => chunk.len(),
+            LogBody::Long(long) => long.entries,
         }
     }
 
     /// Bytes on the heap.
     pub fn bytes(&self) -> usize {
         let body = match &self.body {
-            Body::Short(chunk) => chunk.words() * 8,
-            Body::Long(long) => long.bytes(),
+            LogBody::Short(chunk) => chunk.words() * 8,
+            LogBody::Long(long) => long.bytes(),
         };
         body + self.base.as_ref().map_or(0, |base| base.bytes())
     }
 
     /// The place behind the last entry.
     #[inline]
-    pub fn end(&self) -> Place {
+    pub fn end(&self) -> RowPosition {
         let chunks = self.chunks();
-        Place { chunk: chunks.len() - 1, row: chunks[chunks.len() - 1].len() }
+        RowPosition { chunk: chunks.len() - 1, row: chunks[chunks.len() - 1].len() }
     }
 
     #[inline]
@@ -80,16 +80,16 @@ impl Log {
 
     /// The first place with a later time, at or before `latest`. The search begins at hint number `hint`.
     #[inline]
-    pub fn after_time(&self, time: i64, latest: Place, hint: usize) -> Place {
+    pub fn after_time(&self, time: i64, latest: RowPosition, hint: usize) -> RowPosition {
         match &self.body {
-            Body::Short(chunk) => Place { chunk: 0, row: chunk.after_time_hinted(time, hint).min(latest.row) },
-            Body::Long(long) => long.after_time(time, latest, hint),
+            LogBody::Short(chunk) => RowPosition { chunk: 0, row: chunk.after_time_hinted(time, hint).min(latest.row) },
+            LogBody::Long(long) => long.after_time(time, latest, hint),
         }
     }
 
     /// The first place at or after (time, id).
     #[inline]
-    pub fn lower_bound(&self, time: i64, id: Id) -> Place {
+    pub fn lower_bound(&self, time: i64, id: Id) -> RowPosition {
         let mut chunk = 0;
         if let Some(long) = self.long() {
             // The last chunk whose first entry is at or before (time, id).
@@ -102,12 +102,12 @@ impl Log {
                 chunk += 1;
             }
         }
-        Place { chunk, row: self.chunks()[chunk].lower_bound(time, id) }
+        RowPosition { chunk, row: self.chunks()[chunk].lower_bound(time, id) }
     }
 
     /// Where (time, id) stands, if it is there.
     #[inline]
-    pub fn find(&self, time: i64, id: Id) -> Option<Place> {
+    pub fn find(&self, time: i64, id: Id) -> Option<RowPosition> {
         let place = self.lower_bound(time, id);
         let chunk = &self.chunks()[place.chunk];
         (place.row < chunk.len() && chunk.time(place.row) == time && chunk.id(place.row) == id).then_some(place)
@@ -115,7 +115,14 @@ impl Log {
 
     /// Puts an entry in; `row` has the columns of a short log. Returns its place and whether it is the last one.
     #[inline]
-    pub fn insert(&mut self, program: &Program, time: i64, id: Id, row: &[u64], bound_ms: i64) -> (Place, bool) {
+    pub fn insert(
+        &mut self,
+        program: &ReadProgram,
+        time: i64,
+        id: Id,
+        row: &[u64],
+        bound_ms: i64,
+    ) -> (RowPosition, bool) {
         let tail = self.end();
         let last = match tail.row {
             0 => true,
@@ -124,7 +131,7 @@ impl Log {
                 (chunk.time(rows - 1), chunk.id(rows - 1)) < (time, id)
             }
         };
-        if let Body::Short(chunk) = &self.body
+        if let LogBody::Short(chunk) = &self.body
             && chunk.len() == chunk.capacity()
             && chunk.len() > 0
         {
@@ -137,30 +144,30 @@ impl Log {
             }
         }
         match &mut self.body {
-            Body::Short(chunk) => {
+            LogBody::Short(chunk) => {
                 let at = if last { chunk.len() } else { chunk.lower_bound(time, id) };
                 chunk.insert(&program.short, at, row);
-                (Place { chunk: 0, row: at }, last)
+                (RowPosition { chunk: 0, row: at }, last)
             }
-            Body::Long(_) if last => {
+            LogBody::Long(_) if last => {
                 let full = self.chunks().last().is_some_and(|chunk| chunk.len() == ROWS_MAX);
                 if full {
                     self.drop_chunks(program, bound_ms, usize::MAX, 8);
                 }
                 match &mut self.body {
-                    Body::Long(long) => (long.append(program, time, row), true),
-                    Body::Short(chunk) => {
+                    LogBody::Long(long) => (long.append(program, time, row), true),
+                    LogBody::Short(chunk) => {
                         let at = chunk.len();
                         chunk.insert(&program.short, at, row);
-                        (Place { chunk: 0, row: at }, true)
+                        (RowPosition { chunk: 0, row: at }, true)
                     }
                 }
             }
-            Body::Long(_) => {
+            LogBody::Long(_) => {
                 let place = self.lower_bound(time, id);
                 match &mut self.body {
-                    Body::Long(long) => (long.insert(program, place, row), false),
-                    Body::Short(_) => (place, false),
+                    LogBody::Long(long) => (long.insert(program, place, row), false),
+                    LogBody::Short(_) => (place, false),
                 }
             }
         }
@@ -186,17 +193,17 @@ impl Log {
     #[inline]
     pub fn look_ahead_at_hints(&self) {
         match &self.body {
-            Body::Short(chunk) => chunk.look_ahead_at_hints(),
-            Body::Long(long) => long.look_ahead_at_hints(),
+            LogBody::Short(chunk) => chunk.look_ahead_at_hints(),
+            LogBody::Long(long) => long.look_ahead_at_hints(),
         }
     }
 
     /// Notes where the searches of a read have ended, one place per end and range.
     #[inline]
-    pub fn set_hints(&mut self, places: impl Iterator<Item = Place>) {
+    pub fn set_hints(&mut self, places: impl Iterator<Item = RowPosition>) {
         match &mut self.body {
-            Body::Short(chunk) => chunk.set_hints(places.map(|place| place.row)),
-            Body::Long(long) => long.set_hints(places),
+            LogBody::Short(chunk) => chunk.set_hints(places.map(|place| place.row)),
+            LogBody::Long(long) => long.set_hints(places),
         }
     }
 
@@ -231,23 +238,23 @@ impl Log {
     }
 
     /// A short log is full: drops what has expired if that is worth it, else grows, in the end into a long one.
-    fn make_room(&mut self, program: &Program, bound_ms: i64) {
-        let Body::Short(chunk) = &self.body else { return };
+    fn make_room(&mut self, program: &ReadProgram, bound_ms: i64) {
+        let LogBody::Short(chunk) = &self.body else { return };
         let expired = chunk.after_time(bound_ms.saturating_sub(1));
         if expired * 4 >= chunk.len() && expired < chunk.len() {
             self.drop_rows(program, expired);
         }
-        let Body::Short(chunk) = &mut self.body else { return };
+        let LogBody::Short(chunk) = &mut self.body else { return };
         if chunk.len() == SHORT_ROWS_MAX {
-            self.body = Body::Long(Box::new(Long::new(program, chunk)));
+            self.body = LogBody::Long(Box::new(Long::new(program, chunk)));
         }
     }
 
     /// Takes an entry out.
-    pub fn remove(&mut self, program: &Program, place: Place) {
+    pub fn remove(&mut self, program: &ReadProgram, place: RowPosition) {
         match &mut self.body {
-            Body::Short(chunk) => chunk.remove(&program.short, place.row, 1),
-            Body::Long(long) => {
+            LogBody::Short(chunk) => chunk.remove(&program.short, place.row, 1),
+            LogBody::Long(long) => {
                 long.remove(program, place);
                 self.shorten(program);
             }
@@ -255,32 +262,32 @@ impl Log {
     }
 
     /// Changes mask and label time of an entry.
-    pub fn relabel(&mut self, program: &Program, place: Place, mask: u64, known_at: i64) {
+    pub fn relabel(&mut self, program: &ReadProgram, place: RowPosition, mask: u64, known_at: i64) {
         match &mut self.body {
-            Body::Short(chunk) => {
+            LogBody::Short(chunk) => {
                 chunk.relabel(&program.short, place.row, mask);
                 if let Some(column) = program.known {
                     chunk.set(column, place.row, known_at as u64);
                 }
             }
-            Body::Long(long) => long.relabel(program, place, mask, known_at),
+            LogBody::Long(long) => long.relabel(program, place, mask, known_at),
         }
     }
 
     /// Drops entries before the bound, at most about `budget` of them; returns how many. A short log drops them once they
     /// are a quarter of it, as the rest has to move.
-    pub fn expire(&mut self, program: &Program, bound_ms: i64, budget: usize) -> usize {
+    pub fn expire(&mut self, program: &ReadProgram, bound_ms: i64, budget: usize) -> usize {
         match &self.body {
-            Body::Short(chunk) if self.has_more_to_expire(bound_ms) => {
+            LogBody::Short(chunk) if self.has_more_to_expire(bound_ms) => {
                 let expired = chunk.after_time(bound_ms.saturating_sub(1));
                 self.drop_rows(program, expired);
                 expired
             }
-            Body::Short(_) => 0,
-            Body::Long(_) => {
+            LogBody::Short(_) => 0,
+            LogBody::Long(_) => {
                 let dropped = self.drop_chunks(program, bound_ms, budget.div_ceil(ROWS_MAX), usize::MAX);
                 match &self.body {
-                    Body::Short(_) if dropped < budget => dropped + self.expire(program, bound_ms, budget),
+                    LogBody::Short(_) if dropped < budget => dropped + self.expire(program, bound_ms, budget),
                     _ => dropped,
                 }
             }
@@ -295,8 +302,8 @@ impl Log {
         rows.checked_sub(1).is_some_and(|row| first.time(row) < bound_ms)
     }
 
-    fn drop_rows(&mut self, program: &Program, count: usize) {
-        let Body::Short(chunk) = &mut self.body else { return };
+    fn drop_rows(&mut self, program: &ReadProgram, count: usize) {
+        let LogBody::Short(chunk) = &mut self.body else { return };
         if program.all_time {
             let base = self.base.get_or_insert_with(|| Box::new(Base::new(program.slots.len())));
             fold_into(base, program, chunk, count);
@@ -309,8 +316,8 @@ impl Log {
     }
 
     /// Drops whole chunks before the bound from a long log, if they are at least one in `share`.
-    fn drop_chunks(&mut self, program: &Program, bound_ms: i64, at_most: usize, share: usize) -> usize {
-        let Body::Long(long) = &mut self.body else { return 0 };
+    fn drop_chunks(&mut self, program: &ReadProgram, bound_ms: i64, at_most: usize, share: usize) -> usize {
+        let LogBody::Long(long) = &mut self.body else { return 0 };
         let expired = |chunk: &Chunk| chunk.last_time().is_none_or(|last| last < bound_ms);
         let count = long.chunks.iter().take_while(|chunk| expired(chunk)).count().min(at_most);
         if count == 0 || count.saturating_mul(share) < long.chunks.len() {
@@ -328,19 +335,19 @@ impl Log {
     }
 
     /// Turns a long log that has become short back into one chunk.
-    fn shorten(&mut self, program: &Program) {
-        let Body::Long(long) = &mut self.body else { return };
+    fn shorten(&mut self, program: &ReadProgram) {
+        let LogBody::Long(long) = &mut self.body else { return };
         if let [chunk] = &long.chunks[..]
             && chunk.len() * 2 <= ROWS_MAX
         {
             let capacity = chunk.len().next_power_of_two() * (chunk.len() > 0) as usize;
-            self.body = Body::Short(chunk.reshaped(&program.short, capacity));
+            self.body = LogBody::Short(chunk.reshaped(&program.short, capacity));
         }
     }
 }
 
 /// Adds the first `count` entries of a chunk to a base.
-fn fold_into(base: &mut Base, program: &Program, chunk: &Chunk, count: usize) {
+fn fold_into(base: &mut Base, program: &ReadProgram, chunk: &Chunk, count: usize) {
     for (index, slot) in program.slots.iter().enumerate() {
         let marked = chunk.marked(slot.bitmap, slot.bit) & below(count);
         let mut part = Aggregate::default();

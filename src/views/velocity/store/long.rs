@@ -13,8 +13,8 @@ use super::AMOUNT_MISSING;
 use super::aggregate::{Aggregate, Need, fold};
 use super::chunk::{Chunk, MASK, ROWS_MAX};
 use super::distinct::Occurrences;
-use super::log::Place;
-use super::program::Program;
+use super::log::RowPosition;
+use super::program::ReadProgram;
 
 /// Chunks per group of the upper level.
 pub(super) const GROUP: usize = 64;
@@ -41,7 +41,7 @@ pub(super) struct Long {
     pub occurrences: Vec<Occurrences>,
     pub entries: usize,
     /// Where the searches of the last read have ended: where the next ones begin. Any place gives the same result.
-    hints: Vec<Place>,
+    hints: Vec<RowPosition>,
     words: usize,
     /// No amount that was ever counted is larger in size.
     largest: u64,
@@ -51,7 +51,7 @@ const NO_EXTREMES: (i64, i64) = (i64::MAX, i64::MIN);
 
 impl Long {
     /// Takes over a short log.
-    pub fn new(program: &Program, chunk: &Chunk) -> Self {
+    pub fn new(program: &ReadProgram, chunk: &Chunk) -> Self {
         let mut long = Long {
             chunks: Vec::new(),
             firsts: Vec::new(),
@@ -80,7 +80,7 @@ impl Long {
         size_of::<Long>()
             + self.words * 8
             + self.chunks.capacity() * size_of::<Chunk>()
-            + self.hints.capacity() * size_of::<Place>()
+            + self.hints.capacity() * size_of::<RowPosition>()
             + (self.firsts.capacity() + self.marks.capacity()) * 8
             + self.sums.capacity() * size_of::<Sums>()
             + (self.extremes.capacity() + self.upper.capacity()) * 16
@@ -90,7 +90,7 @@ impl Long {
 
     /// The first place with a later time, at or before `latest`, looked for around hint number `hint`.
     #[inline]
-    pub fn after_time(&self, time: i64, latest: Place, hint: usize) -> Place {
+    pub fn after_time(&self, time: i64, latest: RowPosition, hint: usize) -> RowPosition {
         let hint = self.hints.get(hint).copied().unwrap_or(latest);
         // The last chunk that begins at or before the time, or the first: mostly the hint's, or the one behind it.
         let firsts = &self.firsts[..=latest.chunk];
@@ -103,12 +103,12 @@ impl Long {
         }
         let near = if chunk == hint.chunk { hint.row } else { 0 };
         let row = self.chunks[chunk].after_time_near(time, near);
-        Place { chunk, row }.min(latest)
+        RowPosition { chunk, row }.min(latest)
     }
 
     /// Notes where the searches of a read have ended.
     #[inline]
-    pub fn set_hints(&mut self, places: impl Iterator<Item = Place>) {
+    pub fn set_hints(&mut self, places: impl Iterator<Item = RowPosition>) {
         self.hints.clear();
         self.hints.extend(places);
     }
@@ -125,19 +125,19 @@ impl Long {
 
     /// Adds an entry behind the last one.
     #[inline]
-    pub fn append(&mut self, program: &Program, time: i64, row: &[u64]) -> Place {
+    pub fn append(&mut self, program: &ReadProgram, time: i64, row: &[u64]) -> RowPosition {
         if self.chunks.last().is_none_or(|chunk| chunk.len() == ROWS_MAX) {
             self.open(program, time);
         }
         let chunk = self.chunks.len() - 1;
-        let place = Place { chunk, row: self.chunks[chunk].len() };
+        let place = RowPosition { chunk, row: self.chunks[chunk].len() };
         self.put(program, place, row);
         self.link(program, place);
         place
     }
 
     /// Closes the last chunk and opens a new one.
-    fn open(&mut self, program: &Program, time: i64) {
+    fn open(&mut self, program: &ReadProgram, time: i64) {
         let last = self.chunks.len();
         let capacity = if last == 0 { ROWS_MAX } else { ROWS_MAX / 4 };
         let chunk = Chunk::with_capacity(&program.long, capacity);
@@ -157,11 +157,11 @@ impl Long {
     }
 
     /// Puts an entry in before `place`, which is not behind the last entry. Returns where it has come to stand.
-    pub fn insert(&mut self, program: &Program, mut place: Place, row: &[u64]) -> Place {
+    pub fn insert(&mut self, program: &ReadProgram, mut place: RowPosition, row: &[u64]) -> RowPosition {
         if self.chunks[place.chunk].len() == ROWS_MAX {
             self.split(program, place.chunk);
             if place.row > ROWS_MAX / 2 {
-                place = Place { chunk: place.chunk + 1, row: place.row - ROWS_MAX / 2 };
+                place = RowPosition { chunk: place.chunk + 1, row: place.row - ROWS_MAX / 2 };
             }
         }
         self.put(program, place, row);
@@ -176,7 +176,7 @@ impl Long {
         place
     }
 
-    fn put(&mut self, program: &Program, place: Place, row: &[u64]) {
+    fn put(&mut self, program: &ReadProgram, place: RowPosition, row: &[u64]) {
         let chunk = &mut self.chunks[place.chunk];
         if chunk.len() == chunk.capacity() {
             let capacity = (chunk.capacity() * 2).min(ROWS_MAX);
@@ -195,7 +195,7 @@ impl Long {
         }
     }
 
-    pub fn remove(&mut self, program: &Program, place: Place) {
+    pub fn remove(&mut self, program: &ReadProgram, place: RowPosition) {
         self.unlink(program, place);
         self.chunks[place.chunk].remove(&program.long, place.row, 1);
         self.entries -= 1;
@@ -214,7 +214,7 @@ impl Long {
         }
     }
 
-    pub fn relabel(&mut self, program: &Program, place: Place, mask: u64, known_at: i64) {
+    pub fn relabel(&mut self, program: &ReadProgram, place: RowPosition, mask: u64, known_at: i64) {
         self.unlink(program, place);
         let smallest = |&column: &usize| self.chunks[place.chunk].get(column, place.row) as i64 == AMOUNT_MISSING;
         if (program.amounts_at..program.values_at).filter(smallest).any(|column| program.counts(column, mask)) {
@@ -230,7 +230,7 @@ impl Long {
     }
 
     /// Drops the first chunks; returns the number of entries dropped.
-    pub fn drop_front(&mut self, program: &Program, count: usize) -> usize {
+    pub fn drop_front(&mut self, program: &ReadProgram, count: usize) -> usize {
         let dropped = self.chunks[..count].iter().map(Chunk::len).sum();
         self.hints.iter_mut().for_each(|hint| hint.chunk = hint.chunk.saturating_sub(count));
         self.forget(program, count);
@@ -255,7 +255,7 @@ impl Long {
     }
 
     /// Takes chunks out of the directories; sums of later chunks are left as they are.
-    fn cut(&mut self, program: &Program, chunks: std::ops::Range<usize>) {
+    fn cut(&mut self, program: &ReadProgram, chunks: std::ops::Range<usize>) {
         let wide = |each: usize| chunks.start * each..chunks.end * each;
         self.words -= self.chunks[chunks.clone()].iter().map(Chunk::words).sum::<usize>();
         self.sums.drain(wide(program.slots.len()));
@@ -265,7 +265,7 @@ impl Long {
         self.chunks.drain(chunks);
     }
 
-    fn split(&mut self, program: &Program, at: usize) {
+    fn split(&mut self, program: &ReadProgram, at: usize) {
         let half = ROWS_MAX / 2;
         let tail = self.chunks[at].split_off(&program.long, half);
         self.words += tail.words();
@@ -295,7 +295,7 @@ impl Long {
     }
 
     /// The sums of one chunk alone.
-    fn total(&self, program: &Program, chunk: usize, slot: usize) -> Aggregate {
+    fn total(&self, program: &ReadProgram, chunk: usize, slot: usize) -> Aggregate {
         let (slot, chunk) = (&program.slots[slot], &self.chunks[chunk]);
         let mut total = Aggregate::default();
         let marked = chunk.marked(slot.bitmap, slot.bit);
@@ -307,7 +307,7 @@ impl Long {
     }
 
     /// Puts right what depends on the entries of a chunk: its extremes, and the sums before all later ones.
-    fn refresh(&mut self, program: &Program, chunk: usize) {
+    fn refresh(&mut self, program: &ReadProgram, chunk: usize) {
         let (slots, width) = (program.slots.len(), program.extremes);
         if chunk + 1 >= self.chunks.len() {
             return;
@@ -336,7 +336,7 @@ impl Long {
     }
 
     /// Puts the upper level right after chunks have moved.
-    fn regroup(&mut self, program: &Program) {
+    fn regroup(&mut self, program: &ReadProgram) {
         let groups = self.chunks.len().div_ceil(GROUP);
         let (width, pairs) = (program.extremes, program.pairs.len());
         self.upper = (0..groups * width).map(|i| self.group_extremes(width, i / width, i % width)).collect();
@@ -348,7 +348,15 @@ impl Long {
 
     /// Adds whole chunks, `from` and up to before `to`, to an aggregate.
     #[inline]
-    pub fn add_chunks(&self, into: &mut Aggregate, program: &Program, slot: usize, need: Need, from: usize, to: usize) {
+    pub fn add_chunks(
+        &self,
+        into: &mut Aggregate,
+        program: &ReadProgram,
+        slot: usize,
+        need: Need,
+        from: usize,
+        to: usize,
+    ) {
         let slots = program.slots.len();
         let (before, after) = (&self.sums[from * slots + slot], &self.sums[to * slots + slot]);
         let between = after.minus(before);

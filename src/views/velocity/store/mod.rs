@@ -54,7 +54,7 @@ use std::sync::Arc;
 
 use chunk::SCORED;
 use expiry::Sweep;
-use program::Program;
+use program::ReadProgram;
 use read::Scratch;
 use shard::Shard;
 
@@ -109,7 +109,7 @@ pub struct Stats {
 #[derive(Debug)]
 pub struct Store {
     plan: Arc<KeyPlan>,
-    program: Program,
+    program: ReadProgram,
     shards: Vec<Shard>,
     entries: usize,
     /// Bytes that logs hold on the heap.
@@ -126,7 +126,7 @@ pub struct Store {
 impl Store {
     /// An empty store.
     pub fn new(plan: Arc<KeyPlan>) -> Self {
-        let program = Program::new(&plan);
+        let program = ReadProgram::new(&plan);
         Store {
             plan,
             program,

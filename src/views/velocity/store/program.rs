@@ -12,7 +12,7 @@ use super::chunk::{FIXED, Shape};
 use crate::views::velocity::{KeyPlan, PlannedFeature, PlannedMeasure as P};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct End {
+pub(super) struct WindowEnd {
     pub lag_ms: i64,
     pub include_current: bool,
 }
@@ -25,7 +25,7 @@ pub(super) struct Range {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Slot {
+pub(super) struct BitSlot {
     pub bit: u8,
     /// Number of the bit's bitmap.
     pub bitmap: usize,
@@ -86,7 +86,7 @@ pub(super) enum What {
 /// How one feature is made.
 #[derive(Clone, Debug)]
 pub(super) struct Reading {
-    pub step: Step,
+    pub step: Formula,
     /// See `PlannedFeature::unit`.
     pub unit: f64,
     /// Stands for missing.
@@ -95,7 +95,7 @@ pub(super) struct Reading {
 
 /// How a feature is made. `usize`s are places of results, but for the columns of the current entry (`current`).
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Step {
+pub(super) enum Formula {
     Count(usize),
     Sum(usize),
     Mean(usize),
@@ -113,7 +113,7 @@ pub(super) enum Step {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Program {
+pub(super) struct ReadProgram {
     /// Column of label times, if a feature needs them.
     pub known: Option<usize>,
     pub amounts_at: usize,
@@ -124,9 +124,9 @@ pub(super) struct Program {
     pub short: Shape,
     /// What a chunk of a long log holds.
     pub long: Shape,
-    pub ends: Vec<End>,
+    pub ends: Vec<WindowEnd>,
     pub ranges: Vec<Range>,
-    pub slots: Vec<Slot>,
+    pub slots: Vec<BitSlot>,
     pub extremes: usize,
     pub pairs: Vec<Pair>,
     pub chains: Vec<Chain>,
@@ -137,18 +137,18 @@ pub(super) struct Program {
     pub all_time: bool,
 }
 
-impl Program {
+impl ReadProgram {
     pub fn new(plan: &KeyPlan) -> Self {
         let known = plan.features.iter().any(|feature| feature.as_known).then_some(FIXED);
         let amounts_at = FIXED + known.is_some() as usize;
         let values_at = amounts_at + plan.amounts.len();
-        let mut program = Program {
+        let mut program = ReadProgram {
             known,
             amounts_at,
             values_at,
             columns: values_at + plan.values.len(),
             all_time: plan.features.iter().any(|feature| feature.window_ms.is_none()),
-            ..Program::default()
+            ..ReadProgram::default()
         };
         program.place_ranges(plan);
         // Amounts first, so that plain counts find a chain to ride on.
@@ -230,14 +230,14 @@ impl Program {
     }
 
     fn slot(&mut self, bit: u8, column: Option<usize>, need: Need) -> usize {
-        let known = |slot: &Slot| slot.bit == bit && (slot.column == column || column.is_none());
+        let known = |slot: &BitSlot| slot.bit == bit && (slot.column == column || column.is_none());
         let index = self.slots.iter().position(known).unwrap_or_else(|| {
             let bits = &mut self.short.bits;
             let bitmap = bits.iter().position(|&other| other == bit).unwrap_or(bits.len());
             if bitmap == bits.len() {
                 bits.push(bit);
             }
-            self.slots.push(Slot { bit, bitmap, column, extremes: None });
+            self.slots.push(BitSlot { bit, bitmap, column, extremes: None });
             self.slots.len() - 1
         });
         if need == Need::All && self.slots[index].extremes.is_none() {
@@ -330,31 +330,31 @@ impl Program {
         ranges.copied().find(|&(other, _)| other == range).map_or(0, |(_, at)| at)
     }
 
-    fn step(&self, feature: &PlannedFeature) -> Step {
+    fn step(&self, feature: &PlannedFeature) -> Formula {
         let bit = feature.bit;
         let amount = |column: usize| self.amounts_at + column;
         let own = |column: usize| self.result(feature, bit, Some(amount(column)));
         let scan = |what: What| {
             let slot = self.slots.iter().position(|slot| slot.bit == bit).filter(|_| !feature.as_known);
             let range = place(&self.ranges, &self.range_of(feature));
-            Step::Scan(Scan { what, range, bit, as_known: feature.as_known, slot })
+            Formula::Scan(Scan { what, range, bit, as_known: feature.as_known, slot })
         };
         match feature.measure {
-            P::Count => Step::Count(self.result(feature, bit, None)),
-            P::IsNew => Step::IsNew(self.result(feature, bit, None)),
-            P::Sum(c) => Step::Sum(own(c)),
-            P::Mean(c) => Step::Mean(own(c)),
-            P::Std(c) => Step::Std(own(c)),
-            P::Min(c) => Step::Min(own(c)),
-            P::Max(c) => Step::Max(own(c)),
-            P::ZScore(c) => Step::ZScore { own: own(c), current: amount(c) },
-            P::RatioToMean(c) => Step::RatioToMean { own: own(c), current: amount(c) },
-            P::RatioToMax(c) => Step::RatioToMax { own: own(c), current: amount(c) },
+            P::Count => Formula::Count(self.result(feature, bit, None)),
+            P::IsNew => Formula::IsNew(self.result(feature, bit, None)),
+            P::Sum(c) => Formula::Sum(own(c)),
+            P::Mean(c) => Formula::Mean(own(c)),
+            P::Std(c) => Formula::Std(own(c)),
+            P::Min(c) => Formula::Min(own(c)),
+            P::Max(c) => Formula::Max(own(c)),
+            P::ZScore(c) => Formula::ZScore { own: own(c), current: amount(c) },
+            P::RatioToMean(c) => Formula::RatioToMean { own: own(c), current: amount(c) },
+            P::RatioToMax(c) => Formula::RatioToMax { own: own(c), current: amount(c) },
             P::Ratio(both) => {
-                Step::Ratio { part: self.result(feature, both, None), whole: self.result(feature, bit, None) }
+                Formula::Ratio { part: self.result(feature, both, None), whole: self.result(feature, bit, None) }
             }
-            P::Distinct(v) => Step::Distinct(self.distinct_result(feature, v)),
-            P::DistinctRatio(v) => Step::DistinctRatio {
+            P::Distinct(v) => Formula::Distinct(self.distinct_result(feature, v)),
+            P::DistinctRatio(v) => Formula::DistinctRatio {
                 distinct: self.distinct_result(feature, v),
                 whole: self.result(feature, bit, None),
             },
@@ -375,9 +375,9 @@ impl Program {
 }
 
 /// "Since the last" is counted from the one before the current entry, even where that counts.
-fn end_of(feature: &PlannedFeature) -> End {
+fn end_of(feature: &PlannedFeature) -> WindowEnd {
     let include_current = feature.include_current && feature.measure != P::SinceLast;
-    End { lag_ms: feature.lag_ms, include_current: include_current && feature.lag_ms == 0 }
+    WindowEnd { lag_ms: feature.lag_ms, include_current: include_current && feature.lag_ms == 0 }
 }
 
 /// Everything looked up was put there before.

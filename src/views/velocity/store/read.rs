@@ -5,16 +5,16 @@
 
 use super::aggregate::{Aggregate, Need, fold};
 use super::chunk::{Chunk, MASK, ROWS_MAX, below};
-use super::log::{Body, Log, Place};
-use super::program::{Chain, Program, Reading, Step};
+use super::log::{Log, LogBody, RowPosition};
+use super::program::{Chain, Formula, ReadProgram, Reading};
 use super::scan;
 use super::squares::Squares;
 
 /// Buffers of a read, kept between reads for their capacity alone.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    ends: Vec<Place>,
-    starts: Vec<Place>,
+    ends: Vec<RowPosition>,
+    starts: Vec<RowPosition>,
     after_ms: Vec<i64>,
     aggregates: Vec<Aggregate>,
     /// Results whose squares may be beyond 128 bits, with their squares. Nearly always empty.
@@ -27,14 +27,14 @@ pub(super) struct Scratch {
 /// A span of a log.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
-    pub from: Place,
-    pub to: Place,
+    pub from: RowPosition,
+    pub to: RowPosition,
 }
 
 impl Scratch {
     /// Where the ends and ranges of the last read stand, for the next one's searches.
     #[inline]
-    pub fn places(&self) -> impl Iterator<Item = Place> + '_ {
+    pub fn places(&self) -> impl Iterator<Item = RowPosition> + '_ {
         self.ends.iter().chain(&self.starts).copied()
     }
 }
@@ -54,7 +54,7 @@ impl Span {
 }
 
 /// Writes the features of the entry at `place`.
-pub(super) fn read(program: &Program, log: &Log, place: Place, out: &mut [f64], scratch: &mut Scratch) {
+pub(super) fn read(program: &ReadProgram, log: &Log, place: RowPosition, out: &mut [f64], scratch: &mut Scratch) {
     let here = &log.chunks()[place.chunk];
     let time = here.time(place.row);
     scratch.ends.clear();
@@ -63,7 +63,7 @@ pub(super) fn read(program: &Program, log: &Log, place: Place, out: &mut [f64], 
     let tail = log.end();
     scratch.ends.extend(program.ends.iter().enumerate().map(|(index, end)| match (end.lag_ms, end.include_current) {
         (0, false) => place,
-        (0, true) => Place { chunk: place.chunk, row: place.row + 1 },
+        (0, true) => RowPosition { chunk: place.chunk, row: place.row + 1 },
         (lag, _) => log.after_time(time.saturating_sub(lag), tail, index),
     }));
     let mut latest = (usize::MAX, place);
@@ -75,7 +75,7 @@ pub(super) fn read(program: &Program, log: &Log, place: Place, out: &mut [f64], 
         if range.back_ms.is_some() {
             latest.1 = log.after_time(after_ms, latest.1, program.ends.len() + index);
         } else {
-            latest.1 = Place { chunk: 0, row: 0 };
+            latest.1 = RowPosition { chunk: 0, row: 0 };
         }
         scratch.starts.push(latest.1);
         scratch.after_ms.push(after_ms);
@@ -97,12 +97,12 @@ pub(super) fn read(program: &Program, log: &Log, place: Place, out: &mut [f64], 
 
 /// Adds up a chain, each range on top of the shorter one before.
 #[inline]
-fn run(program: &Program, log: &Log, chain: &Chain, time: i64, scratch: &mut Scratch) {
+fn run(program: &ReadProgram, log: &Log, chain: &Chain, time: i64, scratch: &mut Scratch) {
     let mut sofar = Aggregate::default();
     let mut to = scratch.ends[chain.end];
     // In a short log the counted rows are found once for all ranges.
     let short = match (&log.body, chain.kept) {
-        (Body::Short(chunk), Some(slot)) => {
+        (LogBody::Short(chunk), Some(slot)) => {
             let values = chain.column.map_or(&[][..], |column| chunk.column(column));
             Some((chunk.marked(program.slots[slot].bitmap, chain.bit), values))
         }
@@ -134,7 +134,7 @@ fn run(program: &Program, log: &Log, chain: &Chain, time: i64, scratch: &mut Scr
 
 /// Adds up the squares of a range once more, with as many bits as it takes.
 #[cold]
-fn squares(program: &Program, log: &Log, chain: &Chain, time: i64, span: Span, range: usize) -> Squares {
+fn squares(program: &ReadProgram, log: &Log, chain: &Chain, time: i64, span: Span, range: usize) -> Squares {
     let mut squares = Squares::default();
     let known = program.known.filter(|_| chain.as_known);
     for (chunk, rows) in span.pieces(log) {
@@ -152,7 +152,7 @@ fn squares(program: &Program, log: &Log, chain: &Chain, time: i64, span: Span, r
 }
 
 #[inline]
-fn add(program: &Program, log: &Log, chain: &Chain, time: i64, span: Span, into: &mut Aggregate) {
+fn add(program: &ReadProgram, log: &Log, chain: &Chain, time: i64, span: Span, into: &mut Aggregate) {
     let chunks = log.chunks();
     let Span { from, to } = span;
     if let (true, Some(known)) = (chain.as_known, program.known) {
@@ -176,7 +176,7 @@ fn add(program: &Program, log: &Log, chain: &Chain, time: i64, span: Span, into:
 }
 
 #[inline]
-fn part(program: &Program, chain: &Chain, chunk: &Chunk, from: usize, to: usize, into: &mut Aggregate) {
+fn part(program: &ReadProgram, chain: &Chain, chunk: &Chunk, from: usize, to: usize, into: &mut Aggregate) {
     if let (true, Some(slot)) = (from < to, chain.kept) {
         let marked = chunk.marked(program.slots[slot].bitmap, chain.bit) & below(to) & !below(from);
         let values = chain.column.map_or(&[][..], |column| chunk.column(column));
@@ -185,7 +185,7 @@ fn part(program: &Program, chain: &Chain, chunk: &Chunk, from: usize, to: usize,
 }
 
 /// Counts the distinct values of a chain's ranges.
-fn distinct(program: &Program, log: &Log, chain: &Chain, time: i64, scratch: &mut Scratch) {
+fn distinct(program: &ReadProgram, log: &Log, chain: &Chain, time: i64, scratch: &mut Scratch) {
     let end = scratch.ends[chain.end];
     let (Some(&(longest, _)), Some(column)) = (chain.ranges.last(), chain.column) else { return };
     let start = scratch.starts[longest];
@@ -235,7 +235,14 @@ fn wide_std(scratch: &Scratch, at: usize, unit: f64) -> f64 {
 
 /// Makes one feature; NaN is missing.
 #[inline]
-fn evaluate(program: &Program, log: &Log, reading: &Reading, here: &Chunk, row: usize, scratch: &mut Scratch) -> f64 {
+fn evaluate(
+    program: &ReadProgram,
+    log: &Log,
+    reading: &Reading,
+    here: &Chunk,
+    row: usize,
+    scratch: &mut Scratch,
+) -> f64 {
     let aggregate = |at: usize| &scratch.aggregates[at];
     let std = |at: usize, unit: f64| match scratch.wide.is_empty() {
         true => aggregate(at).std(unit),
@@ -245,34 +252,34 @@ fn evaluate(program: &Program, log: &Log, reading: &Reading, here: &Chunk, row: 
     let current = |column: usize| here.get(column, row) as i64;
     let unit = reading.unit;
     match reading.step {
-        Step::Count(a) => aggregate(a).count as f64,
-        Step::Sum(a) => aggregate(a).sum_f64() / unit,
+        Formula::Count(a) => aggregate(a).count as f64,
+        Formula::Sum(a) => aggregate(a).sum_f64() / unit,
         // The mean of nothing is 0 / 0, which is NaN.
-        Step::Mean(a) => aggregate(a).mean(unit),
-        Step::Std(a) => or_missing(aggregate(a).count > 0, std(a, unit)),
-        Step::Min(a) => or_missing(aggregate(a).count > 0, aggregate(a).min as f64 / unit),
-        Step::Max(a) => or_missing(aggregate(a).count > 0, aggregate(a).max as f64 / unit),
-        Step::IsNew(a) => f64::from(aggregate(a).count == 0),
-        Step::Ratio { part, whole } => aggregate(part).count as f64 / aggregate(whole).count as f64,
-        Step::Distinct(d) => scratch.distinct[d] as f64,
-        Step::DistinctRatio { distinct, whole } => scratch.distinct[distinct] as f64 / aggregate(whole).count as f64,
-        Step::ZScore { own, current: column } => {
+        Formula::Mean(a) => aggregate(a).mean(unit),
+        Formula::Std(a) => or_missing(aggregate(a).count > 0, std(a, unit)),
+        Formula::Min(a) => or_missing(aggregate(a).count > 0, aggregate(a).min as f64 / unit),
+        Formula::Max(a) => or_missing(aggregate(a).count > 0, aggregate(a).max as f64 / unit),
+        Formula::IsNew(a) => f64::from(aggregate(a).count == 0),
+        Formula::Ratio { part, whole } => aggregate(part).count as f64 / aggregate(whole).count as f64,
+        Formula::Distinct(d) => scratch.distinct[d] as f64,
+        Formula::DistinctRatio { distinct, whole } => scratch.distinct[distinct] as f64 / aggregate(whole).count as f64,
+        Formula::ZScore { own, current: column } => {
             let std = std(own, 1.0);
             let (own, amount) = (aggregate(own), current(column));
             let there = own.count >= 2 && std > 0.0 && amount != super::AMOUNT_MISSING;
             or_missing(there, (amount as f64 - own.mean(1.0)) / std)
         }
-        Step::RatioToMean { own, current: column } => {
+        Formula::RatioToMean { own, current: column } => {
             let (own, amount) = (aggregate(own), current(column));
             let there = own.count > 0 && own.sum != 0 && amount != super::AMOUNT_MISSING;
             or_missing(there, amount as f64 / own.mean(1.0))
         }
-        Step::RatioToMax { own, current: column } => {
+        Formula::RatioToMax { own, current: column } => {
             let (own, amount) = (aggregate(own), current(column));
             let there = own.count > 0 && own.max != 0 && amount != super::AMOUNT_MISSING;
             or_missing(there, amount as f64 / own.max as f64)
         }
-        Step::Scan(ref one) => {
+        Formula::Scan(ref one) => {
             let range = one.range;
             let span = Span { from: scratch.starts[range], to: scratch.ends[program.ranges[range].end] };
             let base = log.base.as_ref().filter(|_| program.ranges[range].back_ms.is_none());

@@ -5,7 +5,7 @@
 use super::aggregate::std_of;
 use super::chunk::{Chunk, MASK};
 use super::log::Log;
-use super::program::{Program, Scan, What};
+use super::program::{ReadProgram, Scan, What};
 use super::read::Span;
 
 /// 2^32: entropy is kept in such parts of a bit.
@@ -14,7 +14,7 @@ const PARTS: f64 = 4_294_967_296.0;
 /// One measure; `base` is the first and last counted time of what has expired, for all-time windows.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn scan(
-    program: &Program,
+    program: &ReadProgram,
     log: &Log,
     scan: &Scan,
     span: Span,
