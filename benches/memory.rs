@@ -108,7 +108,7 @@ fn measure(
     );
     let gauges = [
         ("velocity", metrics.retained_bytes.get()),
-        ("events by id", metrics.event_table_bytes.get()),
+        ("events by id (their places alone)", metrics.event_table_bytes.get()),
         ("assessments", metrics.assessment_table_bytes.get()),
         ("look-ups kept", metrics.kept_bytes.get()),
         ("identity", metrics.identity_bytes.get()),
