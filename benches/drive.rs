@@ -156,6 +156,8 @@ impl Feed {
         while !probe.done() {
             worker.step();
         }
+        // The operators go, too, and say what they had.
+        worker.step();
     }
 }
 

@@ -93,6 +93,8 @@ fn measure(
     // SAFETY: it may be called at any time.
     unsafe { libmimalloc_sys::mi_collect(true) };
     let held = resident_bytes();
+    // At its end it says once more what it has.
+    feed.finish(worker);
     let (events, entries) = (times.borrow().len(), metrics.retained_entries.get());
     let grown = held.saturating_sub(before) as f64;
     let per = |bytes: f64, count: f64| bytes / count.max(1.0);
@@ -106,7 +108,7 @@ fn measure(
     );
     let gauges = [
         ("velocity", metrics.retained_bytes.get()),
-        ("events by id", metrics.event_table_bytes.get()),
+        ("events by id (their places alone)", metrics.event_table_bytes.get()),
         ("assessments", metrics.assessment_table_bytes.get()),
         ("look-ups kept", metrics.kept_bytes.get()),
         ("identity", metrics.identity_bytes.get()),
@@ -122,7 +124,6 @@ fn measure(
         parts.join(", "),
         metrics.retained_events.get()
     );
-    feed.finish(worker);
 }
 
 /// Memory of this process that is in place, as Linux counts it.

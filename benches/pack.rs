@@ -112,11 +112,11 @@ impl Payments {
         self.decoded(lines.to_vec()).map(kind_of).for_each(|kind| kinds[kind] += 1);
         let scored = (0..).zip(&kinds).filter(|(kind, _)| schema.is_scored(*kind)).map(|(_, count)| count).sum();
         let percent = |count: usize| 100.0 * count as f64 / lines.len().max(1) as f64;
-        let mut shares: Vec<_> = schema.kinds().iter().zip(kinds).filter(|(_, count)| *count > 0).collect();
+        let mut shares: Vec<_> = schema.kinds().iter().zip(kinds).filter(|(_, count)| percent(*count) >= 0.1).collect();
         shares.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         let shares: Vec<_> = shares.iter().map(|(kind, count)| format!("{kind} {:.1} %", percent(*count))).collect();
         println!(
-            "    {} events over {:.1} days came before; measured are {}: {}; {:.1} % are scored",
+            "    {} events over {:.1} days came before; measured are {}: {}, others; {:.1} % are scored",
             self.before,
             self.days_before(),
             lines.len(),
@@ -218,6 +218,7 @@ fn measure(worker: &mut timely::worker::Worker, model: bool, share: f64) {
     feed.drain(worker);
     let cpu: Duration = start.elapsed();
     let out = if model { left.borrow() } else { counted.borrow() };
+    let again = if model { metrics.rescored.get() - rescored } else { out.count - out.fresh };
     let us_per = |count: f64| cpu.as_secs_f64() * 1e6 / count.max(1.0);
     let (what, target) = if model { ("JSON to encoded diffs", "target 25 with Kafka") } else { ("JSON to rows", "") };
     println!(
@@ -226,11 +227,8 @@ fn measure(worker: &mut timely::worker::Worker, model: bool, share: f64) {
         us_per(out.fresh as f64)
     );
     println!(
-        "        {} left, {} of them for arrivals; {} rows read again; {} bytes",
-        out.count,
-        out.fresh,
-        metrics.rescored.get() - rescored,
-        out.bytes
+        "        {} left, {} of them for arrivals; {again} rows read again; {} bytes",
+        out.count, out.fresh, out.bytes
     );
     drop(out);
     feed.finish(worker);

@@ -20,7 +20,6 @@ const ROUNDS: usize = 2;
 const LATE_TARGET: f64 = 1.15;
 
 /// Events per epoch; `DELTAWATCH_BENCH_BATCH` sets another number.
-
 fn batch() -> usize {
     std::env::var("DELTAWATCH_BENCH_BATCH").ok().and_then(|text| text.parse().ok()).unwrap_or(BATCH)
 }

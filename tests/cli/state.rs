@@ -155,7 +155,7 @@ impl Parts {
         let out = path(&self.folder, "out.jsonl");
         let state = if state { vec!["--state", &self.state] } else { Vec::new() };
         done(&self.flags(command, &[&["--workers", workers, "--output", &out][..], &state].concat()));
-        sorted(&[out])
+        sorted(&out)
     }
 
     /// The same as a cluster of two processes that share the directory.
@@ -174,7 +174,7 @@ impl Parts {
             let ended = process.wait_with_output().expect("an end");
             assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
         }
-        sorted(&[0, 1].map(|process| path(&self.folder, &format!("of-{process}.jsonl"))))
+        sorted_all(&[0, 1].map(|process| path(&self.folder, &format!("of-{process}.jsonl"))))
     }
 
     /// What is in the state directory; locks are empty.
@@ -185,7 +185,11 @@ impl Parts {
     }
 }
 
-fn sorted(files: &[String]) -> Vec<String> {
+fn sorted(file: &str) -> Vec<String> {
+    sorted_all(&[file.to_owned()])
+}
+
+fn sorted_all(files: &[String]) -> Vec<String> {
     let mut lines: Vec<String> =
         files.iter().flat_map(|file| read(file).lines().map(str::to_owned).collect::<Vec<_>>()).collect();
     lines.sort();
@@ -229,7 +233,7 @@ fn a_replay_repeats_the_epochs_of_a_run() {
     for workers in ["1", "2"] {
         let flags = ["replay", "--input", "generator", "--events", "2500", "--workers", workers, "--overwrite"];
         done(&[&flags[..], &["--state", &state, "--output", &replayed]].concat());
-        assert_eq!(sorted(&[replayed.clone()]), sorted(&[ran.clone()]));
+        assert_eq!(sorted(&replayed), sorted(&ran));
     }
     let revised = read(&ran).lines().filter(|line| line.contains("\"revision\":1,")).count();
     let epochs = read(format!("{state}/remap.jsonl")).lines().count();
