@@ -19,6 +19,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use timely::WorkerConfig;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::core::input::Handle;
 use timely::dataflow::operators::generic::operator::empty;
@@ -155,6 +156,17 @@ pub fn build(
         deliver(rejects_leaving, "Rejects", port).probe_with(&probe);
         Ok(Engine { arrivals, rejects, references, facts, owed, images, probe })
     })
+}
+
+/// Updates that an arrangement merges in one go while nothing else comes: what has cancelled out does not stay.
+const IDLE_MERGE_EFFORT: isize = 1_000;
+
+/// How workers are to run the graph.
+pub fn worker_config() -> WorkerConfig {
+    let mut config = WorkerConfig::default();
+    let options = differential_dataflow::Config::default().idle_merge_effort(Some(IDLE_MERGE_EFFORT));
+    differential_dataflow::configure(&mut config, &options);
+    config
 }
 
 /// How long events are kept and rows revised, for these features and what the dataflow wants beside.

@@ -1,6 +1,8 @@
 //! From flags to a cluster of timely workers.
 
-use timely::{CommunicationConfig, Config, WorkerConfig};
+use timely::{CommunicationConfig, Config};
+
+use crate::pipeline::worker_config;
 
 use super::error::{Failure, usage};
 use super::flags::ClusterFlags;
@@ -32,7 +34,7 @@ impl ClusterFlags {
                 zerocopy: false,
             },
         };
-        Ok(Config { communication, worker: WorkerConfig::default() })
+        Ok(Config { communication, worker: worker_config() })
     }
 
     fn addresses(&self) -> Result<Vec<String>, Failure> {

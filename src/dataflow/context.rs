@@ -71,9 +71,12 @@ pub struct Context<'scope> {
     beyond: Vec<Stream<'scope, Epoch, Vec<Beyond>>>,
     matches: Vec<Matches<'scope>>,
     velocity: Option<Stream<'scope, Epoch, Vec<Block>>>,
-    pub(super) profiles: Option<Stream<'scope, Epoch, Vec<(Profile, Epoch, isize)>>>,
+    pub(super) profiles: Option<ProfileUpdates<'scope>>,
     pub(super) asked: Asked<'scope>,
 }
+
+/// Updates of the profiles of all key kinds that someone takes.
+type ProfileUpdates<'scope> = Stream<'scope, Epoch, Vec<(Profile, Epoch, isize)>>;
 
 /// What the pipeline gives a context.
 pub(crate) struct Parts<'scope> {

@@ -16,12 +16,18 @@ use crate::flow::Epoch;
 /// A value of a key that comes (+1) or goes (-1).
 pub type Valued<K, V> = (K, V, isize);
 
+/// Updates of the keys.
+pub type Keyed<K> = (K, Epoch, isize);
+
+/// What comes in of an epoch.
+type Came<K, V> = (Vec<Valued<K, V>>, Vec<Keyed<K>>);
+
 /// The values as a collection, one per key at most, without those whose key has gone. `keys` come and go on the same worker as
 /// their values. A key that goes and comes again within an epoch has not gone.
 pub fn while_kept<'scope, K: Hash + Ord + Clone + 'static, V: Ord + Clone + 'static>(
     name: &str,
     values: Stream<'scope, Epoch, Vec<Valued<K, V>>>,
-    keys: Stream<'scope, Epoch, Vec<(K, Epoch, isize)>>,
+    keys: Stream<'scope, Epoch, Vec<Keyed<K>>>,
 ) -> VecCollection<'scope, Epoch, (K, V)> {
     let mut builder = OperatorBuilder::new(name.to_owned(), values.scope());
     let mut values = builder.new_input(values, Pipeline);
@@ -29,7 +35,7 @@ pub fn while_kept<'scope, K: Hash + Ord + Clone + 'static, V: Ord + Clone + 'sta
     let (output, stream) = builder.new_output();
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<((K, V), Epoch, isize)>>>::from(output);
     builder.build(move |_| {
-        let mut epochs: Epochs<(Vec<Valued<K, V>>, Vec<(K, Epoch, isize)>)> = Epochs::new(1);
+        let mut epochs: Epochs<Came<K, V>> = Epochs::new(1);
         let mut held: HashMap<K, V> = HashMap::new();
         move |frontiers| {
             values.for_each(|capability, data| {

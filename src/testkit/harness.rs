@@ -16,9 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::time::Duration;
 
+use timely::Config;
 use timely::communication::Config as Communication;
 use timely::worker::Worker;
-use timely::{Config, WorkerConfig};
 
 use super::{Plan, TestModel};
 use crate::dataflow::{BuildError, Dataflow, EngineSettings, Setup};
@@ -203,7 +203,7 @@ impl Harness {
         let shared = (captured.clone(), Arc::clone(&metrics));
         let communication =
             if self.workers == 1 { Communication::Thread } else { Communication::Process(self.workers) };
-        let config = Config { communication, worker: WorkerConfig::default() };
+        let config = Config { communication, worker: pipeline::worker_config() };
         let now = epochs.clone();
         let guards = timely::execute(config, move |worker| {
             let (captured, metrics) = &shared;

@@ -102,16 +102,19 @@ pub fn own<'scope, V: View>(view: V, inputs: OwnerInputs<'scope>) -> Result<Owne
             let at_start = |hold: &Capability<Epoch>| hold.delayed(&start);
             epochs.keep_open(start, initial.iter().map(at_start).collect());
         }
-        let mut waiting = owner.view.waits().then(|| initial[UPDATES].delayed(&start));
-        if let Some(facts) = loaded {
-            // As of the epoch that was loaded: whoever has acknowledged that one has it already.
-            let (epoch, published) = (facts.epoch, owner.view.published().into_iter());
-            let updates = published.map(|(update, diff)| (update, epoch, diff)).collect::<Vec<_>>();
-            updates_out.activate().session(&initial[UPDATES].delayed(&epoch)).give_iterator(updates.into_iter());
-        }
+        let mut waiting: Option<Capability<Epoch>> = None;
+        // Whoever takes updates is connected once this runs for the first time.
+        let mut publishing = loaded.map(|facts| initial[UPDATES].delayed(&facts.epoch));
         let mut begun: Option<Begun<V::Update>> = None;
         drop(initial);
         move |frontiers| {
+            if let Some(capability) = publishing.take() {
+                // As of the epoch that was loaded: whoever has acknowledged that one has it already.
+                let (epoch, published) = (*capability.time(), owner.view.published().into_iter());
+                let updates = published.map(|(update, diff)| (update, epoch, diff)).collect::<Vec<_>>();
+                updates_out.activate().session(&capability).give_iterator(updates.into_iter());
+                waiting = owner.view.waits().then(|| capability.delayed(&start));
+            }
             requests.for_each(|capability, data| {
                 if let Some(asks) = epochs.of(&capability) {
                     asks.blocks.append(data);

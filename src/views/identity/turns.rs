@@ -191,7 +191,7 @@ impl<P: Member + 'static> View for IdentityView<P> {
     }
 
     fn waits(&self) -> bool {
-        self.publishes != Publishes::Nothing && self.clusters.links().len() > 0
+        self.publishes != Publishes::Nothing && !self.clusters.links().is_empty()
     }
 
     fn pass(&mut self, watermark_ms: i64, updates: &mut Vec<(Self::Update, isize)>) {
