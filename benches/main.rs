@@ -16,6 +16,7 @@ mod pack;
 mod patterns;
 mod propagate;
 mod reference;
+mod rings;
 mod scoring;
 mod workers;
 mod workloads;
@@ -36,10 +37,11 @@ fn dataflow(name: &str) -> &'static dyn Dataflow {
 /// A benchmark by name. `share` is the part of its input to take.
 type Bench = (&'static str, fn(share: f64));
 
-const BENCHES: [Bench; 18] = [
+const BENCHES: [Bench; 19] = [
     ("w1", workloads::w1),
     ("w2", workloads::w2),
     ("w3", identity::w3),
+    ("rings", rings::rings),
     ("links", identity::links),
     ("image", identity::image),
     ("propagate", propagate::propagation),

@@ -1,0 +1,30 @@
+//! `ring_exposure` beside `payments`, whose features and model it has too, and beside `identity_clusters` alone.
+
+use deltawatch::dataflow::EngineSettings;
+
+use crate::drive::{run, setup};
+use crate::pack::{events, scorer};
+
+/// Events per epoch.
+const BATCH: usize = 128;
+
+/// What rings add to the scores, CPU per event.
+pub fn rings(share: f64) {
+    let us = |name: &str| {
+        let dataflow = crate::dataflow(name);
+        let setup = setup(dataflow);
+        let columns = dataflow.features(&setup).expect("a shipped dataflow has features").columns();
+        let settings = EngineSettings { scorer: Some(scorer("payments", &columns)), ..EngineSettings::default() };
+        run(dataflow, settings, events(&setup.schema, share), BATCH).us_per_event()
+    };
+    // In turns, so that neither has the warm memory alone.
+    let turns: Vec<(f64, f64)> = (0..2).map(|_| (us("payments"), us("ring_exposure"))).collect();
+    let mean = |of: fn(&(f64, f64)) -> f64| turns.iter().map(of).sum::<f64>() / turns.len() as f64;
+    let (payments, exposure) = (mean(|turn| turn.0), mean(|turn| turn.1));
+    println!(
+        "ring_exposure {exposure:>7.2} us/event   payments {payments:.2}: rings add {:.2} us/event",
+        exposure - payments
+    );
+    // The reference: clusters as a column, and nothing joined.
+    crate::identity::w3(share * 0.3);
+}
