@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use deltawatch::event::{Id, Key, Lane, Schema};
-use deltawatch::flow::ReferenceRecord;
 use deltawatch::flow::reference::{Body, NO_TIME};
+use deltawatch::flow::{ReferenceRecord, owner_of};
 use deltawatch::views::lookup::{Enrich, EnrichPlan, LookupImage, LookupTable, Networks, NetworksImage};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -22,7 +22,7 @@ struct Workers {
 }
 
 fn place(key: Key, workers: usize) -> usize {
-    (key.route() % workers as u64) as usize
+    owner_of(key.route(), workers)
 }
 
 impl Workers {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use deltawatch::event::{Id, Key, Schema};
-use deltawatch::flow::{Block, Outgoing, Place, Replies};
+use deltawatch::flow::{Block, Outgoing, Place, Replies, owner_of};
 use deltawatch::views::pattern::compile::PatternPlan;
 use deltawatch::views::pattern::cycles::cut as cycle_cut;
 use deltawatch::views::pattern::cycles::image::CycleImage;
@@ -92,7 +92,7 @@ impl Side {
         let mut to = Side::new(plan, &self.schema, self.kept_ms, workers);
         for (number, views) in to.groups.iter_mut().enumerate() {
             for (worker, view) in views.iter_mut().enumerate() {
-                let mine = |key: Key| key.route() % workers as u64 == worker as u64;
+                let mine = |key: Key| owner_of(key.route(), workers) == worker;
                 let mut loaded = GroupImage::default();
                 // In two parts, so that some keys are there when others come.
                 for from in &self.groups[number] {
@@ -147,7 +147,7 @@ impl Side {
                 seen.add(outcome, replies, width);
             }
             seen.finish(bound, |key, after, until_ms, visit| {
-                let view = &views[(key.route() % views.len() as u64) as usize];
+                let view = &views[owner_of(key.route(), views.len())];
                 assert_eq!(view.visit_scored(key, after, until_ms, usize::MAX, visit), None);
             });
             all.push(seen);
