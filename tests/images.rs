@@ -41,10 +41,14 @@ fn lines(outcomes: &[&Outcome]) -> Vec<String> {
     lines
 }
 
+/// The lines of either side that the other lacks, shortened.
 fn unlike(whole: &[String], parts: &[String]) -> Option<String> {
-    let at = (0..whole.len().max(parts.len())).find(|&at| whole.get(at) != parts.get(at))?;
-    let count = whole.iter().filter(|line| parts.binary_search(line).is_err()).count();
-    Some(format!("{count} lines are missing; first\n{:?}\n{:?}", whole.get(at), parts.get(at)))
+    let lacks = |one: &[String], other: &[String]| -> Vec<String> {
+        let lacking = one.iter().filter(|line| other.binary_search(line).is_err());
+        lacking.take(8).map(|line| line.chars().take(240).collect()).collect()
+    };
+    let (missing, more) = (lacks(whole, parts), lacks(parts, whole));
+    (whole != parts).then(|| format!("{} and {} lines; missing {missing:#?}, more {more:#?}", whole.len(), parts.len()))
 }
 
 /// Cuts a run at a random epoch, goes on with other workers, and compares with the run that was not cut.
@@ -58,6 +62,10 @@ fn interrupted(name: &str, (dataflow, setup): &(Arc<dyn Dataflow>, Setup), plan:
     let (first, image) = harness().workers(before).run_until(plan, epoch).expect("it runs");
     let second = harness().workers(after).resume(plan, image.clone()).expect("it goes on");
     if let Some(unlike) = unlike(&lines(&[&whole]), &lines(&[&first, &second])) {
+        for workers in [before, after] {
+            let other = lines(&[&harness().workers(workers).run(plan).expect("it runs")]);
+            eprintln!("without a cut, {workers} workers give the same: {}", other == lines(&[&whole]));
+        }
         panic!(
             "{name}, seed {seed}: cut at epoch {epoch} of {}, {before} to {after} workers: {unlike}",
             plan.epochs.len()

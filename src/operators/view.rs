@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::backlog::Stretch;
 use crate::event::{Id, Key};
-use crate::flow::{Block, Facts, Place, ReferenceRecord};
+use crate::flow::{Block, Facts, Place, ReferenceRecord, shard_of};
 use crate::metrics::Metrics;
 
 /// What an epoch asks of a view.
@@ -119,6 +119,11 @@ pub trait View: 'static {
 
     /// Sets the gauges; `whole`: also what costs a look at every key.
     fn report(&self, metrics: &Metrics, whole: bool);
+
+    /// The shard that a key is kept in: where one owner has all keys, its own.
+    fn shard_of(&self, key: Key) -> u32 {
+        shard_of(key.route())
+    }
 
     /// What it keeps of a shard; `None` if that is nothing.
     fn dump(&self, shard: u32) -> Option<Self::Image>;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::EPOCHS_PER_REPORT;
-use crate::flow::{Beyond, EVERY_SHARD, Epoch, EpochFacts, Facts, LAST, Owed, OwedBy, Touched, shard_of};
+use crate::flow::{Beyond, EVERY_SHARD, Epoch, EpochFacts, Facts, LAST, Owed, OwedBy, Touched};
 use crate::metrics::Metrics;
 use crate::operators::backlog::{Backlog, Stretch};
 use crate::operators::view::{Mark, View};
@@ -123,7 +123,7 @@ impl<V: View> Owner<V> {
                 if let Some(image) = view.dump(shard) {
                     images.put(name, shard, epoch, &image);
                 }
-                let stretches = backlog.dump(|key| shard_of(key.route()) == shard);
+                let stretches = backlog.dump(|key| view.shard_of(key) == shard);
                 if !stretches.is_empty() {
                     images.put(&backlog_of(name), shard, epoch, &stretches);
                 }

@@ -9,7 +9,7 @@ use super::propagate::Entity;
 use super::request::{EntityRequest, stride};
 use super::spec::IdentityPlan;
 use super::view::ClusterView;
-use crate::event::Schema;
+use crate::event::{Key, Schema};
 use crate::flow::{Asker, Block, Change, Facts, NO_TICKET, Outgoing, shard_of};
 use crate::metrics::Metrics;
 use crate::operators::{Asks, Out, Turn, View};
@@ -219,6 +219,10 @@ impl<P: Member + 'static> View for IdentityView<P> {
         let (mut updates, carried) = (Vec::new(), self.clusters.links().carried());
         self.publish(carried.into_iter().map(|link| (link, true)).collect(), &mut updates);
         updates
+    }
+
+    fn shard_of(&self, _key: Key) -> u32 {
+        shard_of(route(self.index))
     }
 
     fn dump(&self, shard: u32) -> Option<IdentityImage> {

@@ -1,7 +1,8 @@
 //! The spec of one look-up: what a researcher writes down, by field name.
 //!
 //! ```
-//! use deltawatch::views::lookup::{Enrich, Reference};
+//! use deltawatch::source::tables::Reference;
+//! use deltawatch::views::lookup::Enrich;
 //! let declared = r#"
 //!     [[reference]]
 //!     name = "merchants"

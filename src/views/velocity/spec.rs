@@ -4,7 +4,7 @@
 //! one feature per window:
 //!
 //! ```
-//! use deltawatch::feature::{Filter, Velocity, Window};
+//! use deltawatch::views::velocity::{Filter, Velocity, Window};
 //! let card = Velocity::of("card", &["card"])
 //!     .over(&[Window::hours(1), Window::days(1)])
 //!     .count()                                  // card_count_1h, card_count_24h

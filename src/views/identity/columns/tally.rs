@@ -2,7 +2,7 @@
 //!
 //! ```
 //! use deltawatch::views::identity::{ClusterMeasure as C, Flag, Identity};
-//! use deltawatch::feature::{Filter, Window};
+//! use deltawatch::views::velocity::{Filter, Window};
 //! let identity = Identity::of("account")
 //!     .strong("device", 50)
 //!     .tally("refunded", Filter::kind("refund"), Window::days(30))

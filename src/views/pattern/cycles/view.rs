@@ -163,6 +163,10 @@ impl View for CycleOwner {
 
     fn report(&self, _metrics: &Metrics, _whole: bool) {}
 
+    fn shard_of(&self, _payer: Key) -> u32 {
+        self.shard
+    }
+
     fn dump(&self, shard: u32) -> Option<CycleImage> {
         (shard == self.shard && self.view.len() != (0, 0)).then(|| self.view.dump())
     }
