@@ -54,7 +54,8 @@ fn unlike(whole: &[String], parts: &[String]) -> Option<String> {
 /// Cuts a run at a random epoch, goes on with other workers, and compares with the run that was not cut.
 fn interrupted(name: &str, (dataflow, setup): &(Arc<dyn Dataflow>, Setup), plan: &Plan, seed: u64) -> Image {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let harness = || Harness::new(dataflow.clone(), setup.clone());
+    // As many partitions for any number of workers, as of a topic.
+    let harness = || Harness::new(dataflow.clone(), setup.clone()).partitions(4);
     let whole = harness().workers(WORKERS[seed as usize / 9 % 3]).run(plan).expect("it runs");
     let (before, after) = (WORKERS[seed as usize % 3], WORKERS[seed as usize / 3 % 3]);
     let epoch = random.random_range(1..plan.epochs.len() - 1);

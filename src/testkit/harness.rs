@@ -43,6 +43,7 @@ pub struct Harness {
     setup: Setup,
     settings: EngineSettings,
     workers: usize,
+    partitions: Option<usize>,
     drain: bool,
     scored: bool,
     captured: bool,
@@ -123,12 +124,19 @@ impl Harness {
     /// One worker, the engine's default settings, scored by a [`TestModel`] over all columns.
     pub fn new(dataflow: Arc<dyn Dataflow>, setup: Setup) -> Self {
         let settings = EngineSettings::default();
-        Harness { dataflow, setup, settings, workers: 1, drain: false, scored: true, captured: true }
+        Harness { dataflow, setup, settings, workers: 1, partitions: None, drain: false, scored: true, captured: true }
     }
 
     /// Runs on so many workers.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
+        self
+    }
+
+    /// Deals events to so many partitions, whatever the number of workers, which otherwise decides: between records of several
+    /// partitions their numbers say what comes first.
+    pub fn partitions(mut self, partitions: usize) -> Self {
+        self.partitions = Some(partitions);
         self
     }
 
@@ -196,8 +204,11 @@ impl Harness {
         if self.scored && self.settings.scorer.is_none() {
             run.settings.scorer = Some(TestModel::scorer(columns));
         }
-        let (plan, captured, metrics) =
-            (plan.clone().dealt(self.workers, self.setup.schema.id_type()), Captured::default(), Arc::default());
+        let (plan, captured, metrics) = (
+            plan.clone().dealt(self.partitions.unwrap_or(self.workers), self.setup.schema.id_type()),
+            Captured::default(),
+            Arc::default(),
+        );
         let barrier = Barrier::new(self.workers);
         let owed: Vec<AtomicU64> = (0..self.workers).map(|_| AtomicU64::new(0)).collect();
         let shared = (captured.clone(), Arc::clone(&metrics));
