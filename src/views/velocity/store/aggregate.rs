@@ -121,7 +121,7 @@ pub(super) fn fold(into: &mut Aggregate, need: Need, marked: u128, values: &[u64
 
 /// Bits that are set; most often all are in the low half.
 #[inline]
-fn ones(rows: u128) -> usize {
+pub(super) fn ones(rows: u128) -> usize {
     let high = (rows >> 64) as u64;
     (rows as u64).count_ones() as usize + if high == 0 { 0 } else { high.count_ones() as usize }
 }
@@ -227,7 +227,8 @@ impl Base {
         Squares::new(self.carried.get(slot).copied().unwrap_or(0), self.slots[slot].0.squares as u128)
     }
 
-    pub fn bytes(&self) -> usize {
-        size_of::<Base>() + size_of_val(&*self.slots) + size_of_val(&*self.carried)
+    /// Bytes of one with so many slots, without what is carried, which nearly none has: so nobody has to look at it.
+    pub fn bytes(slots: usize) -> usize {
+        size_of::<Base>() + slots * size_of::<(Aggregate, i64, i64)>()
     }
 }

@@ -127,6 +127,16 @@ impl Chunk {
         u128::from(masks.fold(0, |rows, (row, mask)| rows | (mask >> bit & 1) << row))
     }
 
+    /// Of some rows those that count: their masks have a bit and, if that is asked for, the time in a column (of labels)
+    /// is not after another.
+    #[inline]
+    pub fn counted(&self, (bitmap, bit): (usize, u8), rows: u128, known: Option<(usize, i64)>) -> u128 {
+        let marked = self.marked(bitmap, bit) & rows;
+        let Some((column, time)) = known else { return marked };
+        let known = rows_of(marked).filter(|&row| self.get(column, row) as i64 <= time);
+        known.fold(0, |rows, row| rows | 1 << row)
+    }
+
     #[inline]
     fn bitmap(&self, index: usize) -> u128 {
         if self.head == 0 {
@@ -339,6 +349,22 @@ impl Chunk {
     pub fn resize(&mut self, shape: &Shape, capacity: usize) {
         *self = self.reshaped(shape, capacity);
     }
+}
+
+/// The rows of a bitmap, from the first.
+#[inline]
+pub(super) fn rows_of(mut rows: u128) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let row = (rows != 0).then(|| rows.trailing_zeros() as usize)?;
+        rows &= rows - 1;
+        Some(row)
+    })
+}
+
+/// The rows from `from` on and before `to`.
+#[inline]
+pub(super) fn between(from: usize, to: usize) -> u128 {
+    below(to) & !below(from)
 }
 
 /// All rows before `row`.

@@ -9,6 +9,9 @@ use super::Store;
 /// Sweeps while the bound moves by the length of the longest window.
 const SWEEPS_PER_WINDOW: i64 = 8;
 
+/// Places of the map that are looked ahead, as the times of each log are somewhere else in memory.
+const BUCKETS_AHEAD: usize = 8;
+
 /// Where the sweep stands.
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
@@ -65,11 +68,14 @@ impl Store {
             return 1;
         }
         let bucket = self.sweep.bucket;
+        if let Some(ahead) = shard.peek(bucket + BUCKETS_AHEAD) {
+            ahead.look_ahead_at_oldest();
+        }
         let Some(log) = shard.at(bucket) else {
             self.sweep.bucket += 1;
             return 1;
         };
-        let bytes = log.bytes();
+        let bytes = log.bytes(&self.program);
         let dropped = log.expire(&self.program, self.bound_ms, budget);
         self.entries -= dropped;
         let silent = log.base.as_ref().is_none_or(|base| base.last < self.bound_ms.saturating_sub(self.forget_ms));
@@ -78,7 +84,7 @@ impl Store {
             shard.remove_at(bucket);
             self.sweep.bucket += 1;
         } else {
-            self.heap_bytes = self.heap_bytes + log.bytes() - bytes;
+            self.heap_bytes = self.heap_bytes + log.bytes(&self.program) - bytes;
             // A long log with more to drop than the budget is come back to.
             self.sweep.bucket += usize::from(!log.has_more_to_expire(self.bound_ms));
         }

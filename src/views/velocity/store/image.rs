@@ -100,13 +100,13 @@ impl Store {
                 log.insert(&self.program, row[0] as i64, Id { hi: row[1], lo: row[2] }, row, i64::MIN);
             }
             self.entries += log.len();
-            self.heap_bytes += log.bytes();
+            self.heap_bytes += log.bytes(&self.program);
         }
         for (key, base) in image.bases {
             let log = shard::of(&mut self.shards, key).get_or_new(key);
-            let before = log.bytes();
+            let before = log.bytes(&self.program);
             log.base = Some(Box::new(base.base()));
-            self.heap_bytes = self.heap_bytes + log.bytes() - before;
+            self.heap_bytes = self.heap_bytes + log.bytes(&self.program) - before;
         }
         self.bound_ms = self.bound_ms.max(image.bound_ms);
         Ok(())

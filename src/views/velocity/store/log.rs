@@ -8,6 +8,7 @@ use super::chunk::{Chunk, MASK, ROWS_MAX, SCORED, SHORT_ROWS_MAX, below};
 use super::long::Long;
 use super::program::ReadProgram;
 use crate::event::Id;
+use crate::operators::prefetch;
 
 /// A place in a log, between 0 and the number of rows of its chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,13 +58,14 @@ impl Log {
         }
     }
 
-    /// Bytes on the heap.
-    pub fn bytes(&self) -> usize {
+    /// Bytes on the heap, known without looking there (but for a long log).
+    #[inline]
+    pub fn bytes(&self, program: &ReadProgram) -> usize {
         let body = match &self.body {
             LogBody::Short(chunk) => chunk.words() * 8,
-            LogBody::Long(long) => long.bytes(),
+            LogBody::Long(long) => long.bytes,
         };
-        body + self.base.as_ref().map_or(0, |base| base.bytes())
+        body + self.base.as_ref().map_or(0, |_| Base::bytes(program.bases))
     }
 
     /// The place behind the last entry.
@@ -198,6 +200,15 @@ impl Log {
         }
     }
 
+    /// Asks for what [`Log::has_more_to_expire`] looks at, or at least for the way there.
+    #[inline]
+    pub fn look_ahead_at_oldest(&self) {
+        match &self.body {
+            LogBody::Short(chunk) => chunk.look_ahead_at(chunk.len().div_ceil(4).saturating_sub(1)),
+            LogBody::Long(long) => prefetch(std::slice::from_ref(&**long), 0),
+        }
+    }
+
     /// Notes where the searches of a read have ended, one place per end and range.
     #[inline]
     pub fn set_hints(&mut self, places: impl Iterator<Item = RowPosition>) {
@@ -305,7 +316,7 @@ impl Log {
     fn drop_rows(&mut self, program: &ReadProgram, count: usize) {
         let LogBody::Short(chunk) = &mut self.body else { return };
         if program.all_time {
-            let base = self.base.get_or_insert_with(|| Box::new(Base::new(program.slots.len())));
+            let base = self.base.get_or_insert_with(|| Box::new(Base::new(program.bases)));
             fold_into(base, program, chunk, count);
         }
         chunk.remove(&program.short, 0, count);
@@ -324,7 +335,7 @@ impl Log {
             return 0;
         }
         if program.all_time {
-            let base = self.base.get_or_insert_with(|| Box::new(Base::new(program.slots.len())));
+            let base = self.base.get_or_insert_with(|| Box::new(Base::new(program.bases)));
             for chunk in &long.chunks[..count] {
                 fold_into(base, program, chunk, chunk.len());
             }
@@ -348,7 +359,7 @@ impl Log {
 
 /// Adds the first `count` entries of a chunk to a base.
 fn fold_into(base: &mut Base, program: &ReadProgram, chunk: &Chunk, count: usize) {
-    for (index, slot) in program.slots.iter().enumerate() {
+    for (index, slot) in program.slots.iter().filter_map(|slot| Some((slot.base?, slot))) {
         let marked = chunk.marked(slot.bitmap, slot.bit) & below(count);
         let mut part = Aggregate::default();
         let mut squares = None;

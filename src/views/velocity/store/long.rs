@@ -3,6 +3,7 @@
 //! * `sums`: per chunk and slot, count, sum and sum of squares of everything before the chunk, so that the chunks between
 //!   two places are a difference. Squares are modulo 2^128, and so is their difference.
 //! * `extremes`: per chunk but the last, smallest and largest; `upper` the same per [`GROUP`] chunks.
+//! * `latest`: per chunk but the last, the latest label time of the entries that count, where labels decide.
 //! * `marks`: per chunk and pair, a bit per entry that is the last one with its value; `marked` counts them per [`GROUP`]
 //!   chunks.
 //!
@@ -11,7 +12,7 @@
 
 use super::AMOUNT_MISSING;
 use super::aggregate::{Aggregate, Need, fold};
-use super::chunk::{Chunk, MASK, ROWS_MAX};
+use super::chunk::{Chunk, MASK, ROWS_MAX, rows_of};
 use super::distinct::Occurrences;
 use super::log::RowPosition;
 use super::program::ReadProgram;
@@ -36,6 +37,7 @@ pub(super) struct Long {
     pub sums: Vec<Sums>,
     pub extremes: Vec<(i64, i64)>,
     pub upper: Vec<(i64, i64)>,
+    latest: Vec<i64>,
     pub marks: Vec<u64>,
     pub marked: Vec<u32>,
     pub occurrences: Vec<Occurrences>,
@@ -43,6 +45,8 @@ pub(super) struct Long {
     /// Where the searches of the last read have ended: where the next ones begin. Any place gives the same result.
     hints: Vec<RowPosition>,
     words: usize,
+    /// Bytes on the heap, as of when a chunk last came, went or grew.
+    pub bytes: usize,
     /// No amount that was ever counted is larger in size.
     largest: u64,
 }
@@ -58,12 +62,14 @@ impl Long {
             sums: Vec::new(),
             extremes: Vec::new(),
             upper: Vec::new(),
+            latest: Vec::new(),
             marks: Vec::new(),
             marked: Vec::new(),
             occurrences: program.pairs.iter().map(|_| Occurrences::default()).collect(),
             entries: 0,
             hints: Vec::new(),
             words: 0,
+            bytes: 0,
             largest: 0,
         };
         let mut row = vec![0; program.columns];
@@ -76,16 +82,16 @@ impl Long {
         long
     }
 
-    pub fn bytes(&self) -> usize {
-        size_of::<Long>()
+    fn measure(&mut self) {
+        self.bytes = size_of::<Long>()
             + self.words * 8
             + self.chunks.capacity() * size_of::<Chunk>()
             + self.hints.capacity() * size_of::<RowPosition>()
-            + (self.firsts.capacity() + self.marks.capacity()) * 8
+            + (self.firsts.capacity() + self.latest.capacity() + self.marks.capacity()) * 8
             + self.sums.capacity() * size_of::<Sums>()
             + (self.extremes.capacity() + self.upper.capacity()) * 16
             + self.marked.capacity() * 4
-            + self.occurrences.iter().map(Occurrences::bytes).sum::<usize>()
+            + self.occurrences.iter().map(Occurrences::bytes).sum::<usize>();
     }
 
     /// The first place with a later time, at or before `latest`, looked for around hint number `hint`.
@@ -146,6 +152,7 @@ impl Long {
         self.firsts.push(time);
         self.sums.extend(program.slots.iter().map(|_| Sums::default()));
         self.extremes.extend((0..program.extremes).map(|_| NO_EXTREMES));
+        self.latest.extend((0..program.latest).map(|_| i64::MIN));
         self.marks.extend(program.pairs.iter().map(|_| 0));
         if last.is_multiple_of(GROUP) {
             self.upper.extend((0..program.extremes).map(|_| NO_EXTREMES));
@@ -154,6 +161,7 @@ impl Long {
         if last > 0 {
             self.refresh(program, last - 1);
         }
+        self.measure();
     }
 
     /// Puts an entry in before `place`, which is not behind the last entry. Returns where it has come to stand.
@@ -183,8 +191,9 @@ impl Long {
             self.words -= chunk.words();
             chunk.resize(&program.long, capacity);
             self.words += chunk.words();
+            self.measure();
         }
-        chunk.insert(&program.long, place.row, row);
+        self.chunks[place.chunk].insert(&program.long, place.row, row);
         self.entries += 1;
         for (index, &amount) in row[program.amounts_at..program.values_at].iter().enumerate() {
             let amount = amount as i64;
@@ -211,6 +220,7 @@ impl Long {
             self.cut(program, place.chunk..place.chunk + 1);
             self.refresh(program, place.chunk.min(self.chunks.len() - 1).saturating_sub(1));
             self.regroup(program);
+            self.measure();
         }
     }
 
@@ -240,6 +250,7 @@ impl Long {
             self.firsts.push(i64::MIN);
             self.sums.extend(program.slots.iter().map(|_| Sums::default()));
             self.extremes.extend((0..program.extremes).map(|_| NO_EXTREMES));
+            self.latest.extend((0..program.latest).map(|_| i64::MIN));
             self.marks.extend(program.pairs.iter().map(|_| 0));
         }
         if self.chunks.capacity() > 16 && self.chunks.len() * 4 <= self.chunks.capacity() {
@@ -247,9 +258,11 @@ impl Long {
             self.firsts.shrink_to_fit();
             self.sums.shrink_to_fit();
             self.extremes.shrink_to_fit();
+            self.latest.shrink_to_fit();
             self.marks.shrink_to_fit();
         }
         self.regroup(program);
+        self.measure();
         self.entries -= dropped;
         dropped
     }
@@ -260,6 +273,7 @@ impl Long {
         self.words -= self.chunks[chunks.clone()].iter().map(Chunk::words).sum::<usize>();
         self.sums.drain(wide(program.slots.len()));
         self.extremes.drain(wide(program.extremes));
+        self.latest.drain(wide(program.latest));
         self.marks.drain(wide(program.pairs.len()));
         self.firsts.drain(chunks.clone());
         self.chunks.drain(chunks);
@@ -278,6 +292,8 @@ impl Long {
         self.sums.splice(place..place, sums);
         let place = (at + 1) * extremes;
         self.extremes.splice(place..place, (0..extremes).map(|_| NO_EXTREMES));
+        let place = (at + 1) * program.latest;
+        self.latest.splice(place..place, (0..program.latest).map(|_| i64::MIN));
         let upper: Vec<_> = self.marks[at * pairs..(at + 1) * pairs].iter().map(|marks| marks >> half).collect();
         for marks in &mut self.marks[at * pairs..(at + 1) * pairs] {
             *marks &= (1 << half) - 1;
@@ -292,6 +308,7 @@ impl Long {
         self.refresh(program, at);
         self.refresh(program, at + 1);
         self.regroup(program);
+        self.measure();
     }
 
     /// The sums of one chunk alone.
@@ -327,7 +344,19 @@ impl Long {
                 self.extremes[chunk * width + at] = (total.min, total.max);
                 self.upper[chunk / GROUP * width + at] = self.group_extremes(width, chunk / GROUP, at);
             }
+            if let (Some(at), Some(known)) = (program.slots[slot].latest, program.known) {
+                let (slot, chunk_of) = (&program.slots[slot], &self.chunks[chunk]);
+                let known = rows_of(chunk_of.marked(slot.bitmap, slot.bit)).map(|row| chunk_of.get(known, row) as i64);
+                self.latest[chunk * program.latest + at] = known.max().unwrap_or(i64::MIN);
+            }
         }
+    }
+
+    /// How many chunks in a row, from `from` and up to before `to`, hold no counted entry whose label came after `time`.
+    #[inline]
+    pub fn known_chunks(&self, program: &ReadProgram, slot: usize, time: i64, from: usize, to: usize) -> usize {
+        let (width, Some(at)) = (program.latest, program.slots[slot].latest) else { return 0 };
+        (from..to).take_while(|chunk| self.latest[chunk * width + at] <= time).count()
     }
 
     fn group_extremes(&self, width: usize, group: usize, at: usize) -> (i64, i64) {
@@ -346,7 +375,7 @@ impl Long {
         }
     }
 
-    /// Adds whole chunks, `from` and up to before `to`, to an aggregate.
+    /// Adds whole chunks, `from` and up to before `to`, to an aggregate, whatever is known of them.
     #[inline]
     pub fn add_chunks(
         &self,

@@ -182,12 +182,12 @@ impl Store {
         self.row.resize(program.columns, 0);
 
         let log = shard::of(&mut self.shards, entry.key).get_or_new(entry.key);
-        let (bytes, entries) = (log.bytes(), log.len());
+        let (bytes, entries) = (log.bytes(&self.program), log.len());
         if program.all_time {
             log.start_anew_after_silence(entry.time, self.forget_ms);
         }
         let (place, last) = log.insert(program, entry.time, entry.id, &self.row, self.bound_ms);
-        self.heap_bytes = self.heap_bytes + log.bytes() - bytes;
+        self.heap_bytes = self.heap_bytes + log.bytes(&self.program) - bytes;
         self.entries = self.entries + log.len() - entries;
         if let Some(out) = out {
             let scratch = self.scratch.get_mut();
@@ -217,14 +217,14 @@ impl Store {
         let shard = shard::of(&mut self.shards, key);
         let Some(log) = shard.get_mut(key) else { return false };
         let Some(place) = log.find(time, id) else { return false };
-        let bytes = log.bytes();
+        let bytes = log.bytes(&self.program);
         log.remove(&self.program, place);
         self.entries -= 1;
         if log.len() == 0 && log.base.is_none() {
             self.heap_bytes -= bytes;
             shard.remove(key);
         } else {
-            self.heap_bytes = self.heap_bytes + log.bytes() - bytes;
+            self.heap_bytes = self.heap_bytes + log.bytes(&self.program) - bytes;
         }
         true
     }
@@ -233,9 +233,9 @@ impl Store {
     pub fn relabel(&mut self, key: Key, time: i64, id: Id, mask: u64, known_at: i64) -> bool {
         let Some(log) = shard::of(&mut self.shards, key).get_mut(key) else { return false };
         let Some(place) = log.find(time, id) else { return false };
-        let bytes = log.bytes();
+        let bytes = log.bytes(&self.program);
         log.relabel(&self.program, place, mask & !SCORED, known_at);
-        self.heap_bytes = self.heap_bytes + log.bytes() - bytes;
+        self.heap_bytes = self.heap_bytes + log.bytes(&self.program) - bytes;
         true
     }
 

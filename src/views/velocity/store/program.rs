@@ -32,20 +32,34 @@ pub(super) struct BitSlot {
     pub column: Option<usize>,
     /// Place among the slots whose extremes are kept.
     pub extremes: Option<usize>,
+    /// Place among the slots of which the latest label time is kept, as labels decide what counts.
+    pub latest: Option<usize>,
+    /// Place among the slots that an all-time range reads, so that what has expired is kept.
+    pub base: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Chain {
     pub end: usize,
     pub bit: u8,
+    /// Number of the bit's bitmap.
+    pub bitmap: usize,
     pub as_known: bool,
     /// The column added up, or whose values are told apart.
     pub column: Option<usize>,
     pub need: Need,
-    /// The slot (or pair) whose sums per chunk serve; none where labels decide.
+    /// The slot whose sums per chunk serve, or the pair that is tracked: none where labels decide what is distinct.
     pub kept: Option<usize>,
     /// Ranges, from the shortest, each with the place of its result.
     pub ranges: Vec<(usize, usize)>,
+}
+
+impl Chain {
+    /// Where labels decide: the column of their times, and the time by which they must be known.
+    #[inline]
+    pub fn known_at(&self, program: &ReadProgram, time: i64) -> Option<(usize, i64)> {
+        program.known.filter(|_| self.as_known).map(|column| (column, time))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,17 +71,19 @@ pub(super) struct Pair {
 }
 
 /// A range looked at entry by entry, or from one of its sides.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Scan {
     pub what: What,
     pub range: usize,
     pub bit: u8,
+    /// Number of the bit's bitmap.
+    pub bitmap: usize,
     pub as_known: bool,
-    /// Slot that counts this bit, to skip chunks without any and for what has expired.
+    /// Slot that counts this bit, for what has expired.
     pub slot: Option<usize>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum What {
     SinceLast,
     SinceFirst,
@@ -86,6 +102,8 @@ pub(super) enum What {
 /// How one feature is made.
 #[derive(Clone, Debug)]
 pub(super) struct Reading {
+    /// Number of the feature.
+    pub feature: usize,
     pub step: Formula,
     /// See `PlannedFeature::unit`.
     pub unit: f64,
@@ -94,7 +112,7 @@ pub(super) struct Reading {
 }
 
 /// How a feature is made. `usize`s are places of results, but for the columns of the current entry (`current`).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Formula {
     Count(usize),
     Sum(usize),
@@ -128,11 +146,14 @@ pub(super) struct ReadProgram {
     pub ranges: Vec<Range>,
     pub slots: Vec<BitSlot>,
     pub extremes: usize,
+    pub latest: usize,
+    pub bases: usize,
     pub pairs: Vec<Pair>,
     pub chains: Vec<Chain>,
     pub results: usize,
     pub distinct_chains: Vec<Chain>,
     pub distinct_results: usize,
+    /// Those of the same kind stand together, so that the processor guesses which one is next.
     pub steps: Vec<Reading>,
     pub all_time: bool,
 }
@@ -163,10 +184,11 @@ impl ReadProgram {
         let hints = (program.ends.len() + program.ranges.len()).div_ceil(8);
         program.short = Shape { columns: program.columns, hints, bits: bits.clone() };
         program.long = Shape { columns: program.columns + program.pairs.len(), hints: 0, bits };
-        for feature in &plan.features {
+        for (number, feature) in plan.features.iter().enumerate() {
             let step = program.step(feature);
-            program.steps.push(Reading { step, unit: feature.unit, default: feature.default });
+            program.steps.push(Reading { feature: number, step, unit: feature.unit, default: feature.default });
         }
+        program.steps.sort_by_key(|reading| reading.step);
         program
     }
 
@@ -223,21 +245,18 @@ impl ReadProgram {
                 self.distinct_chain(feature, value);
             }
             P::SinceLast | P::SinceFirst if !feature.as_known => {
-                self.slot(feature.bit, None, Need::Count);
+                let slot = self.slot(feature.bit, None, Need::Count);
+                self.keep(slot, feature);
             }
-            _ => {}
+            _ => _ = self.bitmap(feature.bit),
         }
     }
 
     fn slot(&mut self, bit: u8, column: Option<usize>, need: Need) -> usize {
         let known = |slot: &BitSlot| slot.bit == bit && (slot.column == column || column.is_none());
         let index = self.slots.iter().position(known).unwrap_or_else(|| {
-            let bits = &mut self.short.bits;
-            let bitmap = bits.iter().position(|&other| other == bit).unwrap_or(bits.len());
-            if bitmap == bits.len() {
-                bits.push(bit);
-            }
-            self.slots.push(BitSlot { bit, bitmap, column, extremes: None });
+            let bitmap = self.bitmap(bit);
+            self.slots.push(BitSlot { bit, bitmap, column, extremes: None, latest: None, base: None });
             self.slots.len() - 1
         });
         if need == Need::All && self.slots[index].extremes.is_none() {
@@ -245,6 +264,28 @@ impl ReadProgram {
             self.extremes += 1;
         }
         index
+    }
+
+    /// The number of a bit's bitmap.
+    fn bitmap(&mut self, bit: u8) -> usize {
+        let bits = &mut self.short.bits;
+        bits.iter().position(|&other| other == bit).unwrap_or_else(|| {
+            bits.push(bit);
+            bits.len() - 1
+        })
+    }
+
+    /// Notes what a feature wants to be kept of a slot beside its sums.
+    fn keep(&mut self, slot: usize, feature: &PlannedFeature) {
+        let slot = &mut self.slots[slot];
+        let number = |wanted: bool, place: &mut Option<usize>, places: &mut usize| {
+            if wanted && place.is_none() {
+                *place = Some(*places);
+                *places += 1;
+            }
+        };
+        number(feature.as_known, &mut slot.latest, &mut self.latest);
+        number(feature.window_ms.is_none(), &mut slot.base, &mut self.bases);
     }
 
     fn chain(&mut self, feature: &PlannedFeature, bit: u8, column: Option<usize>, need: Need) {
@@ -255,14 +296,13 @@ impl ReadProgram {
                 && (chain.column == column || column.is_none())
         };
         let at = self.chains.iter().position(fits).unwrap_or_else(|| {
-            let (end, ranges) = (range.end, Vec::new());
-            self.chains.push(Chain { end, bit, as_known: known, column, need, kept: None, ranges });
+            let (end, bitmap, ranges) = (range.end, self.bitmap(bit), Vec::new());
+            self.chains.push(Chain { end, bit, bitmap, as_known: known, column, need, kept: None, ranges });
             self.chains.len() - 1
         });
-        if !known {
-            let slot = self.slot(bit, self.chains[at].column, need);
-            self.chains[at].kept = Some(slot);
-        }
+        let slot = self.slot(bit, self.chains[at].column, need);
+        self.keep(slot, feature);
+        self.chains[at].kept = Some(slot);
         let range = place(&self.ranges, &range);
         let chain = &mut self.chains[at];
         chain.need = chain.need.max(need);
@@ -284,8 +324,9 @@ impl ReadProgram {
                     self.pairs.len() - 1
                 })
             });
-            let (end, column, need, ranges) = (range.end, Some(column), Need::Count, Vec::new());
-            self.distinct_chains.push(Chain { end, bit, as_known, column, need, kept, ranges });
+            let (end, bitmap, column, need, ranges) =
+                (range.end, self.bitmap(bit), Some(column), Need::Count, Vec::new());
+            self.distinct_chains.push(Chain { end, bit, bitmap, as_known, column, need, kept, ranges });
             self.distinct_chains.len() - 1
         });
         let range = place(&self.ranges, &range);
@@ -337,7 +378,8 @@ impl ReadProgram {
         let scan = |what: What| {
             let slot = self.slots.iter().position(|slot| slot.bit == bit).filter(|_| !feature.as_known);
             let range = place(&self.ranges, &self.range_of(feature));
-            Formula::Scan(Scan { what, range, bit, as_known: feature.as_known, slot })
+            let bitmap = place(&self.short.bits, &bit);
+            Formula::Scan(Scan { what, range, bit, bitmap, as_known: feature.as_known, slot })
         };
         match feature.measure {
             P::Count => Formula::Count(self.result(feature, bit, None)),

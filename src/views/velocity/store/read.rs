@@ -3,8 +3,8 @@
 //! A read looks at the log and nothing else, so a fresh row, a row read again after a late event and a replayed row are
 //! the same computation.
 
-use super::aggregate::{Aggregate, Need, fold};
-use super::chunk::{Chunk, MASK, ROWS_MAX, below};
+use super::aggregate::{Aggregate, Need, fold, ones};
+use super::chunk::{Chunk, ROWS_MAX, between, rows_of};
 use super::log::{Log, LogBody, RowPosition};
 use super::program::{Chain, Formula, ReadProgram, Reading};
 use super::scan;
@@ -16,6 +16,8 @@ pub(super) struct Scratch {
     ends: Vec<RowPosition>,
     starts: Vec<RowPosition>,
     after_ms: Vec<i64>,
+    /// The rows of each range in a short log.
+    windows: Vec<u128>,
     aggregates: Vec<Aggregate>,
     /// Results whose squares may be beyond 128 bits, with their squares. Nearly always empty.
     wide: Vec<(usize, Squares)>,
@@ -42,13 +44,13 @@ impl Scratch {
 impl Span {
     /// The rows of each chunk, from the first.
     #[inline]
-    pub fn pieces(self, log: &Log) -> impl DoubleEndedIterator<Item = (&Chunk, std::ops::Range<usize>)> {
+    pub fn pieces(self, log: &Log) -> impl DoubleEndedIterator<Item = (&Chunk, u128)> {
         let chunks = &log.chunks()[self.from.chunk..=self.to.chunk];
         chunks.iter().enumerate().map(move |(offset, chunk)| {
             let index = self.from.chunk + offset;
             let first = if index == self.from.chunk { self.from.row } else { 0 };
             let last = if index == self.to.chunk { self.to.row } else { chunk.len() };
-            (chunk, first..last)
+            (chunk, between(first, last))
         })
     }
 }
@@ -82,16 +84,23 @@ pub(super) fn read(program: &ReadProgram, log: &Log, place: RowPosition, out: &m
     }
     scratch.aggregates.resize(program.results, Aggregate::default());
     scratch.wide.clear();
-    for chain in &program.chains {
-        run(program, log, chain, time, scratch);
+    match &log.body {
+        LogBody::Short(chunk) => {
+            scratch.windows.clear();
+            for (range, start) in program.ranges.iter().zip(&scratch.starts) {
+                scratch.windows.push(between(start.row, scratch.ends[range.end].row));
+            }
+            program.chains.iter().for_each(|chain| run_short(program, log, chunk, chain, time, scratch));
+        }
+        LogBody::Long(_) => program.chains.iter().for_each(|chain| run(program, log, chain, time, scratch)),
     }
     scratch.distinct.resize(program.distinct_results, 0);
     for chain in &program.distinct_chains {
         distinct(program, log, chain, time, scratch);
     }
-    for (reading, out) in program.steps.iter().zip(out) {
+    for reading in &program.steps {
         let value = evaluate(program, log, reading, here, place.row, scratch);
-        *out = if value.is_nan() { reading.default } else { value };
+        out[reading.feature] = if value.is_nan() { reading.default } else { value };
     }
 }
 
@@ -100,88 +109,112 @@ pub(super) fn read(program: &ReadProgram, log: &Log, place: RowPosition, out: &m
 fn run(program: &ReadProgram, log: &Log, chain: &Chain, time: i64, scratch: &mut Scratch) {
     let mut sofar = Aggregate::default();
     let mut to = scratch.ends[chain.end];
-    // In a short log the counted rows are found once for all ranges.
-    let short = match (&log.body, chain.kept) {
-        (LogBody::Short(chunk), Some(slot)) => {
-            let values = chain.column.map_or(&[][..], |column| chunk.column(column));
-            Some((chunk.marked(program.slots[slot].bitmap, chain.bit), values))
-        }
-        _ => None,
-    };
     for &(range, result) in &chain.ranges {
         let from = scratch.starts[range];
-        match short {
-            Some((marked, values)) if from.row < to.row => {
-                fold(&mut sofar, chain.need, marked & below(to.row) & !below(from.row), values);
-            }
-            Some(_) => {}
-            None => add(program, log, chain, time, Span { from, to }, &mut sofar),
-        }
+        add(program, log, chain, time, Span { from, to }, &mut sofar);
         to = from;
-        let aggregate = &mut scratch.aggregates[result];
-        *aggregate = sofar;
-        if program.ranges[range].back_ms.is_none()
-            && let (Some(base), Some(slot)) = (&log.base, chain.kept)
-        {
-            aggregate.merge(&base.slots[slot].0);
-        }
-        if chain.need >= Need::Squares && aggregate.is_wide() {
-            let span = Span { from, to: scratch.ends[chain.end] };
-            scratch.wide.push((result, squares(program, log, chain, time, span, range)));
-        }
+        keep(program, log, chain, time, (range, result), sofar, scratch);
     }
+}
+
+/// The same in a short log, where the counted rows are found once and each range is a mask.
+#[inline]
+fn run_short(program: &ReadProgram, log: &Log, chunk: &Chunk, chain: &Chain, time: i64, scratch: &mut Scratch) {
+    let longest = chain.ranges.last().map_or(0, |&(range, _)| scratch.windows[range]);
+    let counted = chunk.counted((chain.bitmap, chain.bit), longest, chain.known_at(program, time));
+    if chain.need == Need::Count {
+        // Nothing but the count is ever looked at.
+        for &(range, result) in &chain.ranges {
+            let base = base_of(program, log, chain, range).map_or(0, |base| base.count);
+            scratch.aggregates[result].count = base + ones(counted & scratch.windows[range]) as i64;
+        }
+        return;
+    }
+    let values = chain.column.map_or(&[][..], |column| chunk.column(column));
+    let (mut sofar, mut done) = (Aggregate::default(), 0);
+    for &(range, result) in &chain.ranges {
+        let rows = counted & scratch.windows[range];
+        fold(&mut sofar, chain.need, rows & !done, values);
+        done = rows;
+        keep(program, log, chain, time, (range, result), sofar, scratch);
+    }
+}
+
+/// What has expired, where a range has no start.
+#[inline]
+fn base_of<'a>(program: &ReadProgram, log: &'a Log, chain: &Chain, range: usize) -> Option<&'a Aggregate> {
+    let base = log.base.as_ref().filter(|_| program.ranges[range].back_ms.is_none())?;
+    Some(&base.slots[program.slots[chain.kept?].base?].0)
+}
+
+/// Keeps what a range has come to.
+#[inline]
+fn keep(
+    program: &ReadProgram,
+    log: &Log,
+    chain: &Chain,
+    time: i64,
+    (range, result): (usize, usize),
+    mut sofar: Aggregate,
+    scratch: &mut Scratch,
+) {
+    if let Some(base) = base_of(program, log, chain, range) {
+        sofar.merge(base);
+    }
+    if chain.need >= Need::Squares && sofar.is_wide() {
+        let span = Span { from: scratch.starts[range], to: scratch.ends[chain.end] };
+        scratch.wide.push((result, squares(program, log, chain, time, span, range)));
+    }
+    scratch.aggregates[result] = sofar;
 }
 
 /// Adds up the squares of a range once more, with as many bits as it takes.
 #[cold]
 fn squares(program: &ReadProgram, log: &Log, chain: &Chain, time: i64, span: Span, range: usize) -> Squares {
     let mut squares = Squares::default();
-    let known = program.known.filter(|_| chain.as_known);
     for (chunk, rows) in span.pieces(log) {
-        let visible = |row: &usize| known.is_none_or(|known| chunk.get(known, *row) as i64 <= time);
-        for row in rows.filter(|&row| chunk.get(MASK, row) >> chain.bit & 1 == 1).filter(visible) {
+        for row in rows_of(chunk.counted((chain.bitmap, chain.bit), rows, chain.known_at(program, time))) {
             squares.add_square_of(chain.column.map_or(0, |column| chunk.get(column, row) as i64));
         }
     }
     if program.ranges[range].back_ms.is_none()
-        && let (Some(base), Some(slot)) = (&log.base, chain.kept)
+        && let (Some(base), Some(slot)) = (&log.base, chain.kept.and_then(|slot| program.slots[slot].base))
     {
         squares.add(base.squares(slot));
     }
     squares
 }
 
+/// Adds a span of a long log: its sides row by row, and between them whole chunks, but for those whose labels were not all
+/// known.
 #[inline]
 fn add(program: &ReadProgram, log: &Log, chain: &Chain, time: i64, span: Span, into: &mut Aggregate) {
-    let chunks = log.chunks();
+    let (Some(long), Some(slot)) = (log.long(), chain.kept) else { return };
+    let known = chain.known_at(program, time);
+    let part = |into: &mut Aggregate, chunk: &Chunk, from: usize, to: usize| {
+        let counted = chunk.counted((chain.bitmap, chain.bit), between(from, to), known);
+        fold(into, chain.need, counted, chain.column.map_or(&[][..], |column| chunk.column(column)));
+    };
     let Span { from, to } = span;
-    if let (true, Some(known)) = (chain.as_known, program.known) {
-        for (chunk, rows) in span.pieces(log) {
-            for row in rows {
-                if chunk.get(MASK, row) >> chain.bit & 1 == 1 && chunk.get(known, row) as i64 <= time {
-                    into.add(chain.column.map_or(0, |column| chunk.get(column, row) as i64));
-                }
-            }
-        }
-        return;
-    }
     if from.chunk == to.chunk {
-        return part(program, chain, &chunks[from.chunk], from.row, to.row, into);
+        return part(into, &long.chunks[from.chunk], from.row, to.row);
     }
-    part(program, chain, &chunks[from.chunk], from.row, chunks[from.chunk].len(), into);
-    if let (Some(long), Some(slot)) = (log.long(), chain.kept) {
-        long.add_chunks(into, program, slot, chain.need, from.chunk + 1, to.chunk);
+    part(into, &long.chunks[from.chunk], from.row, ROWS_MAX);
+    let mut at = from.chunk + 1;
+    while at < to.chunk {
+        let whole = match known {
+            Some(_) => long.known_chunks(program, slot, time, at, to.chunk),
+            None => to.chunk - at,
+        };
+        if whole == 0 {
+            part(into, &long.chunks[at], 0, ROWS_MAX);
+            at += 1;
+        } else {
+            long.add_chunks(into, program, slot, chain.need, at, at + whole);
+            at += whole;
+        }
     }
-    part(program, chain, &chunks[to.chunk], 0, to.row, into);
-}
-
-#[inline]
-fn part(program: &ReadProgram, chain: &Chain, chunk: &Chunk, from: usize, to: usize, into: &mut Aggregate) {
-    if let (true, Some(slot)) = (from < to, chain.kept) {
-        let marked = chunk.marked(program.slots[slot].bitmap, chain.bit) & below(to) & !below(from);
-        let values = chain.column.map_or(&[][..], |column| chunk.column(column));
-        fold(into, chain.need, marked, values);
-    }
+    part(into, &long.chunks[to.chunk], 0, to.row);
 }
 
 /// Counts the distinct values of a chain's ranges.
@@ -202,19 +235,14 @@ fn distinct(program: &ReadProgram, log: &Log, chain: &Chain, time: i64, scratch:
             return;
         }
     }
-    let known = program.known.filter(|_| chain.as_known);
     let short = end.chunk == start.chunk;
     scratch.set.clear(if short { end.row - start.row } else { (end.chunk - start.chunk + 1) * ROWS_MAX });
     let mut to = end;
     for &(range, result) in &chain.ranges {
         let from = scratch.starts[range];
         for (chunk, rows) in (Span { from, to }).pieces(log) {
-            for row in rows {
-                if chunk.get(MASK, row) >> chain.bit & 1 == 1
-                    && known.is_none_or(|at| chunk.get(at, row) as i64 <= time)
-                {
-                    scratch.set.insert(chunk.get(column, row));
-                }
+            for row in rows_of(chunk.counted((chain.bitmap, chain.bit), rows, chain.known_at(program, time))) {
+                scratch.set.insert(chunk.get(column, row));
             }
         }
         to = from;
@@ -283,30 +311,45 @@ fn evaluate(
             let range = one.range;
             let span = Span { from: scratch.starts[range], to: scratch.ends[program.ranges[range].end] };
             let base = log.base.as_ref().filter(|_| program.ranges[range].back_ms.is_none());
-            let base = base.and_then(|base| one.slot.map(|slot| (base.slots[slot].1, base.slots[slot].2)));
+            let base = base.zip(one.slot.and_then(|slot| program.slots[slot].base));
+            let base = base.map(|(base, slot)| (base.slots[slot].1, base.slots[slot].2));
             scan::scan(program, log, one, span, base, here, row, &mut scratch.values) / unit
         }
     }
 }
 
-/// A set of values, open addressing in one buffer.
+/// A set of values: a list as long as there are few, else open addressing in one buffer.
 #[derive(Debug, Default)]
 struct Set {
     table: Vec<u64>,
+    few: bool,
     has_zero: bool,
     len: i64,
 }
 
+/// So many values are a list.
+const FEW: usize = 16;
+
 impl Set {
     /// Empties it and makes room for so many values.
+    #[inline]
     fn clear(&mut self, values: usize) {
         self.table.clear();
-        self.table.resize((values * 2).next_power_of_two(), 0);
-        (self.has_zero, self.len) = (false, 0);
+        (self.few, self.has_zero, self.len) = (values <= FEW, false, 0);
+        if !self.few {
+            self.table.resize((values * 2).next_power_of_two(), 0);
+        }
     }
 
     #[inline]
     fn insert(&mut self, value: u64) {
+        if self.few {
+            if !self.table.contains(&value) {
+                self.table.push(value);
+                self.len += 1;
+            }
+            return;
+        }
         if value == 0 {
             self.len += i64::from(!self.has_zero);
             self.has_zero = true;

@@ -2,8 +2,8 @@
 //!
 //! "Since" measures stop at the first counted entry they meet.
 
-use super::aggregate::std_of;
-use super::chunk::{Chunk, MASK};
+use super::aggregate::{ones, std_of};
+use super::chunk::{Chunk, MASK, below, rows_of};
 use super::log::Log;
 use super::program::{ReadProgram, Scan, What};
 use super::read::Span;
@@ -25,33 +25,27 @@ pub(super) fn scan(
 ) -> f64 {
     let now = here.time(row);
     let known = program.known.filter(|_| scan.as_known);
-    let visible = |chunk: &Chunk, row: usize| known.is_none_or(|column| chunk.get(column, row) as i64 <= now);
-    let counts = |chunk: &Chunk, row: usize| chunk.get(MASK, row) >> scan.bit & 1 == 1 && visible(chunk, row);
-    let each = |visit: &mut dyn FnMut(&Chunk, usize)| {
-        for (chunk, rows) in span.pieces(log) {
-            for row in rows.filter(|&row| counts(chunk, row)) {
-                visit(chunk, row);
-            }
-        }
-    };
+    let counted = |chunk: &Chunk, rows| chunk.counted((scan.bitmap, scan.bit), rows, known.map(|column| (column, now)));
+    let each = || span.pieces(log).flat_map(|(chunk, rows)| rows_of(counted(chunk, rows)).map(move |row| (chunk, row)));
     buffer.clear();
     match scan.what {
         What::SinceLast => {
-            let mut rows = span.pieces(log).rev().flat_map(|(chunk, rows)| rows.rev().map(move |row| (chunk, row)));
-            let last = rows.find(|&(chunk, row)| counts(chunk, row)).map(|(chunk, row)| chunk.time(row));
+            let last_of = |(chunk, rows): (&Chunk, u128)| match counted(chunk, rows) {
+                0 => None,
+                rows => Some(chunk.time(127 - rows.leading_zeros() as usize)),
+            };
+            let last = span.pieces(log).rev().find_map(last_of);
             let last = last.or(base.map(|(_, last)| last).filter(|&last| last != i64::MIN));
             last.map_or(f64::NAN, |last| (now - last) as f64)
         }
         What::SinceFirst => {
             let first = base.map(|(first, _)| first).filter(|&first| first != i64::MAX);
-            let mut rows = span.pieces(log).flat_map(|(chunk, rows)| rows.map(move |row| (chunk, row)));
-            let first =
-                first.or_else(|| rows.find(|&(chunk, row)| counts(chunk, row)).map(|(chunk, row)| chunk.time(row)));
+            let first = first.or_else(|| each().next().map(|(chunk, row)| chunk.time(row)));
             first.map_or(f64::NAN, |first| (now - first) as f64)
         }
         What::GapMean | What::GapStd | What::GapMin => {
             let (mut last, mut gaps, mut sum, mut squares, mut min) = (None, 0i64, 0i128, 0i128, i64::MAX);
-            each(&mut |chunk, row| {
+            for (chunk, row) in each() {
                 let time = chunk.time(row);
                 if let Some(last) = last {
                     let gap = time - last;
@@ -61,7 +55,7 @@ pub(super) fn scan(
                     min = min.min(gap);
                 }
                 last = Some(time);
-            });
+            }
             match scan.what {
                 _ if gaps == 0 => f64::NAN,
                 What::GapMean => sum as f64 / gaps as f64,
@@ -70,7 +64,7 @@ pub(super) fn scan(
             }
         }
         What::Entropy(column) | What::TopShare(column) => {
-            each(&mut |chunk, row| buffer.push(chunk.get(column, row) as i64));
+            buffer.extend(each().map(|(chunk, row)| chunk.get(column, row) as i64));
             buffer.sort_unstable();
             let total = buffer.len();
             let runs = buffer.chunk_by(|a, b| a == b).map(<[i64]>::len);
@@ -84,7 +78,7 @@ pub(super) fn scan(
             }
         }
         What::Burst(span_ms) => {
-            each(&mut |chunk, row| buffer.push(chunk.time(row)));
+            buffer.extend(each().map(|(chunk, row)| chunk.time(row)));
             let (mut from, mut most) = (0, 0);
             for (at, &time) in buffer.iter().enumerate() {
                 while buffer[from] <= time.saturating_sub(span_ms) {
@@ -95,17 +89,17 @@ pub(super) fn scan(
             most as f64
         }
         What::Streak(reset) => {
+            // Back to the last visible entry with the reset bit, from which on they are counted.
+            let visible = |chunk: &Chunk, row: usize| known.is_none_or(|column| chunk.get(column, row) as i64 <= now);
             let mut length = 0;
-            let rows = span.pieces(log).rev().flat_map(|(chunk, rows)| rows.rev().map(move |row| (chunk, row)));
-            for (chunk, row) in rows {
-                if !visible(chunk, row) {
-                    continue;
-                }
-                let mask = chunk.get(MASK, row);
-                if mask >> reset & 1 == 1 {
+            for (chunk, rows) in span.pieces(log).rev() {
+                let resets = |row: &usize| chunk.get(MASK, *row) >> reset & 1 == 1 && visible(chunk, *row);
+                let side = rows.trailing_zeros() as usize..128 - rows.leading_zeros() as usize;
+                let last = side.rev().find(resets);
+                length += ones(counted(chunk, rows & !below(last.map_or(0, |row| row + 1))));
+                if last.is_some() {
                     break;
                 }
-                length += mask >> scan.bit & 1;
             }
             length as f64
         }
@@ -114,12 +108,10 @@ pub(super) fn scan(
             if value == super::VALUE_MISSING {
                 return f64::NAN;
             }
-            let mut count = 0;
-            each(&mut |chunk, row| count += i64::from(chunk.get(column, row) == value));
-            count as f64
+            each().filter(|&(chunk, row)| chunk.get(column, row) == value).count() as f64
         }
         What::Quantile(column, permille) => {
-            each(&mut |chunk, row| buffer.push(chunk.get(column, row) as i64));
+            buffer.extend(each().map(|(chunk, row)| chunk.get(column, row) as i64));
             let rank = (buffer.len() * usize::from(permille)).div_ceil(1000);
             match rank.checked_sub(1) {
                 None => f64::NAN,
@@ -129,10 +121,10 @@ pub(super) fn scan(
         What::PercentRank(column) => {
             let amount = here.get(column, row) as i64;
             let (mut below, mut total) = (0i64, 0i64);
-            each(&mut |chunk, row| {
+            for (chunk, row) in each() {
                 below += i64::from((chunk.get(column, row) as i64) < amount);
                 total += 1;
-            });
+            }
             if total == 0 || amount == super::AMOUNT_MISSING { f64::NAN } else { below as f64 / total as f64 }
         }
     }
