@@ -432,6 +432,25 @@ fn scored_entries_are_visited_in_slices() {
 }
 
 #[test]
+fn an_image_of_other_sums_over_all_time_is_refused() {
+    let schema = schema();
+    let of = |velocity: Velocity| Store::new(Arc::new(KeyPlan::resolve(&velocity.count(), &schema).unwrap()));
+    let all_time = || of(Velocity::of("card", &["card"]).including_current());
+    let mut store = all_time();
+    for (time, id) in (0..40).zip(1..) {
+        let (key, id, known_at) = (Key::from_int(1), Id::from_int(id), i64::MAX);
+        store.insert(&Entry { key, time, id, mask: u64::MAX, known_at, scored: true, amounts: &[], values: &[] });
+    }
+    store.expire(30, 10_000);
+    let images: Vec<_> = (0..256).map(|shard| store.dump(shard)).filter(|image| !image.is_empty()).collect();
+    assert_eq!(images.len(), 1);
+    all_time().load(images[0].clone()).expect("the same features");
+    let mut other = of(Velocity::of("card", &["card"]).over(&[Window::hours(1)]).including_current());
+    let error = other.load(images[0].clone()).expect_err("other features");
+    assert_eq!(error, "the image of key 'card' has 1 sums over all time, its features 0");
+}
+
+#[test]
 fn how_long_a_key_must_be_silent_to_begin_anew_is_set() {
     let schema = schema();
     let velocity = Velocity::of("card", &["card"]).including_current().count();

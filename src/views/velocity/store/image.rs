@@ -84,7 +84,7 @@ impl Store {
     /// Takes the keys of a shard of which nothing is kept yet.
     ///
     /// # Errors
-    /// If its entries have other columns.
+    /// If its entries have other columns, or what has expired was summed up for other features.
     pub fn load(&mut self, image: StoreImage) -> Result<(), String> {
         if image.columns as usize != self.program.columns {
             let (plan, columns) = (image.plan, image.columns);
@@ -92,6 +92,10 @@ impl Store {
                 "the image of key '{plan}' has {columns} columns, its features {}",
                 self.program.columns
             ));
+        }
+        if let Some((_, base)) = image.bases.iter().find(|(_, base)| base.slots.len() != self.program.bases) {
+            let (plan, held, wanted) = (image.plan, base.slots.len(), self.program.bases);
+            return Err(format!("the image of key '{plan}' has {held} sums over all time, its features {wanted}"));
         }
         let mut rows = image.words.chunks_exact(image.columns.max(1) as usize);
         for (key, count) in image.keys {
