@@ -32,9 +32,11 @@
 //!   with all facts, in the strong ones with the number of accounts alone.
 //! * A value that crosses its cap costs that for each of its links that leads to more than 16 values, and little for the
 //!   rest (`graph/bulk.rs`).
-//! * Columns read totals, which are added up as they are read: O(log n) per link or fact that has changed since. The hub's
-//!   share walks up to [`columns::HUB_MEMBERS_MAX`] members, frauds at a distance up to [`columns::DISTANCE_VALUES_MAX`] values;
-//!   both are missing beyond that. Every other column costs O(log n) or a look at the account's own links.
+//! * Columns read totals. Those of a large cluster are known for as long as what goes takes neither its oldest member nor its
+//!   last fraud with it, and is small; else they are added up when they are read: O(log n) per link or fact that has
+//!   changed since they last were. The hub's share walks up to [`columns::HUB_MEMBERS_MAX`] members, frauds at a distance
+//!   up to [`columns::DISTANCE_VALUES_MAX`] values, but for those of the last step that have no fraud beside them; both are
+//!   missing beyond that. Every other column costs O(log n) or a look at the account's own links.
 //! * Half a million links are written down in 0.3 s and read again in 0.7 s, or in 2 s where most are in one giant: linear,
 //!   and nearly all of it waits for memory.
 //! * Tallies add 96 bytes to what is kept of each value and each node of a large cluster, and 40 bytes per event counted

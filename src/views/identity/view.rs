@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::columns::{Before, ColumnReader, Frauds, Ledger, Member, Payments, SPANS_MS, ValueFacts};
-use super::links::{ACCOUNT, Calendar, Links};
+use super::links::{ACCOUNT, Calendar, LinkedValue, Links};
 use super::request::{EntityAsk, EntityRequest};
 use super::spec::{ClusterMeasure, IdentityPlan};
 use crate::event::Key;
@@ -134,9 +134,9 @@ impl<P: Member> ClusterView<P> {
                 let wanted = request.ticket != NO_TICKET;
                 let mut before = if wanted { self.reader.before(&self.links, request) } else { Before::default() };
                 let account = self.links.see(request.account, request.values(), request.time_ms);
-                match account {
-                    Some(account) => self.welcome(account, request),
-                    None => before.tallies = self.ledger.of(request.account),
+                self.welcome(request);
+                if account.is_none() {
+                    before.tallies = self.ledger.of(request.account);
                 }
                 if wanted {
                     self.reader.read(&mut self.links, &self.plan, request, account, before, answer());
@@ -147,28 +147,22 @@ impl<P: Member> ClusterView<P> {
         }
     }
 
-    /// Notes what is known of values that have just come.
-    fn welcome(&mut self, account: u32, request: &EntityRequest) {
-        if self.uses_labels {
-            self.refresh(request.account);
-        }
-        // Whatever was first seen at another time is not new.
-        if self.uses_tallies && self.links.facts(account).first_seen_ms == request.time_ms {
-            self.tell(request.account);
-        }
-        if !self.uses_growth {
-            return;
-        }
-        let values = request.values().iter().filter_map(|&(kind, key)| self.links.find_value(kind, key));
-        let values: Vec<u32> = values.chain([account]).collect();
-        for value in values {
-            let facts = self.links.facts(value);
-            let now_ms = self.links.now_ms();
-            let new = facts.first_seen_ms == request.time_ms && facts.fresh == 0;
-            if new && facts.first_seen_ms > now_ms.saturating_sub(FRESH_MS) {
-                self.links.set_facts(value, &ValueFacts { fresh: 1, ..facts });
-                let then = (value, self.links.values().get(value).generation);
-                self.ageing.put(facts.first_seen_ms, then);
+    /// Notes what is known of the values that have come with an event.
+    fn welcome(&mut self, request: &EntityRequest) {
+        let fresh_ms = self.links.now_ms().saturating_sub(FRESH_MS);
+        for at in 0..self.links.arrived().len() {
+            let value = self.links.arrived()[at];
+            let LinkedValue { kind, generation, .. } = *self.links.values().get(value);
+            if kind == ACCOUNT && self.uses_labels {
+                self.refresh(request.account);
+            }
+            if kind == ACCOUNT && self.uses_tallies {
+                self.tell(request.account);
+            }
+            if self.uses_growth && request.time_ms > fresh_ms {
+                let facts = ValueFacts { fresh: 1, ..self.links.facts(value) };
+                self.links.set_facts(value, &facts);
+                self.ageing.put(request.time_ms, (value, generation));
             }
         }
     }

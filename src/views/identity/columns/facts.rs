@@ -187,6 +187,10 @@ impl Part for ValueFacts {
     fn is_account(&self) -> bool {
         self.kind == ACCOUNT + 1
     }
+
+    fn is_sought(&self) -> bool {
+        self.frauds > 0
+    }
 }
 
 impl Total for ClusterFacts {

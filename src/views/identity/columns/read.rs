@@ -10,6 +10,8 @@ use crate::views::identity::spec::{ClusterMeasure, IdentityPlan, SMOOTHING_PAYME
 pub const HUB_MEMBERS_MAX: u32 = 256;
 /// More values than this are not searched for frauds near an account.
 pub const DISTANCE_VALUES_MAX: usize = 1_000;
+/// Shared values that frauds are searched over, at most.
+pub const DISTANCE_MAX: usize = 2;
 
 /// What a transaction is compared with.
 #[derive(Clone, Debug, Default)]
@@ -21,13 +23,14 @@ pub struct Before {
     pub tallies: Tallies,
 }
 
-/// Reads columns, and keeps what that needs for its memory.
+/// Reads columns.
 #[derive(Debug, Default)]
 pub struct ColumnReader {
     size_before: bool,
     merges: bool,
     strong: bool,
-    members: Vec<u32>,
+    /// The greatest distance at which frauds are looked for.
+    farthest: usize,
 }
 
 impl ColumnReader {
@@ -38,7 +41,7 @@ impl ColumnReader {
             size_before: asks(&ClusterMeasure::SizeBefore),
             merges: asks(&ClusterMeasure::MergesTwo),
             strong: asks(&ClusterMeasure::StrongSize) || asks(&ClusterMeasure::StrongAccounts),
-            members: Vec::new(),
+            farthest: plan.columns.iter().map(|(measure, _)| distance(measure)).max().unwrap_or(0),
         }
     }
 
@@ -67,7 +70,7 @@ impl ColumnReader {
 
     /// Fills in the columns of an event whose links have come. `account` is `None` if the account has no live link.
     pub fn read<P: Member>(
-        &mut self,
+        &self,
         links: &mut Links<P>,
         plan: &IdentityPlan,
         request: &EntityRequest,
@@ -89,6 +92,7 @@ impl ColumnReader {
             Some(account) if self.strong => links.strong_cluster(account),
             _ => alone().map(drop),
         };
+        let near = self.frauds_near(links, account, &wide);
         let ClusterFacts { members, fresh, frauds, fraud_members, payments, recent, .. } = wide.total;
         for (at, (measure, kind)) in plan.columns.iter().enumerate() {
             row[at] = match measure {
@@ -124,7 +128,7 @@ impl ColumnReader {
                 }
                 C::SinceFraud if frauds == 0 => f64::NAN,
                 C::SinceFraud => (request.time_ms - wide.total.fraud_last_ms).max(0) as f64,
-                C::FraudAccountsAt(distance) => self.frauds_at(links, account, *distance, frauds),
+                C::FraudAccountsAt(distance) => near[usize::from(*distance) - 1].map_or(f64::NAN, f64::from),
                 C::Count(window) => recent_or_all(&recent, &payments, *window).count() as f64,
                 C::Sum(window) => recent_or_all(&recent, &payments, *window).sum() as f64 / plan.unit,
                 C::TallyCount(_) => tallies.of(usize::from(*kind)).count() as f64,
@@ -139,15 +143,30 @@ impl ColumnReader {
         }
     }
 
-    /// Accounts with known frauds whose shortest way from an account is over so many shared values.
-    fn frauds_at<P: Member>(&mut self, links: &mut Links<P>, account: Option<u32>, distance: u8, frauds: u32) -> f64 {
-        let Some(account) = account.filter(|_| frauds > 0) else { return 0.0 };
-        // Each shared value is two steps: to the value, and on to its accounts.
-        let steps = 2 * usize::from(distance);
-        let farthest = links.wide_mut().within(account, steps, DISTANCE_VALUES_MAX, &mut self.members);
-        let Some(start) = farthest else { return f64::NAN };
-        self.members[start..].iter().filter(|&&member| links.facts(member).frauds > 0).count() as f64
+    /// Accounts with known frauds whose shortest way from an account is over one shared value, two and so on.
+    fn frauds_near<P: Member>(
+        &self,
+        links: &mut Links<P>,
+        account: Option<u32>,
+        wide: &Component<ClusterFacts>,
+    ) -> [Option<u32>; DISTANCE_MAX] {
+        let mut near = [Some(0); DISTANCE_MAX];
+        let others = |account: &u32| {
+            let own = u32::from(links.facts(*account).frauds > 0);
+            wide.total.fraud_members > own || (wide.total.frauds > 0 && wide.size as usize > DISTANCE_VALUES_MAX)
+        };
+        if self.farthest > 0
+            && let Some(account) = account.filter(others)
+        {
+            links.wide_mut().sought_at(account, DISTANCE_VALUES_MAX, &mut near[..self.farthest]);
+        }
+        near
     }
+}
+
+/// How far a measure looks for frauds.
+fn distance(measure: &ClusterMeasure) -> usize {
+    if let ClusterMeasure::FraudAccountsAt(distance) = measure { usize::from(*distance) } else { 0 }
 }
 
 fn hub_share<P: Member>(links: &mut Links<P>, account: Option<u32>, wide: &Component<ClusterFacts>) -> f64 {

@@ -31,6 +31,10 @@ impl Part for Tallied {
     fn is_account(&self) -> bool {
         self.facts.is_account()
     }
+
+    fn is_sought(&self) -> bool {
+        self.facts.is_sought()
+    }
 }
 
 impl Total for TalliedCluster {

@@ -12,8 +12,9 @@ use super::tour::Part;
 const NEAR_MAX: usize = 16;
 /// Neighbours of a vertex that are brought nearer before a search begins there.
 const NEIGHBOURS_NEAR: usize = 4;
-/// Vertices of the largest component that is kept by number while all edges of a vertex come or go.
-const AT_ONCE_MAX: u32 = 1_024;
+/// Vertices of the largest component that is kept by number while all edges of a vertex come or go, and of the largest that is
+/// added up when it parts from another.
+pub(super) const AT_ONCE_MAX: u32 = 1_024;
 
 impl<P: Part> Connectivity<P> {
     /// Removes all edges of a vertex.
@@ -91,7 +92,7 @@ impl<P: Part> Connectivity<P> {
             }
         }
         self.sides[0] = members;
-        self.small[component] = Component::of(&self.vertices[vertex].part);
+        self.small[component] = Component::of(&self.parts[vertex]);
     }
 
     /// Brings vertices nearer and what they are linked with, as searches that begin at each of them need it.
@@ -128,10 +129,12 @@ impl<P: Part> Connectivity<P> {
     pub(super) fn enlarge(&mut self, vertex: u32) {
         let mut members = Vec::new();
         self.members(vertex, &mut members);
-        self.small.release(self.vertices[vertex].component);
+        let number = self.vertices[vertex].component;
+        let total = self.small[number].total;
+        self.small.release(number);
         self.large += 1;
         for &member in &members {
-            let node = self.tours.add_vertex(member, self.vertices[member].part.is_account());
+            let node = self.tours.add_vertex(member, self.parts[member].is_account());
             (self.vertices[member].component, self.vertices[member].node) = (NIL, node);
         }
         let mark = self.new_marks();
@@ -165,6 +168,7 @@ impl<P: Part> Connectivity<P> {
             }
         }
         self.tours.build(tour.into_iter());
+        self.know(vertex, total);
     }
 
     /// The arc of a tree edge that leads to one of its ends, or away from it.
@@ -178,7 +182,9 @@ impl<P: Part> Connectivity<P> {
     pub(super) fn shrink(&mut self, vertex: u32) {
         let mut members = Vec::new();
         self.members(vertex, &mut members);
-        let component = self.component(vertex);
+        let mut component = self.size(vertex).map(|()| P::Total::default());
+        members.iter().for_each(|&member| self.parts[member].add_to(&mut component.total));
+        self.take_known(vertex);
         let number = self.small.take();
         self.small[number] = component;
         self.large -= 1;

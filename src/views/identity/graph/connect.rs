@@ -12,6 +12,9 @@
 //! Both keep the same adjacency: each edge stands in the lists of its two ends. Vertices and edges are numbered by the
 //! caller. Nothing recurses, so a path of a million vertices needs no stack.
 
+use hashbrown::HashMap;
+
+use super::bulk::AT_ONCE_MAX;
 use super::slab::{NIL, Slab};
 use super::sum::Sum;
 use super::tour::{Part, Total, Tours};
@@ -23,10 +26,10 @@ pub const SMALL_MAX: u32 = 256;
 /// keeps one that breathes from being rebuilt each time.
 pub const SMALL_AGAIN: u32 = 64;
 
-/// A vertex. What is read of most of them comes first.
+/// A vertex as searches read it: two of them in a cache line. What it adds to the totals, much wider, stands apart.
 #[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-pub(super) struct Vertex<P: Part> {
+#[repr(align(32))]
+pub(super) struct Vertex {
     /// The first edge in its list.
     pub(super) first: u32,
     /// Edges in its list.
@@ -37,8 +40,10 @@ pub(super) struct Vertex<P: Part> {
     pub(super) node: u32,
     /// The search that has seen it last.
     pub(super) mark: u32,
-    /// What it adds to the totals.
-    pub(super) part: P,
+    /// Its neighbours that are sought.
+    pub(super) near: u32,
+    /// Whether it is sought itself ([`Part::is_sought`]).
+    pub(super) sought: bool,
 }
 
 /// An edge.
@@ -110,11 +115,15 @@ pub enum ComponentPlace {
 /// Fully dynamic connectivity with totals.
 #[derive(Clone, Debug)]
 pub struct Connectivity<P: Part> {
-    pub(super) vertices: Slab<Vertex<P>>,
+    pub(super) vertices: Slab<Vertex>,
+    /// What each vertex adds to the totals.
+    pub(super) parts: Slab<P>,
     pub(super) edges: Slab<Edge>,
     pub(super) small: Slab<Component<P::Total>>,
     pub(super) tours: Tours<P::Total>,
     pub(super) large: usize,
+    /// Totals of large components by the roots of their tours, where they are known: then nothing is added up in the tours.
+    pub(super) known: HashMap<u32, P::Total>,
     mark: u32,
     /// What the two sides of a search have seen, kept for their memory.
     pub(super) sides: [Vec<u32>; 2],
@@ -124,10 +133,12 @@ impl<P: Part> Default for Connectivity<P> {
     fn default() -> Self {
         Connectivity {
             vertices: Slab::default(),
+            parts: Slab::default(),
             edges: Slab::default(),
             small: Slab::default(),
             tours: Tours::default(),
             large: 0,
+            known: HashMap::default(),
             mark: 0,
             sides: Default::default(),
         }
@@ -137,10 +148,17 @@ impl<P: Part> Default for Connectivity<P> {
 impl<P: Part> Connectivity<P> {
     /// Adds a vertex under a number that is not in use: a component of its own.
     pub fn add(&mut self, vertex: u32, part: P) {
-        self.vertices.reach(vertex);
         let component = self.small.take();
         self.small[component] = Component::of(&part);
-        self.vertices[vertex] = Vertex { component, part, ..Vertex::default() };
+        self.put(vertex, component, part);
+    }
+
+    /// Makes the record of a vertex.
+    pub(super) fn put(&mut self, vertex: u32, component: u32, part: P) {
+        self.vertices.reach(vertex);
+        self.parts.reach(vertex);
+        self.vertices[vertex] = Vertex { component, sought: part.is_sought(), ..Vertex::default() };
+        self.parts[vertex] = part;
     }
 
     /// Removes a vertex without edges.
@@ -148,7 +166,7 @@ impl<P: Part> Connectivity<P> {
         self.small.release(self.vertices[vertex].component);
         self.vertices[vertex] = Vertex::default();
         if self.is_empty() {
-            (self.vertices, self.edges) = (Slab::default(), Slab::default());
+            (self.vertices, self.parts, self.edges) = Default::default();
         }
     }
 
@@ -165,16 +183,24 @@ impl<P: Part> Connectivity<P> {
 
     /// What a vertex adds.
     pub fn part(&self, vertex: u32) -> &P {
-        &self.vertices[vertex].part
+        &self.parts[vertex]
     }
 
     /// Changes what a vertex adds.
     pub fn set_part(&mut self, vertex: u32, part: P) {
-        let held = &mut self.vertices[vertex];
-        let (before, node, component) = (std::mem::replace(&mut held.part, part), held.node, held.component);
+        let before = std::mem::replace(&mut self.parts[vertex], part);
         debug_assert_eq!(before.is_account(), part.is_account());
+        let Vertex { node, component, sought, .. } = self.vertices[vertex];
+        if part.is_sought() != sought {
+            self.seek(vertex, !sought);
+        }
         if node != NIL {
             self.tours.touch(node);
+            let root = self.tours.root(node);
+            let known = self.known.get_mut(&root);
+            if known.is_some_and(|total| !total.replace(&before.total(), &part.total())) {
+                self.known.remove(&root);
+            }
             return;
         }
         if !self.small[component].total.replace(&before.total(), &part.total()) {
@@ -211,7 +237,7 @@ impl<P: Part> Connectivity<P> {
         self.size_at(self.place(vertex))
     }
 
-    /// The component of a vertex. In a large one this adds up what has changed since it was last read.
+    /// The component of a vertex. If the totals of a large one are not known, this adds up what has changed in its tour.
     pub fn component(&mut self, vertex: u32) -> Component<P::Total> {
         let place = self.place(vertex);
         let root = match place {
@@ -221,9 +247,15 @@ impl<P: Part> Connectivity<P> {
         if size_of::<P::Total>() == 0 {
             return self.size_at(place).map(|()| P::Total::default());
         }
-        let vertices = &self.vertices;
-        let part = |vertex: u32| vertices[vertex].part.total();
-        let total = self.tours.total(root, |vertex| vertices.prefetch(vertex), part);
+        let total = match self.known.get(&root) {
+            Some(total) => *total,
+            None => {
+                let parts = &self.parts;
+                let total = self.tours.total(root, |vertex| parts.prefetch(vertex), |vertex| parts[vertex].total());
+                self.known.insert(root, total);
+                total
+            }
+        };
         self.size_at(place).map(|()| total)
     }
 
@@ -244,7 +276,7 @@ impl<P: Part> Connectivity<P> {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.vertices.bytes() + self.edges.bytes() + self.small.bytes() + self.tours.bytes()
+        self.vertices.bytes() + self.parts.bytes() + self.edges.bytes() + self.small.bytes() + self.tours.bytes()
     }
 
     /// Links two different vertices by an edge under a number that is not in use. True if that joins two components.
@@ -276,9 +308,14 @@ impl<P: Part> Connectivity<P> {
                 self.enlarge(vertex);
             }
         }
+        let known = if joins { [a, b].map(|vertex| self.take_known(vertex)) } else { [None, None] };
         self.attach(edge, a, b);
         self.insert(edge, joins);
         self.large -= usize::from(joins);
+        if let [Some(mut total), Some(other)] = known {
+            total.add(&other);
+            self.know(a, total);
+        }
         joins
     }
 
@@ -294,16 +331,42 @@ impl<P: Part> Connectivity<P> {
             }
             return self.separate(a, b);
         }
-        let splits = self.erase(edge);
-        if splits {
-            self.large += 1;
-            for vertex in [a, b] {
-                if self.size(vertex).size <= SMALL_AGAIN {
-                    self.shrink(vertex);
-                }
-            }
+        if self.edges[edge].arc == NIL {
+            return self.erase(edge);
         }
-        splits
+        let known = self.take_known(a);
+        let splits = self.erase(edge);
+        if !splits {
+            known.into_iter().for_each(|total| self.know(a, total));
+            return false;
+        }
+        self.large += 1;
+        let (less, more) = if self.size(a).size < self.size(b).size { (a, b) } else { (b, a) };
+        let size = self.size(less).size;
+        if size <= SMALL_AGAIN {
+            self.shrink(less);
+        }
+        if let Some(mut rest) = known.filter(|_| size <= AT_ONCE_MAX)
+            && rest.subtract(&self.component(less).total)
+        {
+            self.know(more, rest);
+        }
+        if self.size(more).size <= SMALL_AGAIN {
+            self.shrink(more);
+        }
+        true
+    }
+
+    /// The total of a large component, if it is known; then it is no longer, as the root of the tour may change.
+    pub(super) fn take_known(&mut self, vertex: u32) -> Option<P::Total> {
+        if self.known.is_empty() { None } else { self.known.remove(&self.tours.root(self.vertices[vertex].node)) }
+    }
+
+    /// The total of a large component is known.
+    pub(super) fn know(&mut self, vertex: u32, total: P::Total) {
+        if size_of::<P::Total>() > 0 {
+            self.known.insert(self.tours.root(self.vertices[vertex].node), total);
+        }
     }
 
     /// The edges of a vertex with their other ends.
@@ -345,40 +408,24 @@ impl<P: Part> Connectivity<P> {
         largest
     }
 
-    /// Every vertex within so many steps, the farthest last, and where those begin. `None` if they are more than `most`.
-    pub fn within(&mut self, vertex: u32, steps: usize, most: usize, seen: &mut Vec<u32>) -> Option<usize> {
-        let mark = self.new_marks();
-        seen.clear();
-        self.see(vertex, mark, seen);
-        let mut start = 0;
-        for _ in 0..steps {
-            let end = seen.len();
-            for at in start..end {
-                self.expand(seen[at], mark, NIL, seen);
-                if seen.len() > most {
-                    return None;
-                }
-            }
-            start = end;
-        }
-        Some(start)
-    }
-
     pub(super) fn attach(&mut self, edge: u32, a: u32, b: u32) {
         self.edges[edge] = Edge::default();
         wires::attach(&mut self.edges, edge, [a, b], [a, b].map(|vertex| self.vertices[vertex].first));
-        for vertex in [a, b] {
+        for (vertex, end) in [(a, b), (b, a)] {
+            let near = u32::from(self.vertices[end].sought);
             let vertex = &mut self.vertices[vertex];
-            (vertex.first, vertex.degree) = (edge, vertex.degree + 1);
+            (vertex.first, vertex.degree, vertex.near) = (edge, vertex.degree + 1, vertex.near + near);
         }
     }
 
     pub(super) fn detach(&mut self, edge: u32) {
         let ends = self.edges[edge].wires.ends;
         for (vertex, first) in ends.into_iter().zip(wires::detach(&mut self.edges, edge)) {
+            let end = if vertex == ends[0] { ends[1] } else { ends[0] };
+            let near = u32::from(self.vertices[end].sought);
             let vertex = &mut self.vertices[vertex];
             vertex.first = first.unwrap_or(vertex.first);
-            vertex.degree -= 1;
+            (vertex.degree, vertex.near) = (vertex.degree - 1, vertex.near - near);
         }
     }
 

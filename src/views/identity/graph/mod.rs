@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `connect` | the interface, and which of two representations holds a component |
 //! | `whole` | a graph that comes as a whole |
+//! | `sought` | vertices that are looked for near another one |
 //! | `small`, `bulk` | components of few vertices; all edges of a vertex, components that grow large or small |
 //! | `levels`, `tour`, `sum` | large components: Euler tours in levels (Holm, de Lichtenberg, Thorup) |
 //! | `slab`, `numbers`, `wires` | records by number, numbers by content, adjacency |
@@ -21,6 +22,7 @@ mod levels;
 mod numbers;
 mod slab;
 mod small;
+mod sought;
 mod sum;
 mod tour;
 mod whole;

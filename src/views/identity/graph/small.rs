@@ -56,10 +56,11 @@ impl<P: Part> Connectivity<P> {
         let part = &mut self.small[number];
         part.size = members.len() as u32;
         for &vertex in members {
+            let own = &self.parts[vertex];
+            own.add_to(&mut part.total);
+            part.accounts += u32::from(own.is_account());
             let vertex = &mut self.vertices[vertex];
             vertex.component = number;
-            vertex.part.add_to(&mut part.total);
-            part.accounts += u32::from(vertex.part.is_account());
             part.links += vertex.degree;
             part.hub = part.hub.max(vertex.degree);
         }
@@ -81,7 +82,7 @@ impl<P: Part> Connectivity<P> {
         let mut members = Vec::new();
         self.members(vertex, &mut members);
         let mut total = P::Total::default();
-        members.iter().for_each(|&member| self.vertices[member].part.add_to(&mut total));
+        members.iter().for_each(|&member| self.parts[member].add_to(&mut total));
         self.small[self.vertices[vertex].component].total = total;
     }
 }

@@ -29,6 +29,11 @@ pub trait Part: Copy + Default + std::fmt::Debug {
 
     /// Whether it is an account. This never changes.
     fn is_account(&self) -> bool;
+
+    /// Whether searches look for it ([`super::Connectivity::sought_at`]).
+    fn is_sought(&self) -> bool {
+        false
+    }
 }
 
 /// Totals over the vertices of a component. The default is the total over none.
@@ -214,16 +219,18 @@ impl<T: Total> Tours<T> {
         let mut number = root;
         while self.nodes[root].stale {
             let Node { parent, left, right, item, mate, .. } = self.nodes[number];
-            if left != NIL && self.nodes[left].stale {
+            if self.owes(left) {
                 self.totals.prefetch(right);
                 number = left;
-            } else if right != NIL && self.nodes[right].stale {
+            } else if self.owes(right) {
                 self.totals.prefetch(left);
                 number = right;
             } else {
                 let mut total = if mate == NIL { part(item) } else { T::default() };
-                for child in [left, right].into_iter().filter(|&child| child != NIL) {
-                    total.add(&self.totals[child]);
+                for child in [left, right] {
+                    if self.sum(child).size > 0 {
+                        total.add(&self.totals[child]);
+                    }
                 }
                 self.totals.reach(number);
                 self.totals[number] = total;
@@ -236,6 +243,11 @@ impl<T: Total> Tours<T> {
             }
         }
         self.totals[root]
+    }
+
+    /// Whether the total over a subtree is to be added up. Arcs alone add nothing.
+    fn owes(&self, node: u32) -> bool {
+        node != NIL && self.nodes[node].stale && self.nodes[node].sum.size > 0
     }
 
     /// Makes a tour of nodes that stand alone, in their order, in linear time.

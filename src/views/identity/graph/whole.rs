@@ -9,8 +9,7 @@ impl<P: Part> Connectivity<P> {
     /// one gives, in whatever order.
     pub fn add_whole(&mut self, vertices: &[(u32, P)], edges: impl Iterator<Item = (u32, [u32; 2])>) {
         for &(vertex, part) in vertices {
-            self.vertices.reach(vertex);
-            self.vertices[vertex] = Vertex { part, ..Vertex::default() };
+            self.put(vertex, NIL, part);
         }
         for (edge, [a, b]) in edges {
             self.edges.reach(edge);
@@ -34,10 +33,10 @@ impl<P: Part> Connectivity<P> {
             let vertex = &mut self.vertices[member];
             vertex.component = number;
             whole.size += 1;
-            whole.accounts += u32::from(vertex.part.is_account());
+            whole.accounts += u32::from(self.parts[member].is_account());
             whole.links += vertex.degree;
             whole.hub = whole.hub.max(vertex.degree);
-            vertex.part.add_to(&mut whole.total);
+            self.parts[member].add_to(&mut whole.total);
         }
         // Each edge has been counted at both of its ends.
         whole.links /= 2;

@@ -83,6 +83,8 @@ pub struct Links<P: Member = ValueFacts> {
     pub(super) strong: Option<Connectivity<Bare>>,
     pub(super) capped: usize,
     pub(super) missed: u64,
+    /// Values that came with the last event.
+    arrived: Vec<u32>,
     /// Kept for its memory.
     pub(super) starting: Vec<(u32, u32)>,
     /// Links that began (true) or ceased to carry, if anyone asks for them.
@@ -110,6 +112,7 @@ impl<P: Member> Links<P> {
             strong,
             capped: 0,
             missed: 0,
+            arrived: Vec::new(),
             starting: Vec::new(),
             changed: None,
         }
@@ -182,6 +185,7 @@ impl<P: Member> Links<P> {
     /// An event at a time has seen links between an account and other values, each with its kind, from 1. Returns the
     /// account's number, if it has live links.
     pub fn see(&mut self, account: Key, values: &[(u8, Key)], time_ms: i64) -> Option<u32> {
+        self.arrived.clear();
         let mut known = self.values.find(ACCOUNT, account);
         for &(kind, key) in values {
             let rule = self.rules.links[kind as usize - 1];
@@ -202,6 +206,11 @@ impl<P: Member> Links<P> {
             self.sightings.add(&mut link.seen, number, time_ms, latest);
         }
         known
+    }
+
+    /// The values that had no live link before the event that was seen last.
+    pub fn arrived(&self) -> &[u32] {
+        &self.arrived
     }
 
     /// An event that had seen a link is withdrawn.
@@ -355,6 +364,7 @@ impl<P: Member> Links<P> {
 
     fn add_value(&mut self, kind: u8, key: Key, time_ms: i64) -> u32 {
         let number = self.values.add(kind, key);
+        self.arrived.push(number);
         let facts = ValueFacts { kind: kind + 1, first_seen_ms: time_ms, ..ValueFacts::default() };
         self.wide.add(number, P::of(&facts));
         if let Some(strong) = &mut self.strong {
