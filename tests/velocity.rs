@@ -413,22 +413,21 @@ fn hot_entry(plan: &KeyPlan, time: i64, id: u64) -> Entry<'static> {
 }
 
 #[test]
-fn scored_entries_are_visited_in_slices() {
+fn scored_entries_are_found_after_any_of_them() {
     let (_, plan) = spend();
     let mut store = Store::new(plan.clone());
     for number in 0..300u64 {
         store.insert(&Entry { scored: number % 3 != 0, ..hot_entry(&plan, (number / 2) as i64, number) });
     }
-    let mut seen = Vec::new();
-    let mut after = Some((20, Id::from_int(41)));
-    let mut calls = 0;
-    while let Some(from) = after {
-        after = store.visit_scored(Key::from_int(1), from, 120, 17, &mut |time, id| seen.push((time, id.lo)));
-        calls += 1;
+    for first in [0u64, 1, 41, 42, 299, 300] {
+        let after = ((first as i64 - 1).div_euclid(2), Id::from_int(first.wrapping_sub(1)));
+        let after = if first == 0 { (i64::MIN, Id::default()) } else { after };
+        let seen: Vec<(i64, u64)> =
+            store.scored_after(Key::from_int(1), after).map(|(time, id)| (time, id.lo)).collect();
+        let want: Vec<(i64, u64)> = (first..300).filter(|id| id % 3 != 0).map(|id| (id as i64 / 2, id)).collect();
+        assert_eq!(seen, want, "after {after:?}");
     }
-    let want: Vec<(i64, u64)> = (42..242).filter(|id| id % 3 != 0).map(|id| (id as i64 / 2, id)).collect();
-    assert_eq!(seen, want);
-    assert_eq!(calls, want.len().div_ceil(17));
+    assert_eq!(store.scored_after(Key::from_int(2), (i64::MIN, Id::default())).count(), 0, "an unknown key");
 }
 
 #[test]

@@ -61,9 +61,12 @@ impl Outgoing {
         self.here
     }
 
-    /// Takes out what there is to send.
+    /// Takes out what there is to send. The next epoch will need about as much room.
     pub fn take(&mut self) -> impl Iterator<Item = Block> {
-        self.blocks.iter_mut().filter(|block| !block.words.is_empty()).map(std::mem::take)
+        self.blocks.iter_mut().filter(|block| !block.words.is_empty()).map(|block| {
+            let room = Block { words: Vec::with_capacity(block.words.len()), ..*block };
+            std::mem::replace(block, room)
+        })
     }
 }
 

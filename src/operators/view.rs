@@ -78,19 +78,10 @@ pub trait View: 'static {
         Turn::Done
     }
 
-    /// Visits scored rows of a key in `(after, until_ms]`, in order, at most so many. Returns where it stopped, or `None` if it
-    /// came to the end.
-    fn visit(
-        &self,
-        plan: u16,
-        key: Key,
-        after: Place,
-        until_ms: i64,
-        limit: usize,
-        visit: &mut dyn FnMut(i64, Id),
-    ) -> Option<Place> {
-        let _ = (plan, key, after, until_ms, limit, visit);
-        None
+    /// The scored rows of a key after a place, in order.
+    fn scored_after(&self, plan: u16, key: Key, after: Place) -> Box<dyn Iterator<Item = Place> + '_> {
+        let _ = (plan, key, after);
+        Box::new(std::iter::empty())
     }
 
     /// Rows of a key kind that are younger than this are revised, milliseconds, and what is revised, as messages call it.

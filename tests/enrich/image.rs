@@ -67,9 +67,8 @@ impl Workers {
         let place = place(key, self.tables.len());
         let table = &self.tables[place];
         table.answer(&self.plan, key, &mut row);
-        let mut ids = Vec::new();
-        let visited = table.visit(key, (i64::MIN, Id::default()), i64::MAX, 9, &mut |_, id| ids.push(id));
-        format!("{row:?} {:?} {} {visited:?} {ids:?}", table.row(key), table.is_looked_at(key))
+        let ids: Vec<Id> = table.lookers_after(key, (i64::MIN, Id::default())).map(|(_, id)| id).collect();
+        format!("{row:?} {:?} {} {ids:?}", table.row(key), table.is_looked_at(key))
     }
 
     fn len(&self) -> (usize, usize) {

@@ -45,14 +45,13 @@ impl Seen {
         }
     }
 
-    fn finish(&mut self, since_ms: i64, visit: impl Fn(Key, Place, i64, &mut dyn FnMut(i64, Id))) {
+    fn finish<I: Iterator<Item = Place>>(&mut self, since_ms: i64, scored_after: impl Fn(Key, Place) -> I) {
         consolidate(&mut self.matches);
         self.touched.sort_by_key(|touched| touched.key);
         for touched in &self.touched {
             let from = touched.from.0.max(since_ms) - 1;
-            visit(touched.key, (from, Id { hi: u64::MAX, lo: u64::MAX }), touched.until_ms, &mut |time, id| {
-                self.rows.push((time, id));
-            });
+            let rows = scored_after(touched.key, (from, Id { hi: u64::MAX, lo: u64::MAX }));
+            self.rows.extend(rows.take_while(|(time, _)| *time <= touched.until_ms));
         }
     }
 }
@@ -146,10 +145,7 @@ impl Side {
                 view.expire(bound, 16 + 2 * asked.len());
                 seen.add(outcome, replies, width);
             }
-            seen.finish(bound, |key, after, until_ms, visit| {
-                let view = &views[owner_of(key.route(), views.len())];
-                assert_eq!(view.visit_scored(key, after, until_ms, usize::MAX, visit), None);
-            });
+            seen.finish(bound, |key, after| views[owner_of(key.route(), views.len())].scored_after(key, after));
             all.push(seen);
         }
         let texts = Texts::new(&self.schema);
@@ -162,9 +158,7 @@ impl Side {
             let (mut seen, mut replies) = (Seen::default(), Replies::new(0, 0, 1, 2, 0));
             let outcome = view.apply(&asked, &mut replies);
             seen.add(outcome, replies, 2);
-            seen.finish(bound, |key, after, until_ms, visit| {
-                assert_eq!(view.visit_scored(key, after, until_ms, usize::MAX, visit), None);
-            });
+            seen.finish(bound, |key, after| view.scored_after(key, after));
             view.expire(bound, 16 + 2 * asked.len());
             all.push(seen);
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::EPOCHS_PER_REPORT;
-use crate::flow::{Beyond, EVERY_SHARD, Epoch, EpochFacts, Facts, LAST, Owed, OwedBy, Touched};
+use crate::flow::{Beyond, EVERY_SHARD, Epoch, EpochFacts, Facts, LAST, Owed, OwedBy, Place, Touched};
 use crate::metrics::Metrics;
 use crate::operators::backlog::{Backlog, Stretch};
 use crate::operators::view::{Mark, View};
@@ -88,9 +88,16 @@ impl<V: View> Owner<V> {
         let (revise_ms, what) = self.view.revised(plan);
         let revised_from = now.before_ms.saturating_sub(revise_ms);
         if after.0 < revised_from {
-            let (old_ms, mut first) = (until_ms.min(revised_from - 1), None);
-            self.view.visit(plan, key, after, old_ms, 1, &mut |time, _| first = Some(time));
-            beyond.extend(first.map(|from_ms| Beyond { id, what, cause, time_ms, from_ms, until_ms: old_ms }));
+            let old_ms = until_ms.min(revised_from - 1);
+            let first = self.view.scored_after(plan, key, after).map(|(from_ms, _)| from_ms).next();
+            beyond.extend(first.filter(|from_ms| *from_ms <= old_ms).map(|from_ms| Beyond {
+                id,
+                what,
+                cause,
+                time_ms,
+                from_ms,
+                until_ms: old_ms,
+            }));
             after = (revised_from - 1, LAST);
         }
         if after.0 <= until_ms {
@@ -102,13 +109,11 @@ impl<V: View> Owner<V> {
     fn repair(&mut self, now: &Facts) -> Vec<Touched> {
         let (view, mut touched) = (&self.view, Vec::new());
         self.backlog.hasten(now.watermark_ms.saturating_sub(self.read_ms), |plan, key, stretch| {
-            let mut take = |_, id| touched.push(Touched { id, cause: stretch.cause });
-            view.visit(plan, key, stretch.after, stretch.until_ms, usize::MAX, &mut take);
+            walk(view.scored_after(plan, key, stretch.after), stretch, usize::MAX, &mut touched);
         });
         self.backlog.repair(now.epoch, now.repair, |plan, key, stretch, limit| {
             let before = touched.len();
-            let mut take = |_, id| touched.push(Touched { id, cause: stretch.cause });
-            let stopped = view.visit(plan, key, stretch.after, stretch.until_ms, limit, &mut take);
+            let stopped = walk(view.scored_after(plan, key, stretch.after), stretch, limit, &mut touched);
             (touched.len() - before, stopped)
         });
         touched
@@ -148,4 +153,22 @@ pub const TOUCHED_IMAGE: &str = "touched";
 
 fn backlog_of(name: &str) -> String {
     format!("{name} backlog")
+}
+
+/// Touches the rows of a stretch, at most so many. Returns the last of them if there are more.
+fn walk(
+    rows: impl Iterator<Item = Place>,
+    Stretch { after, until_ms, cause }: Stretch,
+    limit: usize,
+    touched: &mut Vec<Touched>,
+) -> Option<Place> {
+    let (before, mut last) = (touched.len(), after);
+    for place in rows.take_while(|place| place.0 <= until_ms) {
+        if touched.len() - before == limit {
+            return Some(last);
+        }
+        touched.push(Touched { id: place.1, cause });
+        last = place;
+    }
+    None
 }

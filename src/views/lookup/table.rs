@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::network::Networks;
 use super::plan::{EnrichPlan, KeyOf, address_of};
-use crate::event::{Id, Key, MapKey};
+use crate::event::{Key, MapKey};
 use crate::flow::reference::{Body, Cells};
 use crate::flow::{Place, ReferenceRecord};
 use crate::operators::{Expiring, ShardedMap};
@@ -97,26 +97,10 @@ impl LookupTable {
         self.lookers.get(&MapKey::from(key)).is_some()
     }
 
-    /// Visits who looked at a key after a place, up to an event time and at most so many. Returns the last one if there are more.
-    pub fn visit(
-        &self,
-        key: Key,
-        after: Place,
-        until_ms: i64,
-        limit: usize,
-        visit: &mut dyn FnMut(i64, Id),
-    ) -> Option<Place> {
-        let lookers = self.lookers.get(&MapKey::from(key))?;
-        let start = lookers.partition_point(|&place| place <= after);
-        let (mut visited, mut last) = (0, after);
-        for &place in lookers.range(start..).take_while(|place| place.0 <= until_ms) {
-            if visited == limit {
-                return Some(last);
-            }
-            visit(place.0, place.1);
-            (visited, last) = (visited + 1, place);
-        }
-        None
+    /// Who looked at a key after a place, in order.
+    pub fn lookers_after(&self, key: Key, after: Place) -> impl Iterator<Item = Place> {
+        let lookers = self.lookers.get(&MapKey::from(key)).into_iter();
+        lookers.flat_map(move |places| places.range(places.partition_point(|&place| place <= after)..).copied())
     }
 
     /// Drops lookers, and answers to single events, that the horizon has passed.

@@ -140,16 +140,8 @@ impl View for LookupView {
         Turn::Done
     }
 
-    fn visit(
-        &self,
-        _plan: u16,
-        key: Key,
-        after: Place,
-        until_ms: i64,
-        limit: usize,
-        visit: &mut dyn FnMut(i64, Id),
-    ) -> Option<Place> {
-        self.table.visit(key, after, until_ms, limit, visit)
+    fn scored_after(&self, _plan: u16, key: Key, after: Place) -> Box<dyn Iterator<Item = Place> + '_> {
+        Box::new(self.table.lookers_after(key, after))
     }
 
     fn revised(&self, _plan: u16) -> (i64, String) {

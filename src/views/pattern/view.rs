@@ -8,7 +8,7 @@ use super::machine::image::GroupImage;
 use super::machine::keys::KeyStats;
 use super::machine::view::{GroupView, requests};
 use super::outcome::TouchedStretch;
-use crate::event::{Id, Key};
+use crate::event::Key;
 use crate::flow::{Facts, Place, Replies, before, shard_of};
 use crate::metrics::Metrics;
 use crate::operators::backlog::Stretch;
@@ -66,16 +66,8 @@ impl View for PatternView {
         Turn::Done
     }
 
-    fn visit(
-        &self,
-        plan: u16,
-        key: Key,
-        after: Place,
-        until_ms: i64,
-        limit: usize,
-        visit: &mut dyn FnMut(i64, Id),
-    ) -> Option<Place> {
-        self.groups[usize::from(plan)].visit_scored(key, after, until_ms, limit, visit)
+    fn scored_after(&self, plan: u16, key: Key, after: Place) -> Box<dyn Iterator<Item = Place> + '_> {
+        Box::new(self.groups[usize::from(plan)].scored_after(key, after))
     }
 
     fn revised(&self, plan: u16) -> (i64, String) {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::KeyPlan;
 use super::profiles::{Profile, Profiles, WantedProfiles};
 use super::store::{Entry, Store, StoreImage};
-use crate::event::{Id, Key};
+use crate::event::Key;
 use crate::flow::{Ask, Block, Cause, Facts, HEAD, LAST, NO_TICKET, Place, Replies, Request};
 use crate::metrics::Metrics;
 use crate::operators::backlog::Stretch;
@@ -169,16 +169,8 @@ impl View for VelocityView {
         Turn::Done
     }
 
-    fn visit(
-        &self,
-        plan: u16,
-        key: Key,
-        after: Place,
-        until_ms: i64,
-        limit: usize,
-        visit: &mut dyn FnMut(i64, Id),
-    ) -> Option<Place> {
-        self.stores[plan as usize].1.visit_scored(key, after, until_ms, limit, visit)
+    fn scored_after(&self, plan: u16, key: Key, after: Place) -> Box<dyn Iterator<Item = Place> + '_> {
+        Box::new(self.stores[plan as usize].1.scored_after(key, after))
     }
 
     fn revised(&self, plan: u16) -> (i64, String) {

@@ -15,6 +15,7 @@
 //! in which its payer pays. Other events have 0.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
@@ -188,32 +189,11 @@ impl TransferGraph {
         (self.cycles.contains_key(&place), count)
     }
 
-    /// Visits scored transfers of a payer in `(after, until_ms]`, at most so many. Returns where it stopped, or `None` if it
-    /// came to the end.
-    pub fn visit_scored(
-        &self,
-        payer: Key,
-        after: Place,
-        until_ms: i64,
-        limit: usize,
-        visit: &mut dyn FnMut(i64, Id),
-    ) -> Option<Place> {
-        let (mut visited, mut latest) = (0, after);
-        let outgoing = self.outgoing.get(&payer)?;
-        for place in outgoing.range((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded)) {
-            if place.0 > until_ms {
-                return None;
-            }
-            if visited == limit {
-                return Some(latest);
-            }
-            if self.transfers.get(place).is_some_and(|(_, scored)| *scored) {
-                visited += 1;
-                latest = *place;
-                visit(place.0, place.1);
-            }
-        }
-        None
+    /// The scored transfers of a payer after a place, in order.
+    pub fn scored_after(&self, payer: Key, after: Place) -> impl Iterator<Item = Place> {
+        let outgoing = self.outgoing.get(&payer).into_iter();
+        let places = outgoing.flat_map(move |of_payer| of_payer.range((Bound::Excluded(after), Bound::Unbounded)));
+        places.copied().filter(|place| self.transfers.get(place).is_some_and(|(_, scored)| *scored))
     }
 
     /// The position of the last transfer.

@@ -67,17 +67,9 @@ impl CycleView {
         outcome
     }
 
-    /// Visits scored transfers of a payer in `(after, until_ms]`, at most so many. Returns where it stopped, or `None` if it
-    /// came to the end.
-    pub fn visit_scored(
-        &self,
-        payer: Key,
-        after: Place,
-        until_ms: i64,
-        limit: usize,
-        visit: &mut dyn FnMut(i64, Id),
-    ) -> Option<Place> {
-        self.graph.visit_scored(payer, after, until_ms, limit, visit)
+    /// The scored transfers of a payer after a place, in order.
+    pub fn scored_after(&self, payer: Key, after: Place) -> impl Iterator<Item = Place> {
+        self.graph.scored_after(payer, after)
     }
 
     /// Drops what lies further behind `bound_ms` than anything reaches; so many transfers and cycles at most.
@@ -140,16 +132,8 @@ impl View for CycleOwner {
         Turn::Done
     }
 
-    fn visit(
-        &self,
-        _plan: u16,
-        key: Key,
-        after: Place,
-        until_ms: i64,
-        limit: usize,
-        visit: &mut dyn FnMut(i64, Id),
-    ) -> Option<Place> {
-        self.view.visit_scored(key, after, until_ms, limit, visit)
+    fn scored_after(&self, _plan: u16, key: Key, after: Place) -> Box<dyn Iterator<Item = Place> + '_> {
+        Box::new(self.view.scored_after(key, after))
     }
 
     fn revised(&self, _plan: u16) -> (i64, String) {

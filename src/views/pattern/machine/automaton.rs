@@ -223,6 +223,16 @@ impl Automaton {
         last
     }
 
+    /// The last bound for which [`Automaton::expire`] has nothing to drop, milliseconds.
+    pub fn due_ms(&self, program: &Program) -> i64 {
+        let starts = self.runs.iter().map(|run| run.start.0);
+        let starts = starts.chain(self.young.iter().chain(&self.begun).map(|start| start.0));
+        let starts = starts.chain(self.skipped.first().map(|held| held.at.0));
+        let due_ms = starts.min().map_or(i64::MAX, |first| first.saturating_add(program.reach_ms));
+        let counted_ms = program.reach_ms.max(COUNTED_MS);
+        self.matches.first().map_or(due_ms, |held| due_ms.min(held.at.0.saturating_add(counted_ms)))
+    }
+
     /// Drops what neither a change from this event time on reaches nor the row of an event from then on looks at.
     pub fn expire(&mut self, program: &Program, bound_ms: i64) {
         let reached_ms = bound_ms.saturating_sub(program.reach_ms);

@@ -1,9 +1,13 @@
-//! When keys are looked through for expiry: each once in a period of event time, whatever comes in.
+//! When keys are looked through for expiry: each once in a few periods of event time, whatever comes in, and as late of those
+//! as what it holds allows.
 //!
 //! A key costs its place in the list of a period, and nothing until that begins. A key that is gone stays in its list: its
 //! place then says that it is due at another time, or never.
 
 use std::collections::BTreeMap;
+
+/// How many periods a key that has nothing to drop may be passed over: what comes meanwhile may be due before that.
+const PERIODS_AHEAD: i64 = 3;
 
 /// Places of keys, by the period from which on they are due.
 #[derive(Debug)]
@@ -20,10 +24,11 @@ impl Default for KeyCalendar {
 }
 
 impl KeyCalendar {
-    /// Puts a place to the next period, which is returned.
+    /// Puts a place to a period, if that is one of the next few; otherwise to the nearest of those. Returns which it is.
     #[inline]
-    pub fn put(&mut self, slot: u32) -> i64 {
+    pub fn put(&mut self, slot: u32, period: i64) -> i64 {
         let next = self.now.saturating_add(1);
+        let next = period.clamp(next, next.saturating_add(PERIODS_AHEAD));
         self.due.entry(next).or_default().push(slot);
         next
     }

@@ -11,7 +11,7 @@ use crate::operators::{ShardedMap, prefetch};
 /// Places are handed out in chunks, so that growth moves nothing.
 const CHUNK: usize = 1024;
 
-/// A key is looked through for expiry so often while its events are kept; what has expired stays a little longer.
+/// A key is looked through for expiry so often, if need be, while its events are kept; what has expired stays a little longer.
 const EXPIRE_PER_REACH: i64 = 16;
 
 /// And at least this often, milliseconds, for what is kept for its row alone.
@@ -138,7 +138,8 @@ impl Keys {
             last.push(KeyState::default());
             ((chunks - 1) * CHUNK + last.len() - 1) as u32
         });
-        state.due = self.calendar.put(slot);
+        // What it will hold is not there yet.
+        state.due = self.calendar.put(slot, i64::MAX);
         *self.at_mut(slot) = state;
         slot
     }
@@ -199,10 +200,11 @@ impl Keys {
             if state.due != period {
                 continue;
             }
-            state.due = self.calendar.put(slot);
             // No change comes from before the bound, and none touches rows before it.
             state.log.expire(bound_ms.saturating_sub(group.reach_ms), bound_ms);
             state.expire_automata(group, bound_ms);
+            // It is there for a bound behind that.
+            state.due = self.calendar.put(slot, state.due_ms(group).div_euclid(period_ms).saturating_add(1));
             if state.is_empty() {
                 let key = state.key;
                 self.close(key);

@@ -220,10 +220,9 @@ impl KeyLog {
     /// for those that are kept for their rows alone, before another event time.
     pub fn expire(&mut self, before_ms: i64, rows_before_ms: i64) {
         let over = |entry: &LoggedEvent| entry.time < rows_before_ms && entry.raw == 0;
-        if self.entries.first().is_none_or(|first| first.time >= before_ms && !over(first)) {
-            return;
-        }
-        if self.entries.iter().filter(|entry| over(entry)).count() * 2 >= self.entries.len() {
+        let rows =
+            self.entries.iter().take_while(|entry| entry.time < rows_before_ms).filter(|entry| over(entry)).count();
+        if rows > 0 && rows * 2 >= self.entries.len() {
             // They have no cells.
             self.entries.retain(|entry| !over(entry));
             self.shrink();
@@ -236,6 +235,15 @@ impl KeyLog {
             self.entries.iter_mut().for_each(|left| left.cells -= cells as u32);
             self.shrink();
         }
+    }
+
+    /// The last bound for which that drops nothing, where entries are kept for a reach and those kept for their rows alone are
+    /// not, milliseconds.
+    pub fn due_ms(&self, reach_ms: i64) -> i64 {
+        let Some(half) = self.entries.len().div_ceil(2).checked_sub(1) else { return i64::MAX };
+        let due_ms = self.entries[half].time.saturating_add(reach_ms);
+        let rows = self.entries.iter().filter(|entry| entry.raw == 0);
+        rows.map(|entry| entry.time).nth(half).map_or(due_ms, |time| due_ms.min(time))
     }
 
     fn shrink(&mut self) {

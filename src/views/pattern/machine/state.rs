@@ -79,6 +79,12 @@ impl KeyState {
         });
     }
 
+    /// The last bound for which expiry has nothing to do here, as far as is known now, milliseconds.
+    pub fn due_ms(&self, group: &Group) -> i64 {
+        let automata = self.automata.iter().map(|(number, automaton)| automaton.due_ms(&group.programs[*number]));
+        automata.fold(self.log.due_ms(group.reach_ms), i64::min)
+    }
+
     /// The automaton of a program, if it holds something.
     pub fn automaton(&self, number: usize) -> Option<&Automaton> {
         self.automata.iter().find(|(of, _)| *of == number).map(|(_, automaton)| automaton)

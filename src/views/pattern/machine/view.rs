@@ -10,9 +10,10 @@ use super::automaton::Scratch;
 use super::changes::{consolidated, push, replay};
 use super::image::GroupImage;
 use super::keys::{KeyStats, Keys};
+use super::log::LoggedEvent;
 use super::state::KeyState;
-use crate::event::{Id, Key};
-use crate::flow::{Ask, Block, Cause, HEAD, NO_TICKET, Place, Replies, Request, before};
+use crate::event::Key;
+use crate::flow::{Ask, Block, Cause, HEAD, NO_TICKET, Place, Replies, Request};
 
 /// The keys of one group on one worker.
 pub struct GroupView {
@@ -162,33 +163,12 @@ impl GroupView {
         }
     }
 
-    /// Visits scored events of a key in `(after, until_ms]`, at most so many. Returns where it stopped, or `None` if it came
-    /// to the end.
-    pub fn visit_scored(
-        &self,
-        key: Key,
-        after: Place,
-        until_ms: i64,
-        limit: usize,
-        visit: &mut dyn FnMut(i64, Id),
-    ) -> Option<Place> {
-        let log = &self.keys.get(key)?.log;
-        let from = log.lower_bound(after);
-        let mut visited = 0;
-        for entry in (from..log.len()).map(|at| log.entry(at)).filter(|entry| entry.place() > after) {
-            if entry.time > until_ms {
-                return None;
-            }
-            if entry.scored {
-                if visited == limit {
-                    // The one before this was the last that was visited: go on after it.
-                    return Some(before(entry.place()));
-                }
-                visited += 1;
-                visit(entry.time, entry.id);
-            }
-        }
-        None
+    /// The scored events of a key after a place, in order.
+    pub fn scored_after(&self, key: Key, after: Place) -> impl Iterator<Item = Place> {
+        self.keys.get(key).into_iter().flat_map(move |state| {
+            let entries = (state.log.lower_bound(after)..state.log.len()).map(|at| state.log.entry(at));
+            entries.filter(move |entry| entry.scored && entry.place() > after).map(LoggedEvent::place)
+        })
     }
 
     /// Drops what lies further behind `bound_ms` than anything reaches, of so many keys.

@@ -4,10 +4,12 @@
 //! (`long`).
 
 use super::aggregate::{Aggregate, Base, Need, fold, squares_of};
-use super::chunk::{Chunk, MASK, ROWS_MAX, SCORED, SHORT_ROWS_MAX, below};
+use super::chunk::{Chunk, MASK, ROWS_MAX, SCORED, SHORT_ROWS_MAX, below, rows_of};
 use super::long::Long;
 use super::program::ReadProgram;
+use super::read::Span;
 use crate::event::Id;
+use crate::flow::Place;
 use crate::operators::prefetch;
 
 /// A place in a log, between 0 and the number of rows of its chunk.
@@ -218,34 +220,13 @@ impl Log {
         }
     }
 
-    /// See [`super::Store::visit_scored`].
-    pub fn visit_scored(
-        &self,
-        after: (i64, Id),
-        until_ms: i64,
-        limit: usize,
-        visit: &mut dyn FnMut(i64, Id),
-    ) -> Option<(i64, Id)> {
+    /// The scored entries after a place, in order.
+    pub fn scored_after(&self, after: Place) -> impl Iterator<Item = Place> {
         let start = self.lower_bound(after.0, after.1);
-        let (mut visited, mut last) = (0, after);
-        for (index, chunk) in self.chunks().iter().enumerate().skip(start.chunk) {
-            let from = if index == start.chunk { start.row } else { 0 };
-            for row in from..chunk.len() {
-                let here = (chunk.time(row), chunk.id(row));
-                if here.0 > until_ms {
-                    return None;
-                }
-                if here == after || chunk.get(MASK, row) & SCORED == 0 {
-                    continue;
-                }
-                if visited == limit {
-                    return Some(last);
-                }
-                visit(here.0, here.1);
-                (visited, last) = (visited + 1, here);
-            }
-        }
-        None
+        let pieces = Span { from: start, to: self.end() }.pieces(self);
+        let rows = pieces.flat_map(|(chunk, rows)| rows_of(rows).map(move |row| (chunk, row)));
+        let scored = rows.filter(|(chunk, row)| chunk.get(MASK, *row) & SCORED != 0);
+        scored.map(|(chunk, row)| (chunk.time(row), chunk.id(row))).filter(move |&place| place != after)
     }
 
     /// A short log is full: drops what has expired if that is worth it, else grows, in the end into a long one.

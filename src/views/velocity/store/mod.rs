@@ -59,7 +59,7 @@ use read::Scratch;
 use shard::Shard;
 
 use crate::event::{Id, Key};
-use crate::flow::LAST;
+use crate::flow::{LAST, Place};
 use crate::views::velocity::KeyPlan;
 
 /// An all-time feature starts anew after a key has been silent for longer than this (400 days), milliseconds, unless the
@@ -263,18 +263,9 @@ impl Store {
         Some((time, features))
     }
 
-    /// Visits the scored entries of a key after a place in (time, id) order and up to a time, in order, at most `limit` of
-    /// them. Returns the place to go on after if there may be more.
-    pub fn visit_scored(
-        &self,
-        key: Key,
-        after: (i64, Id),
-        until_ms: i64,
-        limit: usize,
-        visit: &mut dyn FnMut(i64, Id),
-    ) -> Option<(i64, Id)> {
-        let log = shard::of_ref(&self.shards, key).get(key)?;
-        log.visit_scored(after, until_ms, limit, visit)
+    /// The scored entries of a key after a place, in order.
+    pub fn scored_after(&self, key: Key, after: Place) -> impl Iterator<Item = Place> {
+        shard::of_ref(&self.shards, key).get(key).into_iter().flat_map(move |log| log.scored_after(after))
     }
 
     /// Event time of the last entry of a key, milliseconds.
