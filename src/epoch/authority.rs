@@ -11,7 +11,7 @@
 //! **Merging.** A replay, and a run for as long as any partition has a backlog, merges partitions by event time:
 //!
 //! ```text
-//!  every partition offers a share ─► Cut: the smallest time that a share reaches ─► all offer what lies before it ─► Bind
+//!  every partition offers a share ─► Reach: the smallest time that a share reaches ─► all offer what lies before it ─► Bind
 //! ```
 //!
 //! So the same records make the same epochs, whatever the speeds at which partitions are read, and a run that catches up
@@ -26,7 +26,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::{Firsts, PartitionBounds, Recorded};
 use crate::event::{InputStream, Lane};
-use crate::flow::{Binding, Cut, Epoch, Offer, Repair, Report, Word};
+use crate::flow::{Binding, Epoch, Offer, Reach, Repair, Report, Word};
 
 /// When epochs are closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub struct Authority {
     /// Partitions that have been at their end since merging began.
     caught_up: BTreeSet<Lane>,
     /// What the workers were asked to offer up to, and the watermark that goes with it.
-    cut: Option<(Cut, i64)>,
+    reach: Option<(Reach, i64)>,
     stop_sent: bool,
     /// The epoch before was bound after the input had ended and all others had left: what the reports for this one say of
     /// the backlog is the whole of it.
@@ -93,7 +93,7 @@ impl Authority {
             repair_rows_max: 1,
             merging: true,
             caught_up: BTreeSet::new(),
-            cut: None,
+            reach: None,
             stop_sent: false,
             settled: false,
             finished: false,
@@ -190,8 +190,8 @@ impl Authority {
 
     /// What the workers are to do next, if it is time. `left` is the first epoch that has not left the engine yet.
     pub fn mint(&mut self, now_ns: u64, left: Epoch) -> Option<Word> {
-        let cut = self.cut.map(|(cut, _)| cut);
-        let stale = |report: &Option<Report>| report.as_ref().is_none_or(|report| report.cut != cut);
+        let reach = self.reach.map(|(reach, _)| reach);
+        let stale = |report: &Option<Report>| report.as_ref().is_none_or(|report| report.reach != reach);
         if self.finished || self.next.saturating_sub(left) >= IN_FLIGHT_MAX || self.reports.iter().any(stale) {
             return None;
         }
@@ -204,7 +204,7 @@ impl Authority {
             self.stop_sent |= binding.stop;
             self.settled = settled;
             self.finished = binding.last;
-            self.cut = None;
+            self.reach = None;
             self.reports.fill(None);
         }
         Some(word)
@@ -217,7 +217,7 @@ impl Authority {
             let end = Binding { stop: true, last: true, ..self.binding(self.watermark_ms) };
             return (stop || self.stop_sent).then_some(Word::Bind(end));
         }
-        if let Some((_, watermark_ms)) = self.cut {
+        if let Some((_, watermark_ms)) = self.reach {
             return Some(Word::Bind(Binding { stop, ..self.taking(watermark_ms) }));
         }
         self.look();
@@ -243,10 +243,10 @@ impl Authority {
             return Some(Word::Bind(Binding { stop, ..self.taking(self.live_watermark()) }));
         }
         let even = self.is_even();
-        match self.next_cut().filter(|_| !even) {
-            Some((cut, watermark_ms)) => {
-                self.cut = Some((cut, watermark_ms));
-                Some(Word::Cut(self.next, cut))
+        match self.next_reach().filter(|_| !even) {
+            Some((reach, watermark_ms)) => {
+                self.reach = Some((reach, watermark_ms));
+                Some(Word::Reach(self.next, reach))
             }
             None => {
                 let watermark_ms = self.even_watermark();
@@ -316,7 +316,7 @@ impl Authority {
     }
 
     /// Where the next epoch ends, with the watermark there; `None` if it takes all that is offered.
-    fn next_cut(&self) -> Option<(Cut, i64)> {
+    fn next_reach(&self) -> Option<(Reach, i64)> {
         let waited_for = self.events().filter(|offer| !self.is_done(offer));
         let before_ms = waited_for.map(|offer| offer.merge_ms).min().filter(|_| self.is_merge())?;
         let before = self.offers().any(|offer| offer.first_ms < before_ms);
@@ -324,7 +324,7 @@ impl Authority {
         let ties_of = if before { None } else { ties_of };
         // A leap in doubt does not move event time.
         let latest = self.events().map(|offer| offer.clock_ms).max()?;
-        Some((Cut { before_ms, ties_of }, latest.min(before_ms.saturating_sub(1))))
+        Some((Reach { before_ms, ties_of }, latest.min(before_ms.saturating_sub(1))))
     }
 
     /// Recorded bindings that have not been minted again yet.

@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::PartitionBounds;
 use super::clock::{End, Evidence, PartitionClock};
 use crate::event::{InputStream, Lane, Op};
-use crate::flow::{Arrival, Cut, Decoded, Offer};
+use crate::flow::{Arrival, Decoded, Offer, Reach};
 
 /// A record that waits.
 #[derive(Debug)]
@@ -225,19 +225,19 @@ impl Queue {
     pub fn offer(
         &self,
         bounds: &PartitionBounds,
-        cut: Option<Cut>,
+        reach: Option<Reach>,
         closed: bool,
         quiet_ns: u64,
         silent_ns: u64,
     ) -> Offer {
         // A new version of a collection comes in as a whole.
         let share = if self.is_reference() { usize::MAX } else { bounds.records_max };
-        let records = match cut {
+        let records = match reach {
             None => self.settled.min(share),
-            Some(Cut { ties_of: Some(lane), before_ms }) if lane == self.lane => {
+            Some(Reach { ties_of: Some(lane), before_ms }) if lane == self.lane => {
                 self.waiting.partition_point(|record| record.merge_ms <= before_ms).min(share)
             }
-            Some(Cut { before_ms, .. }) => self.waiting.partition_point(|record| record.merge_ms < before_ms),
+            Some(Reach { before_ms, .. }) => self.waiting.partition_point(|record| record.merge_ms < before_ms),
         };
         let last = records.checked_sub(1).map(|last| &self.waiting[last]);
         let (upper, merge_ms, clock_ms) =

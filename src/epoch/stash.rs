@@ -6,7 +6,7 @@ use super::PartitionBounds;
 use super::clock::End;
 use super::queue::Queue;
 use crate::event::{Lane, Partition};
-use crate::flow::{Binding, Cut, Decoded, Offer};
+use crate::flow::{Binding, Decoded, Offer, Reach};
 
 /// Records that wait, over all partitions of events: beyond it the reader is left alone, so that its queue fills and it
 /// stops fetching.
@@ -30,7 +30,7 @@ pub struct Stash {
     /// Records come in as they happen: a partition may be silent for long.
     live: bool,
     /// What the authority has asked the next offers to end before.
-    cut: Option<Cut>,
+    reach: Option<Reach>,
     /// Partitions are merged: a record whose time is in doubt may wait for the ones behind it.
     merging: bool,
     /// Partitions that are so far ahead of the others that their reader should leave them alone.
@@ -41,7 +41,7 @@ impl Stash {
     /// Nothing waits yet. `live`: records come in as they happen.
     pub fn new(bounds: PartitionBounds, live: bool) -> Self {
         let (queues, held) = Default::default();
-        Stash { queues, len: 0, references: 0, bounds, live, cut: None, merging: true, held }
+        Stash { queues, len: 0, references: 0, bounds, live, reach: None, merging: true, held }
     }
 
     /// Makes a lane known.
@@ -112,21 +112,21 @@ impl Stash {
         })
     }
 
-    /// Has the next offers end before a cut.
-    pub fn cut(&mut self, cut: Cut) {
-        self.cut = Some(cut);
+    /// Has the next offers end before a reach.
+    pub fn reach(&mut self, reach: Reach) {
+        self.reach = Some(reach);
     }
 
-    /// What is offered of each lane, and the cut that it ends before. `closed`: nothing more will be added.
-    pub fn offers(&self, closed: bool, now_ns: u64) -> (Vec<Offer>, Option<Cut>) {
+    /// What is offered of each lane, and the reach that it ends before. `closed`: nothing more will be added.
+    pub fn offers(&self, closed: bool, now_ns: u64) -> (Vec<Offer>, Option<Reach>) {
         let silent_ns = if self.live { self.bounds.idle_ns().saturating_mul(SILENT_IDLES) } else { u64::MAX };
-        let offer = |queue: &Queue| queue.offer(&self.bounds, self.cut, closed, queue.quiet_ns(now_ns), silent_ns);
-        (self.queues.values().map(offer).collect(), self.cut)
+        let offer = |queue: &Queue| queue.offer(&self.bounds, self.reach, closed, queue.quiet_ns(now_ns), silent_ns);
+        (self.queues.values().map(offer).collect(), self.reach)
     }
 
     /// Takes out the records of an epoch, in the order of lanes and offsets; with each whether its time is refused.
     pub fn take(&mut self, binding: &Binding, mut take: impl FnMut(Decoded, bool)) {
-        self.cut = None;
+        self.reach = None;
         self.merging = binding.merging;
         for (lane, upper) in &binding.uppers {
             let Some(queue) = self.queues.get_mut(lane) else { continue };

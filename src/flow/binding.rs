@@ -34,7 +34,7 @@ pub struct Binding {
 
 /// Where the next epoch is to end when partitions are merged: before an event time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cut {
+pub struct Reach {
     /// All records whose merge time is before this, milliseconds.
     pub before_ms: i64,
     /// And of this lane records at that time too, as many as an epoch takes: nothing at all lies before it.
@@ -44,8 +44,8 @@ pub struct Cut {
 /// What the authority tells the workers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Word {
-    /// Offer for this epoch what lies before the cut.
-    Cut(Epoch, Cut),
+    /// Offer for this epoch what lies before the reach.
+    Reach(Epoch, Reach),
     /// This belongs to the epoch.
     Bind(Binding),
 }
@@ -94,8 +94,8 @@ pub struct Report {
     pub next: Epoch,
     /// Its lanes.
     pub offers: Vec<Offer>,
-    /// The cut that they end before, if there is one.
-    pub cut: Option<Cut>,
+    /// The reach that they end before, if there is one.
+    pub reach: Option<Reach>,
     /// Its reader is at its end, or stopped, and nothing waits.
     pub done: bool,
     /// It is still reading the initial content of references, before which no event is bound.

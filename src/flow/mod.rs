@@ -33,7 +33,7 @@ mod touched;
 pub use action::Action;
 pub use arrival::Arrival;
 pub use ask::Asker;
-pub use binding::{Binding, Cut, Offer, Report, Word};
+pub use binding::{Binding, Offer, Reach, Report, Word};
 pub use cause::Cause;
 pub use change::{Change, Changes, Label, NO_TICKET, Verb};
 pub use decoded::Decoded;

@@ -98,8 +98,8 @@ pub fn run(
         let told = !words.is_empty();
         for word in words {
             match word {
-                Word::Cut(epoch, cut) if epoch == intake.next => intake.stash.cut(cut),
-                Word::Cut(..) => {}
+                Word::Reach(epoch, reach) if epoch == intake.next => intake.stash.reach(reach),
+                Word::Reach(..) => {}
                 Word::Bind(binding) => {
                     intake.bind(&binding, &mut engine);
                     last |= binding.last;
@@ -136,8 +136,8 @@ impl Mint {
         }
         match (self.authority.mint(now_ns(), left), &mut self.log) {
             (None, _) => {}
-            // What was recorded is on disk already, and a cut binds nothing.
-            (Some(word @ Word::Cut(..)), _) | (Some(word), None) => coordinator.publish(&word),
+            // What was recorded is on disk already, and a reach binds nothing.
+            (Some(word @ Word::Reach(..)), _) | (Some(word), None) => coordinator.publish(&word),
             (Some(Word::Bind(binding)), Some(_)) if binding.epoch < self.recorded => {
                 coordinator.publish(&Word::Bind(binding));
             }
@@ -344,14 +344,14 @@ impl Intake {
         if closed {
             self.stash.close();
         }
-        let (mut offers, cut) = self.stash.offers(closed, now_ns());
+        let (mut offers, reach) = self.stash.offers(closed, now_ns());
         let at_end = closed || self.feed.reader.is_log();
         offers.iter_mut().for_each(|offer| offer.spent &= at_end);
         let report = Report {
             worker: self.worker,
             next: self.next,
             offers,
-            cut,
+            reach,
             done: closed && self.stash.is_empty(),
             loading: self.loading,
             stopping: self.feed.stop.load(Ordering::Relaxed),
