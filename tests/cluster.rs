@@ -1,4 +1,4 @@
-//! Whole jobs: two processes give what one gives, and a restart from the remap log goes on as if nothing had happened.
+//! Whole jobs: two processes give what one gives, and a restart from the journal goes on as if nothing had happened.
 //!
 //! What is compared is what holds in the end of every transaction: its last feature row and its assessment, between jobs
 //! and with the oracle. A small share runs always; `DELTAWATCH_FULL=1` runs 20 seeds of 50 000 records each.
@@ -20,7 +20,8 @@ use deltawatch::epoch::Pace;
 use deltawatch::event::{Event, Id, Limits};
 use deltawatch::flow::Cause;
 use deltawatch::metrics::Metrics;
-use deltawatch::runtime::job::{Job, Outputs, State};
+use deltawatch::runtime::job::{Job, Outputs};
+use deltawatch::runtime::state::{State, StateSettings};
 use deltawatch::score::assessment::{Decision, ScoredDiff};
 use deltawatch::sink::features::{FeatureFormat, FeatureLog};
 use deltawatch::sink::{OutputRecord, ScoredEncoder};
@@ -153,7 +154,8 @@ impl Trial {
                 features: Some(log.expect("a log")),
                 ..Outputs::default()
             },
-            state: state.map(|state| State::open(state, 0, &Terms::default(), pace).expect("a free directory")),
+            state: state
+                .map(|state| State::open(state, StateSettings::of(pace), &Terms::default()).expect("a free directory")),
             terms: Terms::default(),
             peer_timeout: Duration::from_secs(60),
             stop: Arc::new(AtomicBool::new(false)),
@@ -317,7 +319,7 @@ fn by_key(records: Vec<OutputRecord>) -> Said {
     keys
 }
 
-/// A job over the remap log of `state`, stopped once it has read the records up to an event time.
+/// A job over the journal of `state`, stopped once it has read the records up to an event time.
 fn run_on(trial: &Trial, state: &Path, workers: usize, until_ms: Option<i64>) -> Written {
     let source = trial.source();
     let source = until_ms.map_or(source.clone(), |until_ms| source.pausing_at(until_ms));
@@ -387,12 +389,12 @@ fn handbook_on_two_processes() {
 }
 
 #[test]
-fn payments_restarted_from_the_remap_log() {
+fn payments_restarted_from_the_journal() {
     of_every_seed("payments", restarted);
 }
 
 #[test]
-fn handbook_restarted_from_the_remap_log() {
+fn handbook_restarted_from_the_journal() {
     of_every_seed("handbook", restarted);
 }
 

@@ -1,12 +1,8 @@
-//! Lanes have names, in order, and logs keep them.
+//! Lanes have names, in order.
 
 use std::collections::BTreeMap;
-use std::thread;
 
-use deltawatch::epoch::{Firsts, RemapLog};
 use deltawatch::event::{InputStream, Lane};
-use deltawatch::flow::{Binding, Repair};
-use deltawatch::source::sealed::{Seal, Terms};
 
 /// In the order in which an epoch takes its records.
 fn lanes() -> Vec<Lane> {
@@ -41,43 +37,4 @@ fn lanes_are_ordered_by_stream_and_written_as_texts() {
         let error = wrong.parse::<Lane>().expect_err(wrong).to_string();
         assert!(error.contains(&format!("'{wrong}'")) && error.contains("events/0"), "{error}");
     }
-}
-
-#[test]
-fn a_log_keeps_lanes_and_one_of_another_format_is_refused() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (terms, lanes) = (Terms::default(), lanes());
-    let binding = Binding {
-        epoch: 0,
-        uppers: lanes.iter().copied().zip(5..).collect(),
-        refused: vec![(lanes[1], 3)],
-        watermark_ms: 17,
-        repair: Repair::default(),
-        merging: true,
-        dump: None,
-        stop: false,
-        last: false,
-    };
-    let firsts: Firsts = [(lanes[0], 71)].into();
-    let (mut log, recorded) = RemapLog::open(folder.path(), &terms).expect("an empty log");
-    assert!(recorded.bindings.is_empty());
-    assert!(log.note(&firsts));
-    log.append(binding.clone()).expect("room");
-    let durable = std::iter::repeat_with(|| log.durable()).find_map(|durable| {
-        thread::yield_now();
-        durable
-    });
-    assert_eq!(durable, Some(Ok(binding.clone())));
-    drop(log);
-    let (_, recorded) = RemapLog::open(folder.path(), &terms).expect("the same log");
-    assert_eq!((recorded.bindings, recorded.firsts), (vec![binding], firsts));
-
-    let old = tempfile::tempdir().expect("a folder");
-    let path = old.path().join("remap.jsonl");
-    let mut line = Vec::new();
-    let header = serde_json::json!({ "header": { "format": 2, "terms": terms } });
-    Seal::first(&path).line(&header, &mut line).expect("a line");
-    std::fs::write(&path, line).expect("a file");
-    let error = RemapLog::open(old.path(), &terms).expect_err("another format").to_string();
-    assert!(error.contains("its format is 2, this binary's is 3; name another directory"), "{error}");
 }

@@ -19,6 +19,7 @@ mod handbook;
 mod identity;
 mod images;
 mod invariance;
+mod journal;
 mod kafka;
 mod lanes;
 mod late;

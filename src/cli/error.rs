@@ -8,6 +8,7 @@ use crate::event::SchemaError;
 use crate::runtime::job::JobError;
 use crate::runtime::peers::PeerError;
 use crate::runtime::redact::redact;
+use crate::runtime::state::StateError;
 use crate::score::model::ModelError;
 use crate::sink::SinkError;
 use crate::source::SourceError;
@@ -76,11 +77,20 @@ impl From<JobError> for Failure {
             JobError::Build(error) => error.into(),
             JobError::Schema(error) => error.into(),
             JobError::Peers(PeerError::Stopped(reason)) => Failure::Undrained(reason),
-            JobError::State(reason) => Failure::Usage(reason),
+            JobError::State(error) => error.into(),
             // What a panicked worker leaves behind says nothing; the panic has been reported.
             JobError::Cluster(reason) if reason.contains("Any") => {
                 Failure::Failed("a worker panicked, see above; please report it with the command and the input".into())
             }
+            other => Failure::Failed(other.to_string()),
+        }
+    }
+}
+
+impl From<StateError> for Failure {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::Lock(reason) => Failure::Usage(reason),
             other => Failure::Failed(other.to_string()),
         }
     }

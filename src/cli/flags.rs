@@ -102,6 +102,10 @@ pub struct JobFlags {
     #[arg(long, value_name = "DIR", env = "DELTAWATCH_STATE", help_heading = "Engine")]
     pub state: Option<PathBuf>,
 
+    /// What --state keeps of the input: the events, or offsets alone, which trusts the topic to have what a restart needs
+    #[arg(long, value_enum, default_value = "events", env = "DELTAWATCH_JOURNAL", help_heading = "Engine")]
+    pub journal: Kept,
+
     /// How long a stop may take to complete what was read; then it ends with exit code 3 and says what is left
     #[arg(long, value_name = "DURATION", default_value = "30s", env = "DELTAWATCH_DRAIN", value_parser = duration_ms, help_heading = "Engine")]
     pub drain: i64,
@@ -186,6 +190,15 @@ pub struct LogFlags {
 }
 
 /// How log lines are written.
+/// What a journal keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kept {
+    /// Records as they were read.
+    Events,
+    /// Their offsets alone.
+    Offsets,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// For people.

@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::dataflow::{find, graph};
 use super::error::{Failure, usage};
-use super::flags::{JobFlags, KafkaFlags};
+use super::flags::{JobFlags, KafkaFlags, Kept};
 use super::outputs::Targets;
 use super::values::{InputName, OutputName};
 use crate::dataflow::{Dataflow, EngineSettings, Parameters, Setup};
@@ -21,7 +21,8 @@ use crate::event::{Limits, Schema};
 use crate::feature::FeatureSet;
 use crate::generator::GeneratorSource;
 use crate::metrics::Metrics;
-use crate::runtime::job::{Job, State, terms};
+use crate::runtime::job::{Job, terms};
+use crate::runtime::state::{State, StateSettings};
 use crate::score::model::{Model, ModelDir};
 use crate::score::scorer::{Scorer, Thresholds};
 use crate::source::kafka::{KafkaConfig, KafkaSource, Position};
@@ -82,7 +83,9 @@ impl JobFlags {
         let mut terms = terms(&*dataflow, &setup, &settings, &*source, limits, &bounds)?;
         terms.add("the files of the model", format_args!("{model_files:016x}"));
         let process = usize::from(self.cluster.process);
-        let state = self.state.as_deref().map(|state| State::open(state, process, &terms, mode.pace)).transpose()?;
+        let settings_of_state = StateSettings { process, pace: mode.pace, keeps_records: self.journal == Kept::Events };
+        let open = |directory| State::open(directory, settings_of_state, &terms);
+        let state = self.state.as_deref().map(open).transpose()?;
         // A replay may look into the log of a run; one cluster does one thing.
         terms.add("the command", mode.command);
         terms.add("--repair-rows", repair_rows_max);

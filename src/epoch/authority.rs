@@ -22,9 +22,9 @@
 //! A run that is stopped while it merges ends after the last epoch that every partition had its share for: what it has read
 //! beyond that is left unbound and read again by the next one, which so cuts its epochs where this one would have.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
-use super::{Firsts, PartitionBounds, Recorded};
+use super::{PartitionBounds, Recorded};
 use crate::event::{InputStream, Lane};
 use crate::flow::{Binding, Epoch, Offer, Reach, Repair, Report, Word};
 
@@ -56,7 +56,9 @@ pub struct Authority {
     next: Epoch,
     watermark_ms: i64,
     minted_ns: u64,
-    recorded: VecDeque<Binding>,
+    recorded: Recorded,
+    /// The next one of them.
+    ahead: Option<Binding>,
     repair_rows_max: usize,
     /// Partitions are merged by event time.
     merging: bool,
@@ -69,13 +71,9 @@ pub struct Authority {
     /// the backlog is the whole of it.
     settled: bool,
     finished: bool,
-    /// The first record of every lane that was ever read.
-    firsts: Firsts,
-    /// Those of them that are not written down yet.
-    found: Firsts,
     /// Since when the source has less than what is recorded, nanoseconds.
     short_ns: Option<u64>,
-    /// Why the source is not the one that was recorded.
+    /// Why what was recorded cannot be repeated.
     fault: Option<String>,
 }
 
@@ -86,10 +84,11 @@ impl Authority {
             pace,
             skew_ms: bounds.skew_ms,
             reports: vec![None; workers],
-            next: 0,
-            watermark_ms: i64::MIN,
+            next: recorded.from,
+            watermark_ms: recorded.watermark_ms,
             minted_ns: 0,
-            recorded: recorded.bindings.into(),
+            recorded,
+            ahead: None,
             repair_rows_max: 1,
             merging: true,
             caught_up: BTreeSet::new(),
@@ -97,8 +96,6 @@ impl Authority {
             stop_sent: false,
             settled: false,
             finished: false,
-            firsts: recorded.firsts,
-            found: Firsts::new(),
             short_ns: None,
             fault: None,
         }
@@ -113,39 +110,9 @@ impl Authority {
     /// Takes a worker's report; one that is out of date is ignored.
     pub fn report(&mut self, report: Report) {
         if report.next == self.next {
-            report.offers.iter().for_each(|offer| self.compare(offer));
             let worker = report.worker as usize;
             self.reports[worker] = Some(report);
         }
-    }
-
-    /// Compares the first record of a lane with the one that was recorded.
-    fn compare(&mut self, offer: &Offer) {
-        let (lane, first) = (offer.lane, offer.first);
-        if first == 0 || !lane.is_events() {
-            return;
-        }
-        match self.firsts.get(&lane) {
-            Some(recorded) if *recorded == first => {}
-            Some(_) => {
-                self.fault.get_or_insert_with(|| {
-                    format!(
-                        "{} does not begin with the record that it began with when --state was \
-                         written: retention removed it, or the topic or file was made anew; name another --state",
-                        named(lane)
-                    )
-                });
-            }
-            None => {
-                self.firsts.insert(lane, first);
-                self.found.insert(lane, first);
-            }
-        }
-    }
-
-    /// First records that are to be written down; they are handed out once.
-    pub fn found(&mut self) -> Firsts {
-        std::mem::take(&mut self.found)
     }
 
     /// Whether the source still is the one that was recorded. The error says why not.
@@ -170,7 +137,7 @@ impl Authority {
 
     /// A lane that ends before what the next recorded binding takes of it, where that is and where it ends.
     fn short(&self) -> Option<(Lane, u64, u64)> {
-        let uppers = &self.recorded.front()?.uppers;
+        let uppers = &self.ahead.as_ref()?.uppers;
         let mut reports = self.reports.iter();
         if !reports.all(|report| report.as_ref().is_some_and(|report| !report.loading)) {
             return None;
@@ -192,11 +159,16 @@ impl Authority {
     pub fn mint(&mut self, now_ns: u64, left: Epoch) -> Option<Word> {
         let reach = self.reach.map(|(reach, _)| reach);
         let stale = |report: &Option<Report>| report.as_ref().is_none_or(|report| report.reach != reach);
-        if self.finished || self.next.saturating_sub(left) >= IN_FLIGHT_MAX || self.reports.iter().any(stale) {
+        if self.finished
+            || self.fault.is_some()
+            || self.next.saturating_sub(left) >= IN_FLIGHT_MAX
+            || self.reports.iter().any(stale)
+        {
             return None;
         }
         let settled = self.ended() && left >= self.next;
-        let word = if self.recorded.is_empty() { self.decide(now_ns, left)? } else { Word::Bind(self.repeat()?) };
+        self.look_ahead();
+        let word = if self.ahead.is_none() { self.decide(now_ns, left)? } else { Word::Bind(self.repeat()?) };
         if let Word::Bind(binding) = &word {
             self.next = binding.epoch + 1;
             self.watermark_ms = binding.watermark_ms;
@@ -329,7 +301,17 @@ impl Authority {
 
     /// Recorded bindings that have not been minted again yet.
     pub fn repeating(&self) -> u64 {
-        self.recorded.len() as u64
+        self.recorded.until.saturating_sub(self.next)
+    }
+
+    /// Fetches the next recorded binding.
+    fn look_ahead(&mut self) {
+        if self.ahead.is_none() && self.fault.is_none() && self.repeating() > 0 {
+            match self.recorded.next() {
+                Ok(ahead) => self.ahead = ahead,
+                Err(reason) => self.fault = Some(reason),
+            }
+        }
     }
 
     /// The next recorded binding, once its records are there. Asked to stop, it ends there: what is recorded stays so.
@@ -337,7 +319,7 @@ impl Authority {
         if self.reports().any(|report| report.stopping) {
             return Some(Binding { stop: true, last: true, ..self.binding(self.watermark_ms) });
         }
-        let binding = self.recorded.front()?;
+        let binding = self.ahead.as_ref()?;
         let there =
             |(lane, upper): (&Lane, &u64)| self.offers().any(|offer| offer.lane == *lane && offer.came >= *upper);
         if !binding.uppers.iter().all(there) {
@@ -345,8 +327,9 @@ impl Authority {
         }
         let next = self.next;
         // What was read ahead is judged as a backlog is, whatever the earlier run did.
-        let as_recorded = |binding| Binding { epoch: next, merging: true, last: false, stop: false, ..binding };
-        self.recorded.pop_front().map(as_recorded)
+        let as_recorded =
+            |binding| Binding { epoch: next, merging: true, dump: None, last: false, stop: false, ..binding };
+        self.ahead.take().map(as_recorded)
     }
 
     /// The watermark once everything that is offered is taken: a run goes on from there, a replay is at its end, or has one

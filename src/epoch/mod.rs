@@ -13,12 +13,14 @@
 
 mod authority;
 pub mod clock;
+pub mod journal;
 mod queue;
-mod remap;
+mod recorded;
 mod stash;
 
 pub use authority::{Authority, Pace};
-pub use remap::{Firsts, Recorded, RemapError, RemapLog};
+pub use queue::LaneEnd;
+pub use recorded::Recorded;
 pub use stash::Stash;
 
 /// What keeps the partitions of a source together.

@@ -9,12 +9,12 @@
 
 use std::collections::VecDeque;
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use serde::{Deserialize, Serialize};
 
 use super::PartitionBounds;
 use super::clock::{End, Evidence, PartitionClock};
 use crate::event::{InputStream, Lane, Op};
-use crate::flow::{Arrival, Decoded, Offer, Reach};
+use crate::flow::{Decoded, Offer, Reach};
 
 /// A record that waits.
 #[derive(Debug)]
@@ -52,27 +52,17 @@ pub struct Queue {
     /// The source has no more for now.
     at_end: bool,
     heard_ns: u64,
-    /// A hash of the first record that came; 0 before it.
-    first: u64,
 }
 
-/// Tells a record from another one at its place: its bytes, or the id and time of what was never bytes. Never 0.
-fn fingerprint(offset: u64, decoded: &Decoded) -> u64 {
-    let of_arrival = |arrival: &Arrival| match &*arrival.raw.bytes {
-        [] => {
-            let event = &arrival.event;
-            let words = [event.id.hi, event.id.lo, event.time as u64].map(u64::to_le_bytes);
-            xxh3_64_with_seed(&words.concat(), offset)
-        }
-        bytes => xxh3_64_with_seed(bytes, offset),
-    };
-    let hash = match decoded {
-        Decoded::Event(arrival) => of_arrival(arrival),
-        Decoded::Answered(answered) => of_arrival(&answered.0),
-        Decoded::Reject(reject) => xxh3_64_with_seed(&reject.raw.bytes, offset),
-        Decoded::Reference(_) => offset,
-    };
-    hash | 1
+/// Where a lane has come to at the end of an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneEnd {
+    /// The offset after the last record that was bound.
+    pub upper: u64,
+    /// Its merge time, milliseconds.
+    pub merge_ms: i64,
+    /// The lane's clock there, milliseconds; `i64::MIN` before it has one.
+    pub clock_ms: i64,
 }
 
 impl Queue {
@@ -89,16 +79,32 @@ impl Queue {
             next: 0,
             at_end: false,
             heard_ns: now_ns,
-            first: 0,
         }
     }
 
-    /// Adds a record; `wall_ms` is the wall clock at its arrival in a run.
-    pub fn push(&mut self, offset: u64, now_ns: u64, wall_ms: Option<i64>, decoded: Decoded) {
-        (self.next, self.heard_ns) = (offset + 1, now_ns);
-        if self.first == 0 && self.lane.is_events() {
-            self.first = fingerprint(offset, &decoded);
+    /// Goes on where an earlier run was: what came before is not taken in again. Leaps that were in doubt then are forgotten.
+    pub fn resume(&mut self, end: LaneEnd) {
+        let LaneEnd { upper, merge_ms, clock_ms } = end;
+        self.bound = (upper, merge_ms, clock_ms);
+        self.next = self.next.max(upper);
+        self.merge_ms = merge_ms;
+        if clock_ms > i64::MIN {
+            self.clock.confirm(clock_ms);
         }
+    }
+
+    /// Where the last epoch has brought it.
+    pub fn end(&self) -> LaneEnd {
+        let (upper, merge_ms, clock_ms) = self.bound;
+        LaneEnd { upper, merge_ms, clock_ms }
+    }
+
+    /// Adds a record; `wall_ms` is the wall clock at its arrival in a run. Says whether it is new.
+    pub fn push(&mut self, offset: u64, now_ns: u64, wall_ms: Option<i64>, decoded: Decoded) -> bool {
+        if offset < self.bound.0 {
+            return false;
+        }
+        (self.next, self.heard_ns) = (offset + 1, now_ns);
         let time_ms = self.time_of(&decoded);
         self.waiting.push_back(Waiting {
             offset,
@@ -110,6 +116,7 @@ impl Queue {
             decoded,
         });
         self.settle(End::No);
+        true
     }
 
     /// The event time that a record states, if the clock is to hear of it.
@@ -257,7 +264,6 @@ impl Queue {
             idle: records == 0 && (self.at_end && quiet_ns >= bounds.idle_ns() || silent),
             end: closed && whole,
             came: self.next,
-            first: self.first,
             spent: self.at_end || closed,
             refused: self.refused.iter().copied().filter(|&offset| offset < upper).collect(),
         }

@@ -1,10 +1,11 @@
 //! Decoded records that wait for the epoch they will belong to, per lane.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::PartitionBounds;
 use super::clock::End;
-use super::queue::Queue;
+use super::queue::{LaneEnd, Queue};
 use crate::event::{Lane, Partition};
 use crate::flow::{Binding, Decoded, Offer, Reach};
 
@@ -35,28 +36,48 @@ pub struct Stash {
     merging: bool,
     /// Partitions that are so far ahead of the others that their reader should leave them alone.
     held: Vec<Partition>,
+    /// Where an earlier run has brought the lanes.
+    resumed: Arc<BTreeMap<Lane, LaneEnd>>,
 }
 
 impl Stash {
     /// Nothing waits yet. `live`: records come in as they happen.
     pub fn new(bounds: PartitionBounds, live: bool) -> Self {
         let (queues, held) = Default::default();
-        Stash { queues, len: 0, references: 0, bounds, live, reach: None, merging: true, held }
+        Stash { queues, len: 0, references: 0, bounds, live, reach: None, merging: true, held, resumed: Arc::default() }
+    }
+
+    /// Has lanes go on where an earlier run was, whenever they are found.
+    pub fn resuming(mut self, ends: Arc<BTreeMap<Lane, LaneEnd>>) -> Self {
+        self.resumed = ends;
+        self
     }
 
     /// Makes a lane known.
     pub fn queue(&mut self, lane: Lane, now_ns: u64) -> &mut Queue {
-        let future_ms = self.bounds.future_ms;
-        self.queues.entry(lane).or_insert_with(|| Queue::new(lane, future_ms, now_ns))
+        let (future_ms, resumed) = (self.bounds.future_ms, &self.resumed);
+        self.queues.entry(lane).or_insert_with(|| {
+            let mut queue = Queue::new(lane, future_ms, now_ns);
+            if let Some(end) = resumed.get(&lane) {
+                queue.resume(*end);
+            }
+            queue
+        })
+    }
+
+    /// Where the last epoch has brought the lanes.
+    pub fn ends(&self) -> impl Iterator<Item = (Lane, LaneEnd)> {
+        self.queues.iter().map(|(&lane, queue)| (lane, queue.end()))
     }
 
     /// Adds a record; `wall_ms` is the wall clock at its arrival in a run.
     pub fn push(&mut self, lane: Lane, offset: u64, now_ns: u64, wall_ms: Option<i64>, decoded: Decoded) {
         let queue = self.queue(lane, now_ns);
-        queue.push(offset, now_ns, wall_ms, decoded);
         let reference = queue.is_reference();
-        self.len += 1;
-        self.references += usize::from(reference);
+        if queue.push(offset, now_ns, wall_ms, decoded) {
+            self.len += 1;
+            self.references += usize::from(reference);
+        }
     }
 
     /// Notes which partitions of the input have no more, by the offset after their last record, and whether that is for good. `all`: of

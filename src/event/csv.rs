@@ -49,6 +49,11 @@ impl CsvHeader {
         Ok(CsvHeader { columns: (0..columns.len()).map(|index| columns.get(index).trim().to_owned()).collect() })
     }
 
+    /// Of these columns, as they were read before.
+    pub fn of(columns: Vec<String>) -> Self {
+        CsvHeader { columns }
+    }
+
     /// The columns in order.
     pub fn columns(&self) -> &[String] {
         &self.columns

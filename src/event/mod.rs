@@ -25,6 +25,7 @@ pub use field::{Field, FieldType, IdType, Role, TimeFormat};
 pub use id::{Id, Key, MapKey};
 pub use json::JsonEncoder;
 pub use lane::{InputStream, Lane, LaneError};
+pub(crate) use raw::as_bytes;
 pub use raw::{Raw, Stand};
 pub use record::{Limits, Origin, Partition, Payload, Record};
 pub use schema::{Schema, SchemaError, Slot};

@@ -35,7 +35,7 @@ impl From<Vec<u8>> for Raw {
 }
 
 /// In one piece, where serde would take one byte after the other.
-mod as_bytes {
+pub(crate) mod as_bytes {
     use std::fmt;
 
     use serde::de::{Deserializer, SeqAccess, Visitor};

@@ -79,8 +79,6 @@ pub struct Offer {
     pub came: u64,
     /// Records offered whose time is not believed.
     pub refused: Vec<u64>,
-    /// A hash of the lane's first record and its offset; 0 as long as there was none.
-    pub first: u64,
     /// The source has nothing beyond what is offered or waits, for now or for good.
     pub spent: bool,
 }

@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -18,11 +17,11 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::coordinate::Coordinator;
 use super::outlet::{Outlet, discard, port};
 use super::peers::{self, Cluster, PeerError};
-use super::state::Lock;
+use super::state::{State, StateError};
 use super::worker::{self, Feed, Mint};
 use crate::dataflow::{BuildError, Dataflow, EngineSettings, Setup};
 use crate::decode::Decoder;
-use crate::epoch::{Authority, Pace, PartitionBounds, Recorded, RemapError, RemapLog};
+use crate::epoch::{Authority, Pace, PartitionBounds, Recorded};
 use crate::event::{InputStream, Lane, Limits, Origin, Partition, Raw, Record};
 use crate::feature::rows::Rows;
 use crate::flow::{Epoch, Reject, RejectReason};
@@ -97,11 +96,8 @@ pub enum JobError {
     #[error(transparent)]
     Sink(#[from] SinkError),
     /// The state directory cannot be used.
-    #[error("{0}")]
-    State(String),
-    /// The remap log cannot be used.
     #[error(transparent)]
-    Remap(#[from] RemapError),
+    State(#[from] StateError),
     /// The schema cannot be decoded by.
     #[error(transparent)]
     Schema(#[from] crate::event::SchemaError),
@@ -111,30 +107,6 @@ pub enum JobError {
     /// A worker did not come to its end.
     #[error("cluster: {0}")]
     Cluster(String),
-}
-
-/// A state directory, locked, and what an earlier run has left in it.
-pub struct State {
-    directory: PathBuf,
-    lock: Lock,
-    /// What process 0 has found in the remap log.
-    recorded: Recorded,
-    /// Where process 0 of a run writes on.
-    log: Option<RemapLog>,
-}
-
-impl State {
-    /// Locks a directory for a process of a cluster and reads its log, which must have been written under the same terms. A
-    /// replay repeats what a run has written there, and adds nothing to it.
-    pub fn open(directory: &Path, process: usize, terms: &Terms, pace: Pace) -> Result<Self, JobError> {
-        let lock = Lock::take(directory, process).map_err(JobError::State)?;
-        let (recorded, log) = match (process, pace) {
-            (0, Pace::Live) => RemapLog::open(directory, terms).map(|(log, recorded)| (recorded, Some(log)))?,
-            (0, Pace::Bounded) => (RemapLog::read(directory, terms)?, None),
-            _ => (Recorded::default(), None),
-        };
-        Ok(State { directory: directory.to_owned(), lock, recorded, log })
-    }
 }
 
 /// What decides the outcome of a job beside its records.
@@ -206,10 +178,7 @@ impl Job {
         Decoder::new(setup.schema.clone(), limits)?;
         let live = pace == Pace::Live;
         // The lock is held until the end.
-        let (directory, _lock, recorded, log) = match state {
-            Some(State { directory, lock, recorded, log }) => (Some(directory), Some(lock), recorded, log),
-            None => (None, None, Recorded::default(), None),
-        };
+        let directory = state.as_ref().map(|state| state.directory().to_owned());
         let look_ups = features.families().iter().filter_map(|family| family.enrich());
         let services = Services::resolve(look_ups, &setup.schema, &services, directory, live)?;
 
@@ -237,7 +206,10 @@ impl Job {
         };
         let models = settings.scorer.as_ref().map_or_else(Vec::new, |scorer| scorer.labels());
         let encoder = ScoredEncoder::new(setup.schema.clone(), models, features.columns());
-        let mint = Mutex::new(Some((recorded, log)));
+        let state = state.map(Arc::new);
+        let threads = threads_of(&cluster.communication);
+        let mint = Mutex::new(Some(state.as_ref().map_or_else(Recorded::default, |state| state.recorded())));
+        let of_workers = state.clone();
 
         let worker_metrics = metrics.clone();
         let (builders, others) = builders(cluster.communication, &terms, peer_timeout, &stop, &metrics)?;
@@ -255,18 +227,37 @@ impl Job {
             let ports = ports(&senders, &encoder, metrics, &setup, origin);
             let engine = pipeline::build(worker, &*dataflow, &setup, &settings, ports, Images::none(worker), metrics)?;
             let mint = (worker.index() == 0).then(|| mint.lock().ok().and_then(|mut mint| mint.take())).flatten();
-            let mint = mint.map(|(recorded, log)| {
-                let next = recorded.bindings.last().map_or(0, |binding| binding.epoch + 1);
+            let state = of_workers.as_deref();
+            let mint = mint.map(|recorded| {
+                let until = recorded.until;
                 let authority = Authority::new(worker.peers(), pace, &bounds, recorded);
-                Mint { recorded: next, authority: authority.repairing(settings.repair_rows_max), log }
+                let log = state.and_then(State::bindings);
+                Mint { recorded: until, authority: authority.repairing(settings.repair_rows_max), log, held: None }
             });
-            let (reader, references, failed) = open(&*source, &references, worker, &stop);
+            let (reader, references, failed) = open(&*source, &references, state, worker, &stop);
             let stage = services.open(&setup.schema, metrics)?;
             let decoder = Decoder::new(setup.schema.clone(), limits)?;
             let (prepare, stop, metrics) = (prepare.clone(), stop.clone(), metrics.clone());
             let feed_metrics = metrics.clone();
             let bounded = source.bounded();
-            let feed = Feed { reader, references, stage, decoder, prepare, bounds, live, bounded, stop, metrics };
+            let inputs = state.and_then(State::inputs);
+            let heard = state.filter(|_| worker.index() % threads == 0).and_then(State::heard);
+            let ends = state.map(State::ends).unwrap_or_default();
+            let feed = Feed {
+                reader,
+                references,
+                stage,
+                decoder,
+                prepare,
+                inputs,
+                heard,
+                ends,
+                bounds,
+                live,
+                bounded,
+                stop,
+                metrics,
+            };
             feed_metrics.vitals.running();
             worker::run(worker, engine, coordinator, mint, feed)?;
             failed.map_or(Ok(()), |error| Err(JobError::Source(error)))
@@ -283,6 +274,9 @@ impl Job {
                 Ok(()) => {}
                 Err(error) => outcome = outcome.and(Err(error.into())),
             }
+        }
+        if let Some(state) = state.and_then(Arc::into_inner) {
+            state.finish();
         }
         outcome
     }
@@ -306,6 +300,15 @@ fn builders(
     }
 }
 
+/// Workers of each process.
+fn threads_of(communication: &CommunicationConfig) -> usize {
+    match communication {
+        CommunicationConfig::Thread => 1,
+        CommunicationConfig::Process(threads) | CommunicationConfig::ProcessBinary(threads) => *threads,
+        CommunicationConfig::Cluster { threads, .. } => *threads,
+    }
+}
+
 fn spawn_failed(error: std::io::Error) -> SinkError {
     SinkError::External(format!("cannot start an output thread: {error}"))
 }
@@ -315,11 +318,15 @@ fn spawn_failed(error: std::io::Error) -> SinkError {
 fn open(
     source: &dyn Source,
     references: &ReferenceSource,
+    state: Option<&State>,
     worker: &Worker,
     stop: &AtomicBool,
 ) -> (Box<dyn Reader>, ReferenceReader, Option<SourceError>) {
     let (index, peers) = (worker.index(), worker.peers());
-    let reader = source.open(index, peers, &StartOffsets::new());
+    let reader = match state {
+        Some(state) => state.reader(source, index, peers),
+        None => source.open(index, peers, &StartOffsets::new()),
+    };
     match reader.and_then(|reader| Ok((reader, references.open(index, peers)?))) {
         Ok((reader, references)) => (reader, references, None),
         Err(error) => {

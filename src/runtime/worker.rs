@@ -1,5 +1,6 @@
 //! The worker loop: read, decode, offer, bind, step. It never blocks.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,7 +11,8 @@ use super::coordinate::Coordinator;
 use crate::dataflow::Prepare;
 use crate::decode::{Counters, Decoder};
 use crate::epoch::clock::End;
-use crate::epoch::{Authority, PartitionBounds, RemapLog, Stash};
+use crate::epoch::journal::{BindingLog, Inputs};
+use crate::epoch::{Authority, LaneEnd, PartitionBounds, Stash};
 use crate::event::{Lane, Partition, Payload, Raw, Record};
 use crate::flow::Owed;
 use crate::flow::{Arrival, Binding, Decoded, Epoch, ReferenceRecord, Reject, RejectReason, Report, Word};
@@ -31,9 +33,11 @@ pub struct Mint {
     /// Decides on epochs.
     pub authority: Authority,
     /// Writes them down, if there is a state directory.
-    pub log: Option<RemapLog>,
-    /// Bindings recorded by an earlier run: they are in the log already.
+    pub log: Option<BindingLog>,
+    /// Bindings before this one were recorded by an earlier run: they are in the journal already.
     pub recorded: Epoch,
+    /// One that the log had no room for yet.
+    pub held: Option<Binding>,
 }
 
 /// Everything a worker needs beside the graph.
@@ -48,6 +52,12 @@ pub struct Feed {
     pub decoder: Decoder,
     /// The dataflow's change to every event.
     pub prepare: Option<Prepare>,
+    /// Where records are written down as they are read.
+    pub inputs: Option<Inputs>,
+    /// Where the bindings of another process's authority are written down, from an epoch on; of one worker of each process.
+    pub heard: Option<(BindingLog, Epoch)>,
+    /// Where a cut has left the lanes.
+    pub ends: Arc<BTreeMap<Lane, LaneEnd>>,
     /// What keeps the partitions together.
     pub bounds: PartitionBounds,
     /// Whether the wall clock says something about the records: they come in as they happen.
@@ -68,7 +78,7 @@ pub fn run(
     mut mint: Option<Mint>,
     feed: Feed,
 ) -> Result<(), SourceError> {
-    let mut intake = Intake::new(feed, worker.index() as u32, worker.peers());
+    let mut intake = Intake::new(feed, worker.index() as u32, worker.peers(), engine.images.start());
     let mut failed = None;
     loop {
         let read = match intake.read() {
@@ -126,25 +136,20 @@ fn first_open(engine: &Engine) -> Epoch {
 impl Mint {
     fn advance(&mut self, coordinator: &mut Coordinator, left: Epoch) -> Result<(), SourceError> {
         self.authority.check(now_ns()).map_err(SourceError::External)?;
-        let gone = || SourceError::External("the remap log's writer has stopped; check --state".into());
-        let found = self.authority.found();
-        if let Some(log) = &mut self.log
-            && !found.is_empty()
-            && !log.note(&found)
-        {
-            return Err(gone());
+        if let (Some(log), Some(held)) = (&self.log, self.held.take()) {
+            self.held = log.append(held).err();
         }
-        match (self.authority.mint(now_ns(), left), &mut self.log) {
+        let word = if self.held.is_some() { None } else { self.authority.mint(now_ns(), left) };
+        match (word, &self.log) {
             (None, _) => {}
             // What was recorded is on disk already, and a reach binds nothing.
             (Some(word @ Word::Reach(..)), _) | (Some(word), None) => coordinator.publish(&word),
             (Some(Word::Bind(binding)), Some(_)) if binding.epoch < self.recorded => {
                 coordinator.publish(&Word::Bind(binding));
             }
-            // The authority has a handful of epochs in flight at most, so the log's queue never fills.
-            (Some(Word::Bind(binding)), Some(log)) => log.append(binding).map_err(|_| gone())?,
+            (Some(Word::Bind(binding)), Some(log)) => self.held = log.append(binding).err(),
         }
-        while let Some(durable) = self.log.as_mut().and_then(RemapLog::durable) {
+        while let Some(durable) = self.log.as_ref().and_then(BindingLog::durable) {
             coordinator.publish(&Word::Bind(durable.map_err(SourceError::External)?));
         }
         Ok(())
@@ -178,8 +183,8 @@ struct Intake {
 }
 
 impl Intake {
-    fn new(feed: Feed, worker: u32, peers: usize) -> Self {
-        let stash = Stash::new(feed.bounds, feed.live);
+    fn new(feed: Feed, worker: u32, peers: usize, next: Epoch) -> Self {
+        let stash = Stash::new(feed.bounds, feed.live).resuming(feed.ends.clone());
         Intake {
             feed,
             worker,
@@ -189,7 +194,7 @@ impl Intake {
             ends: Vec::new(),
             ready: Ready::Waiting,
             closed: false,
-            next: 0,
+            next,
             reported: None,
             arrivals: Vec::new(),
             rejects: Vec::new(),
@@ -207,7 +212,8 @@ impl Intake {
         let referred = self.refer()?;
         let turned = self.turn()?;
         self.measure();
-        if self.closed || self.stash.is_full() || self.feed.stage.len() >= HELD_MAX {
+        let room = self.feed.inputs.as_mut().is_none_or(Inputs::hand_over);
+        if self.closed || !room || self.stash.is_full() || self.feed.stage.len() >= HELD_MAX {
             return Ok(referred || turned);
         }
         if let Some(held) = self.stash.hold() {
@@ -229,6 +235,11 @@ impl Intake {
             self.partitions = partitions;
         }
         let read = referred || !self.records.is_empty();
+        if let Some(inputs) = &mut self.feed.inputs {
+            let noted = self.records.iter().try_for_each(|record| inputs.note(record));
+            noted.map_err(SourceError::External)?;
+            inputs.hand_over();
+        }
         for record in self.records.drain(..) {
             let (partition, offset, arrived_ns) = (record.partition, record.offset, record.arrived_ns);
             let (event, raw) = match record.payload {
@@ -397,6 +408,12 @@ impl Intake {
         }
         engine.close(binding.epoch, binding.watermark_ms, binding.repair, binding.dump);
         self.next = binding.epoch + 1;
+        if let Some((log, from)) = &self.feed.heard
+            && binding.epoch >= *from
+        {
+            // One that is lost is written down by the authority.
+            let _ = log.hear(binding.clone());
+        }
         self.feed.metrics.epochs.add((self.worker == 0) as u64);
         self.feed.metrics.bound.add(1);
         self.feed.metrics.merging.set(binding.merging.into());

@@ -3,7 +3,7 @@
 //! A source is a set of *partitions*, each a sequence of records with rising offsets. Partition `p` belongs to worker
 //! `p mod workers`. A [`Reader`] serves the partitions of one worker: its IO runs on threads of its own, behind bounded
 //! channels, and the worker takes what is ready without ever blocking. Where a reader starts is given by offsets, so a
-//! restart from the remap log reads on exactly where the log ends.
+//! restart from the journal reads on exactly where the log ends.
 
 pub mod clock;
 pub mod kafka;
@@ -69,7 +69,8 @@ pub trait Reader: Send {
     }
 }
 
-/// Where to start: the next offset to read, per partition. Absent partitions start at the source's own beginning.
+/// Where to start: the next offset to read, per partition. Absent partitions start at the source's own beginning. A reader may hand
+/// out the record before it, too.
 pub type StartOffsets = BTreeMap<Partition, u64>;
 
 /// Opens the reader of one worker.

@@ -13,7 +13,8 @@ use deltawatch::dataflow::EngineSettings;
 use deltawatch::epoch::Pace;
 use deltawatch::event::{Limits, Partition, Payload, Record, Stand};
 use deltawatch::metrics::Metrics;
-use deltawatch::runtime::job::{Job, JobError, Outputs, State};
+use deltawatch::runtime::job::{Job, JobError, Outputs};
+use deltawatch::runtime::state::{State, StateSettings};
 use deltawatch::sink::features::{FeatureFormat, FeatureLog};
 use deltawatch::source::clock::now_ns;
 use deltawatch::source::sealed::Terms;
@@ -70,7 +71,7 @@ impl Trial {
             pace,
             bounds: deltawatch::epoch::PartitionBounds { records_max: 4, ..Default::default() },
             outputs: Outputs { features: Some(log), ..Outputs::default() },
-            state: state.map(|state| State::open(&state, 0, &Terms::default(), pace).unwrap()),
+            state: state.map(|state| State::open(&state, StateSettings::of(pace), &Terms::default()).unwrap()),
             terms: Terms::default(),
             peer_timeout: Duration::from_secs(60),
             stop: stop.clone(),

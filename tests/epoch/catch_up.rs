@@ -14,7 +14,8 @@ use deltawatch::epoch::{Pace, PartitionBounds};
 use deltawatch::event::{Event, EventBuilder, Id, Op, Partition, Record, Schema};
 use deltawatch::feature::FeatureSet;
 use deltawatch::metrics::Metrics;
-use deltawatch::runtime::job::{Job, Outputs, State};
+use deltawatch::runtime::job::{Job, Outputs};
+use deltawatch::runtime::state::{State, StateSettings};
 use deltawatch::source::tables::ReferenceSource;
 use deltawatch::source::{Reader, Ready, Source, SourceError, StartOffsets};
 use deltawatch::testkit::TestModel;
@@ -215,7 +216,9 @@ fn run(pace: Pace, workers: usize, source: Arc<dyn Source>, until: u64, state: O
         pace,
         bounds: PartitionBounds { records_max: 256, ..Default::default() },
         outputs: Outputs { scored: Some(Box::new(scored.clone())), ..Outputs::default() },
-        state: state.map(|state| State::open(state, 0, &Default::default(), pace).expect("a directory of its own")),
+        state: state.map(|state| {
+            State::open(state, StateSettings::of(pace), &Default::default()).expect("a directory of its own")
+        }),
         terms: Default::default(),
         peer_timeout: Duration::from_secs(10),
         stop: stop.clone(),

@@ -32,7 +32,7 @@ fn sides_and_precedence() {
 #[test]
 fn keys_we_own_are_refused_with_the_reason() {
     for (setting, reason) in [
-        ("enable.auto.commit=true", "remap log"),
+        ("enable.auto.commit=true", "journal"),
         ("consumer.auto.offset.reset=latest", "--from"),
         ("isolation.level=read_uncommitted", "aborted"),
         ("producer.enable.idempotence=false", "retry"),

@@ -29,9 +29,9 @@ const UNSENT_KBYTES_MAX: &str = "131072";
 /// Keys that the engine sets itself, each with the reason why no one else may.
 const OWNED: &[(&str, &str)] = &[
     ("metadata.broker.list", "name the brokers with --brokers"),
-    ("enable.auto.commit", "offsets are kept in the remap log, and a commit would promise what is not yet done"),
-    ("enable.auto.offset.store", "offsets are kept in the remap log"),
-    ("auto.offset.reset", "a start is given by --from or the remap log, and a jump past lost data must be an error"),
+    ("enable.auto.commit", "offsets are kept in the journal, and a commit would promise what is not yet done"),
+    ("enable.auto.offset.store", "offsets are kept in the journal"),
+    ("auto.offset.reset", "a start is given by --from or the journal, and a jump past lost data must be an error"),
     ("enable.partition.eof", "the end of a partition is how a bounded replay finishes"),
     ("isolation.level", "aborted records must not be scored"),
     ("partition.assignment.strategy", "partitions are assigned to workers by number"),

@@ -19,6 +19,9 @@ pub const DISORDER_MS_MAX: i64 = 3_600_000;
 /// How long a topic that is not there may still be on its way to the brokers' metadata.
 const TOPIC_WAIT: Duration = Duration::from_secs(1);
 
+/// How long what a broker says of its ends may lag behind what was read.
+const SHORT_WAIT: Duration = Duration::from_secs(5);
+
 /// The longest single request while waiting for brokers.
 const REQUEST_MAX: Duration = Duration::from_secs(1);
 
@@ -80,14 +83,46 @@ impl Inquiry<'_> {
         };
         let starts = self.offsets(partitions, from)?;
         let stops = to.map(|to| self.offsets(partitions, to)).transpose()?;
-        let span = |partition: &Partition| {
-            let start = given.get(partition).or_else(|| starts.get(partition)).copied().unwrap_or(0);
-            (
-                *partition,
-                OffsetSpan { start, stop: stops.as_ref().map(|stops| stops.get(partition).copied().unwrap_or(0)) },
-            )
-        };
-        Ok(partitions.iter().map(span).collect())
+        let mut spans = BTreeMap::new();
+        for partition in partitions {
+            let start = match given.get(partition) {
+                Some(&wanted) => self.going_on(*partition, wanted)?,
+                None => starts.get(partition).copied().unwrap_or(0),
+            };
+            let stop = stops.as_ref().map(|stops| stops.get(partition).copied().unwrap_or(0));
+            spans.insert(*partition, OffsetSpan { start, stop });
+        }
+        Ok(spans)
+    }
+
+    /// Where to begin so that a record is the next one that is wanted: at the one before it, if it is still there, so that
+    /// whoever knows that one can tell whether the topic is the same.
+    fn going_on(&self, partition: Partition, wanted: u64) -> Result<u64, SourceError> {
+        let begin = Instant::now();
+        loop {
+            let ask = |timeout| self.consumer.fetch_watermarks(self.topic, partition as i32, timeout);
+            let (low, high) = self.ask(ask)?;
+            let (low, high) = (low.max(0) as u64, high.max(0) as u64);
+            let said = |why: String| {
+                let topic = self.topic;
+                Err(SourceError::User(format!("partition {partition} of topic {topic} {why}; name another --state")))
+            };
+            if wanted < low {
+                return said(format!(
+                    "begins at {low}, but is wanted from {wanted} on: retention removed it, or it was made anew"
+                ));
+            }
+            if wanted <= high {
+                return Ok(wanted.saturating_sub(1).max(low));
+            }
+            // What a broker says of its ends may lag.
+            if begin.elapsed() >= SHORT_WAIT {
+                return said(format!(
+                    "ends at {high}, but {wanted} records or offsets of it were read: it was cut off or made anew"
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     fn offsets(&self, partitions: &[Partition], at: Position) -> Result<BTreeMap<Partition, u64>, SourceError> {

@@ -38,7 +38,8 @@ pub(super) fn run(share: &Share, outlet: &Handover) -> Result<Result<(), Gone>, 
     loop {
         let ready = reader.poll(BATCH_RECORDS_MAX, &mut records)?;
         let mut batches: BTreeMap<Partition, Vec<Decoded>> = BTreeMap::new();
-        for record in records.drain(..) {
+        let known = |record: &Record| start.get(&record.partition).is_some_and(|&start| record.offset < start);
+        for record in records.drain(..).filter(|record| !known(record)) {
             let decoded = decode(share, &mut decoder, &record);
             batches.entry(record.partition).or_default().push(decoded);
         }

@@ -26,7 +26,7 @@
 //! travel there, as velocity's do. A network file cannot be cut by an address's hash: every worker has it, and look-ups do
 //! not travel. The workers of the process that reads the file share one copy of it, those of others hold one each.
 //!
-//! At every closed epoch, a row's columns are a function of the bound records alone: the same remap log and the same
+//! At every closed epoch, a row's columns are a function of the bound records alone: the same journal and the same
 //! input log (`source::tables`) give the same output.
 //!
 //! Cost: one small request and reply per look-up; 16 bytes of key and 8 bytes per field of a row plus about 60 of map and

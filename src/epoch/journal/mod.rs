@@ -1,0 +1,178 @@
+//! The journal: what the engine was told, on disk before anything comes of it.
+//!
+//! ```text
+//!  records as they are read ─┐                      ┌─ 64 MiB ─┐┌─ 64 MiB ─┐┌── ...
+//!                            ├─► thread, one sync ─► │ segment  ││ segment  ││
+//!  bindings as they are minted ┘   per group         └──────────┘└──────────┘└──
+//! ```
+//!
+//! A binding says which records an epoch has; it is durable before the epoch's output leaves, and the records that were read
+//! before it with it. So a journal that is replayed gives the same epochs, hence the same output, whatever has become of the
+//! topic meanwhile. Every process writes what its own workers read, and all bindings.
+//!
+//! * **Segments** ([`segment`]) are sequences of sealed blocks ([`block`]). A torn last block is the normal end of a run that
+//!   was killed; any other damage is an error that names segment and offset.
+//! * **Recovery** ([`tail`]) is a source in front of the live one: it hands out the journal's records, then those that follow.
+//!   Records that the journal lacks (another process's machine failed before it was written) are read from the source again.
+//! * **Length.** Once a cut covers a segment, and no feature that is added later would want it, it is dropped whole.
+//! * **Offsets alone** may be kept instead of records: then the topic must still have what a restart needs, and it is refused
+//!   if it has not.
+
+mod block;
+mod entry;
+mod segment;
+mod tail;
+mod write;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub use block::{Chain, Damage};
+use entry::Head;
+pub use entry::LastRecord;
+pub use segment::Segment;
+use segment::SegmentName;
+pub use tail::{BindingReader, Resumed, Starts};
+pub use write::{BindingLog, Covered, Inputs, Journal};
+
+use crate::event::Partition;
+use crate::flow::Epoch;
+use crate::source::Reader;
+use crate::source::sealed::Terms;
+
+/// Why a journal cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {reason}; check --state")]
+pub struct JournalError {
+    path: String,
+    reason: String,
+}
+
+impl JournalError {
+    pub(crate) fn of(path: &Path, reason: String) -> Self {
+        JournalError { path: path.display().to_string(), reason }
+    }
+}
+
+/// What a journal holds from an epoch on.
+#[derive(Clone, Debug)]
+pub struct Past {
+    directory: PathBuf,
+    /// The first epoch that is wanted.
+    from: Epoch,
+    /// The epoch after the last one that is bound.
+    next: Epoch,
+    /// Segments that hold something of it, in order.
+    segments: Vec<Segment>,
+    /// Where the cut ends that it goes on from.
+    base: BTreeMap<Partition, u64>,
+    number: u64,
+}
+
+impl Past {
+    /// Reads and verifies what a directory's journal holds from an epoch on, `base` being the offset after the last record of
+    /// each partition before that epoch. A journal that is not there holds nothing.
+    ///
+    /// # Errors
+    /// If a segment is damaged, or was written under other terms.
+    pub fn open(
+        directory: &Path,
+        terms: &Terms,
+        from: Epoch,
+        base: BTreeMap<Partition, u64>,
+    ) -> Result<Self, JournalError> {
+        let names = segment::list(directory)?;
+        let number = names.iter().map(|name| name.number + 1).max().unwrap_or(0);
+        let mut segments: Vec<Segment> = Vec::new();
+        // From the last one back, per process, until everything before is in the cut.
+        let mut whole: BTreeMap<usize, bool> = BTreeMap::new();
+        let last_number = |process| names.iter().filter(|name| name.process == process).map(|name| name.number).max();
+        for name in names.iter().rev() {
+            let enough = whole.entry(name.process).or_default();
+            if *enough {
+                continue;
+            }
+            let segment = Segment::scan(directory, name, |_| Ok(()))?;
+            if segment.torn_bytes > 0 && last_number(name.process) != Some(name.number) {
+                let (at, path) = (segment.bytes, name.path(directory));
+                let reason = format!(
+                    "is damaged at byte {at}: it ends there, but segments follow; restore the file, or name another directory"
+                );
+                return Err(JournalError::of(&path, reason));
+            }
+            if let Some(head) = &segment.head {
+                if let Some((what, here, there)) = terms.difference(&head.terms) {
+                    let reason = format!(
+                        "{what} is `{here}`, but it was written with `{there}`; run it as it was, or name another directory"
+                    );
+                    return Err(JournalError::of(&name.path(directory), reason));
+                }
+                let before = |(partition, last): (&Partition, &LastRecord)| {
+                    base.get(partition).is_some_and(|upper| last.offset < *upper)
+                };
+                *enough = name.begins <= from && head.last.iter().all(before);
+            }
+            segments.push(segment);
+        }
+        segments.reverse();
+        let bound = segments.iter().filter(|segment| segment.name.process == 0).filter_map(|segment| segment.epochs);
+        let next = bound.map(|(_, last)| last + 1).max().unwrap_or(from).max(from);
+        Ok(Past { directory: directory.to_owned(), from, next, segments, base, number })
+    }
+
+    /// The epoch after the last one that is bound.
+    pub fn next(&self) -> Epoch {
+        self.next
+    }
+
+    /// The bindings from the first epoch on.
+    pub fn bindings(&self) -> BindingReader {
+        let segments = self.segments.iter().filter(|segment| segment.name.process == 0);
+        BindingReader::new(&self.directory, segments.map(verified), self.from)
+    }
+
+    /// Where sources and queues go on.
+    pub fn starts(&self) -> Starts {
+        let mut marks: BTreeMap<Partition, LastRecord> = BTreeMap::new();
+        for segment in &self.segments {
+            let head = segment.head.iter().flat_map(|head| &head.last);
+            marks.extend(head.chain(&segment.last).map(|(&partition, &last)| (partition, last)));
+        }
+        let mut live = self.base.clone();
+        if self.keeps_records() {
+            for (&partition, last) in &marks {
+                let next = live.entry(partition).or_default();
+                *next = (*next).max(last.offset + 1);
+            }
+        }
+        Starts { wanted: self.base.clone(), live, marks }
+    }
+
+    /// Whether the records are there; else they are read from the source again.
+    fn keeps_records(&self) -> bool {
+        self.segments.iter().filter_map(|segment| segment.head.as_ref()).all(|head| head.keeps_records)
+    }
+
+    /// A reader that hands out what is kept of one worker's partitions, then what `live`, begun at [`Starts::live`], reads.
+    pub fn resume(&self, worker: usize, workers: usize, live: Box<dyn Reader>) -> Resumed {
+        let segments = self.segments.iter().filter(|_| self.keeps_records());
+        Resumed::new(&self.directory, segments.map(verified), self.starts(), (worker, workers), live)
+    }
+
+    /// Begins to write behind what is there. `keeps_records`: records are kept, too, and not offsets alone.
+    ///
+    /// # Errors
+    /// If nothing can be written there.
+    pub fn begin(&self, process: usize, terms: Terms, keeps_records: bool) -> Result<Journal, JournalError> {
+        let name = SegmentName { begins: self.next, number: self.number, process };
+        let head = Head { format: entry::FORMAT, terms, keeps_records, last: self.starts().marks };
+        let (mine, directory) =
+            (self.segments.iter().filter(|segment| segment.name.process == process), &self.directory);
+        let segments = mine.cloned().collect();
+        Journal::begin(write::Continuation { directory: directory.clone(), name, head, segments })
+    }
+}
+
+fn verified(segment: &Segment) -> (SegmentName, u64) {
+    (segment.name.clone(), segment.bytes)
+}

@@ -1,0 +1,174 @@
+//! Segments: the files of a journal.
+//!
+//! `journal/EPOCH-NUMBER-PROCESS`: the first epoch that can begin in it, a number that rises with every file, and the process
+//! that wrote it. In the order of their names they hold the records of a partition in the order of its offsets, whichever
+//! processes have read it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use super::JournalError;
+use super::block::{Chain, Damage};
+use super::entry::{Block, FORMAT, Head, LastRecord};
+use crate::event::{Lane, Partition};
+use crate::flow::{Binding, Epoch};
+
+/// The name of the folder in the state directory.
+pub(super) const FOLDER: &str = "journal";
+
+/// One file of a journal.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct SegmentName {
+    pub begins: Epoch,
+    pub number: u64,
+    pub process: usize,
+}
+
+impl SegmentName {
+    pub fn path(&self, directory: &Path) -> PathBuf {
+        let SegmentName { begins, number, process } = self;
+        directory.join(FOLDER).join(format!("{begins:020}-{number:08}-{process:04}"))
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        let mut parts = name.split('-');
+        let (begins, number, process) = (parts.next()?, parts.next()?, parts.next()?);
+        let name =
+            SegmentName { begins: begins.parse().ok()?, number: number.parse().ok()?, process: process.parse().ok()? };
+        parts.next().is_none().then_some(name)
+    }
+}
+
+/// The segments of a journal, in order. None if there is no journal.
+pub(super) fn list(directory: &Path) -> Result<Vec<SegmentName>, JournalError> {
+    let folder = directory.join(FOLDER);
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(JournalError::of(&folder, error.to_string())),
+    };
+    let mut segments = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(|error| JournalError::of(&folder, error.to_string()))?.file_name();
+        let name = name.to_string_lossy();
+        let segment = SegmentName::parse(&name)
+            .ok_or_else(|| JournalError::of(&folder, format!("{name} is no segment; move it elsewhere")))?;
+        segments.push(segment);
+    }
+    segments.sort();
+    Ok(segments)
+}
+
+/// What stands in a segment, without its records.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    pub(super) name: SegmentName,
+    /// Its first block; `None` if its writer died before that was written.
+    pub(super) head: Option<Head>,
+    /// Bytes of its whole blocks.
+    pub(super) bytes: u64,
+    /// Bytes behind them that were being written when its writer died.
+    pub(super) torn_bytes: u64,
+    /// Records, and the bytes they had.
+    pub(super) records: u64,
+    /// See above.
+    pub(super) record_bytes: u64,
+    /// The last record of each partition.
+    pub(super) last: BTreeMap<Partition, LastRecord>,
+    /// Its first and its last binding.
+    pub(super) epochs: Option<(Epoch, Epoch)>,
+    /// Where its bindings have brought each lane: the offset after the last record.
+    pub(super) uppers: BTreeMap<Lane, u64>,
+    /// The watermark of its last binding, milliseconds.
+    pub(super) watermark_ms: i64,
+}
+
+impl Segment {
+    pub(super) fn new(name: SegmentName) -> Self {
+        Segment {
+            name,
+            head: None,
+            bytes: 0,
+            torn_bytes: 0,
+            records: 0,
+            record_bytes: 0,
+            last: BTreeMap::new(),
+            epochs: None,
+            uppers: BTreeMap::new(),
+            watermark_ms: i64::MIN,
+        }
+    }
+
+    /// Takes note of a block.
+    pub(super) fn note(&mut self, block: &Block) {
+        match block {
+            Block::Head(head) => self.head = Some(head.clone()),
+            Block::Records(batch) => {
+                self.records += batch.records;
+                self.record_bytes += batch.unpacked_bytes;
+                self.last.extend(batch.last.iter().map(|(&partition, &last)| (partition, last)));
+            }
+            Block::Bindings(bindings) => bindings.iter().for_each(|binding| self.bind(binding)),
+        }
+    }
+
+    fn bind(&mut self, binding: &Binding) {
+        let first = self.epochs.map_or(binding.epoch, |(first, _)| first);
+        self.epochs = Some((first, binding.epoch));
+        self.uppers.extend(binding.uppers.iter().map(|(&lane, &upper)| (lane, upper)));
+        self.watermark_ms = self.watermark_ms.max(binding.watermark_ms);
+    }
+
+    /// Reads a segment from its beginning and verifies every block. A torn end is taken for what it is.
+    ///
+    /// # Errors
+    /// If a block within it is damaged, or it is no segment that this program can read; named with its offset.
+    pub(super) fn scan(
+        directory: &Path,
+        name: &SegmentName,
+        mut each: impl FnMut(Block) -> Result<(), String>,
+    ) -> Result<Segment, JournalError> {
+        let path = name.path(directory);
+        let failed = |reason: String| JournalError::of(&path, reason);
+        let content = read(&path).map_err(|error| failed(error.to_string()))?;
+        let (mut segment, mut chain, mut at) = (Segment::new(name.clone()), Chain::first(&path), 0);
+        loop {
+            match chain.read::<Block>(&content, at) {
+                None => break,
+                Some(Ok((block, next))) => {
+                    check(&block, at).map_err(&failed)?;
+                    segment.note(&block);
+                    each(block).map_err(|reason| failed(format!("at byte {at}: {reason}")))?;
+                    at = next;
+                }
+                Some(Err(Damage::Torn)) => break,
+                Some(Err(Damage::Changed)) => {
+                    return Err(failed(format!(
+                        "is damaged at byte {at}: it is not what was written; restore the file, or name another directory"
+                    )));
+                }
+            }
+        }
+        (segment.bytes, segment.torn_bytes) = (at as u64, (content.len() - at) as u64);
+        Ok(segment)
+    }
+}
+
+/// The first block, and no other, says what the segment is.
+fn check(block: &Block, at: usize) -> Result<(), String> {
+    match (block, at) {
+        (Block::Head(head), 0) if head.format == FORMAT => Ok(()),
+        (Block::Head(head), 0) => {
+            Err(format!("its format is {}, this program's is {FORMAT}; name another directory", head.format))
+        }
+        (Block::Head(_), _) | (_, 0) => Err(format!("is damaged at byte {at}: its head is not where it belongs")),
+        _ => Ok(()),
+    }
+}
+
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    std::io::Read::read_to_end(&mut File::open(path)?, &mut content)?;
+    Ok(content)
+}
