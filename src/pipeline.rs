@@ -52,6 +52,8 @@ pub struct Engine {
     pub owed: Owed,
     /// Where what is kept is dumped to.
     pub images: Images,
+    /// Whether the dataflow's own graph needs all events that ever were, so that no cut has what it keeps.
+    pub whole_history: bool,
     /// Epochs behind this frontier have left the engine.
     pub probe: probe::Handle<Epoch>,
 }
@@ -100,6 +102,7 @@ pub fn build(
         }
         let (touched, again) = scope.feedback(1);
         let (records, wanted) = (SharedRecords::default(), Rc::new(Cell::new(false)));
+        let whole_history = Rc::new(Cell::new(false));
         let retained = retain(RetainInputs {
             arrivals: arriving,
             touched: again,
@@ -129,6 +132,7 @@ pub fn build(
             requests,
             events,
             wanted,
+            whole_history: whole_history.clone(),
             wanted_profiles: WantedProfiles::default(),
             records,
             references: of_references,
@@ -154,7 +158,9 @@ pub fn build(
         let rejects_leaving = rejects_leaving.inspect(move |reject| counted.rejects.count(reject.reason));
         let port = side_output.unwrap_or_else(|| Box::new(|_| true));
         deliver(rejects_leaving, "Rejects", port).probe_with(&probe);
-        Ok(Engine { arrivals, rejects, references, facts, owed, images, probe })
+        images.release();
+        let whole_history = whole_history.get();
+        Ok(Engine { arrivals, rejects, references, facts, owed, images, whole_history, probe })
     })
 }
 

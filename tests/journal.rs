@@ -172,9 +172,10 @@ fn a_torn_end_is_the_end_wherever_it_is_torn() {
         let records = read(&past, (0, 1), Vec::new()).expect("whole records").len();
         assert!(records >= found * 20, "{records} records for {found} epochs at {length} bytes");
         ends.push(found);
-        // A file may have grown before its bytes were there.
+        // A file may have grown before its bytes were there; those that are missing may have been zeros.
         std::fs::write(&path, [&whole[..length], &[0; 40][..]].concat()).expect("it has grown");
-        assert_eq!(bindings(&self::past(folder.path())).expect("they are in order").len(), found);
+        let grown = bindings(&self::past(folder.path())).expect("they are in order").len();
+        assert!((found..=found + 1).contains(&grown), "{grown} epochs, {found} without zeros, at {length} bytes");
     }
     assert!(ends.is_sorted() && ends.first() == Some(&0) && ends.last() == Some(&2), "{ends:?}");
     // The next run goes on from there.

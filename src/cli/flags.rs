@@ -106,6 +106,14 @@ pub struct JobFlags {
     #[arg(long, value_enum, default_value = "events", env = "DELTAWATCH_JOURNAL", help_heading = "Engine")]
     pub journal: Kept,
 
+    /// How often --state gets a cut of everything that is kept, which a restart goes on from; 0s for never
+    #[arg(long, value_name = "DURATION", default_value = "30s", env = "DELTAWATCH_CUT_EVERY", value_parser = duration_ms, help_heading = "Engine")]
+    pub cut_every: i64,
+
+    /// How much event time the journal keeps though cuts cover it, for features that are added later
+    #[arg(long, value_name = "DURATION", default_value = "35d", env = "DELTAWATCH_JOURNAL_KEEP", value_parser = duration_ms, help_heading = "Engine")]
+    pub journal_keep: i64,
+
     /// How long a stop may take to complete what was read; then it ends with exit code 3 and says what is left
     #[arg(long, value_name = "DURATION", default_value = "30s", env = "DELTAWATCH_DRAIN", value_parser = duration_ms, help_heading = "Engine")]
     pub drain: i64,

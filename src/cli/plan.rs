@@ -83,7 +83,13 @@ impl JobFlags {
         let mut terms = terms(&*dataflow, &setup, &settings, &*source, limits, &bounds)?;
         terms.add("the files of the model", format_args!("{model_files:016x}"));
         let process = usize::from(self.cluster.process);
-        let settings_of_state = StateSettings { process, pace: mode.pace, keeps_records: self.journal == Kept::Events };
+        let settings_of_state = StateSettings {
+            process,
+            pace: mode.pace,
+            keeps_records: self.journal == Kept::Events,
+            cut_every: (self.cut_every > 0).then(|| Duration::from_millis(self.cut_every as u64)),
+            kept_ms: self.journal_keep,
+        };
         let open = |directory| State::open(directory, settings_of_state, &terms);
         let state = self.state.as_deref().map(open).transpose()?;
         // A replay may look into the log of a run; one cluster does one thing.

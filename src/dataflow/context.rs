@@ -87,6 +87,8 @@ pub(crate) struct Parts<'scope> {
     pub requests: Vec<Vec<Stream<'scope, Epoch, Vec<Block>>>>,
     pub events: Stream<'scope, Epoch, Vec<(Arc<Event>, Epoch, isize)>>,
     pub wanted: Rc<Cell<bool>>,
+    /// Whether the graph takes events that retention may have passed: no cut has all that it needs.
+    pub whole_history: Rc<Cell<bool>>,
     pub wanted_profiles: WantedProfiles,
     pub records: SharedRecords<Said>,
     pub references: Stream<'scope, Epoch, Vec<ReferenceRecord>>,
@@ -125,6 +127,7 @@ impl<'scope> Context<'scope> {
     /// Every retained event as a collection: a correction is a removal and an insertion, a withdrawal a removal. Events
     /// that the retention has passed are not removed from it.
     pub fn events(&self) -> VecCollection<'scope, Epoch, Event> {
+        self.given.whole_history.set(true);
         let updates = self.given.changes.clone().flat_map(|changes: Changes| {
             let update = |change: &Change| match change.verb {
                 Verb::Insert => Some(((*change.event).clone(), 1)),

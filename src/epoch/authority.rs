@@ -26,7 +26,7 @@ use std::collections::BTreeSet;
 
 use super::{PartitionBounds, Recorded};
 use crate::event::{InputStream, Lane};
-use crate::flow::{Binding, Epoch, Offer, Reach, Repair, Report, Word};
+use crate::flow::{Binding, Dump, Epoch, Offer, Reach, Repair, Report, Word};
 
 /// When epochs are closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +71,12 @@ pub struct Authority {
     /// the backlog is the whole of it.
     settled: bool,
     finished: bool,
+    /// The next epoch is to be cut.
+    wants_cut: bool,
+    /// The cut that is being written.
+    cutting: Option<Epoch>,
+    /// Of every worker's process the last cut on disk, and the last epoch acknowledged.
+    reached: Vec<(Option<Epoch>, Option<Epoch>)>,
     /// Since when the source has less than what is recorded, nanoseconds.
     short_ns: Option<u64>,
     /// Why what was recorded cannot be repeated.
@@ -96,6 +102,9 @@ impl Authority {
             stop_sent: false,
             settled: false,
             finished: false,
+            wants_cut: false,
+            cutting: None,
+            reached: vec![(None, None); workers],
             short_ns: None,
             fault: None,
         }
@@ -109,10 +118,23 @@ impl Authority {
 
     /// Takes a worker's report; one that is out of date is ignored.
     pub fn report(&mut self, report: Report) {
+        let worker = report.worker as usize;
+        self.reached[worker] = (report.written, report.acknowledged);
         if report.next == self.next {
-            let worker = report.worker as usize;
             self.reports[worker] = Some(report);
         }
+    }
+
+    /// Has what is kept dumped at the end of the next epoch, unless an earlier cut is still on its way.
+    pub fn cut(&mut self) {
+        self.wants_cut = self.cutting.is_none();
+    }
+
+    /// A cut that every process has on disk, and whose outputs are all acknowledged; named once.
+    pub fn whole(&mut self) -> Option<Epoch> {
+        let there = |reached: Option<Epoch>| reached >= self.cutting;
+        let whole = self.reached.iter().all(|&(written, acknowledged)| there(written) && there(acknowledged));
+        if whole { self.cutting.take() } else { None }
     }
 
     /// Whether the source still is the one that was recorded. The error says why not.
@@ -168,8 +190,12 @@ impl Authority {
         }
         let settled = self.ended() && left >= self.next;
         self.look_ahead();
-        let word = if self.ahead.is_none() { self.decide(now_ns, left)? } else { Word::Bind(self.repeat()?) };
-        if let Word::Bind(binding) = &word {
+        let mut word = if self.ahead.is_none() { self.decide(now_ns, left)? } else { Word::Bind(self.repeat()?) };
+        if let Word::Bind(binding) = &mut word {
+            if self.wants_cut && !binding.last && binding.epoch >= self.recorded.until {
+                (self.wants_cut, self.cutting) = (false, Some(binding.epoch));
+                binding.dump = Some(Dump::ALL);
+            }
             self.next = binding.epoch + 1;
             self.watermark_ms = binding.watermark_ms;
             self.minted_ns = now_ns;

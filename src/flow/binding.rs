@@ -48,6 +48,8 @@ pub enum Word {
     Reach(Epoch, Reach),
     /// This belongs to the epoch.
     Bind(Binding),
+    /// The cut at the end of this epoch is whole: every process has it on disk.
+    Whole(Epoch),
 }
 
 /// What a worker has ready of one lane, beyond what is bound already.
@@ -102,4 +104,8 @@ pub struct Report {
     pub stopping: bool,
     /// Keys with rows to repair: epochs are wanted even without records.
     pub backlog: u64,
+    /// The last cut that its process has on disk.
+    pub written: Option<Epoch>,
+    /// The last epoch whose output its process's sinks have acknowledged.
+    pub acknowledged: Option<Epoch>,
 }

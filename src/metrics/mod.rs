@@ -321,6 +321,8 @@ metrics! {
     identity_unfinished: Counter,
     /// Epochs closed.
     epochs: Counter,
+    /// Cuts that a restart can go on from.
+    cuts: Counter,
     /// Epochs that the workers of this process have bound, each counted.
     bound: Counter,
     /// Keys whose earlier rows are waiting to be repaired or read again.

@@ -60,7 +60,9 @@ impl Image {
 /// Where one worker's images come from and go to.
 #[derive(Clone)]
 pub struct Images {
-    from: Option<Arc<Image>>,
+    from: Rc<RefCell<Option<Arc<Image>>>>,
+    /// The facts of the epoch that what is loaded ends with.
+    facts: Option<Facts>,
     to: Rc<RefCell<dyn FnMut(ShardImage)>>,
     /// Operators of this worker that dump, and how many have dumped an epoch.
     dumping: Rc<RefCell<(usize, BTreeMap<Epoch, usize>)>>,
@@ -77,7 +79,9 @@ impl fmt::Debug for Images {
 impl Images {
     /// Of worker `here` of `peers`: what is loaded, if anything, and who takes what is dumped.
     pub fn new(from: Option<Arc<Image>>, to: impl FnMut(ShardImage) + 'static, here: usize, peers: usize) -> Self {
-        Images { from, to: Rc::new(RefCell::new(to)), dumping: Rc::default(), here, peers }
+        let facts = from.as_ref().map(|image| image.facts);
+        let (from, to) = (Rc::new(RefCell::new(from)), Rc::new(RefCell::new(to)));
+        Images { from, facts, to, dumping: Rc::default(), here, peers }
     }
 
     /// Of this worker: nothing is loaded, and what is dumped is not taken.
@@ -87,12 +91,17 @@ impl Images {
 
     /// The facts of the epoch that what was loaded ends with.
     pub fn facts(&self) -> Option<Facts> {
-        self.from.as_ref().map(|image| image.facts)
+        self.facts
     }
 
     /// The first epoch that is not in what was loaded.
     pub fn start(&self) -> Epoch {
-        self.from.as_ref().map_or(0, |image| image.facts.epoch + 1)
+        self.facts.map_or(0, |facts| facts.epoch + 1)
+    }
+
+    /// Everything is loaded: what it was loaded from is not needed any more.
+    pub fn release(&self) {
+        self.from.borrow_mut().take();
     }
 
     /// Loads what there is of a view, of this worker's shards.
@@ -104,7 +113,7 @@ impl Images {
         view: &str,
         mut load: impl FnMut(I) -> Result<(), String>,
     ) -> Result<(), String> {
-        let Some(image) = &self.from else { return Ok(()) };
+        let Some(image) = self.from.borrow().clone() else { return Ok(()) };
         let of_view = (view.to_owned(), 0)..=(view.to_owned(), EVERY_SHARD);
         for ((_, shard), parts) in image.parts.range(of_view) {
             if *shard != EVERY_SHARD && worker_of(*shard, self.peers) != self.here {

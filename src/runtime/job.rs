@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use timely::worker::Worker;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::coordinate::Coordinator;
+use super::cut::Cutter;
 use super::outlet::{Outlet, discard, port};
 use super::peers::{self, Cluster, PeerError};
 use super::state::{State, StateError};
@@ -26,13 +27,13 @@ use crate::event::{InputStream, Lane, Limits, Origin, Partition, Raw, Record};
 use crate::feature::rows::Rows;
 use crate::flow::{Epoch, Reject, RejectReason};
 use crate::metrics::{Metrics, set_worker};
-use crate::operators::Images;
+use crate::operators::{Images, ShardImage};
 use crate::pipeline;
 use crate::score::assessment::ScoredDiff;
 use crate::sink::features::{FeatureLog, FeatureRows};
 use crate::sink::port::{Port, Ports};
 use crate::sink::{OutputRecord, Refused, ScoredEncoder, SinkError, Writer, encode_reject, encode_update};
-use crate::source::clock::wall_ms;
+use crate::source::clock::{now_ns, wall_ms};
 use crate::source::sealed::Terms;
 use crate::source::services::Services;
 use crate::source::tables::{ReferenceReader, ReferenceSource};
@@ -210,6 +211,11 @@ impl Job {
         let threads = threads_of(&cluster.communication);
         let mint = Mutex::new(Some(state.as_ref().map_or_else(Recorded::default, |state| state.recorded())));
         let of_workers = state.clone();
+        let processes = processes_of(&cluster.communication);
+        let cutter = state.as_ref().map(|state| state.start_cutter(threads, processes, &metrics)).transpose();
+        let cutter = cutter.map_err(|error| JobError::Cluster(format!("cannot start a thread: {error}")))?.flatten();
+        let cutter_end = cutter.as_ref().map(Cutter::end);
+        let built = AtomicUsize::new(0);
 
         let worker_metrics = metrics.clone();
         let (builders, others) = builders(cluster.communication, &terms, peer_timeout, &stop, &metrics)?;
@@ -225,14 +231,35 @@ impl Job {
                 InputStream::LateAnswers | InputStream::Nowhere => Origin::Elsewhere,
             };
             let ports = ports(&senders, &encoder, metrics, &setup, origin);
-            let engine = pipeline::build(worker, &*dataflow, &setup, &settings, ports, Images::none(worker), metrics)?;
-            let mint = (worker.index() == 0).then(|| mint.lock().ok().and_then(|mut mint| mint.take())).flatten();
             let state = of_workers.as_deref();
+            let cutter = cutter_end.clone();
+            let to = cutter.clone();
+            let give = move |image: ShardImage| {
+                if let Some(to) = &to {
+                    to.image(image);
+                }
+            };
+            let images = Images::new(state.and_then(State::image), give, worker.index(), worker.peers());
+            let engine = pipeline::build(worker, &*dataflow, &setup, &settings, ports, images, metrics)?;
+            if let Some(state) = state
+                && built.fetch_add(1, Ordering::Relaxed) + 1 == threads
+            {
+                state.release_image();
+            }
+            let mint = (worker.index() == 0).then(|| mint.lock().ok().and_then(|mut mint| mint.take())).flatten();
             let mint = mint.map(|recorded| {
                 let until = recorded.until;
                 let authority = Authority::new(worker.peers(), pace, &bounds, recorded);
                 let log = state.and_then(State::bindings);
-                Mint { recorded: until, authority: authority.repairing(settings.repair_rows_max), log, held: None }
+                let every = state.and_then(State::cut_every).filter(|_| !engine.whole_history);
+                Mint {
+                    recorded: until,
+                    authority: authority.repairing(settings.repair_rows_max),
+                    log,
+                    held: None,
+                    cut_every_ns: every.map(|every| every.as_nanos() as u64),
+                    cut_ns: now_ns(),
+                }
             });
             let (reader, references, failed) = open(&*source, &references, state, worker, &stop);
             let stage = services.open(&setup.schema, metrics)?;
@@ -252,6 +279,8 @@ impl Job {
                 inputs,
                 heard,
                 ends,
+                cutter,
+                first_of_process: worker.index() % threads == 0,
                 bounds,
                 live,
                 bounded,
@@ -275,6 +304,11 @@ impl Job {
                 Err(error) => outcome = outcome.and(Err(error.into())),
             }
         }
+        if let Some(cutter) = cutter
+            && let Err(error) = cutter.finish()
+        {
+            tracing::error!(%error, "the last cut was not written");
+        }
         if let Some(state) = state.and_then(Arc::into_inner) {
             state.finish();
         }
@@ -297,6 +331,14 @@ fn builders(
             Ok((builders, Box::new(guard)))
         }
         alone => alone.try_build().map_err(JobError::Cluster),
+    }
+}
+
+/// Processes of the cluster.
+fn processes_of(communication: &CommunicationConfig) -> usize {
+    match communication {
+        CommunicationConfig::Cluster { addresses, .. } => addresses.len(),
+        _ => 1,
     }
 }
 

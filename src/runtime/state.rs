@@ -3,7 +3,11 @@
 //! ```text
 //!  DIR/lock-P        held by process P of the cluster that uses it
 //!  DIR/journal/      bindings and records ([`crate::epoch::journal`])
+//!  DIR/cuts/         what the operators keep, now and then ([`super::cut`])
+//!  DIR/MANIFEST      which cuts are whole
 //! ```
+//!
+//! A restart loads the newest whole cut and repeats what the journal holds behind it; without a cut it repeats the whole journal.
 //!
 //! A process locks `lock-P`, P being its number in the cluster; a second run is refused.
 
@@ -11,12 +15,16 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use super::cut::{CutError, Cutter, Cutting, Loaded, Manifest, load};
 use crate::epoch::journal::{BindingLog, Inputs, Journal, JournalError, Past};
 use crate::epoch::{LaneEnd, Pace, Recorded};
 use crate::event::Lane;
-use crate::flow::Epoch;
+use crate::flow::{Epoch, Facts};
+use crate::metrics::Metrics;
+use crate::operators::Image;
 use crate::source::sealed::Terms;
 use crate::source::{Reader, Source, SourceError};
 
@@ -29,12 +37,19 @@ pub struct StateSettings {
     pub pace: Pace,
     /// Whether the journal keeps the records, or offsets alone.
     pub keeps_records: bool,
+    /// How often a cut is taken; `None` for never.
+    pub cut_every: Option<Duration>,
+    /// How much event time the journal keeps behind the watermark though a cut covers it, milliseconds.
+    pub kept_ms: i64,
 }
 
+/// What a cut takes is not in the journal's way for so long, by default: the longest windows in use, and some days.
+pub const KEPT_MS: i64 = 35 * 24 * 3_600_000;
+
 impl StateSettings {
-    /// Of a single process, with records kept.
+    /// Of a single process, with records kept and no cuts.
     pub fn of(pace: Pace) -> Self {
-        StateSettings { process: 0, pace, keeps_records: true }
+        StateSettings { process: 0, pace, keeps_records: true, cut_every: None, kept_ms: KEPT_MS }
     }
 }
 
@@ -43,10 +58,15 @@ impl StateSettings {
 pub struct State {
     directory: PathBuf,
     _lock: Lock,
-    process: usize,
+    settings: StateSettings,
+    terms: Terms,
+    manifest: Manifest,
     past: Past,
     /// Where a run writes on.
     journal: Option<Journal>,
+    /// What the cut holds that it goes on from, until it is loaded.
+    image: Mutex<Option<Arc<Image>>>,
+    cut: Option<Facts>,
     ends: Arc<BTreeMap<Lane, LaneEnd>>,
 }
 
@@ -59,6 +79,9 @@ pub enum StateError {
     /// Its journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// Its cuts cannot be used.
+    #[error(transparent)]
+    Cut(#[from] CutError),
 }
 
 impl State {
@@ -67,21 +90,39 @@ impl State {
     /// # Errors
     /// If it is in use, damaged, or was written under other terms.
     pub fn open(directory: &Path, settings: StateSettings, terms: &Terms) -> Result<Self, StateError> {
-        let StateSettings { process, pace, keeps_records } = settings;
-        let lock = Lock::take(directory, process).map_err(StateError::Lock)?;
-        if let Some(old) = ["remap.jsonl"].into_iter().find(|name| directory.join(name).exists()) {
+        let lock = Lock::take(directory, settings.process).map_err(StateError::Lock)?;
+        if directory.join("remap.jsonl").exists() {
             let shown = directory.display();
             return Err(StateError::Lock(format!(
-                "--state {shown}: {old} was written by a version before journals; name another directory"
+                "--state {shown}: remap.jsonl was written by a version before journals; name another directory"
             )));
         }
-        let past = Past::open(directory, terms, 0, BTreeMap::new())?;
-        let journal = match pace {
-            Pace::Live => Some(past.begin(process, terms.clone(), keeps_records)?),
+        let manifest = Manifest::read(directory)?;
+        // A replay repeats the whole of a run, if that is still there.
+        let whole = settings.pace == Pace::Bounded && Past::is_whole(directory)?;
+        let loaded = if whole { None } else { newest(directory, &manifest, terms)? };
+        let (image, ends) = loaded.map(|loaded| (loaded.image, loaded.ends)).unzip();
+        let cut = image.as_ref().map(Image::facts);
+        let ends = ends.unwrap_or_default();
+        let of_events = ends.iter().filter(|(lane, _)| lane.is_events());
+        let base = of_events.map(|(lane, end)| (lane.partition, end.upper)).collect();
+        let past = Past::open(directory, terms, cut.map_or(0, |facts| facts.epoch + 1), base)?;
+        let journal = match settings.pace {
+            Pace::Live => Some(past.begin(settings.process, terms.clone(), settings.keeps_records)?),
             Pace::Bounded => None,
         };
-        let ends = Arc::default();
-        Ok(State { directory: directory.to_owned(), _lock: lock, process, past, journal, ends })
+        Ok(State {
+            directory: directory.to_owned(),
+            _lock: lock,
+            settings,
+            terms: terms.clone(),
+            manifest,
+            past,
+            journal,
+            image: Mutex::new(image.map(Arc::new)),
+            cut,
+            ends: Arc::new(ends),
+        })
     }
 
     /// The directory.
@@ -91,12 +132,22 @@ impl State {
 
     /// What is bound already; process 0 repeats it.
     pub fn recorded(&self) -> Recorded {
-        Recorded::in_journal(self.past.bindings(), None, self.past.next())
+        Recorded::in_journal(self.past.bindings(), self.cut, self.past.next())
     }
 
     /// Where a cut has left the lanes.
     pub fn ends(&self) -> Arc<BTreeMap<Lane, LaneEnd>> {
         self.ends.clone()
+    }
+
+    /// What the operators load, if there is a cut.
+    pub fn image(&self) -> Option<Arc<Image>> {
+        self.image.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// All workers of this process have loaded it.
+    pub fn release_image(&self) {
+        self.image.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// The reader of one worker: what the journal keeps, then the source from there on.
@@ -120,7 +171,32 @@ impl State {
 
     /// Where the first worker of a process without the authority writes down what it hears, from which epoch on.
     pub fn heard(&self) -> Option<(BindingLog, Epoch)> {
-        self.bindings().filter(|_| self.process > 0).map(|log| (log, self.past.next()))
+        self.bindings().filter(|_| self.settings.process > 0).map(|log| (log, self.past.next()))
+    }
+
+    /// How often a cut is taken.
+    pub fn cut_every(&self) -> Option<Duration> {
+        self.settings.cut_every.filter(|_| self.journal.is_some())
+    }
+
+    /// Starts the thread that writes cuts, of a process with so many workers, one of so many processes.
+    ///
+    /// # Errors
+    /// If the system has no thread.
+    pub fn start_cutter(&self, workers: usize, processes: usize, metrics: &Arc<Metrics>) -> io::Result<Option<Cutter>> {
+        let (Some(journal), Some(_)) = (self.bindings(), self.cut_every()) else { return Ok(None) };
+        Cutter::start(Cutting {
+            directory: self.directory.clone(),
+            process: (self.settings.process, processes),
+            workers,
+            terms: self.terms.clone(),
+            ends: self.ends.clone(),
+            manifest: self.manifest.clone(),
+            journal,
+            kept_ms: self.settings.kept_ms,
+            metrics: metrics.clone(),
+        })
+        .map(Some)
     }
 
     /// Waits until everything is written.
@@ -129,6 +205,21 @@ impl State {
             journal.finish();
         }
     }
+}
+
+/// The newest cut that can be read. One that is damaged is passed over, if there is another.
+fn newest(directory: &Path, manifest: &Manifest, terms: &Terms) -> Result<Option<Loaded>, CutError> {
+    let mut damaged = None;
+    for &cut in &manifest.cuts {
+        match load(directory, cut, terms) {
+            Ok(loaded) => return Ok(Some(loaded)),
+            Err(error) => {
+                tracing::error!(%error, "a cut cannot be used; the one before it is tried");
+                damaged.get_or_insert(error);
+            }
+        }
+    }
+    damaged.map_or(Ok(None), Err)
 }
 
 /// A locked directory; free again when this is dropped, or the process ends however it does.

@@ -8,13 +8,13 @@ use std::time::Duration;
 use timely::worker::Worker;
 
 use super::coordinate::Coordinator;
+use super::cut::CutterEnd;
 use crate::dataflow::Prepare;
 use crate::decode::{Counters, Decoder};
 use crate::epoch::clock::End;
 use crate::epoch::journal::{BindingLog, Inputs};
 use crate::epoch::{Authority, LaneEnd, PartitionBounds, Stash};
 use crate::event::{Lane, Partition, Payload, Raw, Record};
-use crate::flow::Owed;
 use crate::flow::{Arrival, Binding, Decoded, Epoch, ReferenceRecord, Reject, RejectReason, Report, Word};
 use crate::metrics::Metrics;
 use crate::pipeline::Engine;
@@ -38,6 +38,10 @@ pub struct Mint {
     pub recorded: Epoch,
     /// One that the log had no room for yet.
     pub held: Option<Binding>,
+    /// How often a cut is taken, nanoseconds; `None` for never.
+    pub cut_every_ns: Option<u64>,
+    /// When the last one was asked for.
+    pub cut_ns: u64,
 }
 
 /// Everything a worker needs beside the graph.
@@ -56,8 +60,12 @@ pub struct Feed {
     pub inputs: Option<Inputs>,
     /// Where the bindings of another process's authority are written down, from an epoch on; of one worker of each process.
     pub heard: Option<(BindingLog, Epoch)>,
+    /// Whether this worker is the one that speaks for its process.
+    pub first_of_process: bool,
     /// Where a cut has left the lanes.
     pub ends: Arc<BTreeMap<Lane, LaneEnd>>,
+    /// Where cuts are written.
+    pub cutter: Option<CutterEnd>,
     /// What keeps the partitions together.
     pub bounds: PartitionBounds,
     /// Whether the wall clock says something about the records: they come in as they happen.
@@ -91,7 +99,8 @@ pub fn run(
                 true
             }
         };
-        if let Some(report) = intake.report(&engine.owed) {
+        intake.give_images(&engine);
+        if let Some(report) = intake.report(&engine) {
             coordinator.report(report);
         }
         if let Some(mint) = &mut mint {
@@ -110,6 +119,7 @@ pub fn run(
             match word {
                 Word::Reach(epoch, reach) if epoch == intake.next => intake.stash.reach(reach),
                 Word::Reach(..) => {}
+                Word::Whole(epoch) => intake.publish(epoch),
                 Word::Bind(binding) => {
                     intake.bind(&binding, &mut engine);
                     last |= binding.last;
@@ -136,6 +146,13 @@ fn first_open(engine: &Engine) -> Epoch {
 impl Mint {
     fn advance(&mut self, coordinator: &mut Coordinator, left: Epoch) -> Result<(), SourceError> {
         self.authority.check(now_ns()).map_err(SourceError::External)?;
+        if let Some(epoch) = self.authority.whole() {
+            coordinator.publish(&Word::Whole(epoch));
+        }
+        if self.cut_every_ns.is_some_and(|every_ns| now_ns().saturating_sub(self.cut_ns) >= every_ns) {
+            self.cut_ns = now_ns();
+            self.authority.cut();
+        }
         if let (Some(log), Some(held)) = (&self.log, self.held.take()) {
             self.held = log.append(held).err();
         }
@@ -143,7 +160,7 @@ impl Mint {
         match (word, &self.log) {
             (None, _) => {}
             // What was recorded is on disk already, and a reach binds nothing.
-            (Some(word @ Word::Reach(..)), _) | (Some(word), None) => coordinator.publish(&word),
+            (Some(word @ (Word::Reach(..) | Word::Whole(_))), _) | (Some(word), None) => coordinator.publish(&word),
             (Some(Word::Bind(binding)), Some(_)) if binding.epoch < self.recorded => {
                 coordinator.publish(&Word::Bind(binding));
             }
@@ -180,6 +197,8 @@ struct Intake {
     /// What the decoder had counted then.
     counted: Counters,
     peers: usize,
+    /// The cut whose images are not all there yet.
+    cutting: Option<Epoch>,
 }
 
 impl Intake {
@@ -204,6 +223,7 @@ impl Intake {
             trouble: None,
             counted: Counters::default(),
             peers,
+            cutting: None,
         }
     }
 
@@ -349,8 +369,31 @@ impl Intake {
         self.closed = true;
     }
 
+    /// Says when all operators of this worker have dumped a cut.
+    fn give_images(&mut self, engine: &Engine) {
+        if let (Some(epoch), Some(cutter)) = (self.cutting, &self.feed.cutter)
+            && engine.images.is_whole(epoch)
+        {
+            cutter.whole(epoch);
+            self.cutting = None;
+        }
+    }
+
+    /// A cut is whole: one worker of each process says so.
+    fn publish(&self, epoch: Epoch) {
+        if let Some(cutter) = self.feed.cutter.as_ref().filter(|_| self.feed.first_of_process) {
+            cutter.publish(epoch);
+        }
+    }
+
+    /// The last epoch whose output is acknowledged.
+    fn acknowledged(&self, engine: &Engine) -> Option<Epoch> {
+        self.cutting.or(self.feed.cutter.as_ref().and_then(CutterEnd::written))?;
+        first_open(engine).checked_sub(1)
+    }
+
     /// What the authority should know, if it does not know it yet.
-    fn report(&mut self, owed: &Owed) -> Option<Report> {
+    fn report(&mut self, engine: &Engine) -> Option<Report> {
         let closed = self.closed && self.feed.stage.is_empty();
         if closed {
             self.stash.close();
@@ -366,7 +409,9 @@ impl Intake {
             done: closed && self.stash.is_empty(),
             loading: self.loading,
             stopping: self.feed.stop.load(Ordering::Relaxed),
-            backlog: owed.keys(),
+            backlog: engine.owed.keys(),
+            written: self.feed.cutter.as_ref().and_then(CutterEnd::written),
+            acknowledged: self.acknowledged(engine),
         };
         if self.reported.as_ref() == Some(&report) {
             return None;
@@ -407,6 +452,10 @@ impl Intake {
             self.rejects.clear();
         }
         engine.close(binding.epoch, binding.watermark_ms, binding.repair, binding.dump);
+        if let (Some(_), Some(cutter)) = (binding.dump, &self.feed.cutter) {
+            cutter.begin(engine.facts.of(binding.epoch), self.stash.ends().collect());
+            self.cutting = Some(binding.epoch);
+        }
         self.next = binding.epoch + 1;
         if let Some((log, from)) = &self.feed.heard
             && binding.epoch >= *from

@@ -13,6 +13,7 @@ pub mod live;
 mod outputs;
 mod page;
 mod rejects;
+mod restart;
 mod revisions;
 mod secrets;
 mod state;

@@ -25,7 +25,7 @@ pub struct Chain(u64);
 /// What is wrong with a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Damage {
-    /// The file ends within it, or holds nothing but zeros from it on: it was being written when its writer died.
+    /// It is the last one, and not whole: it was being written when its writer died.
     Torn,
     /// Its content is not what was written.
     Changed,
@@ -71,17 +71,15 @@ impl Chain {
         length.copy_from_slice(&head[..4]);
         seal.copy_from_slice(&head[4..]);
         let length = u32::from_le_bytes(length) as usize;
-        let blank = || rest.iter().all(|&byte| byte == 0);
-        let content = match content.get(..length) {
-            Some(content) => content,
-            None if length <= CONTENT_BYTES_MAX || blank() => return Err(Damage::Torn),
-            None => return Err(Damage::Changed),
+        let Some(content) = content.get(..length) else {
+            return Err(if length <= CONTENT_BYTES_MAX { Damage::Torn } else { Damage::Changed });
         };
         let next = xxh3_64_with_seed(content, self.0);
         if next != u64::from_le_bytes(seal) {
-            // The last block may have grown to its length before its bytes were there.
-            let last = HEAD_BYTES + length == rest.len();
-            return Err(if last || blank() { Damage::Torn } else { Damage::Changed });
+            // The file may have grown before its bytes were there: then nothing but zeros follows.
+            let written = rest.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+            let last = HEAD_BYTES + length == rest.len() || written <= HEAD_BYTES + length;
+            return Err(if last { Damage::Torn } else { Damage::Changed });
         }
         let parsed = bincode::deserialize(content).map_err(|_| Damage::Changed)?;
         self.0 = next;

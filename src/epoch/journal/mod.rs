@@ -120,6 +120,14 @@ impl Past {
         Ok(Past { directory: directory.to_owned(), from, next, segments, base, number })
     }
 
+    /// Whether a directory's journal goes back to the first epoch of all.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn is_whole(directory: &Path) -> Result<bool, JournalError> {
+        Ok(segment::list(directory)?.first().is_none_or(|name| name.begins == 0))
+    }
+
     /// The epoch after the last one that is bound.
     pub fn next(&self) -> Epoch {
         self.next

@@ -1,0 +1,77 @@
+//! The manifest: which cuts there are. Written beside itself and renamed, so that it is whole or the one before.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::CutError;
+use crate::flow::Epoch;
+
+const FILE: &str = "MANIFEST";
+
+/// A cut that is whole: every process has written its part, and all outputs up to it were acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WholeCut {
+    /// The epoch at whose end it was taken.
+    pub epoch: Epoch,
+    /// Processes that have each written a part.
+    pub processes: usize,
+}
+
+/// The cuts of a state directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    format: u32,
+    /// The newest first.
+    pub cuts: Vec<WholeCut>,
+}
+
+/// Cuts that are kept.
+const CUTS_KEPT: usize = 2;
+
+impl Manifest {
+    /// The manifest of a directory; one without a cut if there is none.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn read(directory: &Path) -> Result<Self, CutError> {
+        let path = directory.join(FILE);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Manifest::default()),
+            Err(error) => return Err(CutError::of(&path, error)),
+        };
+        let manifest: Manifest = serde_json::from_str(&text).map_err(|error| {
+            CutError::of(&path, format!("is damaged ({error}); remove it to go on from the journal alone"))
+        })?;
+        if manifest.format != super::FORMAT {
+            let found = manifest.format;
+            return Err(CutError::of(
+                &path,
+                format!("its format is {found}, this program's is {}; name another directory", super::FORMAT),
+            ));
+        }
+        Ok(manifest)
+    }
+
+    /// Names one more cut, in the place of the oldest.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn add(&mut self, directory: &Path, cut: WholeCut) -> Result<(), CutError> {
+        self.format = super::FORMAT;
+        self.cuts.insert(0, cut);
+        self.cuts.truncate(CUTS_KEPT);
+        let (path, beside) = (directory.join(FILE), directory.join("MANIFEST.new"));
+        let write = || -> std::io::Result<()> {
+            let mut file = File::create(&beside)?;
+            file.write_all(&serde_json::to_vec(self)?)?;
+            file.sync_all()?;
+            std::fs::rename(&beside, &path)?;
+            File::open(directory)?.sync_all()
+        };
+        write().map_err(|error| CutError::of(&path, error))
+    }
+}

@@ -1,0 +1,70 @@
+//! Loading a cut.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::manifest::WholeCut;
+use super::{Block, CutError, FORMAT, part};
+use crate::epoch::LaneEnd;
+use crate::epoch::journal::Chain;
+use crate::event::Lane;
+use crate::flow::Facts;
+use crate::operators::{Image, ShardImage};
+use crate::source::sealed::Terms;
+
+/// A cut that was read.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What the operators kept.
+    pub image: Image,
+    /// Where the lanes were.
+    pub ends: BTreeMap<Lane, LaneEnd>,
+}
+
+/// Reads and verifies all parts of a cut, which must have been written under the same terms.
+///
+/// # Errors
+/// If a part is missing or damaged, or was written under other terms.
+pub fn load(directory: &Path, cut: WholeCut, terms: &Terms) -> Result<Loaded, CutError> {
+    let (mut shards, mut ends, mut facts) = (Vec::new(), BTreeMap::new(), None);
+    for process in 0..cut.processes {
+        let path = part(directory, cut.epoch, process);
+        let failed = |reason: String| CutError::of(&path, reason);
+        let content = std::fs::read(&path).map_err(|error| failed(error.to_string()))?;
+        let (mut chain, mut at, mut images, mut end) = (Chain::first(&path), 0, 0, None);
+        while let Some(block) = chain.read::<Block>(&content, at) {
+            let damaged = || failed(format!("is damaged at byte {at}: it is not what was written"));
+            let (block, next) = block.map_err(|_| damaged())?;
+            match block {
+                Block::Head(head) if at == 0 => facts = Some(check(head, cut, terms).map_err(failed)?),
+                Block::Head(_) => return Err(damaged()),
+                Block::Image(view, shard, bytes, packed) => {
+                    let bytes = zstd::bulk::decompress(packed, bytes as usize).map_err(|_| damaged())?;
+                    shards.push(ShardImage { view: view.to_owned(), shard, epoch: cut.epoch, bytes });
+                    images += 1;
+                }
+                Block::End(lanes, count) if count == images => end = Some(lanes),
+                Block::End(..) => return Err(damaged()),
+            }
+            at = next;
+        }
+        ends.append(&mut end.ok_or_else(|| failed("is not whole: its end is missing".to_owned()))?);
+    }
+    let facts: Facts = facts.ok_or_else(|| CutError::of(directory, "a cut of no process"))?;
+    Ok(Loaded { image: Image::of(facts, shards), ends })
+}
+
+fn check(head: super::Head, cut: WholeCut, terms: &Terms) -> Result<Facts, String> {
+    if head.format != FORMAT {
+        return Err(format!("its format is {}, this program's is {FORMAT}; name another directory", head.format));
+    }
+    if let Some((what, here, there)) = terms.difference(&head.terms) {
+        return Err(format!(
+            "{what} is `{here}`, but it was written with `{there}`; run it as it was, or name another directory"
+        ));
+    }
+    match head.facts.epoch == cut.epoch {
+        true => Ok(head.facts),
+        false => Err(format!("is of epoch {}, not of {}", head.facts.epoch, cut.epoch)),
+    }
+}

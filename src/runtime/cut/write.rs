@@ -1,0 +1,298 @@
+//! Writing cuts: a thread per process takes the images of its workers.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use super::manifest::{Manifest, WholeCut};
+use super::{Block, CutError, FOLDER, FORMAT, Head, folder, part};
+use crate::epoch::LaneEnd;
+use crate::epoch::journal::{BindingLog, Chain, Covered};
+use crate::event::{InputStream, Lane};
+use crate::flow::{Epoch, Facts};
+use crate::metrics::Metrics;
+use crate::operators::ShardImage;
+use crate::source::clock::now_ns;
+use crate::source::sealed::Terms;
+
+/// Zstandard's fastest ordinary level.
+const LEVEL: i32 = 1;
+
+enum Message {
+    /// The first of each worker's messages about a cut.
+    Begin(Facts, BTreeMap<Lane, LaneEnd>),
+    Image(ShardImage),
+    /// The last one of a worker.
+    Whole(Epoch),
+    /// Every process has written its part, and all outputs were acknowledged.
+    Publish(Epoch),
+}
+
+/// What a process's thread knows of cuts.
+pub struct Cutting {
+    /// The state directory.
+    pub directory: PathBuf,
+    /// The process's number, of how many.
+    pub process: (usize, usize),
+    /// Its workers.
+    pub workers: usize,
+    /// What decides the outcome of the run beside the records.
+    pub terms: Terms,
+    /// Where the lanes were in the cut that the run goes on from.
+    pub ends: Arc<BTreeMap<Lane, LaneEnd>>,
+    /// What the manifest names.
+    pub manifest: Manifest,
+    /// The journal that what is covered is dropped from.
+    pub journal: BindingLog,
+    /// How far behind the watermark the journal is kept, milliseconds of event time.
+    pub kept_ms: i64,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The thread, seen from its process.
+pub struct Cutter {
+    end: CutterEnd,
+    thread: JoinHandle<Result<(), CutError>>,
+}
+
+/// A worker's end.
+#[derive(Clone)]
+pub struct CutterEnd {
+    to_disk: Sender<Message>,
+    /// The epoch after the last cut that this process has on disk; 0 before the first, [`FAILED`] once writing has failed.
+    written: Arc<AtomicU64>,
+}
+
+/// See [`CutterEnd::written`].
+const FAILED: u64 = u64::MAX;
+
+impl Cutter {
+    /// Starts the thread.
+    pub fn start(cutting: Cutting) -> std::io::Result<Self> {
+        let (to_disk, queue) = unbounded();
+        let end = CutterEnd { to_disk, written: Arc::default() };
+        let written = end.written.clone();
+        let thread = thread::Builder::new().name("cuts".into()).spawn(move || {
+            let metrics = cutting.metrics.clone();
+            let result =
+                Writing { cutting, written: written.clone(), part: None, covered: BTreeMap::new() }.run(&queue);
+            if let Err(error) = &result {
+                // The engine goes on: it has the journal. But a restart takes longer from now on.
+                written.store(FAILED, Ordering::Release);
+                metrics.vitals.trouble("cuts", Some(format!("cannot write a cut: {error}")));
+                tracing::error!(%error, "no more cuts are written");
+            }
+            result
+        })?;
+        Ok(Cutter { end, thread })
+    }
+
+    /// A worker's end.
+    pub fn end(&self) -> CutterEnd {
+        self.end.clone()
+    }
+
+    /// Waits until everything is written. All ends must be gone. The error is why no more cuts were written.
+    pub fn finish(self) -> Result<(), CutError> {
+        drop(self.end);
+        self.thread.join().unwrap_or_else(|_| Err(CutError::of(Path::new(FOLDER), "the thread panicked")))
+    }
+}
+
+impl CutterEnd {
+    /// A worker has closed the epoch of a cut: here its lanes are.
+    pub fn begin(&self, facts: Facts, ends: BTreeMap<Lane, LaneEnd>) {
+        self.send(Message::Begin(facts, ends));
+    }
+
+    /// An image of a shard.
+    pub fn image(&self, image: ShardImage) {
+        self.send(Message::Image(image));
+    }
+
+    /// A worker's images are all there.
+    pub fn whole(&self, epoch: Epoch) {
+        self.send(Message::Whole(epoch));
+    }
+
+    /// A cut is whole, everywhere.
+    pub fn publish(&self, epoch: Epoch) {
+        self.send(Message::Publish(epoch));
+    }
+
+    /// The last cut that this process has on disk.
+    pub fn written(&self) -> Option<Epoch> {
+        match self.written.load(Ordering::Acquire) {
+            0 | FAILED => None,
+            next => Some(next - 1),
+        }
+    }
+
+    /// Whether cuts are still written.
+    pub fn works(&self) -> bool {
+        self.written.load(Ordering::Acquire) != FAILED
+    }
+
+    fn send(&self, message: Message) {
+        // Once writing has failed nobody takes it any more, which the thread has said.
+        let _ = self.to_disk.send(message);
+    }
+}
+
+/// A part that is being written.
+struct Part {
+    facts: Facts,
+    path: PathBuf,
+    file: BufWriter<File>,
+    chain: Chain,
+    ends: BTreeMap<Lane, LaneEnd>,
+    images: u64,
+    bytes: u64,
+    /// Workers that have begun, and that have given everything.
+    begun: usize,
+    whole: usize,
+    started_ns: u64,
+}
+
+struct Writing {
+    cutting: Cutting,
+    written: Arc<AtomicU64>,
+    part: Option<Part>,
+    /// What the cuts that this run has written cover, by epoch.
+    covered: BTreeMap<Epoch, Covered>,
+}
+
+impl Writing {
+    fn run(mut self, queue: &Receiver<Message>) -> Result<(), CutError> {
+        self.sweep()?;
+        for message in queue {
+            match message {
+                Message::Begin(facts, ends) => self.begin(facts, ends)?,
+                Message::Image(image) => {
+                    if let Some(part) = &mut self.part {
+                        part.image(&image)?;
+                    }
+                }
+                Message::Whole(epoch) => self.whole(epoch)?,
+                Message::Publish(epoch) => self.publish(epoch)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, facts: Facts, ends: BTreeMap<Lane, LaneEnd>) -> Result<(), CutError> {
+        if self.part.as_ref().is_none_or(|part| part.facts.epoch != facts.epoch) {
+            let Cutting { directory, process, terms, ends, .. } = &self.cutting;
+            let path = part(directory, facts.epoch, process.0);
+            let io = |error: std::io::Error| CutError::of(&path, error);
+            std::fs::create_dir_all(folder(directory, facts.epoch)).map_err(io)?;
+            let file = BufWriter::with_capacity(1 << 20, File::create(&path).map_err(io)?);
+            let chain = Chain::first(&path);
+            let (ends, started_ns) = ((**ends).clone(), now_ns());
+            let mut begun =
+                Part { facts, path, file, chain, ends, images: 0, bytes: 0, begun: 0, whole: 0, started_ns };
+            begun.write(&Block::Head(Head { format: FORMAT, terms: terms.clone(), facts }))?;
+            self.part = Some(begun);
+        }
+        if let Some(part) = &mut self.part {
+            part.ends.extend(ends);
+            part.begun += 1;
+        }
+        Ok(())
+    }
+
+    fn whole(&mut self, epoch: Epoch) -> Result<(), CutError> {
+        let Some(part) = self.part.as_mut().filter(|part| part.facts.epoch == epoch) else { return Ok(()) };
+        part.whole += 1;
+        if part.whole < self.cutting.workers {
+            return Ok(());
+        }
+        let Some(mut part) = self.part.take() else { return Ok(()) };
+        let (ends, images) = (std::mem::take(&mut part.ends), part.images);
+        let upper = |(lane, end): (&Lane, &LaneEnd)| {
+            (lane.stream == InputStream::Events).then_some((lane.partition, end.upper))
+        };
+        let kept_from_ms = part.facts.watermark_ms.saturating_sub(self.cutting.kept_ms);
+        let uppers = ends.iter().filter_map(upper).collect();
+        self.covered.insert(epoch, Covered { epoch, uppers, kept_from_ms });
+        part.write(&Block::End(ends, images))?;
+        let io = |error: std::io::Error| CutError::of(&part.path, error);
+        part.file.flush().and_then(|()| part.file.get_ref().sync_all()).map_err(io)?;
+        let synced = |path: &Path| File::open(path).and_then(|folder| folder.sync_all());
+        let folder = folder(&self.cutting.directory, epoch);
+        synced(&folder).and_then(|()| synced(&self.cutting.directory.join(FOLDER))).map_err(io)?;
+        let ms = (now_ns().saturating_sub(part.started_ns)) as f64 / 1e6;
+        tracing::info!(epoch, images, bytes = part.bytes, ms, "a cut is on disk");
+        self.written.store(epoch + 1, Ordering::Release);
+        Ok(())
+    }
+
+    fn publish(&mut self, epoch: Epoch) -> Result<(), CutError> {
+        let Cutting { directory, process, manifest, metrics, .. } = &mut self.cutting;
+        if process.0 == 0 {
+            manifest.add(directory, WholeCut { epoch, processes: process.1 })?;
+            metrics.cuts.add(1);
+        } else {
+            manifest.cuts.insert(0, WholeCut { epoch, processes: process.1 });
+            manifest.cuts.truncate(2);
+        }
+        self.sweep()?;
+        // What the older of the two covers, neither needs.
+        let oldest = self.cutting.manifest.cuts.last().map_or(0, |cut| cut.epoch);
+        if let Some(covered) = self.covered.get(&oldest) {
+            self.cutting.journal.release(covered.clone());
+        }
+        self.covered.retain(|&epoch, _| epoch >= oldest);
+        Ok(())
+    }
+
+    /// Removes what the manifest does not name: older cuts, and some that were never finished.
+    fn sweep(&self) -> Result<(), CutError> {
+        let Cutting { directory, process, manifest, .. } = &self.cutting;
+        if process.0 > 0 {
+            return Ok(());
+        }
+        let cuts = directory.join(FOLDER);
+        let failed = |error: std::io::Error| CutError::of(&cuts, error);
+        let entries = match std::fs::read_dir(&cuts) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(failed(error)),
+        };
+        let newest = manifest.cuts.first().map_or(0, |cut| cut.epoch);
+        for entry in entries {
+            let path = entry.map_err(failed)?.path();
+            let epoch: Option<Epoch> = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+            let named = |epoch: Epoch| manifest.cuts.iter().any(|cut| cut.epoch == epoch);
+            // A newer one may be on its way, of another process.
+            if epoch
+                .is_some_and(|epoch| !named(epoch) && (epoch <= newest || self.written.load(Ordering::Acquire) == 0))
+            {
+                std::fs::remove_dir_all(&path).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Part {
+    fn image(&mut self, image: &ShardImage) -> Result<(), CutError> {
+        let packed = zstd::bulk::compress(&image.bytes, LEVEL).map_err(|error| CutError::of(&self.path, error))?;
+        self.images += 1;
+        self.write(&Block::Image(&image.view, image.shard, image.bytes.len() as u64, &packed))
+    }
+
+    fn write(&mut self, block: &Block) -> Result<(), CutError> {
+        let mut bytes = Vec::new();
+        let written = self.chain.write(block, &mut bytes).and_then(|()| self.file.write_all(&bytes));
+        self.bytes += bytes.len() as u64;
+        written.map_err(|error| CutError::of(&self.path, error))
+    }
+}
