@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use deltawatch::epoch::journal::{Covered, Journal, Past};
+use deltawatch::epoch::journal::{Covered, Journal, JournalPast};
 use deltawatch::event::{CsvHeader, Lane, Partition, Payload, Record, Stand};
 use deltawatch::flow::{Binding, Epoch, Repair};
 use deltawatch::source::sealed::Terms;
@@ -63,8 +63,8 @@ fn binding(epoch: Epoch, upper: u64) -> Binding {
     }
 }
 
-fn past(directory: &Path) -> Past {
-    Past::open(directory, &Terms::default(), 0, BTreeMap::new()).expect("a journal")
+fn past(directory: &Path) -> JournalPast {
+    JournalPast::open(directory, Some(&Terms::default()), 0, BTreeMap::new()).expect("a journal")
 }
 
 /// Writes epochs of ten records of each partition, one after the other.
@@ -100,7 +100,7 @@ fn segments(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// All records of one worker, from the journal and behind it.
-fn read(past: &Past, (worker, workers): (usize, usize), live: Vec<Record>) -> Result<Vec<Record>, SourceError> {
+fn read(past: &JournalPast, (worker, workers): (usize, usize), live: Vec<Record>) -> Result<Vec<Record>, SourceError> {
     let mut reader = past.resume(worker, workers, Box::new(Live(live)));
     let mut all = Vec::new();
     loop {
@@ -113,7 +113,7 @@ fn read(past: &Past, (worker, workers): (usize, usize), live: Vec<Record>) -> Re
     }
 }
 
-fn bindings(past: &Past) -> Result<Vec<Binding>, String> {
+fn bindings(past: &JournalPast) -> Result<Vec<Binding>, String> {
     let mut reader = past.bindings();
     std::iter::from_fn(|| reader.next().transpose()).collect()
 }
@@ -128,9 +128,9 @@ fn what_is_written_is_read_again_and_goes_on() {
     assert_eq!(past.next(), 60);
     assert_eq!(bindings(&past), Ok((0..60).map(|epoch| binding(epoch, (epoch + 1) * 10)).collect()));
     let starts = past.starts();
-    assert_eq!(starts.live, [(0, 600), (1, 600)].into());
+    assert_eq!(starts.live, [(0, 599), (1, 599)].into(), "the last one is compared");
     for (worker, workers) in [(0, 1), (1, 2), (0, 2)] {
-        // The source hands out the record before, too.
+        // The source begins at the last record that was read.
         let mine = |partition: &Partition| *partition as usize % workers == worker;
         let live =
             [0, 1].into_iter().filter(mine).flat_map(|partition| (599..603).map(move |at| record(partition, at)));
@@ -143,7 +143,7 @@ fn what_is_written_is_read_again_and_goes_on() {
     }
     // Behind a cut.
     let base: BTreeMap<Partition, u64> = [(0, 450), (1, 450)].into();
-    let late = Past::open(folder.path(), &Terms::default(), 45, base).expect("a journal");
+    let late = JournalPast::open(folder.path(), Some(&Terms::default()), 45, base).expect("a journal");
     assert_eq!(bindings(&late).expect("they are there").first().map(|binding| binding.epoch), Some(45));
     assert_eq!(read(&late, (0, 1), Vec::new()).expect("it is read").len(), 300);
 }
@@ -197,14 +197,15 @@ fn a_changed_bit_is_found_and_named() {
         let mut changed = whole.clone();
         changed[at] ^= 1 << (at % 8);
         std::fs::write(&path, changed).expect("it is changed");
-        let error = Past::open(folder.path(), &Terms::default(), 0, BTreeMap::new()).expect_err("it is damaged");
+        let error =
+            JournalPast::open(folder.path(), Some(&Terms::default()), 0, BTreeMap::new()).expect_err("it is damaged");
         let (error, name) = (error.to_string(), path.file_name().expect("a name").to_string_lossy().into_owned());
         assert!(error.contains(&name) && error.contains("at byte") && error.contains("--state"), "{at}: {error}");
     }
     // A segment under another's name, and one that is not there.
     let other = segments(folder.path()).remove(1);
     std::fs::copy(&other, &path).expect("it is copied");
-    assert!(Past::open(folder.path(), &Terms::default(), 0, BTreeMap::new()).is_err());
+    assert!(JournalPast::open(folder.path(), Some(&Terms::default()), 0, BTreeMap::new()).is_err());
     std::fs::remove_file(&path).expect("it is removed");
     let error = bindings(&past(folder.path())).expect_err("epochs are missing");
     assert!(error.contains("no epoch 0"), "{error}");
@@ -216,7 +217,8 @@ fn it_is_written_under_its_own_terms_only() {
     written(folder.path(), 0..1);
     let mut terms = Terms::default();
     terms.add("--horizon", "2h");
-    let error = Past::open(folder.path(), &terms, 0, BTreeMap::new()).expect_err("other terms").to_string();
+    let error =
+        JournalPast::open(folder.path(), Some(&terms), 0, BTreeMap::new()).expect_err("other terms").to_string();
     assert!(error.contains("--horizon is `2h`, but it was written with `-`"), "{error}");
 }
 
@@ -243,7 +245,7 @@ fn segments_that_a_cut_covers_are_dropped() {
     journal.finish();
     assert_eq!(segments(folder.path()).len(), 6 - 4);
     let base: BTreeMap<Partition, u64> = [(0, 90), (1, 90)].into();
-    let late = Past::open(folder.path(), &Terms::default(), 9, base).expect("a journal");
+    let late = JournalPast::open(folder.path(), Some(&Terms::default()), 9, base).expect("a journal");
     assert_eq!(bindings(&late).expect("they are there").len(), 4);
     assert_eq!(read(&late, (0, 1), Vec::new()).expect("it is read").len(), 80);
 }

@@ -157,7 +157,7 @@ impl JobFlags {
             ("--kafka-properties", text(&self.kafka.kafka_properties)),
             ("--hosts", text(&self.cluster.hosts)),
         ];
-        let special = |path: &str| path == "generator" || path.starts_with("kafka:");
+        let special = |path: &str| path == "generator" || path.starts_with("kafka:") || path.starts_with("journal:");
         let inputs = self.input.iter().map(|path| ("--input", path.trim())).filter(|(_, path)| !special(path));
         let references = self.reference.iter().filter_map(|text| Some(("--reference", text.split_once('=')?.1)));
         let files = files.iter().filter_map(|(flag, path)| Some((*flag, path.as_deref()?)));

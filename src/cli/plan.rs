@@ -16,6 +16,7 @@ use super::flags::{JobFlags, KafkaFlags, Kept};
 use super::outputs::Targets;
 use super::values::{InputName, OutputName};
 use crate::dataflow::{Dataflow, EngineSettings, Parameters, Setup};
+use crate::epoch::journal::JournalSource;
 use crate::epoch::{Pace, PartitionBounds};
 use crate::event::{Limits, Schema};
 use crate::feature::FeatureSet;
@@ -162,6 +163,15 @@ impl JobFlags {
                 }
                 let config = self.generator.resolve();
                 Arc::new(GeneratorSource::new(config, schema.clone(), events, mode.generator_per_s)?)
+            }
+            InputName::Journal(_) if mode.pace == Pace::Live => {
+                return Err(Failure::Usage(
+                    "--input journal:DIR is for replays; a run goes on with --state DIR".into(),
+                ));
+            }
+            InputName::Journal(directory) => {
+                let journal = JournalSource::open(Path::new(&directory));
+                Arc::new(journal.map_err(|error| usage("--input", format!("journal:{directory}"), error))?)
             }
             InputName::Kafka(topic) => {
                 let from = mode.from.unwrap_or(Position::Earliest);

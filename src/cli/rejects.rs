@@ -157,8 +157,9 @@ impl ReplayFlags {
                 let from = self.from.unwrap_or(Position::Earliest);
                 Box::new(KafkaSource::new(self.kafka.resolve()?, &topic, from, Some(Position::Latest)))
             }
-            InputName::Generator => {
-                return Err(usage("--input", "generator", "is no place of rejects; name a file or a topic"));
+            InputName::Generator | InputName::Journal(_) => {
+                let named = self.input.join(",");
+                return Err(usage("--input", named, "is no place of rejects; name a file or a topic"));
             }
         })
     }

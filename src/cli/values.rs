@@ -86,18 +86,21 @@ pub enum InputName {
     Generator,
     /// A Kafka topic.
     Kafka(String),
+    /// What a run has read, by its state directory.
+    Journal(String),
 }
 
 impl InputName {
     /// One source out of everything that was named.
     pub fn parse(named: &[String]) -> Result<Self, String> {
         let mut named: Vec<&str> = named.iter().map(|one| one.trim()).filter(|one| !one.is_empty()).collect();
-        let special = |one: &&str| *one == "generator" || one.starts_with("kafka:");
+        let special = |one: &&str| *one == "generator" || one.starts_with("kafka:") || one.starts_with("journal:");
         match (named.len(), named.iter().any(special)) {
-            (0, _) => Err("names nothing; give a path, `generator` or `kafka:TOPIC`".to_owned()),
+            (0, _) => Err("names nothing; give a path, `generator`, `kafka:TOPIC` or `journal:DIR`".to_owned()),
             (_, false) => Ok(InputName::Files(named.drain(..).map(str::to_owned).collect())),
-            (1, true) => match named[0].strip_prefix("kafka:") {
-                Some(topic) => topic_name(topic).map(InputName::Kafka),
+            (1, true) => match named[0].split_once(':') {
+                Some(("kafka", topic)) => topic_name(topic).map(InputName::Kafka),
+                Some((_, directory)) => Ok(InputName::Journal(directory.to_owned())),
                 None => Ok(InputName::Generator),
             },
             _ => Err("several inputs must all be files; give one topic, or `generator`, alone".to_owned()),

@@ -330,6 +330,11 @@ impl Authority {
         self.recorded.until.saturating_sub(self.next)
     }
 
+    /// Recorded epochs that have not left the engine again yet, if that is open before `left`.
+    pub fn recovering(&self, left: Epoch) -> u64 {
+        self.recorded.until.saturating_sub(left.min(self.next))
+    }
+
     /// Fetches the next recorded binding.
     fn look_ahead(&mut self) {
         if self.ahead.is_none() && self.fault.is_none() && self.repeating() > 0 {

@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::cut::{CutError, Cutter, Cutting, Loaded, Manifest, load};
-use crate::epoch::journal::{BindingLog, Inputs, Journal, JournalError, Past};
+use super::cut::{CutError, CutManifest, Cutter, Cutting, Loaded, load};
+use crate::epoch::journal::{BindingLog, Inputs, Journal, JournalError, JournalPast};
 use crate::epoch::{LaneEnd, Pace, Recorded};
 use crate::event::Lane;
 use crate::flow::{Epoch, Facts};
@@ -60,8 +60,8 @@ pub struct State {
     _lock: Lock,
     settings: StateSettings,
     terms: Terms,
-    manifest: Manifest,
-    past: Past,
+    manifest: CutManifest,
+    past: JournalPast,
     /// Where a run writes on.
     journal: Option<Journal>,
     /// What the cut holds that it goes on from, until it is loaded.
@@ -97,16 +97,16 @@ impl State {
                 "--state {shown}: remap.jsonl was written by a version before journals; name another directory"
             )));
         }
-        let manifest = Manifest::read(directory)?;
+        let manifest = CutManifest::read(directory)?;
         // A replay repeats the whole of a run, if that is still there.
-        let whole = settings.pace == Pace::Bounded && Past::is_whole(directory)?;
+        let whole = settings.pace == Pace::Bounded && JournalPast::is_whole(directory)?;
         let loaded = if whole { None } else { newest(directory, &manifest, terms)? };
         let (image, ends) = loaded.map(|loaded| (loaded.image, loaded.ends)).unzip();
         let cut = image.as_ref().map(Image::facts);
         let ends = ends.unwrap_or_default();
         let of_events = ends.iter().filter(|(lane, _)| lane.is_events());
         let base = of_events.map(|(lane, end)| (lane.partition, end.upper)).collect();
-        let past = Past::open(directory, terms, cut.map_or(0, |facts| facts.epoch + 1), base)?;
+        let past = JournalPast::open(directory, Some(terms), cut.map_or(0, |facts| facts.epoch + 1), base)?;
         let journal = match settings.pace {
             Pace::Live => Some(past.begin(settings.process, terms.clone(), settings.keeps_records)?),
             Pace::Bounded => None,
@@ -208,7 +208,7 @@ impl State {
 }
 
 /// The newest cut that can be read. One that is damaged is passed over, if there is another.
-fn newest(directory: &Path, manifest: &Manifest, terms: &Terms) -> Result<Option<Loaded>, CutError> {
+fn newest(directory: &Path, manifest: &CutManifest, terms: &Terms) -> Result<Option<Loaded>, CutError> {
     let mut damaged = None;
     for &cut in &manifest.cuts {
         match load(directory, cut, terms) {

@@ -110,7 +110,7 @@ pub fn run(
                 failed = failed.or(Some(error));
                 coordinator.publish(&Word::Bind(mint.authority.end()));
             }
-            intake.feed.metrics.vitals.set_repeating(mint.authority.repeating());
+            intake.feed.metrics.vitals.set_repeating(mint.authority.recovering(first_open(&engine)));
         }
         let mut last = false;
         let words = coordinator.words();
@@ -134,6 +134,9 @@ pub fn run(
     let probe = engine.finish();
     while !probe.done() {
         worker.step_or_park(Some(PARK_MAX));
+    }
+    if let Some(mint) = &mint {
+        intake.feed.metrics.vitals.set_repeating(mint.authority.repeating());
     }
     failed.map_or(Ok(()), Err)
 }

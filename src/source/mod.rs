@@ -69,8 +69,7 @@ pub trait Reader: Send {
     }
 }
 
-/// Where to start: the next offset to read, per partition. Absent partitions start at the source's own beginning. A reader may hand
-/// out the record before it, too.
+/// Where to start: the next offset to read, per partition. Absent partitions start at the source's own beginning.
 pub type StartOffsets = BTreeMap<Partition, u64>;
 
 /// Opens the reader of one worker.

@@ -14,11 +14,11 @@ use crate::flow::Binding;
 use crate::source::sealed::Terms;
 
 /// The format of a journal.
-pub const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
 
 /// The first block of a segment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Head {
+pub(super) struct Head {
     /// The format.
     pub format: u32,
     /// What decided the outcome of the run that wrote it, beside the records.
@@ -40,7 +40,7 @@ pub struct LastRecord {
 
 /// Records of one block.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Batch<'a> {
+pub(super) struct Batch<'a> {
     /// How many they are.
     pub records: u64,
     /// The last one of each partition.
@@ -54,7 +54,7 @@ pub struct Batch<'a> {
 
 /// A block of a segment.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Block<'a> {
+pub(super) enum Block<'a> {
     /// What the segment is; its first block.
     Head(Head),
     /// Records.

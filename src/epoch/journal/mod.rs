@@ -21,6 +21,7 @@
 mod block;
 mod entry;
 mod segment;
+mod source;
 mod tail;
 mod write;
 
@@ -30,8 +31,9 @@ use std::path::{Path, PathBuf};
 pub use block::{Chain, Damage};
 use entry::Head;
 pub use entry::LastRecord;
-pub use segment::Segment;
 use segment::SegmentName;
+pub use segment::{Segment, SegmentFigures};
+pub use source::JournalSource;
 pub use tail::{BindingReader, Resumed, Starts};
 pub use write::{BindingLog, Covered, Inputs, Journal};
 
@@ -56,7 +58,7 @@ impl JournalError {
 
 /// What a journal holds from an epoch on.
 #[derive(Clone, Debug)]
-pub struct Past {
+pub struct JournalPast {
     directory: PathBuf,
     /// The first epoch that is wanted.
     from: Epoch,
@@ -69,15 +71,15 @@ pub struct Past {
     number: u64,
 }
 
-impl Past {
+impl JournalPast {
     /// Reads and verifies what a directory's journal holds from an epoch on, `base` being the offset after the last record of
     /// each partition before that epoch. A journal that is not there holds nothing.
     ///
     /// # Errors
-    /// If a segment is damaged, or was written under other terms.
+    /// If a segment is damaged, or was written under other terms than these.
     pub fn open(
         directory: &Path,
-        terms: &Terms,
+        terms: Option<&Terms>,
         from: Epoch,
         base: BTreeMap<Partition, u64>,
     ) -> Result<Self, JournalError> {
@@ -101,7 +103,7 @@ impl Past {
                 return Err(JournalError::of(&path, reason));
             }
             if let Some(head) = &segment.head {
-                if let Some((what, here, there)) = terms.difference(&head.terms) {
+                if let Some((what, here, there)) = terms.and_then(|terms| terms.difference(&head.terms)) {
                     let reason = format!(
                         "{what} is `{here}`, but it was written with `{there}`; run it as it was, or name another directory"
                     );
@@ -117,7 +119,7 @@ impl Past {
         segments.reverse();
         let bound = segments.iter().filter(|segment| segment.name.process == 0).filter_map(|segment| segment.epochs);
         let next = bound.map(|(_, last)| last + 1).max().unwrap_or(from).max(from);
-        Ok(Past { directory: directory.to_owned(), from, next, segments, base, number })
+        Ok(JournalPast { directory: directory.to_owned(), from, next, segments, base, number })
     }
 
     /// Whether a directory's journal goes back to the first epoch of all.
@@ -131,6 +133,27 @@ impl Past {
     /// The epoch after the last one that is bound.
     pub fn next(&self) -> Epoch {
         self.next
+    }
+
+    /// The first epoch that it has anything of.
+    pub fn first(&self) -> Epoch {
+        self.segments.first().map_or(0, |segment| segment.name.begins)
+    }
+
+    /// What stands in its segments.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// The offset after the last record of each partition that was bound.
+    fn uppers(&self) -> BTreeMap<Partition, u64> {
+        let mut uppers = self.base.clone();
+        for (lane, upper) in self.segments.iter().flat_map(|segment| &segment.uppers) {
+            if lane.is_events() {
+                uppers.insert(lane.partition, *upper);
+            }
+        }
+        uppers
     }
 
     /// The bindings from the first epoch on.
@@ -151,6 +174,12 @@ impl Past {
             for (&partition, last) in &marks {
                 let next = live.entry(partition).or_default();
                 *next = (*next).max(last.offset + 1);
+            }
+        }
+        // One record is read twice, and compared.
+        for (partition, next) in &mut live {
+            if marks.get(partition).is_some_and(|last| last.offset + 1 == *next) {
+                *next -= 1;
             }
         }
         Starts { wanted: self.base.clone(), live, marks }

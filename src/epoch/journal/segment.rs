@@ -13,6 +13,7 @@ use super::block::{Chain, Damage};
 use super::entry::{Block, FORMAT, Head, LastRecord};
 use crate::event::{Lane, Partition};
 use crate::flow::{Binding, Epoch};
+use crate::source::sealed::Terms;
 
 /// The name of the folder in the state directory.
 pub(super) const FOLDER: &str = "journal";
@@ -84,7 +85,43 @@ pub struct Segment {
     pub(super) watermark_ms: i64,
 }
 
+/// What a segment holds, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentFigures {
+    /// Its name.
+    pub name: String,
+    /// Bytes of its whole blocks.
+    pub bytes: u64,
+    /// Bytes behind them, which a writer that died has left.
+    pub torn_bytes: u64,
+    /// Records.
+    pub records: u64,
+    /// The bytes that they had before they were compressed.
+    pub record_bytes: u64,
+    /// The first and the last epoch that it binds.
+    pub epochs: Option<(Epoch, Epoch)>,
+    /// The watermark at its end, milliseconds; `i64::MIN` before there is one.
+    pub watermark_ms: i64,
+    /// What the run that wrote it was, beside its records.
+    pub terms: Option<Terms>,
+}
+
 impl Segment {
+    /// What it holds.
+    pub fn figures(&self) -> SegmentFigures {
+        let name = self.name.path(Path::new("")).file_name().map(|name| name.to_string_lossy().into_owned());
+        SegmentFigures {
+            name: name.unwrap_or_default(),
+            bytes: self.bytes,
+            torn_bytes: self.torn_bytes,
+            records: self.records,
+            record_bytes: self.record_bytes,
+            epochs: self.epochs,
+            watermark_ms: self.watermark_ms,
+            terms: self.head.as_ref().map(|head| head.terms.clone()),
+        }
+    }
+
     pub(super) fn new(name: SegmentName) -> Self {
         Segment {
             name,

@@ -111,6 +111,8 @@ pub struct Resumed {
     marks: BTreeMap<Partition, LastRecord>,
     /// Partitions that were found in the journal.
     known: Vec<Partition>,
+    /// Where it ends; what the journal has behind that is left out.
+    until: Option<BTreeMap<Partition, u64>>,
     live: Box<dyn Reader>,
 }
 
@@ -137,7 +139,19 @@ impl Resumed {
         let Starts { wanted, marks, .. } = starts;
         let known = wanted.keys().chain(marks.keys()).copied().collect();
         let (unpacked, columns) = Default::default();
-        Resumed { blocks, unpacked, columns, worker, workers, wanted, marks, known, live }
+        Resumed { blocks, unpacked, columns, worker, workers, wanted, marks, known, until: None, live }
+    }
+
+    /// Leaves out what is before these offsets.
+    pub(super) fn from(mut self, starts: &BTreeMap<Partition, u64>) -> Self {
+        self.wanted.extend(starts);
+        self
+    }
+
+    /// Leaves out what is not before these offsets.
+    pub(super) fn until(mut self, uppers: BTreeMap<Partition, u64>) -> Self {
+        self.until = Some(uppers);
+        self
     }
 
     /// Takes records of the journal. Says whether it has more.
@@ -153,7 +167,8 @@ impl Resumed {
                 *at = bytes.len() - rest.len();
                 let mine = record.partition as usize % self.workers == self.worker;
                 let wanted = self.wanted.entry(record.partition).or_default();
-                if mine && record.offset >= *wanted {
+                let upper = self.until.as_ref().map(|until| until.get(&record.partition).copied().unwrap_or(0));
+                if mine && record.offset >= *wanted && upper.is_none_or(|upper| record.offset < upper) {
                     *wanted = record.offset + 1;
                     into.push(record);
                     if into.len() >= limit {

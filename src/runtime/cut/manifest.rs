@@ -22,7 +22,7 @@ pub struct WholeCut {
 
 /// The cuts of a state directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manifest {
+pub struct CutManifest {
     format: u32,
     /// The newest first.
     pub cuts: Vec<WholeCut>,
@@ -31,7 +31,7 @@ pub struct Manifest {
 /// Cuts that are kept.
 const CUTS_KEPT: usize = 2;
 
-impl Manifest {
+impl CutManifest {
     /// The manifest of a directory; one without a cut if there is none.
     ///
     /// # Errors
@@ -40,10 +40,10 @@ impl Manifest {
         let path = directory.join(FILE);
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Manifest::default()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(CutManifest::default()),
             Err(error) => return Err(CutError::of(&path, error)),
         };
-        let manifest: Manifest = serde_json::from_str(&text).map_err(|error| {
+        let manifest: CutManifest = serde_json::from_str(&text).map_err(|error| {
             CutError::of(&path, format!("is damaged ({error}); remove it to go on from the journal alone"))
         })?;
         if manifest.format != super::FORMAT {

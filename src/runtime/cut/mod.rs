@@ -23,7 +23,7 @@ use crate::event::Lane;
 use crate::flow::{Epoch, Facts};
 use crate::source::sealed::Terms;
 
-pub use manifest::Manifest;
+pub use manifest::CutManifest;
 pub use read::{Loaded, load};
 pub use write::{Cutter, CutterEnd, Cutting};
 

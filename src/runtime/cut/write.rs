@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::manifest::{Manifest, WholeCut};
+use super::manifest::{CutManifest, WholeCut};
 use super::{Block, CutError, FOLDER, FORMAT, Head, folder, part};
 use crate::epoch::LaneEnd;
 use crate::epoch::journal::{BindingLog, Chain, Covered};
@@ -47,7 +47,7 @@ pub struct Cutting {
     /// Where the lanes were in the cut that the run goes on from.
     pub ends: Arc<BTreeMap<Lane, LaneEnd>>,
     /// What the manifest names.
-    pub manifest: Manifest,
+    pub manifest: CutManifest,
     /// The journal that what is covered is dropped from.
     pub journal: BindingLog,
     /// How far behind the watermark the journal is kept, milliseconds of event time.

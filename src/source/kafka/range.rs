@@ -86,7 +86,7 @@ impl Inquiry<'_> {
         let mut spans = BTreeMap::new();
         for partition in partitions {
             let start = match given.get(partition) {
-                Some(&wanted) => self.going_on(*partition, wanted)?,
+                Some(&from) => self.going_on(*partition, from)?,
                 None => starts.get(partition).copied().unwrap_or(0),
             };
             let stop = stops.as_ref().map(|stops| stops.get(partition).copied().unwrap_or(0));
@@ -95,9 +95,9 @@ impl Inquiry<'_> {
         Ok(spans)
     }
 
-    /// Where to begin so that a record is the next one that is wanted: at the one before it, if it is still there, so that
-    /// whoever knows that one can tell whether the topic is the same.
-    fn going_on(&self, partition: Partition, wanted: u64) -> Result<u64, SourceError> {
+    /// Where to begin a partition that is read on from an offset. The record there may be gone if it was the one that was read last,
+    /// and is wanted for a comparison only.
+    fn going_on(&self, partition: Partition, from: u64) -> Result<u64, SourceError> {
         let begin = Instant::now();
         loop {
             let ask = |timeout| self.consumer.fetch_watermarks(self.topic, partition as i32, timeout);
@@ -107,19 +107,17 @@ impl Inquiry<'_> {
                 let topic = self.topic;
                 Err(SourceError::User(format!("partition {partition} of topic {topic} {why}; name another --state")))
             };
-            if wanted < low {
+            if from + 1 < low {
                 return said(format!(
-                    "begins at {low}, but is wanted from {wanted} on: retention removed it, or it was made anew"
+                    "begins at {low}, but is wanted from {from} on: retention removed it, or it was made anew"
                 ));
             }
-            if wanted <= high {
-                return Ok(wanted.saturating_sub(1).max(low));
+            if from <= high {
+                return Ok(from.max(low));
             }
             // What a broker says of its ends may lag.
             if begin.elapsed() >= SHORT_WAIT {
-                return said(format!(
-                    "ends at {high}, but {wanted} records or offsets of it were read: it was cut off or made anew"
-                ));
+                return said(format!("ends at {high}, but was read up to {from}: it was cut off or made anew"));
             }
             std::thread::sleep(Duration::from_millis(100));
         }

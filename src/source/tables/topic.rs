@@ -38,8 +38,7 @@ pub(super) fn run(share: &Share, outlet: &Handover) -> Result<Result<(), Gone>, 
     loop {
         let ready = reader.poll(BATCH_RECORDS_MAX, &mut records)?;
         let mut batches: BTreeMap<Partition, Vec<Decoded>> = BTreeMap::new();
-        let known = |record: &Record| start.get(&record.partition).is_some_and(|&start| record.offset < start);
-        for record in records.drain(..).filter(|record| !known(record)) {
+        for record in records.drain(..) {
             let decoded = decode(share, &mut decoder, &record);
             batches.entry(record.partition).or_default().push(decoded);
         }
