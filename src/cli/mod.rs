@@ -22,7 +22,9 @@ mod progress;
 mod rejects;
 mod replay;
 mod run;
+mod state;
 mod values;
+mod verify;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -65,6 +67,8 @@ enum Command {
     Generate(generate::GenerateFlags),
     Rejects(rejects::RejectsFlags),
     Dataflow(dataflow::DataflowFlags),
+    State(state::StateFlags),
+    Verify(verify::VerifyFlags),
 }
 
 /// A peer is lost, and some thread says so.
@@ -101,6 +105,8 @@ pub fn main(dataflows: &[Arc<dyn Dataflow>]) -> ExitCode {
         Command::Generate(flags) => flags.run(dataflows),
         Command::Rejects(flags) => flags.run(),
         Command::Dataflow(flags) => flags.run(dataflows),
+        Command::State(flags) => flags.run(),
+        Command::Verify(flags) => flags.run(dataflows),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -208,7 +208,8 @@ fn acknowledged(metrics: &Arc<Metrics>) -> OnAcknowledged {
     })
 }
 
-fn feature_format(path: &str) -> Result<FeatureFormat, Failure> {
+/// The format of a feature log, by its ending.
+pub(super) fn feature_format(path: &str) -> Result<FeatureFormat, Failure> {
     let lower = path.to_ascii_lowercase();
     match plain_stem(&lower).rsplit_once('.') {
         _ if path == "-" || path.starts_with("/dev/") => Ok(FeatureFormat::Json),

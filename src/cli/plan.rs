@@ -22,7 +22,7 @@ use crate::event::{Limits, Schema};
 use crate::feature::FeatureSet;
 use crate::generator::GeneratorSource;
 use crate::metrics::Metrics;
-use crate::runtime::job::{Job, terms};
+use crate::runtime::job::{Job, Outputs, terms};
 use crate::runtime::state::{State, StateSettings};
 use crate::score::model::{Model, ModelDir};
 use crate::score::scorer::{Scorer, Thresholds};
@@ -49,7 +49,7 @@ pub struct Mode {
 }
 
 impl JobFlags {
-    /// The job.
+    /// The job, writing to the outputs that the flags name.
     pub fn resolve(
         &self,
         dataflows: &[Arc<dyn Dataflow>],
@@ -57,6 +57,20 @@ impl JobFlags {
         targets: &Targets,
         stop: Arc<AtomicBool>,
         metrics: &Arc<Metrics>,
+    ) -> Result<Job, Failure> {
+        let bounded = mode.pace == Pace::Bounded;
+        let outputs = |schema: &Schema, columns| self.outputs(targets, schema, columns, bounded, metrics);
+        self.job(dataflows, mode, stop, metrics, outputs)
+    }
+
+    /// The job; its outputs are opened last, for a schema and the names of its features.
+    pub fn job(
+        &self,
+        dataflows: &[Arc<dyn Dataflow>],
+        mode: &Mode,
+        stop: Arc<AtomicBool>,
+        metrics: &Arc<Metrics>,
+        outputs: impl FnOnce(&Schema, Vec<String>) -> Result<Outputs, Failure>,
     ) -> Result<Job, Failure> {
         let dataflow = find(dataflows, &self.dataflow)?;
         let setup = setup(&*dataflow, self.schema.as_deref(), &self.set)?;
@@ -96,7 +110,7 @@ impl JobFlags {
         // A replay may look into the log of a run; one cluster does one thing.
         terms.add("the command", mode.command);
         terms.add("--repair-rows", repair_rows_max);
-        let outputs = self.outputs(targets, &setup.schema, columns, mode.pace == Pace::Bounded, metrics)?;
+        let outputs = outputs(&setup.schema, columns)?;
         Ok(Job {
             dataflow,
             setup,

@@ -176,8 +176,8 @@ fn told(summary: &serde_json::Value) -> String {
     lines.join("\n")
 }
 
-/// `1,234,567`.
-fn grouped(number: u64) -> String {
+/// A number with its thousands apart: `1,234,567`.
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

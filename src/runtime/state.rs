@@ -130,6 +130,16 @@ impl State {
         &self.directory
     }
 
+    /// The first epoch that is repeated: all before it are in the cut.
+    pub fn first(&self) -> Epoch {
+        self.cut.map_or(0, |facts| facts.epoch + 1)
+    }
+
+    /// The epoch after the last one that is bound.
+    pub fn next(&self) -> Epoch {
+        self.past.next()
+    }
+
     /// What is bound already; process 0 repeats it.
     pub fn recorded(&self) -> Recorded {
         Recorded::in_journal(self.past.bindings(), self.cut, self.past.next())
@@ -211,7 +221,7 @@ impl State {
 fn newest(directory: &Path, manifest: &CutManifest, terms: &Terms) -> Result<Option<Loaded>, CutError> {
     let mut damaged = None;
     for &cut in &manifest.cuts {
-        match load(directory, cut, terms) {
+        match load(directory, cut, Some(terms)) {
             Ok(loaded) => return Ok(Some(loaded)),
             Err(error) => {
                 tracing::error!(%error, "a cut cannot be used; the one before it is tried");

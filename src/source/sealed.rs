@@ -91,6 +91,11 @@ impl Terms {
         self.0.push((name.to_owned(), value.to_string()));
     }
 
+    /// All of them, each with its value.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+
     /// The first that differs: its name, the value here and the value there.
     pub fn difference<'a>(&'a self, there: &'a Terms) -> Option<(&'a str, &'a str, &'a str)> {
         let value = |of: &'a Terms, name: &str| of.0.iter().find(|(known, _)| known == name).map(|(_, value)| &**value);

@@ -17,6 +17,7 @@ mod restart;
 mod revisions;
 mod secrets;
 mod state;
+mod verify;
 mod wrong;
 
 /// The built binary, without the environment twins of whoever runs the tests.

@@ -21,11 +21,11 @@ pub struct Loaded {
     pub ends: BTreeMap<Lane, LaneEnd>,
 }
 
-/// Reads and verifies all parts of a cut, which must have been written under the same terms.
+/// Reads and verifies all parts of a cut, which must have been written under these terms, if any are given.
 ///
 /// # Errors
 /// If a part is missing or damaged, or was written under other terms.
-pub fn load(directory: &Path, cut: WholeCut, terms: &Terms) -> Result<Loaded, CutError> {
+pub fn load(directory: &Path, cut: WholeCut, terms: Option<&Terms>) -> Result<Loaded, CutError> {
     let (mut shards, mut ends, mut facts) = (Vec::new(), BTreeMap::new(), None);
     for process in 0..cut.processes {
         let path = part(directory, cut.epoch, process);
@@ -54,11 +54,11 @@ pub fn load(directory: &Path, cut: WholeCut, terms: &Terms) -> Result<Loaded, Cu
     Ok(Loaded { image: Image::of(facts, shards), ends })
 }
 
-fn check(head: super::Head, cut: WholeCut, terms: &Terms) -> Result<Facts, String> {
+fn check(head: super::Head, cut: WholeCut, terms: Option<&Terms>) -> Result<Facts, String> {
     if head.format != FORMAT {
         return Err(format!("its format is {}, this program's is {FORMAT}; name another directory", head.format));
     }
-    if let Some((what, here, there)) = terms.difference(&head.terms) {
+    if let Some((what, here, there)) = terms.and_then(|terms| terms.difference(&head.terms)) {
         return Err(format!(
             "{what} is `{here}`, but it was written with `{there}`; run it as it was, or name another directory"
         ));
