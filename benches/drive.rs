@@ -199,7 +199,7 @@ pub fn run_with(
         let rows = Rc::new(Cell::new(0));
         let counted = rows.clone();
         let features: Port<Rows> = Box::new(move |batches| {
-            for rows in &batches {
+            for rows in batches.iter().flat_map(|(_, batches)| batches) {
                 counted.set(counted.get() + rows.iter().count());
                 each(rows);
             }

@@ -72,7 +72,8 @@ fn run(events: Vec<Event>, phase: Duration, report: bool) -> LastRows {
         let (measured, kept) = (latencies.clone(), last.clone());
         let measured_rows = Rc::new(Cell::new(0u64));
         let repaired = measured_rows.clone();
-        let features = Box::new(move |batches: Vec<Rows>| {
+        let features = Box::new(move |batches: Option<(u64, Vec<Rows>)>| {
+            let batches = batches.map_or_else(Vec::new, |(_, batches)| batches);
             let now_ns = start.elapsed().as_nanos() as u64;
             for (transaction, row) in batches.iter().flat_map(Rows::iter) {
                 if transaction.cause == Cause::Arrival {

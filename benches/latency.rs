@@ -93,7 +93,8 @@ fn rows(name: &'static str, dataflow: &'static dyn Dataflow, share: f64, target:
     timely::execute_directly(move |worker| {
         let (start, latencies) = (Instant::now(), Latencies::default());
         let measured = latencies.clone();
-        let features = Box::new(move |batches: Vec<Rows>| {
+        let features = Box::new(move |batches: Option<(u64, Vec<Rows>)>| {
+            let batches = batches.map_or_else(Vec::new, |(_, batches)| batches);
             measured.left(start, batches.iter().flat_map(Rows::iter).map(|(head, _)| head.arrived_ns));
             true
         });
@@ -113,7 +114,8 @@ fn scored(share: f64) {
         let dataflow = crate::dataflow("payments");
         let (start, latencies, mut payments) = (Instant::now(), Latencies::default(), Payments::new(share));
         let (measured, encoder) = (latencies.clone(), encoder(payments.columns()));
-        let scored = Box::new(move |batches: Vec<ScoredDiff>| {
+        let scored = Box::new(move |batches: Option<(u64, Vec<ScoredDiff>)>| {
+            let batches = batches.map_or_else(Vec::new, |(_, batches)| batches);
             for diff in &batches {
                 std::hint::black_box(encoder.encode(diff));
                 let first = diff.revision == 0 && diff.diff > 0;

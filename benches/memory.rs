@@ -65,13 +65,13 @@ fn measure(
     let columns = dataflow.features(&setup(dataflow)).expect("a shipped dataflow has features").columns();
     let with_model = settings.scorer.is_some();
     let encoder = with_model.then(|| encoder(&columns));
-    let scored = Box::new(move |diffs: Vec<_>| {
-        for diff in &diffs {
+    let scored = Box::new(move |diffs: Option<(u64, Vec<_>)>| {
+        for diff in diffs.iter().flat_map(|(_, diffs)| diffs) {
             std::hint::black_box(encoder.as_ref().map(|encoder| encoder.encode(diff)));
         }
         true
     });
-    let features = (!with_model).then(|| Box::new(|_: Vec<_>| true) as _);
+    let features = (!with_model).then(|| Box::new(|_: Option<(u64, Vec<_>)>| true) as _);
     let engine = engine(worker, dataflow, &settings, &metrics, Some(scored), features);
     // Times of the events that are retained; touched here, so that the process does not grow by them.
     let mut times = VecDeque::from(vec![1; RETAINED_MAX]);

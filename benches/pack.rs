@@ -179,7 +179,8 @@ fn measure(worker: &mut timely::worker::Worker, model: bool, share: f64) {
     let scorer = model.then(|| scorer("payments", payments.columns()));
     let (left, counted) = (Rc::<RefCell<Left>>::default(), Rc::<RefCell<Left>>::default());
     let (of_diffs, of_rows, encoder) = (left.clone(), counted.clone(), encoder(payments.columns()));
-    let scored = Box::new(move |batches: Vec<ScoredDiff>| {
+    let scored = Box::new(move |batches: Option<(u64, Vec<ScoredDiff>)>| {
+        let batches = batches.map_or_else(Vec::new, |(_, batches)| batches);
         let mut left = of_diffs.borrow_mut();
         for diff in &batches {
             let record = std::hint::black_box(encoder.encode(diff));
@@ -190,10 +191,10 @@ fn measure(worker: &mut timely::worker::Worker, model: bool, share: f64) {
         true
     });
     // With a model rows stay inside, as they do in a run.
-    let features = (!model).then(|| -> Box<dyn FnMut(Vec<Rows>) -> bool> {
+    let features = (!model).then(|| -> Box<dyn FnMut(Option<(u64, Vec<Rows>)>) -> bool> {
         Box::new(move |batches| {
             let mut rows = of_rows.borrow_mut();
-            for (head, _) in batches.iter().flat_map(Rows::iter) {
+            for (head, _) in batches.iter().flat_map(|(_, batches)| batches).flat_map(Rows::iter) {
                 rows.count += 1;
                 rows.fresh += u64::from(head.cause == Cause::Arrival);
             }

@@ -119,7 +119,8 @@ fn run(dataflow: &'static Beside, scenario: Scenario, links_per_tick: usize, sha
         let start = Instant::now();
         let latencies: Rc<RefCell<Option<Histogram<u64>>>> = Rc::default();
         let measured = latencies.clone();
-        let scored = Box::new(move |batches: Vec<ScoredDiff>| {
+        let scored = Box::new(move |batches: Option<(u64, Vec<ScoredDiff>)>| {
+            let batches = batches.map_or_else(Vec::new, |(_, batches)| batches);
             if let Some(histogram) = measured.borrow_mut().as_mut() {
                 let now_ns = start.elapsed().as_nanos() as u64;
                 let fresh = batches.iter().filter(|diff| diff.cause == Cause::Arrival && diff.diff > 0);

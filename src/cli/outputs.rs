@@ -21,7 +21,7 @@ use crate::runtime::job::Outputs;
 use crate::sink::features::{FeatureFormat, FeatureLog};
 use crate::sink::file::{Existing, plain_stem};
 use crate::sink::kafka::KafkaWriter;
-use crate::sink::{FileWriter, OnAcknowledged, Writer, file};
+use crate::sink::{FileWriter, OnAcknowledged, OutputMarks, Writer, file};
 use crate::source::clock::now_ns;
 
 /// What is to become of output files that are there already.
@@ -73,6 +73,8 @@ pub struct Targets {
     existing: Existing,
     /// By flag.
     paths: Vec<(&'static str, String)>,
+    /// Those that go on, by flag, and where.
+    own: Vec<(&'static str, u64)>,
 }
 
 impl Targets {
@@ -102,7 +104,18 @@ impl Targets {
                 return Err(usage(flag, path, "two outputs are this file; give each its own"));
             }
         }
-        Ok(Targets { existing: existing.resolve(), paths })
+        Ok(Targets { existing: existing.resolve(), paths, own: Vec::new() })
+    }
+
+    /// Has outputs that an earlier run has written go on where they were acknowledged. What is not there any more was moved: a new
+    /// one begins.
+    pub fn going_on(&self, marks: &OutputMarks) -> Self {
+        let here = |(flag, path): &&(&'static str, String)| {
+            marks.get(*flag).is_some_and(|mark| mark.target == *path) && Path::new(path).is_file()
+        };
+        let at = |(flag, _): &(&'static str, String)| (*flag, marks[*flag].acknowledged.bytes);
+        let own = self.paths.iter().filter(here).map(at).collect();
+        Targets { existing: self.existing, paths: self.paths.clone(), own }
     }
 
     /// The files that are written, for the summary.
@@ -113,7 +126,8 @@ impl Targets {
     /// Opens a file for lines that are no records.
     pub fn open(&self, flag: &'static str) -> Result<file::Opened, Failure> {
         let path = self.paths.iter().find(|(of, _)| *of == flag).map_or("-", |(_, path)| path);
-        Ok(file::open(path, flag, self.existing)?)
+        let own = self.own.iter().find(|(of, _)| *of == flag);
+        Ok(file::open(path, flag, own.map_or(self.existing, |(_, bytes)| Existing::GoOn(*bytes)))?)
     }
 
     /// Opens an output for records.
@@ -187,7 +201,7 @@ impl JobFlags {
             let opened = targets.open("--features")?;
             let out = Box::new(BufWriter::new(opened.out));
             let log = FeatureLog::new(out, &opened.name, format, columns, schema, consolidated)?;
-            Ok::<_, Failure>(log.after(opened.begins.as_deref())?)
+            Ok::<_, Failure>(log.after(opened.begins.as_deref())?.committing(opened.committer))
         };
         let features = format.map(log).transpose()?;
         let scored = Some(targets.writer(&self.output, "--output", &self.kafka, acknowledged(metrics))?);

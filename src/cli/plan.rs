@@ -26,6 +26,7 @@ use crate::runtime::job::{Job, Outputs, terms};
 use crate::runtime::state::{State, StateSettings};
 use crate::score::model::{Model, ModelDir};
 use crate::score::scorer::{Scorer, Thresholds};
+use crate::sink::OutputMarks;
 use crate::source::kafka::{KafkaConfig, KafkaSource, Position};
 use crate::source::tables::{ReferenceKind, ReferenceSource, TableInput, WantedTable};
 use crate::source::{FileSource, Source};
@@ -59,18 +60,20 @@ impl JobFlags {
         metrics: &Arc<Metrics>,
     ) -> Result<Job, Failure> {
         let bounded = mode.pace == Pace::Bounded;
-        let outputs = |schema: &Schema, columns| self.outputs(targets, schema, columns, bounded, metrics);
+        let outputs = |schema: &Schema, columns, marks: &OutputMarks| {
+            self.outputs(&targets.going_on(marks), schema, columns, bounded, metrics)
+        };
         self.job(dataflows, mode, stop, metrics, outputs)
     }
 
-    /// The job; its outputs are opened last, for a schema and the names of its features.
+    /// The job; its outputs are opened last, for a schema, the names of its features, and where those of an earlier run were.
     pub fn job(
         &self,
         dataflows: &[Arc<dyn Dataflow>],
         mode: &Mode,
         stop: Arc<AtomicBool>,
         metrics: &Arc<Metrics>,
-        outputs: impl FnOnce(&Schema, Vec<String>) -> Result<Outputs, Failure>,
+        outputs: impl FnOnce(&Schema, Vec<String>, &OutputMarks) -> Result<Outputs, Failure>,
     ) -> Result<Job, Failure> {
         let dataflow = find(dataflows, &self.dataflow)?;
         let setup = setup(&*dataflow, self.schema.as_deref(), &self.set)?;
@@ -100,6 +103,7 @@ impl JobFlags {
         let process = usize::from(self.cluster.process);
         let settings_of_state = StateSettings {
             process,
+            processes: usize::from(self.cluster.processes),
             pace: mode.pace,
             keeps_records: self.journal == Kept::Events,
             cut_every: (self.cut_every > 0).then(|| Duration::from_millis(self.cut_every as u64)),
@@ -110,7 +114,8 @@ impl JobFlags {
         // A replay may look into the log of a run; one cluster does one thing.
         terms.add("the command", mode.command);
         terms.add("--repair-rows", repair_rows_max);
-        let outputs = outputs(&setup.schema, columns)?;
+        let none = OutputMarks::new();
+        let outputs = outputs(&setup.schema, columns, state.as_ref().map_or(&none, State::marks))?;
         Ok(Job {
             dataflow,
             setup,

@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 use crate::runtime::job::Outputs;
 use crate::sink::features::FeatureLog;
 use crate::sink::file::plain_stem;
-use crate::sink::{OutputRecord, SinkError, Writer};
+use crate::sink::{OutputMarks, OutputRecord, SinkError, Writer};
 use crate::source::kafka::{KafkaSource, Position};
 use crate::source::{Ready, Source, StartOffsets};
 
@@ -69,7 +69,7 @@ impl VerifyFlags {
         let rows = flags.features.as_ref().map(|name| self.written("--features", name)).transpose()?;
         let rows = rows.map(|rows| Arc::new(Mutex::new(rows)));
         let (metrics, stop) = (Arc::new(Metrics::default()), Arc::new(AtomicBool::new(false)));
-        let outputs = |schema: &Schema, columns: Vec<String>| {
+        let outputs = |schema: &Schema, columns: Vec<String>, _: &OutputMarks| {
             let comparer = Comparer {
                 written: scored.clone(),
                 last_lines: matches!(flags.output, OutputName::Path(_)),
@@ -95,10 +95,14 @@ impl VerifyFlags {
         // The run's own source goes on behind what it has read, or is gone.
         job.source = Arc::new(journal);
         job.run(flags.cluster.resolve()?)?;
-        let mut said = Vec::new();
-        for written in [Some(&scored), rows.as_ref()].into_iter().flatten() {
-            said.push(written.lock().unwrap_or_else(PoisonError::into_inner).outcome(span)?);
+        let of_both = || [Some(&scored), rows.as_ref()].into_iter().flatten();
+        let mut of_both =
+            of_both().map(|written| written.lock().unwrap_or_else(PoisonError::into_inner)).collect::<Vec<_>>();
+        // The replay ends with the first difference: what is missing then says nothing.
+        if let Some(difference) = of_both.iter_mut().find_map(|written| written.difference.take()) {
+            return Err(Failure::Failed(difference));
         }
+        let said = of_both.iter().map(|written| written.outcome(span)).collect::<Result<Vec<_>, _>>()?;
         println!("equal     epochs {} to {}: {}", grouped(span.0), grouped(span.1.saturating_sub(1)), said.join(", "));
         Ok(())
     }
@@ -230,9 +234,6 @@ impl Written {
 
     /// What is to be said in the end of what lies in a span of epochs.
     fn outcome(&self, (from, until): (u64, u64)) -> Result<String, Failure> {
-        if let Some(difference) = &self.difference {
-            return Err(Failure::Failed(difference.clone()));
-        }
         let within = |line: &[u8]| match serde_json::from_slice::<Value>(line).unwrap_or_default()["epoch"].as_u64() {
             Some(epoch) => (from..until).contains(&epoch),
             // Rows do not say.

@@ -2,12 +2,10 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
 use timely::CommunicationConfig;
 use timely::communication::allocator::AllocatorBuilder;
 use timely::execute::execute_from;
@@ -16,24 +14,22 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::coordinate::Coordinator;
 use super::cut::Cutter;
-use super::outlet::{Outlet, discard, port};
+use super::intake::Feed;
+use super::outlet::{Outlet, Reporting};
 use super::peers::{self, Cluster, PeerError};
+use super::ports::{Done, Senders, ports, refusal};
 use super::state::{State, StateError};
-use super::worker::{self, Feed, Mint};
+use super::worker::{self, Mint};
 use crate::dataflow::{BuildError, Dataflow, EngineSettings, Setup};
 use crate::decode::Decoder;
 use crate::epoch::{Authority, Pace, PartitionBounds, Recorded};
-use crate::event::{InputStream, Lane, Limits, Origin, Partition, Raw, Record};
-use crate::feature::rows::Rows;
-use crate::flow::{Epoch, Reject, RejectReason};
+use crate::event::{InputStream, Lane, Limits, Origin, Partition, Record};
 use crate::metrics::{Metrics, set_worker};
 use crate::operators::{Images, ShardImage};
 use crate::pipeline;
-use crate::score::assessment::ScoredDiff;
-use crate::sink::features::{FeatureLog, FeatureRows};
-use crate::sink::port::{Port, Ports};
-use crate::sink::{OutputRecord, Refused, ScoredEncoder, SinkError, Writer, encode_reject, encode_update};
-use crate::source::clock::{now_ns, wall_ms};
+use crate::sink::features::FeatureLog;
+use crate::sink::{Acknowledgements, Refused, ScoredEncoder, SinkError, Writer};
+use crate::source::clock::now_ns;
 use crate::source::sealed::Terms;
 use crate::source::services::Services;
 use crate::source::tables::{ReferenceReader, ReferenceSource};
@@ -145,13 +141,6 @@ pub fn terms(
     Ok(terms)
 }
 
-/// The writing ends that every worker gets a copy of.
-struct Senders {
-    scored: Option<Sender<Vec<OutputRecord>>>,
-    rejects: Option<Sender<Vec<OutputRecord>>>,
-    features: Option<Sender<FeatureRows>>,
-}
-
 impl Job {
     /// Runs to the end of the source, or until stopped. `cluster` says with how many workers and processes.
     pub fn run(self, cluster: timely::Config) -> Result<(), JobError> {
@@ -181,10 +170,24 @@ impl Job {
         // The lock is held until the end.
         let directory = state.as_ref().map(|state| state.directory().to_owned());
         let look_ups = features.families().iter().filter_map(|family| family.enrich());
-        let services = Services::resolve(look_ups, &setup.schema, &services, directory, live)?;
+        let services = Services::resolve(look_ups, &setup.schema, &services, directory.clone(), live)?;
 
-        let spawn = |name, writer: Option<Box<dyn Writer>>, refuse: Box<dyn FnMut(Refused) + Send>| {
-            let spawn = |writer| Outlet::spawn(name, writer, stop.clone(), metrics.clone(), refuse);
+        let threads = threads_of(&cluster.communication);
+        let processes = processes_of(&cluster.communication);
+        let marks = state.as_ref().filter(|_| live).map(|state| state.marks().clone()).unwrap_or_default();
+        let done = |flag: &str| marks.get(flag).map(|mark| mark.acknowledged.epoch);
+        let done = Done { scored: done("--output"), rejects: done("--rejects"), features: done("--features") };
+        let keeps = state.as_ref().filter(|_| live).map(State::process);
+        let acknowledgements = Acknowledgements::new(directory, keeps.unwrap_or(0), processes);
+        let acknowledgements = Arc::new(acknowledgements);
+        let reporting = |flag| {
+            keeps.map(|_| {
+                acknowledgements.expect(flag);
+                Reporting { flag, to: acknowledgements.clone() }
+            })
+        };
+        let spawn = |name, flag, writer: Option<Box<dyn Writer>>, refuse: Box<dyn FnMut(Refused) + Send>| {
+            let spawn = |writer| Outlet::spawn(name, writer, stop.clone(), metrics.clone(), refuse, reporting(flag));
             writer.map(spawn).transpose().map_err(spawn_failed)
         };
         let counted = metrics.clone();
@@ -192,26 +195,25 @@ impl Job {
             counted.outputs_refused.add(1);
             tracing::error!("a reject cannot be written: {}", refused.why);
         };
-        let rejects = spawn("rejects", outputs.rejects, Box::new(lose))?;
+        let rejects = spawn("rejects", "--rejects", outputs.rejects, Box::new(lose))?;
         let refuse = refusal(&metrics, rejects.as_ref().map(Outlet::sender));
-        let scored = spawn("scored", outputs.scored, Box::new(refuse))?;
+        let scored = spawn("scored", "--output", outputs.scored, Box::new(refuse))?;
         let feature_log = outputs
             .features
-            .map(|log| Outlet::spawn("features", log, stop.clone(), metrics.clone(), |_| {}))
+            .map(|log| Outlet::spawn("features", log, stop.clone(), metrics.clone(), |_| {}, reporting("--features")))
             .transpose()
             .map_err(spawn_failed)?;
         let senders = Senders {
             scored: scored.as_ref().map(Outlet::sender),
             rejects: rejects.as_ref().map(Outlet::sender),
             features: feature_log.as_ref().map(Outlet::sender),
+            done,
         };
         let models = settings.scorer.as_ref().map_or_else(Vec::new, |scorer| scorer.labels());
         let encoder = ScoredEncoder::new(setup.schema.clone(), models, features.columns());
         let state = state.map(Arc::new);
-        let threads = threads_of(&cluster.communication);
         let mint = Mutex::new(Some(state.as_ref().map_or_else(Recorded::default, |state| state.recorded())));
         let of_workers = state.clone();
-        let processes = processes_of(&cluster.communication);
         let cutter = state.as_ref().map(|state| state.start_cutter(threads, processes, &metrics)).transpose();
         let cutter = cutter.map_err(|error| JobError::Cluster(format!("cannot start a thread: {error}")))?.flatten();
         let cutter_end = cutter.as_ref().map(Cutter::end);
@@ -270,7 +272,12 @@ impl Job {
             let inputs = state.and_then(State::inputs);
             let heard = state.filter(|_| worker.index() % threads == 0).and_then(State::heard);
             let ends = state.map(State::ends).unwrap_or_default();
+            let first_of_process = worker.index() % threads == 0;
+            let closing = state.filter(|_| live && first_of_process).map(|_| senders.closing());
+            let acknowledgements = acknowledgements.clone();
             let feed = Feed {
+                closing,
+                acknowledgements,
                 reader,
                 references,
                 stage,
@@ -280,7 +287,7 @@ impl Job {
                 heard,
                 ends,
                 cutter,
-                first_of_process: worker.index() % threads == 0,
+                first_of_process,
                 bounds,
                 live,
                 bounded,
@@ -389,84 +396,4 @@ impl Reader for NoReader {
     fn partitions(&self) -> Vec<Partition> {
         Vec::new()
     }
-}
-
-/// Makes rejects of output records that cannot be written.
-fn refusal(metrics: &Arc<Metrics>, rejects: Option<Sender<Vec<OutputRecord>>>) -> impl FnMut(Refused) + Send + 'static {
-    let metrics = metrics.clone();
-    move |Refused { key, why }| {
-        let reason = RejectReason::OutputTooLarge;
-        metrics.outputs_refused.add(1);
-        metrics.rejects.count(reason);
-        metrics.rejects.note(reason, || why.clone());
-        let id = String::from_utf8_lossy(&key).into_owned();
-        let (lane, raw) = (Lane::NOWHERE, Raw::default());
-        let reject = Reject { lane, offset: 0, timestamp_ms: 0, reason, message: why, id, raw };
-        if let Some(rejects) = &rejects {
-            // The outlet of rejects ends after this one; if it has failed, its error is said.
-            drop(rejects.send(vec![encode_reject(&reject, &Origin::Elsewhere, Epoch::MIN, 0)]));
-        }
-    }
-}
-
-/// Counts the first assessments of transactions, and how old the events are by now.
-fn decided(metrics: &Metrics, diffs: &[ScoredDiff]) {
-    let first = || diffs.iter().filter(|diff| diff.revision == 0 && diff.diff > 0);
-    first().for_each(|diff| metrics.decisions.count(diff.decision.action));
-    let now_ms = wall_ms();
-    let age_ms = |diff: &ScoredDiff| now_ms.saturating_sub(diff.event.time).max(0) as u64;
-    metrics.event_age.record_all_ns(first().map(|diff| age_ms(diff).saturating_mul(1_000_000)));
-}
-
-fn ports(
-    senders: &Senders,
-    encoder: &ScoredEncoder,
-    metrics: &Arc<Metrics>,
-    setup: &Setup,
-    origin: impl Fn(Lane) -> Origin + 'static,
-) -> Ports {
-    let counted = |metrics: &Arc<Metrics>, records: Vec<OutputRecord>| {
-        metrics.outputs.add(records.len() as u64);
-        records
-    };
-    let scored = senders.scored.clone().map_or_else(discard, |sender| {
-        let (encoder, metrics) = (encoder.clone(), metrics.clone());
-        port(sender, move |diffs: Vec<ScoredDiff>| {
-            decided(&metrics, &diffs);
-            counted(&metrics, diffs.iter().map(|diff| encoder.encode(diff)).collect())
-        })
-    });
-    let noted = metrics.clone();
-    let note = move |rejects: &[Reject]| {
-        for Reject { reason, message, .. } in rejects {
-            noted.rejects.note(*reason, || message.clone());
-        }
-    };
-    let rejects: Port<Reject> = match senders.rejects.clone() {
-        None => Box::new(move |rejects| {
-            note(&rejects);
-            true
-        }),
-        Some(sender) => port(sender, move |rejects: Vec<Reject>| {
-            note(&rejects);
-            let encode = |reject: &Reject| encode_reject(reject, &origin(reject.lane), Epoch::MIN, 0);
-            rejects.iter().map(encode).collect()
-        }),
-    };
-    let features = senders.features.clone().map(|sender| {
-        let schema = setup.schema.clone();
-        port(sender, move |rows: Vec<Rows>| {
-            let mut all = FeatureRows::default();
-            rows.into_iter().for_each(|rows| all.append(FeatureRows::of(rows, &schema)));
-            all
-        })
-    });
-    let (sender, metrics) = (senders.scored.clone(), metrics.clone());
-    let collections = Rc::new(move || {
-        let metrics = metrics.clone();
-        sender.clone().map_or_else(discard, |sender| {
-            port(sender, move |updates: Vec<_>| counted(&metrics, updates.iter().map(encode_update).collect()))
-        })
-    });
-    Ports { scored: Some(scored), rejects: Some(rejects), features, collections: Some(collections) }
 }

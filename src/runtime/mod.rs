@@ -2,12 +2,14 @@
 
 pub mod coordinate;
 pub mod cut;
+pub mod intake;
 pub mod job;
 pub mod logging;
 pub mod memory;
 pub mod outlet;
 pub mod page;
 pub mod peers;
+mod ports;
 pub mod redact;
 pub mod state;
 pub mod worker;

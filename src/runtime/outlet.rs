@@ -1,6 +1,6 @@
 //! Threads that write: one per output and process, behind a bounded channel.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
+use crate::flow::Epoch;
 use crate::metrics::Metrics;
 use crate::sink::features::{FeatureLog, FeatureRows};
 use crate::sink::port::Port;
-use crate::sink::{OutputRecord, Refused, SinkError, Writer};
+use crate::sink::{Acknowledged, Acknowledgements, OutputRecord, Refused, SinkError, Writer};
 
 /// Batches on their way to a writer. When the channel is full, epochs stay open and the sources wait.
 const BATCHES_MAX: usize = 64;
@@ -34,8 +35,31 @@ pub trait Outbound: Send + 'static {
     fn refused(&mut self) -> Vec<Refused> {
         Vec::new()
     }
+    /// Everything of epochs up to this one has been written, and nothing of later ones.
+    fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError>;
+    /// The last epoch that was committed and is acknowledged.
+    fn acknowledged(&self) -> Option<Acknowledged>;
+    /// What is written to.
+    fn target(&self) -> String;
     /// Returns once everything is acknowledged.
     fn finish(&mut self) -> Result<(), SinkError>;
+}
+
+/// What workers send to an outlet.
+#[derive(Debug)]
+pub enum Parcel<B> {
+    /// Something of an epoch.
+    Batch(Epoch, B),
+    /// All workers have sent everything of epochs up to this one.
+    Closed(Epoch),
+}
+
+/// How an outlet reports how far it has come.
+pub struct Reporting {
+    /// The flag that names the output.
+    pub flag: &'static str,
+    /// To whom.
+    pub to: Arc<Acknowledgements>,
 }
 
 impl Outbound for Box<dyn Writer> {
@@ -57,6 +81,18 @@ impl Outbound for Box<dyn Writer> {
         Writer::refused(&mut **self)
     }
 
+    fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+        Writer::commit(&mut **self, epoch)
+    }
+
+    fn acknowledged(&self) -> Option<Acknowledged> {
+        Writer::acknowledged(&**self)
+    }
+
+    fn target(&self) -> String {
+        Writer::target(&**self)
+    }
+
     fn finish(&mut self) -> Result<(), SinkError> {
         self.flush()
     }
@@ -73,6 +109,18 @@ impl Outbound for FeatureLog {
         self.flush()
     }
 
+    fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+        FeatureLog::commit(self, epoch)
+    }
+
+    fn acknowledged(&self) -> Option<Acknowledged> {
+        FeatureLog::acknowledged(self)
+    }
+
+    fn target(&self) -> String {
+        FeatureLog::target(self).to_owned()
+    }
+
     fn finish(&mut self) -> Result<(), SinkError> {
         FeatureLog::finish(self)
     }
@@ -80,23 +128,26 @@ impl Outbound for FeatureLog {
 
 /// A running writer thread.
 pub struct Outlet<B> {
-    sender: Sender<B>,
+    sender: Sender<Parcel<B>>,
     thread: JoinHandle<Result<(), SinkError>>,
 }
 
 impl<B: Send + 'static> Outlet<B> {
-    /// Starts the thread. `refuse` is told of records that cannot be written. If writing fails, `stop` is set and what still comes is discarded; `join` returns the error.
+    /// Starts the thread. `refuse` is told of records that cannot be written. If writing fails, `stop` is set and what still comes is
+    /// discarded; `join` returns the error. With `reporting`, epochs are written one after the other, each once it is closed.
     pub fn spawn(
         name: &str,
         outbound: impl Outbound<Batch = B>,
         stop: Arc<AtomicBool>,
         metrics: Arc<Metrics>,
         refuse: impl FnMut(Refused) + Send + 'static,
+        reporting: Option<Reporting>,
     ) -> std::io::Result<Self> {
         let (sender, receiver) = bounded(BATCHES_MAX);
         let who = name.to_owned();
         let run = move || {
-            let result = write_all(outbound, &receiver, |why| metrics.vitals.trouble(&who, why), refuse);
+            let say = |why| metrics.vitals.trouble(&who, why);
+            let result = write_all(outbound, &receiver, say, refuse, reporting.as_ref());
             metrics.vitals.trouble(&who, None);
             if result.is_err() {
                 stop.store(true, Ordering::Relaxed);
@@ -108,7 +159,7 @@ impl<B: Send + 'static> Outlet<B> {
     }
 
     /// Where workers send batches.
-    pub fn sender(&self) -> Sender<B> {
+    pub fn sender(&self) -> Sender<Parcel<B>> {
         self.sender.clone()
     }
 
@@ -121,11 +172,12 @@ impl<B: Send + 'static> Outlet<B> {
 
 fn write_all<O: Outbound>(
     mut outbound: O,
-    receiver: &Receiver<O::Batch>,
+    receiver: &Receiver<Parcel<O::Batch>>,
     say: impl Fn(Option<String>),
     mut refuse: impl FnMut(Refused),
+    reporting: Option<&Reporting>,
 ) -> Result<(), SinkError> {
-    let mut said = None;
+    let (mut said, mut held, mut reported, mut last) = (None, BTreeMap::<Epoch, Vec<O::Batch>>::new(), None, 0);
     loop {
         outbound.refused().into_iter().for_each(&mut refuse);
         let trouble = outbound.trouble();
@@ -133,20 +185,54 @@ fn write_all<O: Outbound>(
             said = trouble.clone();
             say(trouble);
         }
+        report(&outbound, reporting, &mut reported)?;
         match receiver.try_recv().or_else(|_| {
             outbound.idle()?;
             receiver.recv_timeout(IDLE).map_err(Waited::from)
         }) {
-            Ok(batch) => outbound.write(batch)?,
+            Ok(Parcel::Batch(epoch, batch)) if reporting.is_some() => held.entry(epoch).or_default().push(batch),
+            Ok(Parcel::Batch(_, batch)) => outbound.write(batch)?,
+            Ok(Parcel::Closed(epoch)) => {
+                let open = held.split_off(&(epoch + 1));
+                last = epoch;
+                let closed = std::mem::replace(&mut held, open);
+                closed.into_values().flatten().try_for_each(|batch| outbound.write(batch))?;
+                outbound.commit(epoch)?;
+            }
             Err(Waited::Timeout) => {}
             Err(Waited::Disconnected) => {
+                // What an open epoch has is written after a restart; what another output could not write belongs to a closed one.
+                held.retain(|&epoch, _| epoch <= last);
+                held.into_values().flatten().try_for_each(|batch| outbound.write(batch))?;
                 outbound.finish()?;
                 outbound.refused().into_iter().for_each(&mut refuse);
-                return Ok(());
+                report(&outbound, reporting, &mut reported)?;
+                // The last word; a failure here only means that more is said again after a restart.
+                return reporting.map_or(Ok(()), |reporting| reporting.to.settle().map_err(not_noted));
             }
             Err(Waited::Failed(error)) => return Err(error),
         }
     }
+}
+
+/// Says how far the output has come, if that is news.
+fn report<O: Outbound>(
+    outbound: &O,
+    reporting: Option<&Reporting>,
+    reported: &mut Option<Acknowledged>,
+) -> Result<(), SinkError> {
+    let Some(Reporting { flag, to }) = reporting else { return Ok(()) };
+    match outbound.acknowledged() {
+        Some(acknowledged) if *reported != Some(acknowledged) => {
+            *reported = Some(acknowledged);
+            to.note(flag, &outbound.target(), acknowledged).map_err(not_noted)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn not_noted(error: std::io::Error) -> SinkError {
+    SinkError::External(format!("cannot write down in --state how far the outputs have come: {error}"))
 }
 
 enum Waited {
@@ -170,15 +256,20 @@ impl From<SinkError> for Waited {
     }
 }
 
-/// A port that encodes items on the worker and sends them to an outlet.
+/// A port that encodes items on the worker and sends them to an outlet. What belongs to epochs up to `done` an earlier run has
+/// written already: it goes nowhere.
 pub fn port<T: 'static, B: Send + 'static>(
-    sender: Sender<B>,
-    mut encode: impl FnMut(Vec<T>) -> B + 'static,
+    sender: Sender<Parcel<B>>,
+    done: Option<Epoch>,
+    mut encode: impl FnMut(Epoch, Vec<T>) -> B + 'static,
 ) -> Port<T> {
     let mut waiting = VecDeque::new();
     Box::new(move |items| {
-        if !items.is_empty() {
-            waiting.push_back(encode(items));
+        if let Some((epoch, items)) = items
+            && !items.is_empty()
+            && done.is_none_or(|done| epoch > done)
+        {
+            waiting.push_back(Parcel::Batch(epoch, encode(epoch, items)));
         }
         while let Some(batch) = waiting.pop_front() {
             match sender.try_send(batch) {
@@ -198,4 +289,37 @@ pub fn port<T: 'static, B: Send + 'static>(
 /// A port to nowhere.
 pub fn discard<T: 'static>() -> Port<T> {
     Box::new(|_| true)
+}
+
+/// Tells the outlets of a process which epochs are closed; held by one of its workers.
+pub struct Closing {
+    /// Each sends; false if there is no room now.
+    outlets: Vec<(Box<dyn Fn(Epoch) -> bool>, Option<Epoch>)>,
+}
+
+impl Closing {
+    /// Of these outlets.
+    pub fn new(outlets: impl IntoIterator<Item = Box<dyn Fn(Epoch) -> bool>>) -> Self {
+        Closing { outlets: outlets.into_iter().map(|outlet| (outlet, None)).collect() }
+    }
+
+    /// All epochs up to this one have left the graph. Says whether every outlet knows it.
+    pub fn close(&mut self, epoch: Epoch) -> bool {
+        let mut all = true;
+        for (send, told) in &mut self.outlets {
+            if *told < Some(epoch) {
+                if send(epoch) {
+                    *told = Some(epoch);
+                } else {
+                    all = false;
+                }
+            }
+        }
+        all
+    }
+}
+
+/// How an outlet is told that an epoch is closed.
+pub fn closing<B: Send + 'static>(sender: Sender<Parcel<B>>) -> Box<dyn Fn(Epoch) -> bool> {
+    Box::new(move |epoch| !matches!(sender.try_send(Parcel::Closed(epoch)), Err(TrySendError::Full(_))))
 }

@@ -5,6 +5,7 @@
 //!  DIR/journal/      bindings and records ([`crate::epoch::journal`])
 //!  DIR/cuts/         what the operators keep, now and then ([`super::cut`])
 //!  DIR/MANIFEST      which cuts are whole
+//!  DIR/outputs-P.json   how far the outputs of process P have come
 //! ```
 //!
 //! A restart loads the newest whole cut and repeats what the journal holds behind it; without a cut it repeats the whole journal.
@@ -25,6 +26,7 @@ use crate::event::Lane;
 use crate::flow::{Epoch, Facts};
 use crate::metrics::Metrics;
 use crate::operators::Image;
+use crate::sink::{OutputMarks, marks};
 use crate::source::sealed::Terms;
 use crate::source::{Reader, Source, SourceError};
 
@@ -33,6 +35,8 @@ use crate::source::{Reader, Source, SourceError};
 pub struct StateSettings {
     /// The process's number in its cluster.
     pub process: usize,
+    /// Processes of the cluster.
+    pub processes: usize,
     /// A replay repeats what a run has written, and adds nothing to it.
     pub pace: Pace,
     /// Whether the journal keeps the records, or offsets alone.
@@ -49,7 +53,7 @@ pub const KEPT_MS: i64 = 35 * 24 * 3_600_000;
 impl StateSettings {
     /// Of a single process, with records kept and no cuts.
     pub fn of(pace: Pace) -> Self {
-        StateSettings { process: 0, pace, keeps_records: true, cut_every: None, kept_ms: KEPT_MS }
+        StateSettings { process: 0, processes: 1, pace, keeps_records: true, cut_every: None, kept_ms: KEPT_MS }
     }
 }
 
@@ -68,6 +72,7 @@ pub struct State {
     image: Mutex<Option<Arc<Image>>>,
     cut: Option<Facts>,
     ends: Arc<BTreeMap<Lane, LaneEnd>>,
+    marks: OutputMarks,
 }
 
 /// Why a state directory cannot be used.
@@ -107,6 +112,17 @@ impl State {
         let of_events = ends.iter().filter(|(lane, _)| lane.is_events());
         let base = of_events.map(|(lane, end)| (lane.partition, end.upper)).collect();
         let past = JournalPast::open(directory, Some(terms), cut.map_or(0, |facts| facts.epoch + 1), base)?;
+        let marks = match settings.pace {
+            Pace::Live => marks(directory, settings.process, settings.processes).map_err(StateError::Lock)?,
+            Pace::Bounded => OutputMarks::new(),
+        };
+        if let Some((flag, mark)) = marks.iter().find(|(_, mark)| mark.acknowledged.epoch >= past.next()) {
+            let (shown, written, has) = (directory.display(), mark.acknowledged.epoch, past.next());
+            return Err(StateError::Lock(format!(
+                "--state {shown}: {flag} has been written up to epoch {written}, but the journal ends before {has}: it was cut off or is \
+                 another one; restore it, or name another directory"
+            )));
+        }
         let journal = match settings.pace {
             Pace::Live => Some(past.begin(settings.process, terms.clone(), settings.keeps_records)?),
             Pace::Bounded => None,
@@ -122,12 +138,23 @@ impl State {
             image: Mutex::new(image.map(Arc::new)),
             cut,
             ends: Arc::new(ends),
+            marks,
         })
     }
 
     /// The directory.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// The process's number in its cluster.
+    pub fn process(&self) -> usize {
+        self.settings.process
+    }
+
+    /// Where the outputs of the run before this one were.
+    pub fn marks(&self) -> &OutputMarks {
+        &self.marks
     }
 
     /// The first epoch that is repeated: all before it are in the cut.

@@ -1,30 +1,19 @@
 //! The worker loop: read, decode, offer, bind, step. It never blocks.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use timely::worker::Worker;
 
 use super::coordinate::Coordinator;
-use super::cut::CutterEnd;
-use crate::dataflow::Prepare;
-use crate::decode::{Counters, Decoder};
-use crate::epoch::clock::End;
-use crate::epoch::journal::{BindingLog, Inputs};
-use crate::epoch::{Authority, LaneEnd, PartitionBounds, Stash};
-use crate::event::{Lane, Partition, Payload, Raw, Record};
-use crate::flow::{Arrival, Binding, Decoded, Epoch, ReferenceRecord, Reject, RejectReason, Report, Word};
-use crate::metrics::Metrics;
+use super::intake::{Feed, Intake};
+use crate::epoch::Authority;
+use crate::epoch::journal::BindingLog;
+use crate::flow::{Binding, Epoch, Word};
 use crate::pipeline::Engine;
-use crate::source::clock::{now_ns, wall_ms};
-use crate::source::services::{HELD_MAX, Stage};
-use crate::source::tables::ReferenceReader;
-use crate::source::{Reader, Ready, SourceError};
+use crate::source::SourceError;
+use crate::source::clock::now_ns;
 
-/// Records taken from the reader in one turn.
-const POLL_RECORDS_MAX: usize = 1024;
 /// The longest an idle worker sleeps; readers and other workers wake it earlier.
 const PARK_MAX: Duration = Duration::from_millis(1);
 
@@ -42,40 +31,6 @@ pub struct Mint {
     pub cut_every_ns: Option<u64>,
     /// When the last one was asked for.
     pub cut_ns: u64,
-}
-
-/// Everything a worker needs beside the graph.
-pub struct Feed {
-    /// Reads this worker's partitions.
-    pub reader: Box<dyn Reader>,
-    /// Reads this worker's share of the reference collections.
-    pub references: ReferenceReader,
-    /// Holds events until services have answered.
-    pub stage: Stage,
-    /// Decodes what it reads.
-    pub decoder: Decoder,
-    /// The dataflow's change to every event.
-    pub prepare: Option<Prepare>,
-    /// Where records are written down as they are read.
-    pub inputs: Option<Inputs>,
-    /// Where the bindings of another process's authority are written down, from an epoch on; of one worker of each process.
-    pub heard: Option<(BindingLog, Epoch)>,
-    /// Whether this worker is the one that speaks for its process.
-    pub first_of_process: bool,
-    /// Where a cut has left the lanes.
-    pub ends: Arc<BTreeMap<Lane, LaneEnd>>,
-    /// Where cuts are written.
-    pub cutter: Option<CutterEnd>,
-    /// What keeps the partitions together.
-    pub bounds: PartitionBounds,
-    /// Whether the wall clock says something about the records: they come in as they happen.
-    pub live: bool,
-    /// Whether the source ends by itself: a partition that is at its end stays so.
-    pub bounded: bool,
-    /// Set to stop: what has been read is completed.
-    pub stop: Arc<AtomicBool>,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
 }
 
 /// Runs a built graph to its end. On worker 0 with `mint`.
@@ -100,6 +55,7 @@ pub fn run(
             }
         };
         intake.give_images(&engine);
+        intake.close_epochs(first_open(&engine));
         if let Some(report) = intake.report(&engine) {
             coordinator.report(report);
         }
@@ -134,6 +90,9 @@ pub fn run(
     let probe = engine.finish();
     while !probe.done() {
         worker.step_or_park(Some(PARK_MAX));
+    }
+    while !intake.close_epochs(intake.next) {
+        std::thread::sleep(PARK_MAX);
     }
     if let Some(mint) = &mint {
         intake.feed.metrics.vitals.set_repeating(mint.authority.repeating());
@@ -174,312 +133,4 @@ impl Mint {
         }
         Ok(())
     }
-}
-
-/// Reads and decodes into the stash, and binds what is in it.
-struct Intake {
-    feed: Feed,
-    worker: u32,
-    stash: Stash,
-    records: Vec<Record>,
-    partitions: Vec<Partition>,
-    /// Partitions at their end, with the offset after their last record.
-    ends: Vec<(Partition, u64)>,
-    ready: Ready,
-    closed: bool,
-    next: Epoch,
-    reported: Option<Report>,
-    arrivals: Vec<Arrival>,
-    rejects: Vec<Reject>,
-    references: Vec<ReferenceRecord>,
-    /// Initial content of references is still being read, or never will be.
-    loading: bool,
-    references_failed: bool,
-    /// What stood in the way when last looked at.
-    trouble: Option<String>,
-    /// What the decoder had counted then.
-    counted: Counters,
-    peers: usize,
-    /// The cut whose images are not all there yet.
-    cutting: Option<Epoch>,
-}
-
-impl Intake {
-    fn new(feed: Feed, worker: u32, peers: usize, next: Epoch) -> Self {
-        let stash = Stash::new(feed.bounds, feed.live).resuming(feed.ends.clone());
-        Intake {
-            feed,
-            worker,
-            stash,
-            records: Vec::with_capacity(POLL_RECORDS_MAX),
-            partitions: Vec::new(),
-            ends: Vec::new(),
-            ready: Ready::Waiting,
-            closed: false,
-            next,
-            reported: None,
-            arrivals: Vec::new(),
-            rejects: Vec::new(),
-            references: Vec::new(),
-            loading: true,
-            references_failed: false,
-            trouble: None,
-            counted: Counters::default(),
-            peers,
-            cutting: None,
-        }
-    }
-
-    /// Takes what the reader has. Says whether there was something.
-    fn read(&mut self) -> Result<bool, SourceError> {
-        let referred = self.refer()?;
-        let turned = self.turn()?;
-        self.measure();
-        let room = self.feed.inputs.as_mut().is_none_or(Inputs::hand_over);
-        if self.closed || !room || self.stash.is_full() || self.feed.stage.len() >= HELD_MAX {
-            return Ok(referred || turned);
-        }
-        if let Some(held) = self.stash.hold() {
-            self.feed.reader.hold(held);
-        }
-        self.ready = self.feed.reader.poll(POLL_RECORDS_MAX, &mut self.records)?;
-        self.tell();
-        let (now, wall) = (now_ns(), self.feed.live.then(wall_ms));
-        let partitions = self.feed.reader.partitions();
-        if partitions != self.partitions {
-            for &partition in &partitions {
-                self.stash.queue(Lane::of_events(partition), now);
-                for late in self.feed.stage.begin(partition)? {
-                    if let Decoded::Reference(record) = &late {
-                        self.stash.push(record.lane, record.offset, now, None, late);
-                    }
-                }
-            }
-            self.partitions = partitions;
-        }
-        let read = referred || !self.records.is_empty();
-        if let Some(inputs) = &mut self.feed.inputs {
-            let noted = self.records.iter().try_for_each(|record| inputs.note(record));
-            noted.map_err(SourceError::External)?;
-            inputs.hand_over();
-        }
-        for record in self.records.drain(..) {
-            let (partition, offset, arrived_ns) = (record.partition, record.offset, record.arrived_ns);
-            let (event, raw) = match record.payload {
-                Payload::Event(event) => (Ok(*event), Raw::default()),
-                _ => (self.feed.decoder.decode(&record), record.into_raw()),
-            };
-            let decoded = match event {
-                Ok(mut event) => {
-                    if let Some(prepare) = &self.feed.prepare {
-                        prepare(&mut event);
-                    }
-                    Decoded::Event(Arrival { event, partition, offset, arrived_ns, raw })
-                }
-                Err(reject) => Decoded::Reject(reject),
-            };
-            match self.feed.stage.is_through() {
-                true => self.stash.push(Lane::of_events(partition), offset, now, wall, decoded),
-                false => self.feed.stage.take(partition, offset, decoded, now),
-            }
-        }
-        let read = self.turn()? || read;
-        self.look();
-        if self.ready == Ready::Done {
-            self.close();
-        }
-        self.measure();
-        Ok(read)
-    }
-
-    /// Takes note of which partitions have no more for now.
-    fn look(&mut self) {
-        self.ends.clear();
-        self.feed.reader.ends(&mut self.ends);
-        let all = match self.ready {
-            _ if !self.feed.stage.is_empty() => End::No,
-            Ready::Done => End::ForGood,
-            // What is quiet for now may go on: a replay waits for it, or its epochs would depend on the timing.
-            Ready::CaughtUp if self.feed.live => End::ForNow,
-            _ => End::No,
-        };
-        self.stash.look(all, &self.ends, if self.feed.bounded { End::ForGood } else { End::ForNow });
-    }
-
-    /// Sets what the metrics say of the input.
-    fn measure(&mut self) {
-        let (metrics, counters) = (&self.feed.metrics, self.feed.decoder.counters());
-        let stashed = self.stash.len() as u64;
-        metrics.stashed.set_own(stashed);
-        metrics.lag.set_own(self.feed.reader.lag().unwrap_or(0) + stashed + self.feed.stage.len() as u64);
-        metrics.unknown_fields.add(counters.unknown_fields - self.counted.unknown_fields);
-        metrics.duplicate_keys.add(counters.duplicate_keys - self.counted.duplicate_keys);
-        self.counted = counters;
-    }
-
-    /// Says what stands in the way, if that has changed.
-    fn tell(&mut self) {
-        let loading = self.loading.then(|| "the first content of the references is being read".to_owned());
-        let trouble = loading.or_else(|| self.feed.reader.trouble());
-        if trouble != self.trouble {
-            self.feed.metrics.vitals.trouble(&format!("worker {}", self.worker), trouble.clone());
-            self.trouble = trouble;
-        }
-    }
-
-    /// Lets events that have waited long enough go on. Says whether there were any.
-    fn turn(&mut self) -> Result<bool, SourceError> {
-        if self.feed.stage.is_through() {
-            return Ok(false);
-        }
-        let (stash, now, wall, mut any) = (&mut self.stash, now_ns(), self.feed.live.then(wall_ms), false);
-        self.feed.stage.turn(now, |lane, offset, decoded| {
-            stash.push(lane, offset, now, wall, decoded);
-            any = true;
-        })?;
-        Ok(any)
-    }
-
-    /// Takes what the references have. Says whether there was something.
-    fn refer(&mut self) -> Result<bool, SourceError> {
-        if self.references_failed {
-            return Ok(false);
-        }
-        let mut records = Vec::new();
-        if let Err(error) = self.feed.references.poll(&mut records) {
-            self.references_failed = true;
-            // The others must not go on without this share of the rows.
-            self.feed.stop.store(true, Ordering::Relaxed);
-            return Err(error);
-        }
-        let taken = !records.is_empty();
-        self.loading = !self.feed.references.is_loaded();
-        for record in records {
-            let (lane, offset) = match &record {
-                Decoded::Reference(record) => (record.lane, record.offset),
-                Decoded::Reject(reject) => {
-                    self.feed.metrics.reference_errors.add(1);
-                    (reject.lane, reject.offset)
-                }
-                Decoded::Event(_) | Decoded::Answered(_) => continue,
-            };
-            self.stash.push(lane, offset, now_ns(), None, record);
-        }
-        Ok(taken)
-    }
-
-    fn close(&mut self) {
-        self.closed = true;
-    }
-
-    /// Says when all operators of this worker have dumped a cut.
-    fn give_images(&mut self, engine: &Engine) {
-        if let (Some(epoch), Some(cutter)) = (self.cutting, &self.feed.cutter)
-            && engine.images.is_whole(epoch)
-        {
-            cutter.whole(epoch);
-            self.cutting = None;
-        }
-    }
-
-    /// A cut is whole: one worker of each process says so.
-    fn publish(&self, epoch: Epoch) {
-        if let Some(cutter) = self.feed.cutter.as_ref().filter(|_| self.feed.first_of_process) {
-            cutter.publish(epoch);
-        }
-    }
-
-    /// The last epoch whose output is acknowledged.
-    fn acknowledged(&self, engine: &Engine) -> Option<Epoch> {
-        self.cutting.or(self.feed.cutter.as_ref().and_then(CutterEnd::written))?;
-        first_open(engine).checked_sub(1)
-    }
-
-    /// What the authority should know, if it does not know it yet.
-    fn report(&mut self, engine: &Engine) -> Option<Report> {
-        let closed = self.closed && self.feed.stage.is_empty();
-        if closed {
-            self.stash.close();
-        }
-        let (mut offers, reach) = self.stash.offers(closed, now_ns());
-        let at_end = closed || self.feed.reader.is_log();
-        offers.iter_mut().for_each(|offer| offer.spent &= at_end);
-        let report = Report {
-            worker: self.worker,
-            next: self.next,
-            offers,
-            reach,
-            done: closed && self.stash.is_empty(),
-            loading: self.loading,
-            stopping: self.feed.stop.load(Ordering::Relaxed),
-            backlog: engine.owed.keys(),
-            written: self.feed.cutter.as_ref().and_then(CutterEnd::written),
-            acknowledged: self.acknowledged(engine),
-        };
-        if self.reported.as_ref() == Some(&report) {
-            return None;
-        }
-        self.reported = Some(report.clone());
-        Some(report)
-    }
-
-    /// Puts the records of a binding into the graph and closes the epoch.
-    fn bind(&mut self, binding: &Binding, engine: &mut Engine) {
-        if binding.stop {
-            self.close();
-        }
-        let (arrivals, rejects, references) = (&mut self.arrivals, &mut self.rejects, &mut self.references);
-        let (peers, decoder) = (self.peers, &self.feed.decoder);
-        self.stash.take(binding, |decoded, refused| match decoded {
-            Decoded::Event(arrival) if refused => rejects.push(from_the_future(decoder, arrival)),
-            Decoded::Answered(answered) if refused => rejects.push(from_the_future(decoder, answered.0)),
-            Decoded::Event(arrival) => arrivals.push(arrival),
-            Decoded::Reject(reject) => rejects.push(reject),
-            Decoded::Answered(answered) => {
-                let (arrival, answers) = *answered;
-                arrivals.push(arrival);
-                answers.into_iter().for_each(|answer| answer.address(peers, references));
-            }
-            Decoded::Reference(record) => record.address(peers, references),
-        });
-        if !self.references.is_empty() {
-            engine.references.send_batch(&mut self.references);
-            self.references.clear();
-        }
-        if !self.arrivals.is_empty() {
-            engine.arrivals.send_batch(&mut self.arrivals);
-            self.arrivals.clear();
-        }
-        if !self.rejects.is_empty() {
-            engine.rejects.send_batch(&mut self.rejects);
-            self.rejects.clear();
-        }
-        engine.close(binding.epoch, binding.watermark_ms, binding.repair, binding.dump);
-        if let (Some(_), Some(cutter)) = (binding.dump, &self.feed.cutter) {
-            cutter.begin(engine.facts.of(binding.epoch), self.stash.ends().collect());
-            self.cutting = Some(binding.epoch);
-        }
-        self.next = binding.epoch + 1;
-        if let Some((log, from)) = &self.feed.heard
-            && binding.epoch >= *from
-        {
-            // One that is lost is written down by the authority.
-            let _ = log.hear(binding.clone());
-        }
-        self.feed.metrics.epochs.add((self.worker == 0) as u64);
-        self.feed.metrics.bound.add(1);
-        self.feed.metrics.merging.set(binding.merging.into());
-        if binding.watermark_ms > i64::MIN {
-            self.feed.metrics.watermark_ms.set(binding.watermark_ms);
-        }
-    }
-}
-
-/// The reject of an event whose time is not believed.
-fn from_the_future(decoder: &Decoder, arrival: Arrival) -> Reject {
-    let message = format!(
-        "event time {} is ahead of what the other records of its partition say; mend the sender's clock, or raise --future",
-        arrival.event.time
-    );
-    arrival.refuse(decoder.schema(), RejectReason::FromTheFuture, message)
 }

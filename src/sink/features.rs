@@ -16,7 +16,9 @@ use hashbrown::HashMap;
 use crate::event::{Id, IdType, MapKey, Schema};
 use crate::feature::rows::Rows;
 
-use super::SinkError;
+use super::file::Committer;
+use super::{Acknowledged, SinkError};
+use crate::flow::Epoch;
 
 /// Rows of one worker and epoch, ready to be written.
 #[derive(Debug, Default)]
@@ -76,6 +78,8 @@ pub struct FeatureLog {
     /// The header is still to be written.
     header_due: bool,
     line: Vec<u8>,
+    /// Makes what a run has written last.
+    committer: Option<Committer>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -112,7 +116,40 @@ impl FeatureLog {
             ids: schema.id_type(),
             header_due: format == FeatureFormat::Csv,
             line: Vec::new(),
+            committer: None,
         })
+    }
+
+    /// A log whose file says up to where it can be cut.
+    pub fn committing(mut self, committer: Committer) -> Self {
+        self.committer = Some(committer);
+        self
+    }
+
+    /// Everything of epochs up to this one has been written.
+    pub fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+        self.committer.iter_mut().for_each(|committer| committer.close(epoch));
+        self.commit_due()
+    }
+
+    /// The last epoch that was committed and lasts.
+    pub fn acknowledged(&self) -> Option<Acknowledged> {
+        self.committer.as_ref().and_then(Committer::acknowledged)
+    }
+
+    /// The path.
+    pub fn target(&self) -> &str {
+        self.committer.as_ref().map_or("", Committer::target)
+    }
+
+    fn commit_due(&mut self) -> Result<(), SinkError> {
+        if self.committer.as_ref().is_some_and(Committer::is_due) { self.make_last() } else { Ok(()) }
+    }
+
+    fn make_last(&mut self) -> Result<(), SinkError> {
+        self.header()?;
+        let committed = self.out.flush().and_then(|()| self.committer.as_mut().map_or(Ok(()), Committer::commit));
+        committed.map_err(|error| failed(&self.name, &error))
     }
 
     /// A log that goes on in a file which begins with this line: it gets no second header, and another one is an error.
@@ -221,7 +258,8 @@ impl FeatureLog {
     pub fn finish(&mut self) -> Result<(), SinkError> {
         self.header()?;
         let name = self.name.clone();
-        self.write_sorted().and_then(|()| self.out.flush()).map_err(|error| failed(&name, &error))
+        self.write_sorted().map_err(|error| failed(&name, &error))?;
+        self.make_last()
     }
 
     fn write_sorted(&mut self) -> std::io::Result<()> {
@@ -249,7 +287,8 @@ impl FeatureLog {
     /// Flushes what a run has appended.
     pub fn flush(&mut self) -> Result<(), SinkError> {
         self.header()?;
-        self.out.flush().map_err(|error| failed(&self.name, &error))
+        self.out.flush().map_err(|error| failed(&self.name, &error))?;
+        self.commit_due()
     }
 }
 

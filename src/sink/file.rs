@@ -3,8 +3,11 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use super::{OnAcknowledged, OutputRecord, SinkError, Writer};
+use super::{Acknowledged, OnAcknowledged, OutputRecord, SinkError, Writer};
+use crate::flow::Epoch;
 
 /// Lines are gathered up to this size before they are handed to the operating system.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -23,6 +26,7 @@ const ZSTD_LEVEL: i32 = 3;
 pub struct FileWriter {
     name: String,
     out: Box<dyn Write + Send>,
+    committer: Committer,
     compressed: bool,
     lines: Vec<u8>,
     arrived_ns: Vec<u64>,
@@ -40,6 +44,100 @@ pub struct Opened {
     pub compressed: bool,
     /// The first line of what stands in the file already; `None` if nothing does.
     pub begins: Option<String>,
+    /// Says up to where it can be cut.
+    pub committer: Committer,
+}
+
+/// Makes what was written so far last, and says how long the file is then: a place where it can be cut.
+pub struct Committer {
+    path: String,
+    /// The way to the file; `None` for what is no regular file.
+    shared: Option<(Shared, File, Compression)>,
+    every: Duration,
+    last: Option<Instant>,
+    /// The epoch that is written, and the one that lasts.
+    closed: Option<Epoch>,
+    acknowledged: Option<Acknowledged>,
+}
+
+/// How often plain files are synced.
+const SYNC_EVERY: Duration = Duration::from_millis(100);
+
+/// How often a compressed file gets the end of a member, which costs compression.
+const MEMBER_EVERY: Duration = Duration::from_secs(5);
+
+type Encoder = Box<dyn Write + Send>;
+
+/// A way to a file that can be given a new beginning.
+#[derive(Clone)]
+struct Shared(Arc<Mutex<Encoder>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).flush()
+    }
+}
+
+impl Committer {
+    fn new(path: &str, shared: Option<(Shared, File, Compression)>) -> Self {
+        let compressed = shared.as_ref().is_some_and(|(_, _, compression)| *compression != Compression::None);
+        let every = if compressed { MEMBER_EVERY } else { SYNC_EVERY };
+        Committer { path: path.to_owned(), shared, every, last: None, closed: None, acknowledged: None }
+    }
+
+    /// Everything up to an epoch has been handed on to the file, and nothing of later ones.
+    pub fn close(&mut self, epoch: Epoch) {
+        self.closed = Some(epoch);
+    }
+
+    /// Whether it is time to make what is closed last.
+    pub fn is_due(&self) -> bool {
+        self.closed > self.acknowledged.map(|acknowledged| acknowledged.epoch)
+            && self.last.is_none_or(|last| last.elapsed() >= self.every)
+    }
+
+    /// Makes what is closed last.
+    pub fn commit(&mut self) -> io::Result<()> {
+        let Some(epoch) = self.closed else { return Ok(()) };
+        self.last = Some(Instant::now());
+        let bytes = match &self.shared {
+            None => 0,
+            Some((shared, file, compression)) => {
+                let mut out = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
+                out.flush()?;
+                if *compression != Compression::None {
+                    // The encoder that goes writes the end of its member.
+                    *out = encoder(file.try_clone()?, *compression)?;
+                }
+                file.sync_data()?;
+                file.metadata()?.len()
+            }
+        };
+        self.acknowledged = Some(Acknowledged { epoch, bytes });
+        Ok(())
+    }
+
+    /// The last epoch that lasts.
+    pub fn acknowledged(&self) -> Option<Acknowledged> {
+        self.acknowledged
+    }
+
+    /// The path.
+    pub fn target(&self) -> &str {
+        &self.path
+    }
+}
+
+fn encoder(file: File, compression: Compression) -> io::Result<Encoder> {
+    Ok(match compression {
+        Compression::None => Box::new(file),
+        Compression::Gzip => Box::new(flate2::write::GzEncoder::new(file, flate2::Compression::default())),
+        Compression::Zstd => Box::new(zstd::Encoder::new(file, ZSTD_LEVEL)?.auto_finish()),
+    })
 }
 
 /// What is to become of a file that is there already.
@@ -52,6 +150,8 @@ pub enum Existing {
     Overwrite,
     /// What is written comes behind what it holds; a compressed file gets another member.
     Append,
+    /// It is an earlier run's own: it is cut to these bytes, and goes on there.
+    GoOn(u64),
 }
 
 /// How a file is compressed, by its ending.
@@ -85,7 +185,8 @@ pub fn open(path: &str, flag: &str, existing: Existing) -> Result<Opened, SinkEr
     let name = format!("{flag} {path}");
     let cannot = |error: io::Error| SinkError::User(format!("{name}: cannot write it: {error}"));
     if path == "-" {
-        return Ok(Opened { name, out: Box::new(io::stdout()), compressed: false, begins: None });
+        let committer = Committer::new(path, None);
+        return Ok(Opened { name, out: Box::new(io::stdout()), compressed: false, begins: None, committer });
     }
     let (compression, mut begins) = (Compression::of(path), None);
     let file = match OpenOptions::new().write(true).create_new(true).open(path) {
@@ -104,17 +205,28 @@ pub fn open(path: &str, flag: &str, existing: Existing) -> Result<Opened, SinkEr
                     begins = first_line(path, compression).map_err(cannot)?;
                     behind(path, compression)
                 }
+                Existing::GoOn(bytes) => {
+                    let file = OpenOptions::new().read(true).append(true).open(path).map_err(cannot)?;
+                    let length = file.metadata().map_err(cannot)?.len();
+                    if length < bytes {
+                        return Err(SinkError::User(format!(
+                            "{name}: has {length} bytes, but had {bytes} that last; mend it, or name another file"
+                        )));
+                    }
+                    file.set_len(bytes).map_err(cannot)?;
+                    begins = first_line(path, compression).map_err(cannot)?;
+                    Ok(file)
+                }
             }
         }
         opened => opened,
     };
     let file = file.map_err(cannot)?;
-    let out: Box<dyn Write + Send> = match compression {
-        Compression::None => Box::new(file),
-        Compression::Gzip => Box::new(flate2::write::GzEncoder::new(file, flate2::Compression::default())),
-        Compression::Zstd => Box::new(zstd::Encoder::new(file, ZSTD_LEVEL).map_err(cannot)?.auto_finish()),
-    };
-    Ok(Opened { name, out, compressed: compression != Compression::None, begins })
+    let regular = file.metadata().map_err(cannot)?.is_file();
+    let own = file.try_clone().map_err(cannot)?;
+    let shared = Shared(Arc::new(Mutex::new(encoder(file, compression).map_err(cannot)?)));
+    let committer = Committer::new(path, regular.then(|| (shared.clone(), own, compression)));
+    Ok(Opened { name, out: Box::new(shared), compressed: compression != Compression::None, begins, committer })
 }
 
 /// The first line of a file, without its end; `None` if the file is empty.
@@ -163,16 +275,23 @@ impl FileWriter {
 
     /// Writes to what has been opened.
     pub fn new(opened: Opened, on_acknowledged: OnAcknowledged) -> Self {
-        let Opened { name, out, compressed, .. } = opened;
+        let Opened { name, out, compressed, committer, .. } = opened;
         FileWriter {
             name,
             out,
+            committer,
             compressed,
             lines: Vec::with_capacity(BUFFER_BYTES),
             arrived_ns: Vec::new(),
             on_acknowledged,
             closed: false,
         }
+    }
+
+    /// Hands on everything, and makes it last.
+    fn last(&mut self) -> Result<(), SinkError> {
+        self.hand_on(true)?;
+        self.committer.commit().map_err(|error| SinkError::External(format!("{}: cannot write: {error}", self.name)))
     }
 
     /// Hands the gathered lines on; acknowledges them once they are with the operating system.
@@ -213,11 +332,27 @@ impl Writer for FileWriter {
     }
 
     fn poll(&mut self) -> Result<(), SinkError> {
-        if self.lines.is_empty() { Ok(()) } else { self.hand_on(false) }
+        if !self.lines.is_empty() {
+            self.hand_on(false)?;
+        }
+        if self.committer.is_due() { self.last() } else { Ok(()) }
+    }
+
+    fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+        self.committer.close(epoch);
+        if self.committer.is_due() { self.last() } else { Ok(()) }
+    }
+
+    fn acknowledged(&self) -> Option<Acknowledged> {
+        self.committer.acknowledged()
+    }
+
+    fn target(&self) -> String {
+        self.committer.target().to_owned()
     }
 
     fn flush(&mut self) -> Result<(), SinkError> {
-        self.hand_on(true)
+        self.last()
     }
 }
 

@@ -8,9 +8,10 @@
 //!
 //! Headers are text: `epoch` (decimal), `diff` (`1` or `-1`) and, where there is one, `cause`.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,8 @@ use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::statistics::Statistics;
 
-use super::{OnAcknowledged, OutputRecord, Refused, SinkError, Writer};
+use super::{Acknowledged, OnAcknowledged, OutputRecord, Refused, SinkError, Writer};
+use crate::flow::Epoch;
 use crate::source::kafka::{Health, HealthContext, KafkaConfig, is_refusal, partitions_of, topic_missing, unreachable};
 
 /// How long one poll waits while the queue is full or is being flushed.
@@ -53,6 +55,10 @@ pub struct KafkaWriter {
     topic: String,
     figures: Arc<DeliveryFigures>,
     written: u64,
+    /// Epochs that are committed and not acknowledged yet, with the generation that their last records are of.
+    closed: VecDeque<(Epoch, u64)>,
+    generation: u64,
+    acknowledged: Option<Epoch>,
     /// The largest batch that the topic takes, bytes, if the broker says so.
     limit: Option<usize>,
     /// Records that were too large to be sent.
@@ -102,10 +108,22 @@ impl KafkaWriter {
             on_acknowledged: Mutex::new(on_acknowledged),
             lost: Mutex::new(None),
             refused: Mutex::default(),
+            on_their_way: Mutex::default(),
         };
         let producer: BaseProducer<Deliveries> =
             client.create_with_context(deliveries).map_err(|error| config.explain(error))?;
-        Ok(KafkaWriter { producer, topic: topic.to_owned(), figures, written: 0, limit, refused: Vec::new() })
+        let (closed, refused) = Default::default();
+        Ok(KafkaWriter {
+            producer,
+            topic: topic.to_owned(),
+            figures,
+            written: 0,
+            closed,
+            generation: 0,
+            acknowledged: None,
+            limit,
+            refused,
+        })
     }
 
     /// Counts of delivered records.
@@ -127,6 +145,23 @@ impl KafkaWriter {
                 break;
             }
         }
+    }
+
+    /// Takes note of the epochs whose records are all acknowledged.
+    fn settle(&mut self) {
+        // A report may come before the record is counted as on its way, on this thread only between two calls.
+        self.on_their_way().retain(|_, records| *records != 0);
+        let first = self.on_their_way().keys().next().copied().unwrap_or(u64::MAX);
+        while let Some(&(epoch, generation)) = self.closed.front()
+            && generation < first
+        {
+            self.acknowledged = Some(epoch);
+            self.closed.pop_front();
+        }
+    }
+
+    fn on_their_way(&self) -> MutexGuard<'_, BTreeMap<u64, i64>> {
+        self.producer.context().on_their_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn check(&self) -> Result<(), SinkError> {
@@ -153,7 +188,8 @@ impl Writer for KafkaWriter {
             return Ok(());
         }
         let headers = headers(&record);
-        let mut message = BaseRecord::with_opaque_to(&self.topic, record.arrived_ns as usize).headers(headers);
+        let sent = Box::new(Sent { arrived_ns: record.arrived_ns, generation: self.generation });
+        let mut message = BaseRecord::with_opaque_to(&self.topic, sent).headers(headers);
         // A record without a key (some rejects) goes to any partition.
         if !record.key.is_empty() {
             message = message.key(record.key.as_slice());
@@ -189,11 +225,28 @@ impl Writer for KafkaWriter {
             }
         }
         self.written += 1;
+        *self.on_their_way().entry(self.generation).or_default() += 1;
         Ok(())
+    }
+
+    fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+        self.closed.push_back((epoch, self.generation));
+        self.generation += 1;
+        self.settle();
+        Ok(())
+    }
+
+    fn acknowledged(&self) -> Option<Acknowledged> {
+        self.acknowledged.map(|epoch| Acknowledged { epoch, bytes: 0 })
+    }
+
+    fn target(&self) -> String {
+        format!("kafka:{}", self.topic)
     }
 
     fn poll(&mut self) -> Result<(), SinkError> {
         self.serve();
+        self.settle();
         self.check()
     }
 
@@ -215,6 +268,7 @@ impl Writer for KafkaWriter {
             self.producer.poll(POLL_WAIT);
             self.check()?;
         }
+        self.settle();
         self.check()
     }
 }
@@ -303,6 +357,16 @@ struct Deliveries {
     lost: Mutex<Option<String>>,
     /// Records that the broker found too large.
     refused: Mutex<Vec<Refused>>,
+    /// Records without a delivery report, by generation.
+    on_their_way: Mutex<BTreeMap<u64, i64>>,
+}
+
+/// What is known of a record on its way.
+struct Sent {
+    /// [`OutputRecord::arrived_ns`].
+    arrived_ns: u64,
+    /// How many commits came before it.
+    generation: u64,
 }
 
 impl ClientContext for Deliveries {
@@ -320,16 +384,20 @@ impl ClientContext for Deliveries {
 }
 
 impl ProducerContext for Deliveries {
-    /// [`OutputRecord::arrived_ns`]; fits on every 64-bit platform.
-    type DeliveryOpaque = usize;
+    type DeliveryOpaque = Box<Sent>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, arrived_ns: usize) {
+    fn delivery(&self, result: &DeliveryResult<'_>, sent: Box<Sent>) {
+        let Sent { arrived_ns, generation } = *sent;
+        if !matches!(result, Err((error, _)) if error.rdkafka_error_code() != Some(RDKafkaErrorCode::MessageSizeTooLarge))
+        {
+            *self.on_their_way.lock().unwrap_or_else(PoisonError::into_inner).entry(generation).or_default() -= 1;
+        }
         match result {
             Ok(_) => {
                 self.figures.acknowledged.fetch_add(1, Ordering::Relaxed);
                 let mut callback = self.on_acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(callback) = callback.as_mut() {
-                    callback(arrived_ns as u64);
+                    callback(arrived_ns);
                 }
             }
             Err((error, message)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) => {

@@ -3,6 +3,7 @@
 //! Encoding happens on the workers; a [`Writer`] runs on a thread of its own behind a bounded channel and does nothing
 //! but IO. It may block: back-pressure reaches the workers through the channel.
 
+mod acknowledged;
 pub mod features;
 pub mod file;
 pub mod kafka;
@@ -10,10 +11,12 @@ pub mod port;
 mod reject;
 mod scored;
 
+pub use acknowledged::{Acknowledged, Acknowledgements, OutputMark, OutputMarks, marks};
 pub use file::FileWriter;
 pub use reject::encode_reject;
 pub use scored::{ScoredEncoder, encode_update};
 
+use crate::flow::Epoch;
 use crate::source::kafka::KafkaConfigError;
 
 /// One encoded output record.
@@ -72,6 +75,22 @@ pub trait Writer: Send {
     /// What keeps it from writing just now: brokers that do not answer.
     fn trouble(&self) -> Option<String> {
         None
+    }
+
+    /// Everything of epochs up to this one has been written, and nothing of later ones. Does not wait for the acknowledgement.
+    fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+        let _ = epoch;
+        Ok(())
+    }
+
+    /// The last epoch that was committed and is acknowledged.
+    fn acknowledged(&self) -> Option<Acknowledged> {
+        None
+    }
+
+    /// What is written to, as it is told from another one: a path, a topic.
+    fn target(&self) -> String {
+        String::new()
     }
 
     /// Returns once everything written is acknowledged.

@@ -12,9 +12,9 @@ use crate::feature::rows::Rows;
 use crate::flow::{Epoch, Reject};
 use crate::score::assessment::ScoredDiff;
 
-/// Takes items off the graph. Called with what is new, perhaps nothing; returns whether everything taken so far has been
-/// passed on. While it has not, the epoch stays open, which is how a slow sink holds back the sources.
-pub type Port<T> = Box<dyn FnMut(Vec<T>) -> bool>;
+/// Takes items off the graph. Called with what is new of an epoch, or with nothing to try again; returns whether everything taken so
+/// far has been passed on. While it has not, the epoch stays open, which is how a slow sink holds back the sources.
+pub type Port<T> = Box<dyn FnMut(Option<(Epoch, Vec<T>)>) -> bool>;
 
 /// An update of a collection that a dataflow emits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,11 +58,12 @@ pub fn deliver<'scope, T: 'static>(
         let mut held = Vec::new();
         move |input, output| {
             input.for_each(|capability, data| {
+                let Some(&epoch) = capability.least() else { return };
                 held.extend(capability.retain_least(output.output_index()));
-                port(std::mem::take(data));
+                port(Some((epoch, std::mem::take(data))));
             });
             if !held.is_empty() {
-                if port(Vec::new()) {
+                if port(None) {
                     held.clear();
                 } else {
                     activator.activate_after(RETRY);

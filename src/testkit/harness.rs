@@ -350,7 +350,7 @@ impl Captured {
         let (rows, epoch) = (self.rows.clone(), self.epoch.clone());
         let features: Port<Rows> = Box::new(move |batch| {
             let (mut all, epoch) = (rows.lock().unwrap_or_else(PoisonError::into_inner), epoch.load(Ordering::Relaxed));
-            for rows in batch {
+            for rows in batch.into_iter().flat_map(|(_, batch)| batch) {
                 let kept = |one: &RowHead, row| RowRecord { epoch, id: one.event.id, cause: one.cause, row };
                 all.extend(rows.iter().map(|(one, row)| kept(one, Some(row.to_vec()))));
                 all.extend(rows.withdrawn.iter().map(|one| kept(one, None)));
@@ -379,7 +379,7 @@ fn to_nowhere() -> Ports {
 fn capture<T: 'static>(into: &Arc<Mutex<Vec<T>>>) -> Port<T> {
     let into = into.clone();
     Box::new(move |items| {
-        into.lock().unwrap_or_else(PoisonError::into_inner).extend(items);
+        into.lock().unwrap_or_else(PoisonError::into_inner).extend(items.into_iter().flat_map(|(_, items)| items));
         true
     })
 }

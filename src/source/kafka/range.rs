@@ -105,7 +105,9 @@ impl Inquiry<'_> {
             let (low, high) = (low.max(0) as u64, high.max(0) as u64);
             let said = |why: String| {
                 let topic = self.topic;
-                Err(SourceError::User(format!("partition {partition} of topic {topic} {why}; name another --state")))
+                Err(SourceError::External(format!(
+                    "partition {partition} of topic {topic} {why}; name another --state"
+                )))
             };
             if from + 1 < low {
                 return said(format!(

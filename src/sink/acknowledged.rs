@@ -1,0 +1,141 @@
+//! How far outputs have come: the epochs whose records are all acknowledged.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::flow::Epoch;
+
+/// How often it is written down.
+const WRITE_EVERY: Duration = Duration::from_millis(100);
+
+/// What an output has acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledged {
+    /// All records of this epoch, and of those before it.
+    pub epoch: Epoch,
+    /// How long its file was then, bytes; 0 for what is no file.
+    pub bytes: u64,
+}
+
+/// Where an output of an earlier run was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputMark {
+    /// The file or topic.
+    pub target: String,
+    /// What it had acknowledged.
+    pub acknowledged: Acknowledged,
+}
+
+/// What `outputs-P.json` in a state directory says, of process P.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Written {
+    processes: usize,
+    outputs: BTreeMap<String, OutputMark>,
+}
+
+/// Where the outputs of an earlier run were, by flag.
+pub type OutputMarks = BTreeMap<String, OutputMark>;
+
+/// The file of a process.
+fn file(directory: &Path, process: usize) -> PathBuf {
+    directory.join(format!("outputs-{process}.json"))
+}
+
+/// Where the outputs of an earlier run were, for one process of so many. If there were another number of processes then, what
+/// all of them had acknowledged counts, and no file goes on.
+///
+/// # Errors
+/// If what was written down cannot be read.
+pub fn marks(directory: &Path, process: usize, processes: usize) -> Result<OutputMarks, String> {
+    let read = |process: usize| -> Result<Option<Written>, String> {
+        let path = file(directory, process);
+        let failed = |error: &dyn std::fmt::Display| format!("{}: {error}; check --state", path.display());
+        match std::fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| failed(&error)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(&error)),
+        }
+    };
+    let Some(first) = read(0)? else { return Ok(OutputMarks::new()) };
+    if first.processes == processes {
+        return Ok(read(process)?.unwrap_or_default().outputs);
+    }
+    let mut marks = first.outputs;
+    for other in 1..first.processes {
+        let of_other = read(other)?.unwrap_or_default().outputs;
+        for (flag, mark) in &mut marks {
+            let epoch = of_other.get(flag).map_or(0, |other| other.acknowledged.epoch);
+            mark.acknowledged.epoch = mark.acknowledged.epoch.min(epoch);
+        }
+    }
+    marks.values_mut().for_each(|mark| mark.target.clear());
+    Ok(marks)
+}
+
+/// How far the outputs of a process have come; readable from all threads, and written down in the state directory.
+#[derive(Debug)]
+pub struct Acknowledgements {
+    process: usize,
+    directory: Option<PathBuf>,
+    state: Mutex<(Written, BTreeMap<String, Option<Epoch>>, Instant)>,
+}
+
+impl Acknowledgements {
+    /// Of a process of so many; written down if there is a directory.
+    pub fn new(directory: Option<PathBuf>, process: usize, processes: usize) -> Self {
+        let written = Written { processes, outputs: BTreeMap::new() };
+        Acknowledgements { process, directory, state: Mutex::new((written, BTreeMap::new(), Instant::now())) }
+    }
+
+    /// An output that is waited for.
+    pub fn expect(&self, flag: &str) {
+        self.lock().1.insert(flag.to_owned(), None);
+    }
+
+    /// An output has come so far.
+    ///
+    /// # Errors
+    /// If that cannot be written down.
+    pub fn note(&self, flag: &str, target: &str, acknowledged: Acknowledged) -> std::io::Result<()> {
+        let mut state = self.lock();
+        state.0.outputs.insert(flag.to_owned(), OutputMark { target: target.to_owned(), acknowledged });
+        state.1.insert(flag.to_owned(), Some(acknowledged.epoch));
+        if state.2.elapsed() < WRITE_EVERY {
+            return Ok(());
+        }
+        state.2 = Instant::now();
+        self.write(&state.0)
+    }
+
+    /// Writes down where all are.
+    ///
+    /// # Errors
+    /// If that fails.
+    pub fn settle(&self) -> std::io::Result<()> {
+        self.write(&self.lock().0)
+    }
+
+    /// The last epoch that all outputs have acknowledged: `None` before the first.
+    pub fn reached(&self) -> Option<Epoch> {
+        self.lock().1.values().copied().min().unwrap_or(Some(Epoch::MAX))
+    }
+
+    fn write(&self, written: &Written) -> std::io::Result<()> {
+        let Some(directory) = &self.directory else { return Ok(()) };
+        let (path, beside) = (file(directory, self.process), directory.join(format!("outputs-{}.new", self.process)));
+        let mut file = File::create(&beside)?;
+        file.write_all(&serde_json::to_vec(written)?)?;
+        file.sync_data()?;
+        std::fs::rename(beside, path)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Written, BTreeMap<String, Option<Epoch>>, Instant)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
