@@ -61,18 +61,20 @@ fn a_topic_made_anew_or_cut_by_retention_is_refused() {
     let first = run(&brokers, &input, &state, Some(300));
     assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
     // It goes on as it was.
-    let again = run(&brokers, &input, &state, Some(300));
+    write_all(&config, &input, payments(10, 300));
+    let again = run(&brokers, &input, &state, Some(10));
     assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
 
     // Retention has removed the first hundred: the journal has them.
     let mut before = TopicPartitionList::new();
     before.add_partition_offset(&input, 0, rdkafka::Offset::Offset(100)).unwrap();
     block_on(admin(&brokers).delete_records(&before, &AdminOptions::new())).unwrap();
-    let again = run(&brokers, &input, &state, Some(300));
+    write_all(&config, &input, payments(10, 310));
+    let again = run(&brokers, &input, &state, Some(10));
     assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
 
     // Made anew, with more records and with fewer.
-    for (count, words) in [(500, "record 299 of partition 0"), (10, "ends at 10")] {
+    for (count, words) in [(500, "record 319 of partition 0"), (10, "ends at 10")] {
         block_on(admin(&brokers).delete_topics(&[&input], &AdminOptions::new())).unwrap();
         let begin = Instant::now();
         loop {
