@@ -106,6 +106,10 @@ pub struct JobFlags {
     #[arg(long, value_enum, default_value = "events", env = "DELTAWATCH_JOURNAL", help_heading = "Engine")]
     pub journal: Kept,
 
+    /// How often a record may be in a topic when something was killed: exactly once needs --state, and readers with read_committed
+    #[arg(long, value_enum, default_value = "at-least-once", env = "DELTAWATCH_DELIVERY", help_heading = "Kafka")]
+    pub delivery: Delivery,
+
     /// How often --state gets a cut of everything that is kept, which a restart goes on from; 0s for never
     #[arg(long, value_name = "DURATION", default_value = "30s", env = "DELTAWATCH_CUT_EVERY", value_parser = duration_ms, help_heading = "Engine")]
     pub cut_every: i64,
@@ -198,6 +202,15 @@ pub struct LogFlags {
 }
 
 /// How log lines are written.
+/// What is promised of the records in a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Delivery {
+    /// None is lost; (id, revision, diff) tells those that are there twice.
+    AtLeastOnce,
+    /// Each is there once, for readers of committed records.
+    ExactlyOnce,
+}
+
 /// What a journal keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kept {

@@ -13,14 +13,16 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::error::{Failure, usage};
-use super::flags::{JobFlags, KafkaFlags};
+use super::flags::{Delivery, JobFlags, KafkaFlags};
 use super::values::OutputName;
 use crate::event::Schema;
 use crate::metrics::Metrics;
 use crate::runtime::job::Outputs;
+use crate::runtime::state::State;
 use crate::sink::features::{FeatureFormat, FeatureLog};
 use crate::sink::file::{Existing, plain_stem};
 use crate::sink::kafka::KafkaWriter;
+use crate::sink::transactions::TransactionalWriter;
 use crate::sink::{FileWriter, OnAcknowledged, OutputMarks, Writer, file};
 use crate::source::clock::now_ns;
 
@@ -180,13 +182,30 @@ impl JobFlags {
         Targets::resolve(&outs, &reads, &self.existing, process)
     }
 
-    /// Opens the outputs.
+    /// Whether what is promised of records in topics can be kept.
+    pub(super) fn check_delivery(&self) -> Result<(), Failure> {
+        let topics = [Some(&self.output), self.rejects.as_ref()];
+        let to_kafka = topics.into_iter().flatten().any(|out| matches!(out, OutputName::Kafka(_)));
+        match self.delivery {
+            Delivery::ExactlyOnce if self.state.is_none() => Err(Failure::Usage(
+                "--delivery exactly-once: a restart must know what it has written; add --state DIR".into(),
+            )),
+            Delivery::ExactlyOnce if !to_kafka => Err(Failure::Usage(
+                "--delivery exactly-once: is about topics; files have each line once with --state alone: leave it out"
+                    .into(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens the outputs; of a run with a state directory they go on where they were.
     pub(super) fn outputs(
         &self,
         targets: &Targets,
         schema: &Schema,
         columns: Vec<String>,
         consolidated: bool,
+        state: Option<&State>,
         metrics: &Arc<Metrics>,
     ) -> Result<Outputs, Failure> {
         let format = match &self.features {
@@ -204,8 +223,17 @@ impl JobFlags {
             Ok::<_, Failure>(log.after(opened.begins.as_deref())?.committing(opened.committer))
         };
         let features = format.map(log).transpose()?;
-        let scored = Some(targets.writer(&self.output, "--output", &self.kafka, acknowledged(metrics))?);
-        let rejects = self.rejects.as_ref().map(|out| targets.writer(out, "--rejects", &self.kafka, Box::new(|_| {})));
+        let writer = |out: &OutputName, flag, done: OnAcknowledged| -> Result<Box<dyn Writer>, Failure> {
+            match (out, self.delivery, state) {
+                (OutputName::Kafka(topic), Delivery::ExactlyOnce, Some(state)) => {
+                    let writer = TransactionalWriter::open(&self.kafka.resolve()?, topic, state.writer(), Some(done));
+                    Ok(Box::new(writer?))
+                }
+                _ => targets.writer(out, flag, &self.kafka, done),
+            }
+        };
+        let scored = Some(writer(&self.output, "--output", acknowledged(metrics))?);
+        let rejects = self.rejects.as_ref().map(|out| writer(out, "--rejects", Box::new(|_| {})));
         Ok(Outputs { scored, rejects: rejects.transpose()?, features })
     }
 }

@@ -26,7 +26,6 @@ use crate::runtime::job::{Job, Outputs, terms};
 use crate::runtime::state::{State, StateSettings};
 use crate::score::model::{Model, ModelDir};
 use crate::score::scorer::{Scorer, Thresholds};
-use crate::sink::OutputMarks;
 use crate::source::kafka::{KafkaConfig, KafkaSource, Position};
 use crate::source::tables::{ReferenceKind, ReferenceSource, TableInput, WantedTable};
 use crate::source::{FileSource, Source};
@@ -59,9 +58,13 @@ impl JobFlags {
         stop: Arc<AtomicBool>,
         metrics: &Arc<Metrics>,
     ) -> Result<Job, Failure> {
-        let bounded = mode.pace == Pace::Bounded;
-        let outputs = |schema: &Schema, columns, marks: &OutputMarks| {
-            self.outputs(&targets.going_on(marks), schema, columns, bounded, metrics)
+        let (bounded, own) = (mode.pace == Pace::Bounded, targets);
+        self.check_delivery()?;
+        let outputs = |schema: &Schema, columns, state: Option<&State>| {
+            let state = state.filter(|_| !bounded);
+            let targets = state.map(|state| targets.going_on(state.marks()));
+            let targets = targets.as_ref().unwrap_or(own);
+            self.outputs(targets, schema, columns, bounded, state, metrics)
         };
         self.job(dataflows, mode, stop, metrics, outputs)
     }
@@ -73,7 +76,7 @@ impl JobFlags {
         mode: &Mode,
         stop: Arc<AtomicBool>,
         metrics: &Arc<Metrics>,
-        outputs: impl FnOnce(&Schema, Vec<String>, &OutputMarks) -> Result<Outputs, Failure>,
+        outputs: impl FnOnce(&Schema, Vec<String>, Option<&State>) -> Result<Outputs, Failure>,
     ) -> Result<Job, Failure> {
         let dataflow = find(dataflows, &self.dataflow)?;
         let setup = setup(&*dataflow, self.schema.as_deref(), &self.set)?;
@@ -114,8 +117,7 @@ impl JobFlags {
         // A replay may look into the log of a run; one cluster does one thing.
         terms.add("the command", mode.command);
         terms.add("--repair-rows", repair_rows_max);
-        let none = OutputMarks::new();
-        let outputs = outputs(&setup.schema, columns, state.as_ref().map_or(&none, State::marks))?;
+        let outputs = outputs(&setup.schema, columns, state.as_ref())?;
         Ok(Job {
             dataflow,
             setup,

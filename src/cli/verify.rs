@@ -19,9 +19,10 @@ use crate::epoch::journal::JournalSource;
 use crate::event::{Payload, Schema};
 use crate::metrics::Metrics;
 use crate::runtime::job::Outputs;
+use crate::runtime::state::State;
 use crate::sink::features::FeatureLog;
 use crate::sink::file::plain_stem;
-use crate::sink::{OutputMarks, OutputRecord, SinkError, Writer};
+use crate::sink::{OutputRecord, SinkError, Writer};
 use crate::source::kafka::{KafkaSource, Position};
 use crate::source::{Ready, Source, StartOffsets};
 
@@ -69,7 +70,7 @@ impl VerifyFlags {
         let rows = flags.features.as_ref().map(|name| self.written("--features", name)).transpose()?;
         let rows = rows.map(|rows| Arc::new(Mutex::new(rows)));
         let (metrics, stop) = (Arc::new(Metrics::default()), Arc::new(AtomicBool::new(false)));
-        let outputs = |schema: &Schema, columns: Vec<String>, _: &OutputMarks| {
+        let outputs = |schema: &Schema, columns: Vec<String>, _: Option<&State>| {
             let comparer = Comparer {
                 written: scored.clone(),
                 last_lines: matches!(flags.output, OutputName::Path(_)),

@@ -175,19 +175,26 @@ impl Job {
         let threads = threads_of(&cluster.communication);
         let processes = processes_of(&cluster.communication);
         let marks = state.as_ref().filter(|_| live).map(|state| state.marks().clone()).unwrap_or_default();
-        let done = |flag: &str| marks.get(flag).map(|mark| mark.acknowledged.epoch);
-        let done = Done { scored: done("--output"), rejects: done("--rejects"), features: done("--features") };
+        let done = |flag: &str, writer: Option<&dyn Writer>| {
+            // What the sink itself knows is exact.
+            let marked = || marks.get(flag).and_then(|mark| mark.acknowledged.epoch);
+            writer.and_then(Writer::committed_before).or_else(marked)
+        };
+        let done = Done {
+            scored: done("--output", outputs.scored.as_deref()),
+            rejects: done("--rejects", outputs.rejects.as_deref()),
+            features: done("--features", None),
+        };
+        if let Some(state) = state.as_ref().filter(|_| live) {
+            let furthest = [done.scored, done.rejects, done.features].into_iter().flatten().max();
+            state.check_reaches(furthest)?;
+        }
         let keeps = state.as_ref().filter(|_| live).map(State::process);
         let acknowledgements = Acknowledgements::new(directory, keeps.unwrap_or(0), processes);
         let acknowledgements = Arc::new(acknowledgements);
-        let reporting = |flag| {
-            keeps.map(|_| {
-                acknowledgements.expect(flag);
-                Reporting { flag, to: acknowledgements.clone() }
-            })
-        };
-        let spawn = |name, flag, writer: Option<Box<dyn Writer>>, refuse: Box<dyn FnMut(Refused) + Send>| {
-            let spawn = |writer| Outlet::spawn(name, writer, stop.clone(), metrics.clone(), refuse, reporting(flag));
+        let reporting = |flag, done| keeps.map(|_| Reporting { flag, done, to: acknowledgements.clone() });
+        let spawn = |name, reporting, writer: Option<Box<dyn Writer>>, refuse: Box<dyn FnMut(Refused) + Send>| {
+            let spawn = |writer| Outlet::spawn(name, writer, stop.clone(), metrics.clone(), refuse, reporting);
             writer.map(spawn).transpose().map_err(spawn_failed)
         };
         let counted = metrics.clone();
@@ -195,14 +202,26 @@ impl Job {
             counted.outputs_refused.add(1);
             tracing::error!("a reject cannot be written: {}", refused.why);
         };
-        let rejects = spawn("rejects", "--rejects", outputs.rejects, Box::new(lose))?;
+        let rejects = spawn("rejects", reporting("--rejects", done.rejects), outputs.rejects, Box::new(lose))?;
         let refuse = refusal(&metrics, rejects.as_ref().map(Outlet::sender));
-        let scored = spawn("scored", "--output", outputs.scored, Box::new(refuse))?;
+        let scored = spawn("scored", reporting("--output", done.scored), outputs.scored, Box::new(refuse))?;
         let feature_log = outputs
             .features
-            .map(|log| Outlet::spawn("features", log, stop.clone(), metrics.clone(), |_| {}, reporting("--features")))
+            .map(|log| {
+                Outlet::spawn(
+                    "features",
+                    log,
+                    stop.clone(),
+                    metrics.clone(),
+                    |_| {},
+                    reporting("--features", done.features),
+                )
+            })
             .transpose()
             .map_err(spawn_failed)?;
+        acknowledgements.settle().map_err(|error| {
+            SinkError::External(format!("cannot write down in --state how far the outputs have come: {error}"))
+        })?;
         let senders = Senders {
             scored: scored.as_ref().map(Outlet::sender),
             rejects: rejects.as_ref().map(Outlet::sender),

@@ -41,6 +41,8 @@ pub trait Outbound: Send + 'static {
     fn acknowledged(&self) -> Option<Acknowledged>;
     /// What is written to.
     fn target(&self) -> String;
+    /// How long its file was when it was opened, bytes.
+    fn begins(&self) -> u64;
     /// Returns once everything is acknowledged.
     fn finish(&mut self) -> Result<(), SinkError>;
 }
@@ -58,6 +60,8 @@ pub enum Parcel<B> {
 pub struct Reporting {
     /// The flag that names the output.
     pub flag: &'static str,
+    /// What an earlier run has written: to come as far again is no news.
+    pub done: Option<Epoch>,
     /// To whom.
     pub to: Arc<Acknowledgements>,
 }
@@ -93,6 +97,10 @@ impl Outbound for Box<dyn Writer> {
         Writer::target(&**self)
     }
 
+    fn begins(&self) -> u64 {
+        Writer::begins(&**self)
+    }
+
     fn finish(&mut self) -> Result<(), SinkError> {
         self.flush()
     }
@@ -121,6 +129,10 @@ impl Outbound for FeatureLog {
         FeatureLog::target(self).to_owned()
     }
 
+    fn begins(&self) -> u64 {
+        FeatureLog::begins(self)
+    }
+
     fn finish(&mut self) -> Result<(), SinkError> {
         FeatureLog::finish(self)
     }
@@ -143,6 +155,9 @@ impl<B: Send + 'static> Outlet<B> {
         refuse: impl FnMut(Refused) + Send + 'static,
         reporting: Option<Reporting>,
     ) -> std::io::Result<Self> {
+        if let Some(Reporting { flag, done, to }) = &reporting {
+            to.begin(flag, &outbound.target(), Acknowledged { epoch: *done, bytes: outbound.begins() });
+        }
         let (sender, receiver) = bounded(BATCHES_MAX);
         let who = name.to_owned();
         let run = move || {
@@ -221,9 +236,9 @@ fn report<O: Outbound>(
     reporting: Option<&Reporting>,
     reported: &mut Option<Acknowledged>,
 ) -> Result<(), SinkError> {
-    let Some(Reporting { flag, to }) = reporting else { return Ok(()) };
+    let Some(Reporting { flag, done, to }) = reporting else { return Ok(()) };
     match outbound.acknowledged() {
-        Some(acknowledged) if *reported != Some(acknowledged) => {
+        Some(acknowledged) if acknowledged.epoch > *done && *reported != Some(acknowledged) => {
             *reported = Some(acknowledged);
             to.note(flag, &outbound.target(), acknowledged).map_err(not_noted)
         }

@@ -5,6 +5,7 @@
 //!  DIR/journal/      bindings and records ([`crate::epoch::journal`])
 //!  DIR/cuts/         what the operators keep, now and then ([`super::cut`])
 //!  DIR/MANIFEST      which cuts are whole
+//!  DIR/identity      tells it from all others
 //!  DIR/outputs-P.json   how far the outputs of process P have come
 //! ```
 //!
@@ -26,6 +27,7 @@ use crate::event::Lane;
 use crate::flow::{Epoch, Facts};
 use crate::metrics::Metrics;
 use crate::operators::Image;
+use crate::sink::transactions::WriterIdentity;
 use crate::sink::{OutputMarks, marks};
 use crate::source::sealed::Terms;
 use crate::source::{Reader, Source, SourceError};
@@ -73,6 +75,8 @@ pub struct State {
     cut: Option<Facts>,
     ends: Arc<BTreeMap<Lane, LaneEnd>>,
     marks: OutputMarks,
+    /// Tells it from all others.
+    identity: String,
 }
 
 /// Why a state directory cannot be used.
@@ -116,13 +120,6 @@ impl State {
             Pace::Live => marks(directory, settings.process, settings.processes).map_err(StateError::Lock)?,
             Pace::Bounded => OutputMarks::new(),
         };
-        if let Some((flag, mark)) = marks.iter().find(|(_, mark)| mark.acknowledged.epoch >= past.next()) {
-            let (shown, written, has) = (directory.display(), mark.acknowledged.epoch, past.next());
-            return Err(StateError::Lock(format!(
-                "--state {shown}: {flag} has been written up to epoch {written}, but the journal ends before {has}: it was cut off or is \
-                 another one; restore it, or name another directory"
-            )));
-        }
         let journal = match settings.pace {
             Pace::Live => Some(past.begin(settings.process, terms.clone(), settings.keeps_records)?),
             Pace::Bounded => None,
@@ -139,6 +136,7 @@ impl State {
             cut,
             ends: Arc::new(ends),
             marks,
+            identity: identity(directory).map_err(StateError::Lock)?,
         })
     }
 
@@ -150,6 +148,28 @@ impl State {
     /// The process's number in its cluster.
     pub fn process(&self) -> usize {
         self.settings.process
+    }
+
+    /// Whether the journal reaches as far as outputs were written.
+    ///
+    /// # Errors
+    /// If it does not: what they say could not be taken back.
+    pub fn check_reaches(&self, written: Option<Epoch>) -> Result<(), StateError> {
+        let next = self.past.next();
+        match written.filter(|written| *written >= next) {
+            None => Ok(()),
+            Some(written) => Err(StateError::Lock(format!(
+                "--state {}: outputs were written up to epoch {written}, but the journal ends before {next}: it was cut off or is \
+                 another one; restore it, or name another directory",
+                self.directory.display()
+            ))),
+        }
+    }
+
+    /// Who writes to topics in transactions.
+    pub fn writer(&self) -> WriterIdentity {
+        let StateSettings { process, processes, .. } = self.settings;
+        WriterIdentity { state: self.identity.clone(), process, processes }
     }
 
     /// Where the outputs of the run before this one were.
@@ -242,6 +262,23 @@ impl State {
             journal.finish();
         }
     }
+}
+
+/// The directory's own number, which is made with the first run. Which process makes it does not matter.
+fn identity(directory: &Path) -> Result<String, String> {
+    let path = directory.join("identity");
+    let failed = |error: io::Error| format!("--state {}: {error}", path.display());
+    let nanoseconds = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos());
+    let beside = directory.join(format!("identity-{}", std::process::id()));
+    if !path.exists() {
+        std::fs::write(&beside, format!("{nanoseconds:x}-{:x}", std::process::id())).map_err(failed)?;
+        // Whoever comes second finds the first one's.
+        match std::fs::hard_link(&beside, &path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+            _ => std::fs::remove_file(&beside).map_err(failed)?,
+        }
+    }
+    std::fs::read_to_string(&path).map_err(failed)
 }
 
 /// The newest cut that can be read. One that is damaged is passed over, if there is another.

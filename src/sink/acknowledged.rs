@@ -17,8 +17,8 @@ const WRITE_EVERY: Duration = Duration::from_millis(100);
 /// What an output has acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acknowledged {
-    /// All records of this epoch, and of those before it.
-    pub epoch: Epoch,
+    /// All records of this epoch, and of those before it; `None`: nothing yet.
+    pub epoch: Option<Epoch>,
     /// How long its file was then, bytes; 0 for what is no file.
     pub bytes: u64,
 }
@@ -70,7 +70,7 @@ pub fn marks(directory: &Path, process: usize, processes: usize) -> Result<Outpu
     for other in 1..first.processes {
         let of_other = read(other)?.unwrap_or_default().outputs;
         for (flag, mark) in &mut marks {
-            let epoch = of_other.get(flag).map_or(0, |other| other.acknowledged.epoch);
+            let epoch = of_other.get(flag).and_then(|other| other.acknowledged.epoch);
             mark.acknowledged.epoch = mark.acknowledged.epoch.min(epoch);
         }
     }
@@ -83,19 +83,31 @@ pub fn marks(directory: &Path, process: usize, processes: usize) -> Result<Outpu
 pub struct Acknowledgements {
     process: usize,
     directory: Option<PathBuf>,
-    state: Mutex<(Written, BTreeMap<String, Option<Epoch>>, Instant)>,
+    state: Mutex<Noted>,
+}
+
+#[derive(Debug)]
+struct Noted {
+    /// What is known now.
+    written: Written,
+    /// The epochs that a restart would know of, by flag.
+    lasting: BTreeMap<String, Option<Epoch>>,
+    written_at: Instant,
 }
 
 impl Acknowledgements {
     /// Of a process of so many; written down if there is a directory.
     pub fn new(directory: Option<PathBuf>, process: usize, processes: usize) -> Self {
         let written = Written { processes, outputs: BTreeMap::new() };
-        Acknowledgements { process, directory, state: Mutex::new((written, BTreeMap::new(), Instant::now())) }
+        let noted = Noted { written, lasting: BTreeMap::new(), written_at: Instant::now() };
+        Acknowledgements { process, directory, state: Mutex::new(noted) }
     }
 
-    /// An output that is waited for.
-    pub fn expect(&self, flag: &str) {
-        self.lock().1.insert(flag.to_owned(), None);
+    /// An output begins here: it is waited for, and a restart will know that what follows is its own.
+    pub fn begin(&self, flag: &str, target: &str, acknowledged: Acknowledged) {
+        let mut noted = self.lock();
+        noted.written.outputs.insert(flag.to_owned(), OutputMark { target: target.to_owned(), acknowledged });
+        noted.lasting.insert(flag.to_owned(), None);
     }
 
     /// An output has come so far.
@@ -103,14 +115,9 @@ impl Acknowledgements {
     /// # Errors
     /// If that cannot be written down.
     pub fn note(&self, flag: &str, target: &str, acknowledged: Acknowledged) -> std::io::Result<()> {
-        let mut state = self.lock();
-        state.0.outputs.insert(flag.to_owned(), OutputMark { target: target.to_owned(), acknowledged });
-        state.1.insert(flag.to_owned(), Some(acknowledged.epoch));
-        if state.2.elapsed() < WRITE_EVERY {
-            return Ok(());
-        }
-        state.2 = Instant::now();
-        self.write(&state.0)
+        let mut noted = self.lock();
+        noted.written.outputs.insert(flag.to_owned(), OutputMark { target: target.to_owned(), acknowledged });
+        if noted.written_at.elapsed() < WRITE_EVERY { Ok(()) } else { self.write(&mut noted) }
     }
 
     /// Writes down where all are.
@@ -118,24 +125,31 @@ impl Acknowledgements {
     /// # Errors
     /// If that fails.
     pub fn settle(&self) -> std::io::Result<()> {
-        self.write(&self.lock().0)
+        self.write(&mut self.lock())
     }
 
-    /// The last epoch that all outputs have acknowledged: `None` before the first.
+    /// The last epoch that all outputs have acknowledged, as a restart would know it: `None` before the first.
     pub fn reached(&self) -> Option<Epoch> {
-        self.lock().1.values().copied().min().unwrap_or(Some(Epoch::MAX))
+        self.lock().lasting.values().copied().min().unwrap_or(Some(Epoch::MAX))
     }
 
-    fn write(&self, written: &Written) -> std::io::Result<()> {
-        let Some(directory) = &self.directory else { return Ok(()) };
-        let (path, beside) = (file(directory, self.process), directory.join(format!("outputs-{}.new", self.process)));
-        let mut file = File::create(&beside)?;
-        file.write_all(&serde_json::to_vec(written)?)?;
-        file.sync_data()?;
-        std::fs::rename(beside, path)
+    fn write(&self, noted: &mut Noted) -> std::io::Result<()> {
+        noted.written_at = Instant::now();
+        if let Some(directory) = &self.directory {
+            let (path, beside) =
+                (file(directory, self.process), directory.join(format!("outputs-{}.new", self.process)));
+            let mut file = File::create(&beside)?;
+            file.write_all(&serde_json::to_vec(&noted.written)?)?;
+            file.sync_data()?;
+            std::fs::rename(beside, path)?;
+        }
+        for (flag, mark) in &noted.written.outputs {
+            noted.lasting.insert(flag.clone(), mark.acknowledged.epoch);
+        }
+        Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, (Written, BTreeMap<String, Option<Epoch>>, Instant)> {
+    fn lock(&self) -> MutexGuard<'_, Noted> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -142,6 +142,11 @@ impl FeatureLog {
         self.committer.as_ref().map_or("", Committer::target)
     }
 
+    /// How long the file was when it was opened, bytes.
+    pub fn begins(&self) -> u64 {
+        self.committer.as_ref().map_or(0, Committer::begins)
+    }
+
     fn commit_due(&mut self) -> Result<(), SinkError> {
         if self.committer.as_ref().is_some_and(Committer::is_due) { self.make_last() } else { Ok(()) }
     }

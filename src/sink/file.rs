@@ -58,6 +58,7 @@ pub struct Committer {
     /// The epoch that is written, and the one that lasts.
     closed: Option<Epoch>,
     acknowledged: Option<Acknowledged>,
+    begins: u64,
 }
 
 /// How often plain files are synced.
@@ -86,7 +87,9 @@ impl Committer {
     fn new(path: &str, shared: Option<(Shared, File, Compression)>) -> Self {
         let compressed = shared.as_ref().is_some_and(|(_, _, compression)| *compression != Compression::None);
         let every = if compressed { MEMBER_EVERY } else { SYNC_EVERY };
-        Committer { path: path.to_owned(), shared, every, last: None, closed: None, acknowledged: None }
+        let length = shared.as_ref().and_then(|(_, file, _)| file.metadata().ok());
+        let begins = length.map_or(0, |length| length.len());
+        Committer { path: path.to_owned(), shared, every, last: None, closed: None, acknowledged: None, begins }
     }
 
     /// Everything up to an epoch has been handed on to the file, and nothing of later ones.
@@ -96,7 +99,7 @@ impl Committer {
 
     /// Whether it is time to make what is closed last.
     pub fn is_due(&self) -> bool {
-        self.closed > self.acknowledged.map(|acknowledged| acknowledged.epoch)
+        self.closed > self.acknowledged.and_then(|acknowledged| acknowledged.epoch)
             && self.last.is_none_or(|last| last.elapsed() >= self.every)
     }
 
@@ -117,7 +120,7 @@ impl Committer {
                 file.metadata()?.len()
             }
         };
-        self.acknowledged = Some(Acknowledged { epoch, bytes });
+        self.acknowledged = Some(Acknowledged { epoch: Some(epoch), bytes });
         Ok(())
     }
 
@@ -129,6 +132,11 @@ impl Committer {
     /// The path.
     pub fn target(&self) -> &str {
         &self.path
+    }
+
+    /// How long the file was when it was opened, bytes.
+    pub fn begins(&self) -> u64 {
+        self.begins
     }
 }
 
@@ -349,6 +357,10 @@ impl Writer for FileWriter {
 
     fn target(&self) -> String {
         self.committer.target().to_owned()
+    }
+
+    fn begins(&self) -> u64 {
+        self.committer.begins()
     }
 
     fn flush(&mut self) -> Result<(), SinkError> {

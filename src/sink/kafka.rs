@@ -19,7 +19,7 @@ use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::{Client, DefaultClientContext};
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::statistics::Statistics;
@@ -91,6 +91,25 @@ impl KafkaWriter {
         topic: &str,
         on_acknowledged: Option<OnAcknowledged>,
     ) -> Result<KafkaWriter, SinkError> {
+        KafkaWriter::with(config, topic, on_acknowledged, None)
+    }
+
+    /// As [`KafkaWriter::open`], for transactions under an id.
+    pub(super) fn transactional(
+        config: &KafkaConfig,
+        topic: &str,
+        on_acknowledged: Option<OnAcknowledged>,
+        id: &str,
+    ) -> Result<KafkaWriter, SinkError> {
+        KafkaWriter::with(config, topic, on_acknowledged, Some(id))
+    }
+
+    fn with(
+        config: &KafkaConfig,
+        topic: &str,
+        on_acknowledged: Option<OnAcknowledged>,
+        transactional_id: Option<&str>,
+    ) -> Result<KafkaWriter, SinkError> {
         let mut client = config.producer();
         let admin: AdminClient<_> = client.create().map_err(|error| config.explain(error))?;
         check_topic(admin.inner(), config, topic)?;
@@ -100,6 +119,9 @@ impl KafkaWriter {
         {
             // A topic's limit is for whole batches: small records must not be refused for the company they are in.
             client.set("batch.size", limit.min(BATCH_BYTES_MAX).to_string());
+        }
+        if let Some(id) = transactional_id {
+            client.set("transactional.id", id);
         }
         let figures = Arc::new(DeliveryFigures::default());
         let deliveries = Deliveries {
@@ -126,6 +148,33 @@ impl KafkaWriter {
         })
     }
 
+    /// The topic.
+    pub(super) fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Fences whoever had the transactional id before.
+    pub(super) fn init_transactions(&self, timeout: Duration) -> KafkaResult<()> {
+        self.producer.init_transactions(timeout)
+    }
+
+    /// Begins a transaction.
+    pub(super) fn begin(&self) -> KafkaResult<()> {
+        self.producer.begin_transaction()
+    }
+
+    /// Commits it; everything must have been delivered.
+    pub(super) fn commit_transaction(&self, timeout: Duration) -> KafkaResult<()> {
+        self.producer.commit_transaction(timeout)
+    }
+
+    /// Takes it back. What was on its way does not count as lost.
+    pub(super) fn abort(&self, timeout: Duration) -> KafkaResult<()> {
+        let aborted = self.producer.abort_transaction(timeout);
+        self.producer.context().lost.lock().unwrap_or_else(PoisonError::into_inner).take();
+        aborted
+    }
+
     /// Counts of delivered records.
     pub fn figures(&self) -> Arc<DeliveryFigures> {
         Arc::clone(&self.figures)
@@ -147,37 +196,8 @@ impl KafkaWriter {
         }
     }
 
-    /// Takes note of the epochs whose records are all acknowledged.
-    fn settle(&mut self) {
-        // A report may come before the record is counted as on its way, on this thread only between two calls.
-        self.on_their_way().retain(|_, records| *records != 0);
-        let first = self.on_their_way().keys().next().copied().unwrap_or(u64::MAX);
-        while let Some(&(epoch, generation)) = self.closed.front()
-            && generation < first
-        {
-            self.acknowledged = Some(epoch);
-            self.closed.pop_front();
-        }
-    }
-
-    fn on_their_way(&self) -> MutexGuard<'_, BTreeMap<u64, i64>> {
-        self.producer.context().on_their_way.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn check(&self) -> Result<(), SinkError> {
-        let deliveries = self.producer.context();
-        if let Some(reason) = deliveries.lost.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-            return Err(SinkError::External(format!("kafka did not take a record for topic {}: {reason}", self.topic)));
-        }
-        match deliveries.context.0.fatal() {
-            Some(reason) => Err(SinkError::External(format!("kafka producer failed for good: {reason}"))),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Writer for KafkaWriter {
-    fn write(&mut self, record: OutputRecord) -> Result<(), SinkError> {
+    /// Writes a record, to another topic if one is named.
+    pub(super) fn write_to(&mut self, other: Option<&str>, record: OutputRecord) -> Result<(), SinkError> {
         let bytes = record.key.len() + record.payload.as_ref().map_or(0, Vec::len);
         if let Some(limit) = self.limit.filter(|limit| bytes + FRAME_BYTES > *limit) {
             let why = format!(
@@ -189,7 +209,7 @@ impl Writer for KafkaWriter {
         }
         let headers = headers(&record);
         let sent = Box::new(Sent { arrived_ns: record.arrived_ns, generation: self.generation });
-        let mut message = BaseRecord::with_opaque_to(&self.topic, sent).headers(headers);
+        let mut message = BaseRecord::with_opaque_to(other.unwrap_or(&self.topic), sent).headers(headers);
         // A record without a key (some rejects) goes to any partition.
         if !record.key.is_empty() {
             message = message.key(record.key.as_slice());
@@ -229,6 +249,40 @@ impl Writer for KafkaWriter {
         Ok(())
     }
 
+    /// Takes note of the epochs whose records are all acknowledged.
+    fn settle(&mut self) {
+        // A report may come before the record is counted as on its way, on this thread only between two calls.
+        self.on_their_way().retain(|_, records| *records != 0);
+        let first = self.on_their_way().keys().next().copied().unwrap_or(u64::MAX);
+        while let Some(&(epoch, generation)) = self.closed.front()
+            && generation < first
+        {
+            self.acknowledged = Some(epoch);
+            self.closed.pop_front();
+        }
+    }
+
+    fn on_their_way(&self) -> MutexGuard<'_, BTreeMap<u64, i64>> {
+        self.producer.context().on_their_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check(&self) -> Result<(), SinkError> {
+        let deliveries = self.producer.context();
+        if let Some(reason) = deliveries.lost.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            return Err(SinkError::External(format!("kafka did not take a record for topic {}: {reason}", self.topic)));
+        }
+        match deliveries.context.0.fatal() {
+            Some(reason) => Err(SinkError::External(format!("kafka producer failed for good: {reason}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Writer for KafkaWriter {
+    fn write(&mut self, record: OutputRecord) -> Result<(), SinkError> {
+        self.write_to(None, record)
+    }
+
     fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
         self.closed.push_back((epoch, self.generation));
         self.generation += 1;
@@ -237,7 +291,7 @@ impl Writer for KafkaWriter {
     }
 
     fn acknowledged(&self) -> Option<Acknowledged> {
-        self.acknowledged.map(|epoch| Acknowledged { epoch, bytes: 0 })
+        self.acknowledged.map(|epoch| Acknowledged { epoch: Some(epoch), bytes: 0 })
     }
 
     fn target(&self) -> String {

@@ -10,6 +10,7 @@ pub mod kafka;
 pub mod port;
 mod reject;
 mod scored;
+pub mod transactions;
 
 pub use acknowledged::{Acknowledged, Acknowledgements, OutputMark, OutputMarks, marks};
 pub use file::FileWriter;
@@ -88,9 +89,19 @@ pub trait Writer: Send {
         None
     }
 
+    /// The last epoch that earlier runs have committed, if the sink itself knows.
+    fn committed_before(&self) -> Option<Epoch> {
+        None
+    }
+
     /// What is written to, as it is told from another one: a path, a topic.
     fn target(&self) -> String {
         String::new()
+    }
+
+    /// How long its file was when it was opened, bytes; 0 for what is no file.
+    fn begins(&self) -> u64 {
+        0
     }
 
     /// Returns once everything written is acknowledged.

@@ -3,6 +3,7 @@
 
 mod catch_up;
 mod config;
+mod delivery;
 mod health;
 mod hold;
 mod outage;

@@ -1,0 +1,342 @@
+//! Exactly once to Kafka: groups of closed epochs in transactions, each with the epoch that it brings the topic to.
+//!
+//! ```text
+//!  records of closed epochs ─► begin ─► TOPIC ─► {"epoch":E,...} to TOPIC-progress ─► commit: both are there, or neither
+//! ```
+//!
+//! Every output of every process writes under a transactional id of its own, which stays the same: whoever opens it fences the one
+//! that had it before. On start the last committed epoch is read from the progress topic, and what belongs to it or came before it is
+//! not written again. Readers with `read_committed` see each record once, whatever was killed when. The transactions are not tied
+//! to cuts, so records are visible some milliseconds after their epoch is closed.
+
+use std::pin::pin;
+use std::task::{Context as TaskContext, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use serde::{Deserialize, Serialize};
+
+use super::kafka::KafkaWriter;
+use super::{Acknowledged, Headers, OnAcknowledged, OutputRecord, Refused, SinkError, Writer};
+use crate::event::Payload;
+use crate::flow::Epoch;
+use crate::source::kafka::{KafkaConfig, KafkaSource, Position};
+use crate::source::{Ready, Source, StartOffsets};
+
+/// A transaction is committed when it is this old, so that many short epochs share one.
+const GROUP: Duration = Duration::from_millis(10);
+
+/// One without records, which only says how far the run has come, is this rare.
+const EMPTY_GROUP: Duration = Duration::from_secs(1);
+
+/// How long brokers may take to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Attempts to write a group before the run ends with an error.
+const ATTEMPTS_MAX: usize = 20;
+
+/// Who writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriterIdentity {
+    /// The state directory's own number: epochs of another one say nothing.
+    pub state: String,
+    /// The process.
+    pub process: usize,
+    /// How many there are.
+    pub processes: usize,
+}
+
+/// What the progress topic says of a writer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Progress {
+    id: String,
+    state: String,
+    process: usize,
+    processes: usize,
+    epoch: Epoch,
+}
+
+/// Writes records to a topic in transactions.
+pub struct TransactionalWriter {
+    inner: KafkaWriter,
+    progress_topic: String,
+    id: String,
+    identity: WriterIdentity,
+    /// Records that are not committed yet.
+    pending: Vec<OutputRecord>,
+    /// The last epoch that they belong to.
+    closed: Option<Epoch>,
+    committed: Option<Epoch>,
+    /// What an earlier run had committed.
+    before: Option<Epoch>,
+    last: Instant,
+}
+
+impl TransactionalWriter {
+    /// Connects, fences earlier writers, and finds out what they have committed. Blocks until brokers answer, at most for the
+    /// broker timeout each time.
+    ///
+    /// # Errors
+    /// If brokers do not answer, or do not allow it, or the writers of a cluster of another size were not at one epoch.
+    pub fn open(
+        config: &KafkaConfig,
+        topic: &str,
+        identity: WriterIdentity,
+        on_acknowledged: Option<OnAcknowledged>,
+    ) -> Result<Self, SinkError> {
+        let progress_topic = format!("{topic}-progress");
+        create_compacted(config, &progress_topic)?;
+        let id = id(topic, identity.process);
+        let inner = KafkaWriter::transactional(config, topic, on_acknowledged, &id)?;
+        init(&inner, &id)?;
+        let of_state = |one: &Progress| one.state == identity.state;
+        let found: Vec<Progress> = read(config, &progress_topic)?.into_iter().filter(of_state).collect();
+        for gone in found.iter().filter(|one| identity.process == 0 && one.process >= identity.processes) {
+            // Nobody opens it any more: it is fenced for good.
+            init(&KafkaWriter::transactional(config, topic, None, &gone.id)?, &gone.id)?;
+        }
+        let before = committed(&found, &id, &identity, topic)?;
+        Ok(TransactionalWriter {
+            inner,
+            progress_topic,
+            id,
+            identity,
+            pending: Vec::new(),
+            closed: None,
+            committed: before,
+            before,
+            last: Instant::now(),
+        })
+    }
+
+    /// Whether what is closed is to be committed now.
+    fn is_due(&self) -> bool {
+        let every = if self.pending.is_empty() { EMPTY_GROUP } else { GROUP };
+        self.closed > self.committed && self.last.elapsed() >= every
+    }
+
+    /// Writes and commits what is closed.
+    fn transact(&mut self) -> Result<(), SinkError> {
+        let Some(epoch) = self.closed else { return Ok(()) };
+        for attempt in 1.. {
+            match self.attempt(epoch) {
+                Ok(()) => break,
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Again(error)) if attempt >= ATTEMPTS_MAX => {
+                    let topic = self.inner.topic();
+                    return Err(SinkError::External(format!(
+                        "kafka did not take a transaction for topic {topic} in {ATTEMPTS_MAX} attempts: {error}"
+                    )));
+                }
+                Err(Failure::Again(error)) => {
+                    tracing::warn!(%error, attempt, "a transaction is written again");
+                    self.inner.abort(PATIENCE).map_err(|error| self.failure(error).into_error())?;
+                    thread::sleep(Duration::from_millis(50));
+                }
+            }
+        }
+        self.pending.clear();
+        (self.committed, self.last) = (Some(epoch), Instant::now());
+        Ok(())
+    }
+
+    fn attempt(&mut self, epoch: Epoch) -> Result<(), Failure> {
+        self.inner.begin().map_err(|error| self.failure(error))?;
+        for record in &self.pending {
+            self.inner.write(record.clone()).map_err(Failure::Final)?;
+        }
+        let WriterIdentity { state, process, processes } = self.identity.clone();
+        let progress = Progress { id: self.id.clone(), state, process, processes, epoch };
+        let payload = serde_json::to_vec(&progress).unwrap_or_default();
+        let record = OutputRecord {
+            key: self.id.clone().into_bytes(),
+            payload: Some(payload),
+            last_line: Vec::new(),
+            headers: Headers { epoch, diff: 1, cause: "" },
+            arrived_ns: 0,
+        };
+        let topic = self.progress_topic.clone();
+        self.inner.write_to(Some(&topic), record).map_err(Failure::Final)?;
+        self.inner.flush().map_err(Failure::Final)?;
+        loop {
+            match self.inner.commit_transaction(PATIENCE) {
+                Ok(()) => return Ok(()),
+                Err(KafkaError::Transaction(error)) if error.is_retriable() => {}
+                Err(error) => return Err(self.failure(error)),
+            }
+        }
+    }
+
+    /// What an error of the client means.
+    fn failure(&self, error: KafkaError) -> Failure {
+        let (topic, id) = (self.inner.topic(), &self.id);
+        match &error {
+            KafkaError::Transaction(inner) if inner.txn_requires_abort() || inner.is_retriable() => {
+                Failure::Again(error)
+            }
+            _ if fenced(&error) => Failure::Final(SinkError::External(format!(
+                "topic {topic} is written by another run with the transactional id {id}: this one was fenced; stop one of them"
+            ))),
+            _ => Failure::Final(SinkError::External(format!("cannot write to topic {topic} in transactions: {error}"))),
+        }
+    }
+}
+
+impl Writer for TransactionalWriter {
+    fn write(&mut self, record: OutputRecord) -> Result<(), SinkError> {
+        self.pending.push(record);
+        Ok(())
+    }
+
+    fn poll(&mut self) -> Result<(), SinkError> {
+        if self.is_due() {
+            self.transact()?;
+        }
+        self.inner.poll()
+    }
+
+    fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+        self.closed = Some(epoch);
+        if self.is_due() { self.transact() } else { Ok(()) }
+    }
+
+    fn acknowledged(&self) -> Option<Acknowledged> {
+        self.committed.map(|epoch| Acknowledged { epoch: Some(epoch), bytes: 0 })
+    }
+
+    fn committed_before(&self) -> Option<Epoch> {
+        self.before
+    }
+
+    fn target(&self) -> String {
+        self.inner.target()
+    }
+
+    fn refused(&mut self) -> Vec<Refused> {
+        self.inner.refused()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.inner.trouble()
+    }
+
+    fn flush(&mut self) -> Result<(), SinkError> {
+        if self.closed > self.committed { self.transact() } else { Ok(()) }
+    }
+}
+
+/// Why a transaction was not committed.
+enum Failure {
+    /// It is aborted and written again.
+    Again(KafkaError),
+    Final(SinkError),
+}
+
+impl Failure {
+    fn into_error(self) -> SinkError {
+        match self {
+            Failure::Again(error) => SinkError::External(format!("a transaction cannot be taken back: {error}")),
+            Failure::Final(error) => error,
+        }
+    }
+}
+
+fn fenced(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    let code = match error {
+        KafkaError::Transaction(inner) => Some(inner.code()),
+        other => other.rdkafka_error_code(),
+    };
+    matches!(code, Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch))
+}
+
+/// The transactional id of a process's writer.
+fn id(topic: &str, process: usize) -> String {
+    format!("deltawatch-{topic}-{process}")
+}
+
+/// Fences whoever had the id before.
+fn init(writer: &KafkaWriter, id: &str) -> Result<(), SinkError> {
+    let begin = Instant::now();
+    loop {
+        match writer.init_transactions(PATIENCE) {
+            Ok(()) => return Ok(()),
+            Err(KafkaError::Transaction(error)) if error.is_retriable() && begin.elapsed() < PATIENCE => {
+                thread::sleep(Duration::from_millis(100));
+            }
+            Err(error) => {
+                let topic = writer.topic();
+                return Err(SinkError::External(format!(
+                    "kafka gives no transactions for topic {topic} as {id}: {error}; check the access rights, or leave out --delivery"
+                )));
+            }
+        }
+    }
+}
+
+/// What was committed: by this process, or, if there were another number of them, by all.
+fn committed(found: &[Progress], id: &str, identity: &WriterIdentity, topic: &str) -> Result<Option<Epoch>, SinkError> {
+    let Some(newest) = found.iter().max_by_key(|one| one.epoch) else { return Ok(None) };
+    if newest.processes == identity.processes {
+        return Ok(found.iter().find(|one| one.id == id).map(|one| one.epoch));
+    }
+    let of_them = found.iter().filter(|one| one.processes == newest.processes);
+    let least = of_them.clone().map(|one| one.epoch).min();
+    match of_them.count() == newest.processes && least == Some(newest.epoch) {
+        true => Ok(least),
+        false => Err(SinkError::User(format!(
+            "topic {topic} was written by {} processes that were not at one epoch when they ended; start and stop them once as they were, \
+             then with another number",
+            newest.processes
+        ))),
+    }
+}
+
+/// The last record of each writer.
+fn read(config: &KafkaConfig, topic: &str) -> Result<Vec<Progress>, SinkError> {
+    let failed = |error: crate::source::SourceError| SinkError::External(error.to_string());
+    let source = KafkaSource::new(config.clone(), topic, Position::Earliest, Some(Position::Latest));
+    let mut reader = source.open(0, 1, &StartOffsets::new()).map_err(failed)?;
+    let (mut records, mut found) = (Vec::new(), std::collections::BTreeMap::new());
+    loop {
+        let ready = reader.poll(1024, &mut records).map_err(failed)?;
+        for record in records.drain(..) {
+            if let Payload::Json(bytes) = record.payload
+                && let Ok(progress) = serde_json::from_slice::<Progress>(&bytes)
+            {
+                found.insert(progress.id.clone(), progress);
+            }
+        }
+        match ready {
+            Ready::Done => return Ok(found.into_values().collect()),
+            Ready::More => {}
+            Ready::CaughtUp | Ready::Waiting => thread::park_timeout(Duration::from_millis(1)),
+        }
+    }
+}
+
+/// Makes sure that the progress topic is there.
+fn create_compacted(config: &KafkaConfig, topic: &str) -> Result<(), SinkError> {
+    let admin: AdminClient<DefaultClientContext> = config.producer().create().map_err(|error| config.explain(error))?;
+    let wanted = [NewTopic::new(topic, 1, TopicReplication::Fixed(-1)).set("cleanup.policy", "compact")];
+    let options = AdminOptions::new().request_timeout(Some(PATIENCE));
+    let mut answer = pin!(admin.create_topics(&wanted, &options));
+    let begin = Instant::now();
+    let why = loop {
+        match answer.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
+            Poll::Pending if begin.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(1)),
+            Poll::Pending => break "no answer in time".to_owned(),
+            Poll::Ready(Err(error)) => break error.to_string(),
+            Poll::Ready(Ok(made)) => match made.into_iter().next() {
+                None | Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => return Ok(()),
+                Some(Err((_, code))) => break code.to_string(),
+            },
+        }
+    };
+    Err(SinkError::External(format!(
+        "topic {topic}, which says what was committed, cannot be made: {why}; create it with one partition and cleanup.policy=compact"
+    )))
+}
