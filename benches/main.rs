@@ -18,6 +18,7 @@ mod propagate;
 mod reference;
 mod rings;
 mod scoring;
+mod state;
 mod workers;
 mod workloads;
 
@@ -37,7 +38,7 @@ fn dataflow(name: &str) -> &'static dyn Dataflow {
 /// A benchmark by name. `share` is the part of its input to take.
 type Bench = (&'static str, fn(share: f64));
 
-const BENCHES: [Bench; 19] = [
+const BENCHES: [Bench; 20] = [
     ("w1", workloads::w1),
     ("w2", workloads::w2),
     ("w3", identity::w3),
@@ -53,6 +54,7 @@ const BENCHES: [Bench; 19] = [
     ("memory", memory::memory),
     ("workers", workers::workers),
     ("kafka", kafka::kafka),
+    ("state", state::state),
     ("catch_up", catch_up::catch_up),
     ("patterns", patterns::patterns),
     ("patterns_each", patterns::each),

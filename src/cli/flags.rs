@@ -106,7 +106,7 @@ pub struct JobFlags {
     #[arg(long, value_enum, default_value = "events", env = "DELTAWATCH_JOURNAL", help_heading = "Engine")]
     pub journal: Kept,
 
-    /// How often a record may be in a topic when something was killed: exactly once needs --state, and readers with read_committed
+    /// How often a record may be in a topic after a kill; exactly once needs a state directory, and readers of committed records
     #[arg(long, value_enum, default_value = "at-least-once", env = "DELTAWATCH_DELIVERY", help_heading = "Kafka")]
     pub delivery: Delivery,
 

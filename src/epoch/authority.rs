@@ -73,6 +73,8 @@ pub struct Authority {
     finished: bool,
     /// The next epoch is to be cut.
     wants_cut: bool,
+    /// So is the last one.
+    cuts_last: bool,
     /// The cut that is being written.
     cutting: Option<Epoch>,
     /// Of every worker's process the last cut on disk, and the last epoch acknowledged.
@@ -103,6 +105,7 @@ impl Authority {
             settled: false,
             finished: false,
             wants_cut: false,
+            cuts_last: false,
             cutting: None,
             reached: vec![(None, None); workers],
             short_ns: None,
@@ -128,6 +131,12 @@ impl Authority {
     /// Has what is kept dumped at the end of the next epoch, unless an earlier cut is still on its way.
     pub fn cut(&mut self) {
         self.wants_cut = self.cutting.is_none();
+    }
+
+    /// Has what is kept dumped at the end of the last epoch, so that the next run has nothing to repeat.
+    pub fn cutting_last(mut self, cuts_last: bool) -> Self {
+        self.cuts_last = cuts_last;
+        self
     }
 
     /// A cut that every process has on disk, and whose outputs are all acknowledged; named once.
@@ -192,7 +201,8 @@ impl Authority {
         self.look_ahead();
         let mut word = if self.ahead.is_none() { self.decide(now_ns, left)? } else { Word::Bind(self.repeat()?) };
         if let Word::Bind(binding) = &mut word {
-            if self.wants_cut && !binding.last && binding.epoch >= self.recorded.until {
+            let wanted = if binding.last { self.cuts_last } else { self.wants_cut };
+            if wanted && binding.epoch >= self.recorded.until {
                 (self.wants_cut, self.cutting) = (false, Some(binding.epoch));
                 binding.dump = Some(Dump::ALL);
             }

@@ -14,6 +14,7 @@ use crate::epoch::{LaneEnd, PartitionBounds, Stash};
 use crate::event::{Lane, Partition, Payload, Raw, Record};
 use crate::flow::{Arrival, Binding, Decoded, Epoch, ReferenceRecord, Reject, RejectReason, Report};
 use crate::metrics::Metrics;
+use crate::operators::Images;
 use crate::pipeline::Engine;
 use crate::sink::Acknowledgements;
 use crate::source::clock::{now_ns, wall_ms};
@@ -258,14 +259,15 @@ impl Intake {
         self.closed = true;
     }
 
-    /// Says when all operators of this worker have dumped a cut.
-    pub fn give_images(&mut self, engine: &Engine) {
+    /// Says when all operators of this worker have dumped a cut; returns whether none is waited for.
+    pub fn give_images(&mut self, images: &Images) -> bool {
         if let (Some(epoch), Some(cutter)) = (self.cutting, &self.feed.cutter)
-            && engine.images.is_whole(epoch)
+            && images.is_whole(epoch)
         {
             cutter.whole(epoch);
             self.cutting = None;
         }
+        self.cutting.is_none()
     }
 
     /// A cut is whole: one worker of each process says so.

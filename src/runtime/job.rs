@@ -190,7 +190,8 @@ impl Job {
             state.check_reaches(furthest)?;
         }
         let keeps = state.as_ref().filter(|_| live).map(State::process);
-        let acknowledgements = Acknowledgements::new(directory, keeps.unwrap_or(0), processes);
+        let acknowledgements =
+            Acknowledgements::new(directory.filter(|_| keeps.is_some()), keeps.unwrap_or(0), processes);
         let acknowledgements = Arc::new(acknowledgements);
         let reporting = |flag, done| keeps.map(|_| Reporting { flag, done, to: acknowledgements.clone() });
         let spawn = |name, reporting, writer: Option<Box<dyn Writer>>, refuse: Box<dyn FnMut(Refused) + Send>| {
@@ -236,7 +237,7 @@ impl Job {
         let cutter = state.as_ref().map(|state| state.start_cutter(threads, processes, &metrics)).transpose();
         let cutter = cutter.map_err(|error| JobError::Cluster(format!("cannot start a thread: {error}")))?.flatten();
         let cutter_end = cutter.as_ref().map(Cutter::end);
-        let built = AtomicUsize::new(0);
+        let (built, of_outlets) = (AtomicUsize::new(0), acknowledgements.clone());
 
         let worker_metrics = metrics.clone();
         let (builders, others) = builders(cluster.communication, &terms, peer_timeout, &stop, &metrics)?;
@@ -270,9 +271,10 @@ impl Job {
             let mint = (worker.index() == 0).then(|| mint.lock().ok().and_then(|mut mint| mint.take())).flatten();
             let mint = mint.map(|recorded| {
                 let until = recorded.until;
-                let authority = Authority::new(worker.peers(), pace, &bounds, recorded);
+                metrics.vitals.set_repeating(until.saturating_sub(recorded.from));
                 let log = state.and_then(State::bindings);
                 let every = state.and_then(State::cut_every).filter(|_| !engine.whole_history);
+                let authority = Authority::new(worker.peers(), pace, &bounds, recorded).cutting_last(every.is_some());
                 Mint {
                     recorded: until,
                     authority: authority.repairing(settings.repair_rows_max),
@@ -293,7 +295,7 @@ impl Job {
             let ends = state.map(State::ends).unwrap_or_default();
             let first_of_process = worker.index() % threads == 0;
             let closing = state.filter(|_| live && first_of_process).map(|_| senders.closing());
-            let acknowledgements = acknowledgements.clone();
+            let acknowledgements = of_outlets.clone();
             let feed = Feed {
                 closing,
                 acknowledgements,
@@ -329,6 +331,12 @@ impl Job {
                 Ok(()) => {}
                 Err(error) => outcome = outcome.and(Err(error.into())),
             }
+        }
+        if let Some(end) = cutter.as_ref().map(Cutter::end)
+            && let Some(last) = end.begun().filter(|_| outcome.is_ok() && processes == 1)
+            && acknowledgements.reached() >= Some(last)
+        {
+            end.publish(last);
         }
         if let Some(cutter) = cutter
             && let Err(error) = cutter.finish()

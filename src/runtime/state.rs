@@ -116,9 +116,12 @@ impl State {
         let of_events = ends.iter().filter(|(lane, _)| lane.is_events());
         let base = of_events.map(|(lane, end)| (lane.partition, end.upper)).collect();
         let past = JournalPast::open(directory, Some(terms), cut.map_or(0, |facts| facts.epoch + 1), base)?;
-        let marks = match settings.pace {
-            Pace::Live => marks(directory, settings.process, settings.processes).map_err(StateError::Lock)?,
-            Pace::Bounded => OutputMarks::new(),
+        let (marks, identity) = match settings.pace {
+            Pace::Live => {
+                let marks = marks(directory, settings.process, settings.processes).map_err(StateError::Lock)?;
+                (marks, identity(directory).map_err(StateError::Lock)?)
+            }
+            Pace::Bounded => Default::default(),
         };
         let journal = match settings.pace {
             Pace::Live => Some(past.begin(settings.process, terms.clone(), settings.keeps_records)?),
@@ -136,7 +139,7 @@ impl State {
             cut,
             ends: Arc::new(ends),
             marks,
-            identity: identity(directory).map_err(StateError::Lock)?,
+            identity,
         })
     }
 

@@ -33,6 +33,9 @@ pub struct Mint {
     pub cut_ns: u64,
 }
 
+/// How long the images of the last epoch are waited for once everything has left.
+const LAST_IMAGES: Duration = Duration::from_secs(30);
+
 /// Runs a built graph to its end. On worker 0 with `mint`.
 pub fn run(
     worker: &mut Worker,
@@ -54,7 +57,7 @@ pub fn run(
                 true
             }
         };
-        intake.give_images(&engine);
+        intake.give_images(&engine.images);
         intake.close_epochs(first_open(&engine));
         if let Some(report) = intake.report(&engine) {
             coordinator.report(report);
@@ -87,8 +90,10 @@ pub fn run(
         }
         worker.step_or_park(Some(if read || told { Duration::ZERO } else { PARK_MAX }));
     }
+    let images = engine.images.clone();
     let probe = engine.finish();
-    while !probe.done() {
+    let (ended_ns, patience_ns) = (now_ns(), LAST_IMAGES.as_nanos() as u64);
+    while !probe.done() || !intake.give_images(&images) && now_ns() - ended_ns < patience_ns {
         worker.step_or_park(Some(PARK_MAX));
     }
     while !intake.close_epochs(intake.next) {

@@ -121,7 +121,8 @@ impl KafkaWriter {
             client.set("batch.size", limit.min(BATCH_BYTES_MAX).to_string());
         }
         if let Some(id) = transactional_id {
-            client.set("transactional.id", id);
+            // No record is given up later than its transaction.
+            client.set("transactional.id", id).set("transaction.timeout.ms", "300000");
         }
         let figures = Arc::new(DeliveryFigures::default());
         let deliveries = Deliveries {

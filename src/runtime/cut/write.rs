@@ -68,6 +68,8 @@ pub struct CutterEnd {
     to_disk: Sender<Message>,
     /// The epoch after the last cut that this process has on disk; 0 before the first, [`FAILED`] once writing has failed.
     written: Arc<AtomicU64>,
+    /// The epoch after the last cut that was begun; 0 before the first.
+    begun: Arc<AtomicU64>,
 }
 
 /// See [`CutterEnd::written`].
@@ -77,7 +79,7 @@ impl Cutter {
     /// Starts the thread.
     pub fn start(cutting: Cutting) -> std::io::Result<Self> {
         let (to_disk, queue) = unbounded();
-        let end = CutterEnd { to_disk, written: Arc::default() };
+        let end = CutterEnd { to_disk, written: Arc::default(), begun: Arc::default() };
         let written = end.written.clone();
         let thread = thread::Builder::new().name("cuts".into()).spawn(move || {
             let metrics = cutting.metrics.clone();
@@ -109,6 +111,7 @@ impl Cutter {
 impl CutterEnd {
     /// A worker has closed the epoch of a cut: here its lanes are.
     pub fn begin(&self, facts: Facts, ends: BTreeMap<Lane, LaneEnd>) {
+        self.begun.store(facts.epoch + 1, Ordering::Release);
         self.send(Message::Begin(facts, ends));
     }
 
@@ -125,6 +128,11 @@ impl CutterEnd {
     /// A cut is whole, everywhere.
     pub fn publish(&self, epoch: Epoch) {
         self.send(Message::Publish(epoch));
+    }
+
+    /// The last cut that this process has begun.
+    pub fn begun(&self) -> Option<Epoch> {
+        self.begun.load(Ordering::Acquire).checked_sub(1)
     }
 
     /// The last cut that this process has on disk.
@@ -235,6 +243,10 @@ impl Writing {
     }
 
     fn publish(&mut self, epoch: Epoch) -> Result<(), CutError> {
+        let named = self.cutting.manifest.cuts.first().is_some_and(|cut| cut.epoch == epoch);
+        if named || self.written.load(Ordering::Acquire) != epoch + 1 {
+            return Ok(());
+        }
         let Cutting { directory, process, manifest, metrics, .. } = &mut self.cutting;
         if process.0 == 0 {
             manifest.add(directory, WholeCut { epoch, processes: process.1 })?;
