@@ -125,15 +125,14 @@ impl TransactionalWriter {
             match self.attempt(epoch) {
                 Ok(()) => break,
                 Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Again(error)) if attempt >= ATTEMPTS_MAX => {
+                Err(Failure::Again(why)) if attempt >= ATTEMPTS_MAX => {
                     let topic = self.inner.topic();
                     return Err(SinkError::External(format!(
-                        "kafka did not take a transaction for topic {topic} in {ATTEMPTS_MAX} attempts: {error}"
+                        "kafka did not take a transaction for topic {topic} in {ATTEMPTS_MAX} attempts: {why}"
                     )));
                 }
-                Err(Failure::Again(error)) => {
-                    tracing::warn!(%error, attempt, "a transaction is written again");
-                    self.inner.abort(PATIENCE).map_err(|error| self.failure(error).into_error())?;
+                Err(Failure::Again(why)) => {
+                    tracing::warn!(why, attempt, "a transaction is written again");
                     thread::sleep(Duration::from_millis(50));
                 }
             }
@@ -144,9 +143,23 @@ impl TransactionalWriter {
     }
 
     fn attempt(&mut self, epoch: Epoch) -> Result<(), Failure> {
-        self.inner.begin().map_err(|error| self.failure(error))?;
+        self.inner.begin().map_err(|error| self.take_back(error.to_string(), Some(&error)))?;
+        if let Err(error) = self.produce(epoch) {
+            return Err(self.take_back(error.to_string(), None));
+        }
+        loop {
+            match self.inner.commit_transaction(PATIENCE) {
+                Ok(()) => return Ok(()),
+                Err(KafkaError::Transaction(error)) if error.is_retriable() => {}
+                Err(error) => return Err(self.take_back(error.to_string(), Some(&error))),
+            }
+        }
+    }
+
+    /// Writes the records and how far they bring the topic, and waits until they are delivered.
+    fn produce(&mut self, epoch: Epoch) -> Result<(), SinkError> {
         for record in &self.pending {
-            self.inner.write(record.clone()).map_err(Failure::Final)?;
+            self.inner.write(record.clone())?;
         }
         let WriterIdentity { state, process, processes } = self.identity.clone();
         let progress = Progress { id: self.id.clone(), state, process, processes, epoch };
@@ -158,29 +171,27 @@ impl TransactionalWriter {
             headers: Headers { epoch, diff: 1, cause: "" },
             arrived_ns: 0,
         };
-        let topic = self.progress_topic.clone();
-        self.inner.write_to(Some(&topic), record).map_err(Failure::Final)?;
-        self.inner.flush().map_err(Failure::Final)?;
-        loop {
-            match self.inner.commit_transaction(PATIENCE) {
-                Ok(()) => return Ok(()),
-                Err(KafkaError::Transaction(error)) if error.is_retriable() => {}
-                Err(error) => return Err(self.failure(error)),
-            }
-        }
+        self.inner.write_to(Some(&self.progress_topic), record)?;
+        self.inner.flush()
     }
 
-    /// What an error of the client means.
-    fn failure(&self, error: KafkaError) -> Failure {
+    /// Aborts a transaction, so that it can be written again; a writer that was fenced cannot.
+    fn take_back(&self, why: String, error: Option<&KafkaError>) -> Failure {
         let (topic, id) = (self.inner.topic(), &self.id);
-        match &error {
-            KafkaError::Transaction(inner) if inner.txn_requires_abort() || inner.is_retriable() => {
-                Failure::Again(error)
-            }
-            _ if fenced(&error) => Failure::Final(SinkError::External(format!(
+        let fenced_off = || {
+            Failure::Final(SinkError::External(format!(
                 "topic {topic} is written by another run with the transactional id {id}: this one was fenced; stop one of them"
+            )))
+        };
+        if error.is_some_and(fenced) {
+            return fenced_off();
+        }
+        match self.inner.abort(PATIENCE) {
+            Ok(()) => Failure::Again(why),
+            Err(error) if fenced(&error) => fenced_off(),
+            Err(error) => Failure::Final(SinkError::External(format!(
+                "cannot write to topic {topic} in transactions: {why}; nor take one back: {error}"
             ))),
-            _ => Failure::Final(SinkError::External(format!("cannot write to topic {topic} in transactions: {error}"))),
         }
     }
 }
@@ -230,18 +241,9 @@ impl Writer for TransactionalWriter {
 
 /// Why a transaction was not committed.
 enum Failure {
-    /// It is aborted and written again.
-    Again(KafkaError),
+    /// It was taken back, and is written again.
+    Again(String),
     Final(SinkError),
-}
-
-impl Failure {
-    fn into_error(self) -> SinkError {
-        match self {
-            Failure::Again(error) => SinkError::External(format!("a transaction cannot be taken back: {error}")),
-            Failure::Final(error) => error,
-        }
-    }
 }
 
 fn fenced(error: &KafkaError) -> bool {

@@ -52,7 +52,9 @@ impl Scored {
     }
 
     fn run<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
-        let run = ["run", "--input", &self.events, "--state", &self.state, "--output", "/dev/null"];
+        // Without cuts all that was recorded is read again.
+        let run =
+            ["run", "--input", &self.events, "--state", &self.state, "--output", "/dev/null", "--cut-every", "0s"];
         [&run[..], more].concat()
     }
 
@@ -193,7 +195,7 @@ impl Parts {
         let entries = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten();
         let files = entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_file());
         let logs = files.map(|file| (file.clone(), fs::read(&file).expect("a file")));
-        let own = ["outputs-0.json", "identity"];
+        let own = ["outputs-0.json", "identity", "MANIFEST"];
         logs.filter(|(path, content)| !content.is_empty() && !own.iter().any(|name| path.ends_with(name))).collect()
     }
 }
@@ -276,6 +278,48 @@ fn a_journal_that_was_changed_is_refused() {
     fs::remove_file(format!("{}/outputs-0.json", scored.state)).expect("it is there");
     done(&scored.run(&[]));
     done(&scored.run(&[]));
+}
+
+#[test]
+fn of_a_damaged_cut_the_one_before_is_taken_and_without_one_it_is_refused() {
+    let scored = Scored::new();
+    let more = |number: usize| {
+        let line = read(&scored.events)
+            .lines()
+            .next()
+            .expect("a line")
+            .replace("\"id\":\"", &format!("\"id\":\"new-{number}-"));
+        fs::write(&scored.events, format!("{}{line}\n", read(&scored.events))).expect("a file");
+        done(&["run", "--input", &scored.events, "--state", &scored.state, "--output", "/dev/null"]);
+    };
+    let run = ["run", "--input", &scored.events, "--state", &scored.state, "--output", "/dev/null"];
+    let cuts = || {
+        let cuts = fs::read_dir(format!("{}/cuts", scored.state)).expect("cuts");
+        let mut cuts: Vec<PathBuf> = cuts.map(|entry| entry.expect("an entry").path().join("0000")).collect();
+        cuts.sort();
+        cuts
+    };
+    let damage = |path: &PathBuf| {
+        let mut bytes = fs::read(path).expect("a cut");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 16;
+        fs::write(path, bytes).expect("it is changed");
+    };
+    (0..3).for_each(more);
+    assert_eq!(cuts().len(), 2, "the two newest are kept: {:?}", cuts());
+    damage(&cuts()[1]);
+    done(&run);
+    // What was never finished is not trusted, and removed; one that is cut off or empty is as bad as a damaged one.
+    let unfinished = PathBuf::from(&scored.state).join("cuts/00000000000000999999");
+    fs::create_dir_all(&unfinished).expect("a folder");
+    fs::write(unfinished.join("0000"), "half").expect("a file");
+    done(&run);
+    assert!(!unfinished.exists());
+    for path in cuts() {
+        let bytes = fs::read(&path).expect("a cut");
+        fs::write(&path, &bytes[..bytes.len() - 1]).expect("it is cut");
+    }
+    fails(&run, &["/cuts/", "--state"]);
 }
 
 #[test]
