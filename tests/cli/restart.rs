@@ -6,6 +6,7 @@ use std::time::Duration;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::cluster::hosts;
 use super::live::Run;
 use super::{done, path, read};
 
@@ -63,4 +64,40 @@ fn killed(dataflow: &str, seed: u64) {
 fn payments_go_on_wherever_they_are_killed() {
     let seeds = if std::env::var_os("DELTAWATCH_FULL").is_some() { 30 } else { 2 };
     (1..=seeds).for_each(|seed| killed("payments", seed));
+}
+
+/// From one process to two and back, each killed; what is said twice must be the same.
+#[test]
+fn a_stream_goes_on_with_another_number_of_processes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| path(&folder, name);
+    let (state, out) = (at("state"), at("out.jsonl"));
+    let input = ["--input", "generator", "--events", "9000", "--state", &state];
+    let run = ["run", "--pace", "5000", "--output", &out, "--append", "--cut-every", "100ms"];
+    let kill = |runs: Vec<Run>| {
+        std::thread::sleep(Duration::from_millis(900));
+        runs.iter().for_each(|run| run.signal("-KILL"));
+        runs.into_iter().for_each(|run| drop(run.end()));
+    };
+    kill(vec![Run::start(&[&run[..], &input, &["--workers", "2"]].concat())]);
+    for _ in 0..2 {
+        let hosts = hosts().join(",");
+        let start = |process| Run::start(&[&run[..], &input, &["-n", "2", "-p", process, "--host", &hosts]].concat());
+        kill(vec![start("0"), start("1")]);
+    }
+    kill(vec![Run::start(&[&run[..], &input, &["--workers", "4"]].concat())]);
+    done(&[&run[..], &input].concat());
+    done(&[&["replay", "--output", &at("replayed.jsonl")], &input[..]].concat());
+    let mut said: Vec<String> = Vec::new();
+    for name in ["out.jsonl", "out-0.jsonl", "out-1.jsonl"] {
+        // A line that a kill cut off was written again, elsewhere.
+        said.extend(lines(&at(name)).into_iter().filter(|line| line.ends_with('}')));
+    }
+    said.sort();
+    said.dedup();
+    let would_have_said = lines(&at("replayed.jsonl"));
+    assert!(would_have_said.len() > 4000);
+    let more: Vec<_> = said.iter().filter(|line| would_have_said.binary_search(line).is_err()).take(3).collect();
+    let lost: Vec<_> = would_have_said.iter().filter(|line| said.binary_search(line).is_err()).take(3).collect();
+    assert!(lost.is_empty() && more.is_empty(), "lost {lost:#?}, more {more:#?}");
 }

@@ -66,6 +66,8 @@ pub struct JournalPast {
     next: Epoch,
     /// Segments that hold something of it, in order.
     segments: Vec<Segment>,
+    /// Segments before them, in order.
+    older: Vec<SegmentName>,
     /// Where the cut ends that it goes on from.
     base: BTreeMap<Partition, u64>,
     number: u64,
@@ -117,9 +119,10 @@ impl JournalPast {
             segments.push(segment);
         }
         segments.reverse();
+        let older = names.into_iter().filter(|name| segments.iter().all(|segment| segment.name != *name)).collect();
         let bound = segments.iter().filter(|segment| segment.name.process == 0).filter_map(|segment| segment.epochs);
         let next = bound.map(|(_, last)| last + 1).max().unwrap_or(from).max(from);
-        Ok(JournalPast { directory: directory.to_owned(), from, next, segments, base, number })
+        Ok(JournalPast { directory: directory.to_owned(), from, next, segments, older, base, number })
     }
 
     /// Whether a directory's journal goes back to the first epoch of all.
@@ -206,7 +209,8 @@ impl JournalPast {
         let (mine, directory) =
             (self.segments.iter().filter(|segment| segment.name.process == process), &self.directory);
         let segments = mine.cloned().collect();
-        Journal::begin(write::Continuation { directory: directory.clone(), name, head, segments })
+        let older = self.older.iter().filter(|name| name.process == process).cloned().collect();
+        Journal::begin(write::Continuation { directory: directory.clone(), name, head, older, segments })
     }
 }
 

@@ -68,7 +68,9 @@ pub(super) struct Continuation {
     pub directory: PathBuf,
     pub name: SegmentName,
     pub head: Head,
-    /// This process's segments so far, in order, the oldest first.
+    /// This process's segments so far, in order: those that were not looked into, and those that were.
+    pub older: Vec<SegmentName>,
+    /// See above.
     pub segments: Vec<Segment>,
 }
 
@@ -215,12 +217,16 @@ struct Writing {
     chain: Chain,
     head: Head,
     segment: Segment,
+    /// Segments before the closed ones, in order, that nobody has looked into yet.
+    older: VecDeque<SegmentName>,
     closed: VecDeque<Segment>,
+    /// The oldest of all, once it was looked into.
+    oldest: Option<Segment>,
 }
 
 impl Writing {
     fn begin(continuation: Continuation) -> Result<Self, JournalError> {
-        let Continuation { directory, name, head, segments } = continuation;
+        let Continuation { directory, name, head, older, segments } = continuation;
         let folder = directory.join(FOLDER);
         let path = name.path(&directory);
         let io = |error: std::io::Error| JournalError::of(&path, error.to_string());
@@ -231,7 +237,8 @@ impl Writing {
         }
         let (file, chain) = create(&path).map_err(io)?;
         let segment = Segment::new(name);
-        let mut writing = Writing { directory, folder, file, chain, head, segment, closed: segments.into() };
+        let (older, closed) = (older.into(), segments.into());
+        let mut writing = Writing { directory, folder, file, chain, head, segment, older, closed, oldest: None };
         writing.write(&[Block::Head(writing.head.clone())], true).map_err(io)?;
         Ok(writing)
     }
@@ -312,7 +319,20 @@ impl Writing {
 
     /// Drops the oldest segments, as far as all that they hold is covered.
     fn release(&mut self, covered: &Covered) -> std::io::Result<()> {
-        while let Some(oldest) = self.closed.front() {
+        loop {
+            if self.oldest.is_none() {
+                self.oldest = match self.older.pop_front() {
+                    None => self.closed.pop_front(),
+                    Some(name) => match Segment::scan(&self.directory, &name, |_| Ok(())) {
+                        Ok(segment) => Some(segment),
+                        Err(error) => {
+                            tracing::error!(%error, "a segment that a cut covers is damaged; it is left where it is");
+                            continue;
+                        }
+                    },
+                };
+            }
+            let Some(oldest) = &self.oldest else { break };
             let bound = oldest.epochs.is_none_or(|(_, last)| last <= covered.epoch);
             let upper = |partition| covered.uppers.get(partition).copied().unwrap_or(0);
             let in_it = oldest.last.iter().all(|(partition, last)| last.offset < upper(partition));
@@ -320,7 +340,7 @@ impl Writing {
                 break;
             }
             std::fs::remove_file(oldest.name.path(&self.directory))?;
-            self.closed.pop_front();
+            self.oldest = None;
         }
         Ok(())
     }
