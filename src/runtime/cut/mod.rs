@@ -7,7 +7,11 @@
 //!
 //! A restart loads the newest cut that the manifest names, and goes on with the journal behind it. Two are kept: should the
 //! newest be damaged, the one before it is loaded, and the journal behind that. What was written and never named is not
-//! trusted, and removed. Images are of shards, so another number of workers loads them as well.
+//! trusted, and removed. Images are of shards, so another number of workers loads them as well. A run that is stopped takes a last
+//! cut, so that the next one has nothing to repeat (of a single process; a cluster repeats what came since its last one).
+//!
+//! All shards are dumped at the end of one epoch, by the operators themselves: scoring waits for that long (see `state` in
+//! `benches/README.md`). Compressing and writing is done by the thread.
 
 mod manifest;
 mod read;
