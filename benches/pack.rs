@@ -14,6 +14,7 @@ use deltawatch::event::Schema;
 use deltawatch::score::model::{Model, ModelDir};
 use deltawatch::score::scorer::{Scorer, Thresholds};
 use deltawatch::sink::ScoredEncoder;
+use deltawatch::sink::port::Port;
 
 use crate::drive::{
     Cause, EngineSettings, Event, Feed, Generator, GeneratorConfig, Input, JsonEncoder, Limits, Metrics, Payload,
@@ -191,7 +192,7 @@ fn measure(worker: &mut timely::worker::Worker, model: bool, share: f64) {
         true
     });
     // With a model rows stay inside, as they do in a run.
-    let features = (!model).then(|| -> Box<dyn FnMut(Option<(u64, Vec<Rows>)>) -> bool> {
+    let features = (!model).then(|| -> Port<Rows> {
         Box::new(move |batches| {
             let mut rows = of_rows.borrow_mut();
             for (head, _) in batches.iter().flat_map(|(_, batches)| batches).flat_map(Rows::iter) {

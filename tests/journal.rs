@@ -30,7 +30,7 @@ fn record(partition: Partition, offset: u64) -> Record {
     let payload = match offset % 5 {
         0 => Payload::Tombstone { key: text.into_bytes() },
         1 | 2 => {
-            let header = CsvHeader::parse(if offset % 2 == 0 { b"a,b" } else { b"a,c,d" }).expect("a header");
+            let header = CsvHeader::parse(if offset.is_multiple_of(2) { b"a,b" } else { b"a,c,d" }).expect("a header");
             Payload::Csv { header: Arc::new(header), line: text.into_bytes() }
         }
         _ => Payload::Json(text.into_bytes()),
@@ -115,7 +115,7 @@ fn read(past: &JournalPast, (worker, workers): (usize, usize), live: Vec<Record>
 
 fn bindings(past: &JournalPast) -> Result<Vec<Binding>, String> {
     let mut reader = past.bindings();
-    std::iter::from_fn(|| reader.next().transpose()).collect()
+    std::iter::from_fn(|| reader.next_binding().transpose()).collect()
 }
 
 #[test]

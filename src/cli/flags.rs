@@ -110,7 +110,8 @@ pub struct JobFlags {
     #[arg(long, value_enum, default_value = "at-least-once", env = "DELTAWATCH_DELIVERY", help_heading = "Kafka")]
     pub delivery: Delivery,
 
-    /// How often --state gets a cut of everything that is kept, which a restart goes on from; 0s for never
+    /// How often --state gets a cut of everything that is kept, which a restart goes on from; seldomer where one takes more than a
+    /// tenth of that; 0s for never
     #[arg(long, value_name = "DURATION", default_value = "30s", env = "DELTAWATCH_CUT_EVERY", value_parser = duration_ms, help_heading = "Engine")]
     pub cut_every: i64,
 

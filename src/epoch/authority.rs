@@ -348,7 +348,7 @@ impl Authority {
     /// Fetches the next recorded binding.
     fn look_ahead(&mut self) {
         if self.ahead.is_none() && self.fault.is_none() && self.repeating() > 0 {
-            match self.recorded.next() {
+            match self.recorded.next_binding() {
                 Ok(ahead) => self.ahead = ahead,
                 Err(reason) => self.fault = Some(reason),
             }

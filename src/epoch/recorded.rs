@@ -44,9 +44,9 @@ impl Recorded {
     ///
     /// # Errors
     /// If the journal cannot be read, or lacks it.
-    pub fn next(&mut self) -> Result<Option<Binding>, String> {
+    pub fn next_binding(&mut self) -> Result<Option<Binding>, String> {
         match &mut self.bindings {
-            Source::Journal(journal) => journal.next(),
+            Source::Journal(journal) => journal.next_binding(),
             Source::Memory(bindings) => Ok(bindings.next()),
         }
     }

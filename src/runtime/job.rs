@@ -282,6 +282,7 @@ impl Job {
                     held: None,
                     cut_every_ns: every.map(|every| every.as_nanos() as u64),
                     cut_ns: now_ns(),
+                    cutter: cutter.clone(),
                 }
             });
             let (reader, references, failed) = open(&*source, &references, state, worker, &stop);

@@ -306,15 +306,18 @@ pub fn discard<T: 'static>() -> Port<T> {
     Box::new(|_| true)
 }
 
+/// Tells an outlet that an epoch is closed; false if there is no room now.
+pub type Close = Box<dyn Fn(Epoch) -> bool>;
+
 /// Tells the outlets of a process which epochs are closed; held by one of its workers.
 pub struct Closing {
-    /// Each sends; false if there is no room now.
-    outlets: Vec<(Box<dyn Fn(Epoch) -> bool>, Option<Epoch>)>,
+    /// Each with the last epoch that it was told of.
+    outlets: Vec<(Close, Option<Epoch>)>,
 }
 
 impl Closing {
     /// Of these outlets.
-    pub fn new(outlets: impl IntoIterator<Item = Box<dyn Fn(Epoch) -> bool>>) -> Self {
+    pub fn new(outlets: impl IntoIterator<Item = Close>) -> Self {
         Closing { outlets: outlets.into_iter().map(|outlet| (outlet, None)).collect() }
     }
 
@@ -335,6 +338,6 @@ impl Closing {
 }
 
 /// How an outlet is told that an epoch is closed.
-pub fn closing<B: Send + 'static>(sender: Sender<Parcel<B>>) -> Box<dyn Fn(Epoch) -> bool> {
+pub fn closing<B: Send + 'static>(sender: Sender<Parcel<B>>) -> Close {
     Box::new(move |epoch| !matches!(sender.try_send(Parcel::Closed(epoch)), Err(TrySendError::Full(_))))
 }

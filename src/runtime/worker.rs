@@ -6,6 +6,7 @@ use std::time::Duration;
 use timely::worker::Worker;
 
 use super::coordinate::Coordinator;
+use super::cut::CutterEnd;
 use super::intake::{Feed, Intake};
 use crate::epoch::Authority;
 use crate::epoch::journal::BindingLog;
@@ -31,7 +32,12 @@ pub struct Mint {
     pub cut_every_ns: Option<u64>,
     /// When the last one was asked for.
     pub cut_ns: u64,
+    /// Knows how long the last one took.
+    pub cutter: Option<CutterEnd>,
 }
+
+/// The next cut is taken after so many times what the last one took, at the earliest: cuts cost a tenth of a core at most.
+const CUT_RESTS: u64 = 10;
 
 /// How long the images of the last epoch are waited for once everything has left.
 const LAST_IMAGES: Duration = Duration::from_secs(30);
@@ -116,7 +122,8 @@ impl Mint {
         if let Some(epoch) = self.authority.whole() {
             coordinator.publish(&Word::Whole(epoch));
         }
-        if self.cut_every_ns.is_some_and(|every_ns| now_ns().saturating_sub(self.cut_ns) >= every_ns) {
+        let rest_ns = self.cutter.as_ref().map_or(0, |cutter| cutter.took_ns().saturating_mul(CUT_RESTS));
+        if self.cut_every_ns.is_some_and(|every_ns| now_ns().saturating_sub(self.cut_ns) >= every_ns.max(rest_ns)) {
             self.cut_ns = now_ns();
             self.authority.cut();
         }

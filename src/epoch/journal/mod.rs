@@ -10,9 +10,9 @@
 //! before it with it. So a journal that is replayed gives the same epochs, hence the same output, whatever has become of the
 //! topic meanwhile. Every process writes what its own workers read, and all bindings.
 //!
-//! * **Segments** ([`segment`]) are sequences of sealed blocks ([`block`]). A torn last block is the normal end of a run that
+//! * **Segments** (`segment`) are sequences of sealed blocks (`block`). A torn last block is the normal end of a run that
 //!   was killed; any other damage is an error that names segment and offset.
-//! * **Recovery** ([`tail`]) is a source in front of the live one: it hands out the journal's records, then those that follow.
+//! * **Recovery** (`tail`) is a source in front of the live one: it hands out the journal's records, then those that follow.
 //!   Records that the journal lacks (another process's machine failed before it was written) are read from the source again.
 //! * **Length.** Once a cut covers a segment, and no feature that is added later would want it, it is dropped whole.
 //! * **Offsets alone** may be kept instead of records: then the topic must still have what a restart needs, and it is refused

@@ -73,7 +73,7 @@ impl BindingReader {
     ///
     /// # Errors
     /// If the journal cannot be read, or lacks one.
-    pub fn next(&mut self) -> Result<Option<Binding>, String> {
+    pub fn next_binding(&mut self) -> Result<Option<Binding>, String> {
         loop {
             while let Some(binding) = self.waiting.pop_front() {
                 if binding.epoch < self.next {

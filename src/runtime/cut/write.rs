@@ -70,6 +70,8 @@ pub struct CutterEnd {
     written: Arc<AtomicU64>,
     /// The epoch after the last cut that was begun; 0 before the first.
     begun: Arc<AtomicU64>,
+    /// How long the last cut took, nanoseconds.
+    took_ns: Arc<AtomicU64>,
 }
 
 /// See [`CutterEnd::written`].
@@ -79,12 +81,12 @@ impl Cutter {
     /// Starts the thread.
     pub fn start(cutting: Cutting) -> std::io::Result<Self> {
         let (to_disk, queue) = unbounded();
-        let end = CutterEnd { to_disk, written: Arc::default(), begun: Arc::default() };
-        let written = end.written.clone();
+        let end = CutterEnd { to_disk, written: Arc::default(), begun: Arc::default(), took_ns: Arc::default() };
+        let (written, took_ns) = (end.written.clone(), end.took_ns.clone());
         let thread = thread::Builder::new().name("cuts".into()).spawn(move || {
             let metrics = cutting.metrics.clone();
-            let result =
-                Writing { cutting, written: written.clone(), part: None, covered: BTreeMap::new() }.run(&queue);
+            let result = Writing { cutting, written: written.clone(), took_ns, part: None, covered: BTreeMap::new() }
+                .run(&queue);
             if let Err(error) = &result {
                 // The engine goes on: it has the journal. But a restart takes longer from now on.
                 written.store(FAILED, Ordering::Release);
@@ -130,6 +132,11 @@ impl CutterEnd {
         self.send(Message::Publish(epoch));
     }
 
+    /// How long the last cut took, nanoseconds; 0 before the first.
+    pub fn took_ns(&self) -> u64 {
+        self.took_ns.load(Ordering::Relaxed)
+    }
+
     /// The last cut that this process has begun.
     pub fn begun(&self) -> Option<Epoch> {
         self.begun.load(Ordering::Acquire).checked_sub(1)
@@ -172,6 +179,7 @@ struct Part {
 struct Writing {
     cutting: Cutting,
     written: Arc<AtomicU64>,
+    took_ns: Arc<AtomicU64>,
     part: Option<Part>,
     /// What the cuts that this run has written cover, by epoch.
     covered: BTreeMap<Epoch, Covered>,
@@ -236,7 +244,9 @@ impl Writing {
         let synced = |path: &Path| File::open(path).and_then(|folder| folder.sync_all());
         let folder = folder(&self.cutting.directory, epoch);
         synced(&folder).and_then(|()| synced(&self.cutting.directory.join(FOLDER))).map_err(io)?;
-        let ms = (now_ns().saturating_sub(part.started_ns)) as f64 / 1e6;
+        let took_ns = now_ns().saturating_sub(part.started_ns);
+        self.took_ns.store(took_ns, Ordering::Relaxed);
+        let ms = took_ns as f64 / 1e6;
         tracing::info!(epoch, images, bytes = part.bytes, ms, "a cut is on disk");
         self.written.store(epoch + 1, Ordering::Release);
         Ok(())
