@@ -194,6 +194,9 @@ impl JobFlags {
                 "--delivery exactly-once: is about topics; files have each line once with --state alone: leave it out"
                     .into(),
             )),
+            Delivery::ExactlyOnce if self.rejects.as_ref() == Some(&self.output) => Err(Failure::Usage(
+                "--delivery exactly-once: --output and --rejects are one topic; give each its own".into(),
+            )),
             _ => Ok(()),
         }
     }

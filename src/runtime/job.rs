@@ -175,10 +175,11 @@ impl Job {
         let threads = threads_of(&cluster.communication);
         let processes = processes_of(&cluster.communication);
         let marks = state.as_ref().filter(|_| live).map(|state| state.marks().clone()).unwrap_or_default();
+        let bases = state.as_ref().map(|state| state.bases().clone()).unwrap_or_default();
         let done = |flag: &str, writer: Option<&dyn Writer>| {
-            // What the sink itself knows is exact.
+            // What is marked was acknowledged; what the sink itself knows may be newer.
             let marked = || marks.get(flag).and_then(|mark| mark.acknowledged.epoch);
-            writer.and_then(Writer::committed_before).or_else(marked)
+            writer.and_then(Writer::committed_before).max(marked())
         };
         let done = Done {
             scored: done("--output", outputs.scored.as_deref()),
@@ -191,7 +192,7 @@ impl Job {
         }
         let keeps = state.as_ref().filter(|_| live).map(State::process);
         let acknowledgements =
-            Acknowledgements::new(directory.filter(|_| keeps.is_some()), keeps.unwrap_or(0), processes);
+            Acknowledgements::new(directory.filter(|_| keeps.is_some()), keeps.unwrap_or(0), processes, bases);
         let acknowledgements = Arc::new(acknowledgements);
         let reporting = |flag, done| keeps.map(|_| Reporting { flag, done, to: acknowledgements.clone() });
         let spawn = |name, reporting, writer: Option<Box<dyn Writer>>, refuse: Box<dyn FnMut(Refused) + Send>| {

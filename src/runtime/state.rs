@@ -75,6 +75,8 @@ pub struct State {
     cut: Option<Facts>,
     ends: Arc<BTreeMap<Lane, LaneEnd>>,
     marks: OutputMarks,
+    /// What outputs had acknowledged when this number of processes began.
+    bases: BTreeMap<String, Epoch>,
     /// Tells it from all others.
     identity: String,
 }
@@ -116,7 +118,7 @@ impl State {
         let of_events = ends.iter().filter(|(lane, _)| lane.is_events());
         let base = of_events.map(|(lane, end)| (lane.partition, end.upper)).collect();
         let past = JournalPast::open(directory, Some(terms), cut.map_or(0, |facts| facts.epoch + 1), base)?;
-        let (marks, identity) = match settings.pace {
+        let ((marks, bases), identity) = match settings.pace {
             Pace::Live => {
                 let marks = marks(directory, settings.process, settings.processes).map_err(StateError::Lock)?;
                 (marks, identity(directory).map_err(StateError::Lock)?)
@@ -139,6 +141,7 @@ impl State {
             cut,
             ends: Arc::new(ends),
             marks,
+            bases,
             identity,
         })
     }
@@ -178,6 +181,11 @@ impl State {
     /// Where the outputs of the run before this one were.
     pub fn marks(&self) -> &OutputMarks {
         &self.marks
+    }
+
+    /// What outputs had acknowledged when this number of processes began, by flag.
+    pub fn bases(&self) -> &BTreeMap<String, Epoch> {
+        &self.bases
     }
 
     /// The first epoch that is repeated: all before it are in the cut.

@@ -37,6 +37,9 @@ pub struct OutputMark {
 struct Written {
     processes: usize,
     outputs: BTreeMap<String, OutputMark>,
+    /// What all outputs had acknowledged when this number of processes began, by flag.
+    #[serde(default)]
+    bases: BTreeMap<String, Epoch>,
 }
 
 /// Where the outputs of an earlier run were, by flag.
@@ -47,12 +50,16 @@ fn file(directory: &Path, process: usize) -> PathBuf {
     directory.join(format!("outputs-{process}.json"))
 }
 
-/// Where the outputs of an earlier run were, for one process of so many. If there were another number of processes then, what
-/// all of them had acknowledged counts, and no file goes on.
+/// Where the outputs of an earlier run were, for one process of so many, and what had been acknowledged when this number began. If
+/// there were another number of processes then, what all of them had acknowledged counts, and no file goes on.
 ///
 /// # Errors
 /// If what was written down cannot be read.
-pub fn marks(directory: &Path, process: usize, processes: usize) -> Result<OutputMarks, String> {
+pub fn marks(
+    directory: &Path,
+    process: usize,
+    processes: usize,
+) -> Result<(OutputMarks, BTreeMap<String, Epoch>), String> {
     let read = |process: usize| -> Result<Option<Written>, String> {
         let path = file(directory, process);
         let failed = |error: &dyn std::fmt::Display| format!("{}: {error}; check --state", path.display());
@@ -62,20 +69,30 @@ pub fn marks(directory: &Path, process: usize, processes: usize) -> Result<Outpu
             Err(error) => Err(failed(&error)),
         }
     };
-    let Some(first) = read(0)? else { return Ok(OutputMarks::new()) };
-    if first.processes == processes {
-        return Ok(read(process)?.unwrap_or_default().outputs);
-    }
-    let mut marks = first.outputs;
-    for other in 1..first.processes {
-        let of_other = read(other)?.unwrap_or_default().outputs;
-        for (flag, mark) in &mut marks {
-            let epoch = of_other.get(flag).and_then(|other| other.acknowledged.epoch);
-            mark.acknowledged.epoch = mark.acknowledged.epoch.min(epoch);
+    let Some(first) = read(0)? else { return Ok(Default::default()) };
+    let (mut marks, bases) = if first.processes == processes {
+        // One that was written by another number of processes is out of date.
+        let own = read(process)?.filter(|own| own.processes == processes && own.bases == first.bases);
+        (own.unwrap_or_default().outputs, first.bases)
+    } else {
+        let mut bases = BTreeMap::new();
+        for (flag, mark) in &first.outputs {
+            let mut reached = mark.acknowledged.epoch;
+            for other in 1..first.processes {
+                let other = read(other)?.filter(|other| other.processes == first.processes).unwrap_or_default();
+                let of_other = other.outputs.get(flag).and_then(|other| other.acknowledged.epoch);
+                reached = reached.min(of_other.max(first.bases.get(flag).copied()));
+            }
+            bases.extend(reached.map(|epoch| (flag.clone(), epoch)));
         }
+        (OutputMarks::new(), bases)
+    };
+    for (flag, &base) in &bases {
+        let none = || OutputMark { target: String::new(), acknowledged: Acknowledged { epoch: None, bytes: 0 } };
+        let mark = marks.entry(flag.clone()).or_insert_with(none);
+        mark.acknowledged.epoch = mark.acknowledged.epoch.max(Some(base));
     }
-    marks.values_mut().for_each(|mark| mark.target.clear());
-    Ok(marks)
+    Ok((marks, bases))
 }
 
 /// How far the outputs of a process have come; readable from all threads, and written down in the state directory.
@@ -97,8 +114,8 @@ struct Noted {
 
 impl Acknowledgements {
     /// Of a process of so many; written down if there is a directory.
-    pub fn new(directory: Option<PathBuf>, process: usize, processes: usize) -> Self {
-        let written = Written { processes, outputs: BTreeMap::new() };
+    pub fn new(directory: Option<PathBuf>, process: usize, processes: usize, bases: BTreeMap<String, Epoch>) -> Self {
+        let written = Written { processes, outputs: BTreeMap::new(), bases };
         let noted = Noted { written, lasting: BTreeMap::new(), written_at: Instant::now() };
         Acknowledgements { process, directory, state: Mutex::new(noted) }
     }

@@ -31,6 +31,9 @@ use crate::source::kafka::{Health, HealthContext, KafkaConfig, is_refusal, parti
 /// How long one poll waits while the queue is full or is being flushed.
 const POLL_WAIT: Duration = Duration::from_millis(1);
 
+/// How long one attempt to take a transaction back may wait.
+const ABORT_WAIT: Duration = Duration::from_millis(10);
+
 /// The most delivery events that one call of [`Writer::poll`] serves.
 const EVENTS_PER_POLL_MAX: usize = 64;
 
@@ -171,7 +174,16 @@ impl KafkaWriter {
 
     /// Takes it back. What was on its way does not count as lost.
     pub(super) fn abort(&self, timeout: Duration) -> KafkaResult<()> {
-        let aborted = self.producer.abort_transaction(timeout);
+        // The client waits for delivery reports that only a poll brings: short waits, and polls between them.
+        let begin = Instant::now();
+        let aborted = loop {
+            match self.producer.abort_transaction(ABORT_WAIT) {
+                Err(KafkaError::Transaction(error)) if error.is_retriable() && begin.elapsed() < timeout => {
+                    self.producer.poll(POLL_WAIT);
+                }
+                done => break done,
+            }
+        };
         self.producer.context().lost.lock().unwrap_or_else(PoisonError::into_inner).take();
         aborted
     }

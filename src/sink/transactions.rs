@@ -1,12 +1,12 @@
 //! Exactly once to Kafka: groups of closed epochs in transactions, each with the epoch that it brings the topic to.
 //!
 //! ```text
-//!  records of closed epochs ─► begin ─► TOPIC ─► {"epoch":E,...} to TOPIC-progress ─► commit: both are there, or neither
+//!  records of closed epochs ─► begin ─► TOPIC ─► {"epoch":E,...} to TOPIC-progress-P ─► commit: both are there, or neither
 //! ```
 //!
 //! Every output of every process writes under a transactional id of its own, which stays the same: whoever opens it fences the one
-//! that had it before. On start the last committed epoch is read from the progress topic, and what belongs to it or came before it is
-//! not written again. Readers with `read_committed` see each record once, whatever was killed when. The transactions are not tied
+//! that had it before. On start the last committed epoch is read from the process's own progress topic, which nobody else writes, and what
+//! belongs to it or came before it is not written again. Readers with `read_committed` see each record once, whatever was killed when. The transactions are not tied
 //! to cuts, so records are visible some milliseconds after their epoch is closed.
 
 use std::pin::pin;
@@ -35,6 +35,9 @@ const EMPTY_GROUP: Duration = Duration::from_secs(1);
 /// How long brokers may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a commit is tried before it is taken back.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(120);
+
 /// Attempts to write a group before the run ends with an error.
 const ATTEMPTS_MAX: usize = 20;
 
@@ -49,14 +52,15 @@ pub struct WriterIdentity {
     pub processes: usize,
 }
 
-/// What the progress topic says of a writer.
+/// What a progress topic says of its writer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Progress {
-    id: String,
     state: String,
     process: usize,
     processes: usize,
     epoch: Epoch,
+    /// What had been committed when this number of processes began.
+    base: Option<Epoch>,
 }
 
 /// Writes records to a topic in transactions.
@@ -64,6 +68,7 @@ pub struct TransactionalWriter {
     inner: KafkaWriter,
     progress_topic: String,
     id: String,
+    base: Option<Epoch>,
     identity: WriterIdentity,
     /// Records that are not committed yet.
     pending: Vec<OutputRecord>,
@@ -87,22 +92,40 @@ impl TransactionalWriter {
         identity: WriterIdentity,
         on_acknowledged: Option<OnAcknowledged>,
     ) -> Result<Self, SinkError> {
-        let progress_topic = format!("{topic}-progress");
-        create_compacted(config, &progress_topic)?;
         let id = id(topic, identity.process);
         let inner = KafkaWriter::transactional(config, topic, on_acknowledged, &id)?;
         init(&inner, &id)?;
-        let of_state = |one: &Progress| one.state == identity.state;
-        let found: Vec<Progress> = read(config, &progress_topic)?.into_iter().filter(of_state).collect();
-        for gone in found.iter().filter(|one| identity.process == 0 && one.process >= identity.processes) {
-            // Nobody opens it any more: it is fenced for good.
-            init(&KafkaWriter::transactional(config, topic, None, &gone.id)?, &gone.id)?;
-        }
-        let before = committed(&found, &id, &identity, topic)?;
+        let read = |process| read(config, &progress_of(topic, process), &identity.state);
+        let (own, first) = (read(identity.process)?, read(0)?);
+        let base = match &first {
+            None => None,
+            Some(first) if first.processes == identity.processes => first.base,
+            Some(first) => {
+                for other in 1..first.processes {
+                    if other >= identity.processes && identity.process == 0 {
+                        // Nobody opens it any more: it is fenced for good.
+                        let gone = self::id(topic, other);
+                        init(&KafkaWriter::transactional(config, topic, None, &gone)?, &gone)?;
+                    }
+                    let reached = read(other)?.map(|other| other.epoch.max(other.base.unwrap_or(0)));
+                    if reached != Some(first.epoch) && identity.process == 0 {
+                        return Err(SinkError::User(format!(
+                            "topic {topic} was written by {} processes that were not at one epoch when they ended; start and stop them \
+                             once as they were, then with another number",
+                            first.processes
+                        )));
+                    }
+                }
+                Some(first.epoch)
+            }
+        };
+        let before = own.map(|own| own.epoch).max(base);
+        let progress_topic = progress_of(topic, identity.process);
         Ok(TransactionalWriter {
             inner,
             progress_topic,
             id,
+            base,
             identity,
             pending: Vec::new(),
             closed: None,
@@ -147,10 +170,11 @@ impl TransactionalWriter {
         if let Err(error) = self.produce(epoch) {
             return Err(self.take_back(error.to_string(), None));
         }
+        let begin = Instant::now();
         loop {
             match self.inner.commit_transaction(PATIENCE) {
                 Ok(()) => return Ok(()),
-                Err(KafkaError::Transaction(error)) if error.is_retriable() => {}
+                Err(KafkaError::Transaction(error)) if error.is_retriable() && begin.elapsed() < COMMIT_PATIENCE => {}
                 Err(error) => return Err(self.take_back(error.to_string(), Some(&error))),
             }
         }
@@ -162,10 +186,12 @@ impl TransactionalWriter {
             self.inner.write(record.clone())?;
         }
         let WriterIdentity { state, process, processes } = self.identity.clone();
-        let progress = Progress { id: self.id.clone(), state, process, processes, epoch };
+        // Another state directory's progress must not be compacted away by this one's.
+        let key = state.clone().into_bytes();
+        let progress = Progress { state, process, processes, epoch, base: self.base };
         let payload = serde_json::to_vec(&progress).unwrap_or_default();
         let record = OutputRecord {
-            key: self.id.clone().into_bytes(),
+            key,
             payload: Some(payload),
             last_line: Vec::new(),
             headers: Headers { epoch, diff: 1, cause: "" },
@@ -176,7 +202,9 @@ impl TransactionalWriter {
     }
 
     /// Aborts a transaction, so that it can be written again; a writer that was fenced cannot.
-    fn take_back(&self, why: String, error: Option<&KafkaError>) -> Failure {
+    fn take_back(&mut self, why: String, error: Option<&KafkaError>) -> Failure {
+        // What cannot be written is found again by the next attempt.
+        drop(self.inner.refused());
         let (topic, id) = (self.inner.topic(), &self.id);
         let fenced_off = || {
             Failure::Final(SinkError::External(format!(
@@ -279,48 +307,37 @@ fn init(writer: &KafkaWriter, id: &str) -> Result<(), SinkError> {
     }
 }
 
-/// What was committed: by this process, or, if there were another number of them, by all.
-fn committed(found: &[Progress], id: &str, identity: &WriterIdentity, topic: &str) -> Result<Option<Epoch>, SinkError> {
-    let Some(newest) = found.iter().max_by_key(|one| one.epoch) else { return Ok(None) };
-    if newest.processes == identity.processes {
-        return Ok(found.iter().find(|one| one.id == id).map(|one| one.epoch));
-    }
-    let of_them = found.iter().filter(|one| one.processes == newest.processes);
-    let least = of_them.clone().map(|one| one.epoch).min();
-    match of_them.count() == newest.processes && least == Some(newest.epoch) {
-        true => Ok(least),
-        false => Err(SinkError::User(format!(
-            "topic {topic} was written by {} processes that were not at one epoch when they ended; start and stop them once as they were, \
-             then with another number",
-            newest.processes
-        ))),
-    }
+/// The topic that says how far a process has come.
+fn progress_of(topic: &str, process: usize) -> String {
+    format!("{topic}-progress-{process}")
 }
 
-/// The last record of each writer.
-fn read(config: &KafkaConfig, topic: &str) -> Result<Vec<Progress>, SinkError> {
+/// The last record of a progress topic that is of a state directory.
+fn read(config: &KafkaConfig, topic: &str, state: &str) -> Result<Option<Progress>, SinkError> {
+    create_compacted(config, topic)?;
     let failed = |error: crate::source::SourceError| SinkError::External(error.to_string());
     let source = KafkaSource::new(config.clone(), topic, Position::Earliest, Some(Position::Latest));
     let mut reader = source.open(0, 1, &StartOffsets::new()).map_err(failed)?;
-    let (mut records, mut found) = (Vec::new(), std::collections::BTreeMap::new());
+    let (mut records, mut found) = (Vec::new(), None);
     loop {
         let ready = reader.poll(1024, &mut records).map_err(failed)?;
         for record in records.drain(..) {
             if let Payload::Json(bytes) = record.payload
                 && let Ok(progress) = serde_json::from_slice::<Progress>(&bytes)
+                && progress.state == state
             {
-                found.insert(progress.id.clone(), progress);
+                found = Some(progress);
             }
         }
         match ready {
-            Ready::Done => return Ok(found.into_values().collect()),
+            Ready::Done => return Ok(found),
             Ready::More => {}
             Ready::CaughtUp | Ready::Waiting => thread::park_timeout(Duration::from_millis(1)),
         }
     }
 }
 
-/// Makes sure that the progress topic is there.
+/// Makes sure that a progress topic is there.
 fn create_compacted(config: &KafkaConfig, topic: &str) -> Result<(), SinkError> {
     let admin: AdminClient<DefaultClientContext> = config.producer().create().map_err(|error| config.explain(error))?;
     let wanted = [NewTopic::new(topic, 1, TopicReplication::Fixed(-1)).set("cleanup.policy", "compact")];

@@ -7,6 +7,7 @@ use deltawatch::sink::SinkError;
 use deltawatch::sink::transactions::{TransactionalWriter, WriterIdentity};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::*;
 
@@ -135,12 +136,32 @@ fn a_zombie_is_fenced_and_what_it_had_is_not_seen() {
     assert_eq!(lines(&config, &topic).into_keys().collect::<Vec<_>>(), ["{\"id\":\"t-0\"}", "{\"id\":\"t-2\"}"]);
     drop((first, second));
 
+    // A transaction that its writer did not live to commit.
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", &brokers).set("transactional.id", format!("deltawatch-{topic}-0"));
+    let dead: BaseProducer = client.create().unwrap();
+    dead.init_transactions(PATIENCE).unwrap();
+    dead.begin_transaction().unwrap();
+    dead.send(BaseRecord::<[u8], [u8]>::to(&topic).payload(b"{\"id\":\"never\"}")).ok().unwrap();
+    dead.flush(PATIENCE).unwrap();
+    let mut third = open(0, 1).unwrap();
+    assert_eq!(third.committed_before(), Some(8));
+    third.write(output(3)).unwrap();
+    third.commit(8).and_then(|()| third.flush()).unwrap();
+    let seen: Vec<String> = lines(&config, &topic).into_keys().collect();
+    assert!(seen.iter().all(|line| !line.contains("never")), "{seen:?}");
+    drop((dead, third));
+
     // Two processes that were at one epoch may become one, and not otherwise.
     let mut two: Vec<_> = [0, 1].map(|process| open(process, 2)).into_iter().map(|opened| opened.err()).collect();
     assert!(two.iter().all(Option::is_none), "{:?}", two.pop());
     for (epochs, one) in [([9, 9], Some(9)), ([12, 11], None)] {
         for (process, epoch) in epochs.into_iter().enumerate() {
             let mut writer = open(process, 2).unwrap();
+            if (process, epoch) == (1, 9) {
+                // Though the first process has gone on meanwhile.
+                assert_eq!(writer.committed_before(), Some(8), "what one process had written");
+            }
             writer.write(output(epoch as usize)).unwrap();
             writer.commit(epoch).unwrap();
             writer.flush().unwrap();
