@@ -87,8 +87,8 @@ pub(super) struct Intake {
     /// What the decoder had counted then.
     counted: Counters,
     peers: usize,
-    /// The cut whose images are not all there yet.
-    cutting: Option<Epoch>,
+    /// The cut whose images are not all there yet, and when its epoch was closed, nanoseconds.
+    cutting: Option<(Epoch, u64)>,
 }
 
 impl Intake {
@@ -261,10 +261,12 @@ impl Intake {
 
     /// Says when all operators of this worker have dumped a cut; returns whether none is waited for.
     pub fn give_images(&mut self, images: &Images) -> bool {
-        if let (Some(epoch), Some(cutter)) = (self.cutting, &self.feed.cutter)
+        if let (Some((epoch, closed_ns)), Some(cutter)) = (self.cutting, &self.feed.cutter)
             && images.is_whole(epoch)
         {
             cutter.whole(epoch);
+            let ms = now_ns().saturating_sub(closed_ns) as f64 / 1e6;
+            tracing::info!(worker = self.worker, epoch, ms, "a cut is copied out: scoring waited for that");
             self.cutting = None;
         }
         self.cutting.is_none()
@@ -351,7 +353,7 @@ impl Intake {
         engine.close(binding.epoch, binding.watermark_ms, binding.repair, binding.dump);
         if let (Some(_), Some(cutter)) = (binding.dump, &self.feed.cutter) {
             cutter.begin(engine.facts.of(binding.epoch), self.stash.ends().collect());
-            self.cutting = Some(binding.epoch);
+            self.cutting = Some((binding.epoch, now_ns()));
         }
         self.next = binding.epoch + 1;
         if let Some((log, from)) = &self.feed.heard

@@ -147,7 +147,7 @@ fn a_zombie_is_fenced_and_what_it_had_is_not_seen() {
     let mut third = open(0, 1).unwrap();
     assert_eq!(third.committed_before(), Some(8));
     third.write(output(3)).unwrap();
-    third.commit(8).and_then(|()| third.flush()).unwrap();
+    third.commit(9).and_then(|()| third.flush()).unwrap();
     let seen: Vec<String> = lines(&config, &topic).into_keys().collect();
     assert!(seen.iter().all(|line| !line.contains("never")), "{seen:?}");
     drop((dead, third));
@@ -155,12 +155,12 @@ fn a_zombie_is_fenced_and_what_it_had_is_not_seen() {
     // Two processes that were at one epoch may become one, and not otherwise.
     let mut two: Vec<_> = [0, 1].map(|process| open(process, 2)).into_iter().map(|opened| opened.err()).collect();
     assert!(two.iter().all(Option::is_none), "{:?}", two.pop());
-    for (epochs, one) in [([9, 9], Some(9)), ([12, 11], None)] {
+    for (epochs, one) in [([10, 10], Some(10)), ([12, 11], None)] {
         for (process, epoch) in epochs.into_iter().enumerate() {
             let mut writer = open(process, 2).unwrap();
-            if (process, epoch) == (1, 9) {
+            if (process, epoch) == (1, 10) {
                 // Though the first process has gone on meanwhile.
-                assert_eq!(writer.committed_before(), Some(8), "what one process had written");
+                assert_eq!(writer.committed_before(), Some(9), "what one process had written");
             }
             writer.write(output(epoch as usize)).unwrap();
             writer.commit(epoch).unwrap();
