@@ -251,6 +251,36 @@ fn segments_that_a_cut_covers_are_dropped() {
 }
 
 #[test]
+fn records_of_a_run_that_bound_nothing_are_kept_as_long_as_what_binds_them() {
+    let folder = TempDir::new().expect("a folder");
+    // Killed before it bound anything: its records are there, and the next run reads on behind them.
+    let journal = past(folder.path()).begin(0, Terms::default(), true).expect("it begins");
+    let mut inputs = journal.inputs();
+    (0..10).flat_map(|at| [(0, at), (1, at)]).for_each(|(partition, at)| {
+        inputs.note(&record(partition, at)).expect("it is noted");
+    });
+    assert!(inputs.hand_over());
+    drop(inputs);
+    journal.finish();
+    written(folder.path(), 0..2);
+    let journal = past(folder.path()).begin(0, Terms::default(), true).expect("it begins");
+    let release = |kept_from_ms| {
+        let uppers = [(0, 20), (1, 20)].into();
+        journal.bindings().release(Covered { epoch: 1, uppers, kept_from_ms });
+    };
+    release(0);
+    write(&journal, 2..3);
+    assert_eq!(segments(folder.path()).len(), 3);
+    assert!(JournalPast::is_whole(folder.path()).expect("a journal"));
+    assert_eq!(read(&past(folder.path()), (0, 1), Vec::new()).expect("it is read").len(), 60);
+    release(i64::MAX);
+    write(&journal, 3..4);
+    journal.finish();
+    assert_eq!(segments(folder.path()).len(), 1);
+    assert!(!JournalPast::is_whole(folder.path()).expect("a journal"));
+}
+
+#[test]
 fn offsets_alone_are_read_from_the_source_again() {
     let folder = TempDir::new().expect("a folder");
     let journal = past(folder.path()).begin(0, Terms::default(), false).expect("it begins");

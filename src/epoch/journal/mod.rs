@@ -130,7 +130,7 @@ impl JournalPast {
     /// # Errors
     /// If it cannot be read.
     pub fn is_whole(directory: &Path) -> Result<bool, JournalError> {
-        Ok(segment::list(directory)?.first().is_none_or(|name| name.begins == 0))
+        Ok(segment::list(directory)?.first().is_none_or(|name| name.begins == 0 && name.number == 0))
     }
 
     /// The epoch after the last one that is bound.

@@ -317,6 +317,22 @@ impl Writing {
         self.write(&[Block::Head(self.head.clone())], true)
     }
 
+    /// How far event time has come with the oldest segment. One of a run that was killed before it bound anything has records that
+    /// the next one binds.
+    fn watermark_of(&self, oldest: &Segment) -> i64 {
+        if oldest.epochs.is_some() || oldest.records == 0 {
+            return oldest.watermark_ms;
+        }
+        let known = self.closed.front().unwrap_or(&self.segment);
+        let next = self.older.front().map(|name| Segment::scan(&self.directory, name, |_| Ok(())));
+        match next {
+            None => known.watermark_ms,
+            Some(Ok(next)) if next.epochs.is_some() => next.watermark_ms,
+            // It is kept until more is known.
+            Some(_) => i64::MAX,
+        }
+    }
+
     /// Drops the oldest segments, as far as all that they hold is covered.
     fn release(&mut self, covered: &Covered) -> std::io::Result<()> {
         loop {
@@ -336,7 +352,7 @@ impl Writing {
             let bound = oldest.epochs.is_none_or(|(_, last)| last <= covered.epoch);
             let upper = |partition| covered.uppers.get(partition).copied().unwrap_or(0);
             let in_it = oldest.last.iter().all(|(partition, last)| last.offset < upper(partition));
-            if !(bound && in_it && oldest.watermark_ms < covered.kept_from_ms) {
+            if !(bound && in_it && self.watermark_of(oldest) < covered.kept_from_ms) {
                 break;
             }
             std::fs::remove_file(oldest.name.path(&self.directory))?;
