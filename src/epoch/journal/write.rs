@@ -317,10 +317,10 @@ impl Writing {
         self.write(&[Block::Head(self.head.clone())], true)
     }
 
-    /// How far event time has come with the oldest segment. One of a run that was killed before it bound anything has records that
-    /// the next one binds.
+    /// How far event time has come with the oldest segment. One of a run that was killed before it bound anything may have records that
+    /// the next one binds: it goes with that one.
     fn watermark_of(&self, oldest: &Segment) -> i64 {
-        if oldest.epochs.is_some() || oldest.records == 0 {
+        if oldest.epochs.is_some() {
             return oldest.watermark_ms;
         }
         let known = self.closed.front().unwrap_or(&self.segment);
