@@ -323,14 +323,9 @@ impl Writing {
         if oldest.epochs.is_some() {
             return oldest.watermark_ms;
         }
-        let known = self.closed.front().unwrap_or(&self.segment);
-        let next = self.older.front().map(|name| Segment::scan(&self.directory, name, |_| Ok(())));
-        match next {
-            None => known.watermark_ms,
-            Some(Ok(next)) if next.epochs.is_some() => next.watermark_ms,
-            // It is kept until more is known.
-            Some(_) => i64::MAX,
-        }
+        let older = self.older.iter().filter_map(|name| Segment::scan(&self.directory, name, |_| Ok(())).ok());
+        let later = older.chain(self.closed.iter().cloned()).find(|segment| segment.epochs.is_some());
+        later.map_or(self.segment.watermark_ms, |later| later.watermark_ms)
     }
 
     /// Drops the oldest segments, as far as all that they hold is covered.
