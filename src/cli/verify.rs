@@ -304,6 +304,10 @@ struct Comparer {
 
 impl Comparer {
     fn compare(&self, line: &[u8]) {
+        // A replay that was stopped by a difference ends as no run did: what it says then is no evidence.
+        if self.stop.load(Ordering::Relaxed) {
+            return;
+        }
         if !self.written.lock().unwrap_or_else(PoisonError::into_inner).compare(line) {
             self.stop.store(true, Ordering::Relaxed);
         }

@@ -23,7 +23,7 @@ use super::worker::{self, Mint};
 use crate::dataflow::{BuildError, Dataflow, EngineSettings, Setup};
 use crate::decode::Decoder;
 use crate::epoch::{Authority, Pace, PartitionBounds, Recorded};
-use crate::event::{InputStream, Lane, Limits, Origin, Partition, Record};
+use crate::event::{InputStream, Lane, Limits, Origin};
 use crate::metrics::{Metrics, set_worker};
 use crate::operators::{Images, ShardImage};
 use crate::pipeline;
@@ -33,7 +33,7 @@ use crate::source::clock::now_ns;
 use crate::source::sealed::Terms;
 use crate::source::services::Services;
 use crate::source::tables::{ReferenceReader, ReferenceSource};
-use crate::source::{Reader, Ready, Source, SourceError, StartOffsets};
+use crate::source::{NoReader, Reader, Source, SourceError, StartOffsets};
 
 /// What is to be run.
 pub struct Job {
@@ -411,18 +411,5 @@ fn open(
             stop.store(true, Ordering::Relaxed);
             (Box::new(NoReader), ReferenceReader::default(), Some(error))
         }
-    }
-}
-
-/// Reads nothing.
-struct NoReader;
-
-impl Reader for NoReader {
-    fn poll(&mut self, _limit: usize, _into: &mut Vec<Record>) -> Result<Ready, SourceError> {
-        Ok(Ready::Done)
-    }
-
-    fn partitions(&self) -> Vec<Partition> {
-        Vec::new()
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -101,6 +102,9 @@ pub struct Acknowledgements {
     process: usize,
     directory: Option<PathBuf>,
     state: Mutex<Noted>,
+    /// The epoch after the last one that all outputs have acknowledged and a restart would know of: workers ask for it, and must not
+    /// wait for the disk.
+    reached: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -117,7 +121,7 @@ impl Acknowledgements {
     pub fn new(directory: Option<PathBuf>, process: usize, processes: usize, bases: BTreeMap<String, Epoch>) -> Self {
         let written = Written { processes, outputs: BTreeMap::new(), bases };
         let noted = Noted { written, lasting: BTreeMap::new(), written_at: Instant::now() };
-        Acknowledgements { process, directory, state: Mutex::new(noted) }
+        Acknowledgements { process, directory, state: Mutex::new(noted), reached: AtomicU64::new(u64::MAX) }
     }
 
     /// An output begins here: it is waited for, and a restart will know that what follows is its own.
@@ -125,6 +129,7 @@ impl Acknowledgements {
         let mut noted = self.lock();
         noted.written.outputs.insert(flag.to_owned(), OutputMark { target: target.to_owned(), acknowledged });
         noted.lasting.insert(flag.to_owned(), None);
+        self.reached.store(0, Ordering::Release);
     }
 
     /// An output has come so far.
@@ -147,7 +152,7 @@ impl Acknowledgements {
 
     /// The last epoch that all outputs have acknowledged, as a restart would know it: `None` before the first.
     pub fn reached(&self) -> Option<Epoch> {
-        self.lock().lasting.values().copied().min().unwrap_or(Some(Epoch::MAX))
+        self.reached.load(Ordering::Acquire).checked_sub(1)
     }
 
     fn write(&self, noted: &mut Noted) -> std::io::Result<()> {
@@ -163,6 +168,8 @@ impl Acknowledgements {
         for (flag, mark) in &noted.written.outputs {
             noted.lasting.insert(flag.clone(), mark.acknowledged.epoch);
         }
+        let reached = noted.lasting.values().map(|epoch| epoch.map_or(0, |epoch| epoch.saturating_add(1))).min();
+        self.reached.store(reached.unwrap_or(u64::MAX), Ordering::Release);
         Ok(())
     }
 

@@ -69,6 +69,20 @@ pub trait Reader: Send {
     }
 }
 
+/// Reads nothing: what is behind a journal, and in the place of a reader that could not be opened.
+#[derive(Clone, Copy, Debug)]
+pub struct NoReader;
+
+impl Reader for NoReader {
+    fn poll(&mut self, _limit: usize, _into: &mut Vec<Record>) -> Result<Ready, SourceError> {
+        Ok(Ready::Done)
+    }
+
+    fn partitions(&self) -> Vec<Partition> {
+        Vec::new()
+    }
+}
+
 /// Where to start: the next offset to read, per partition. Absent partitions start at the source's own beginning.
 pub type StartOffsets = BTreeMap<Partition, u64>;
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::{JournalError, JournalPast};
-use crate::event::{Partition, Record};
-use crate::source::{Reader, Ready, Source, SourceError, StartOffsets};
+use crate::event::Partition;
+use crate::source::{NoReader, Reader, Source, SourceError, StartOffsets};
 
 /// The records that a journal keeps, up to what was bound.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ impl JournalSource {
 
 impl Source for JournalSource {
     fn open(&self, worker: usize, workers: usize, start: &StartOffsets) -> Result<Box<dyn Reader>, SourceError> {
-        let resumed = self.past.resume(worker, workers, Box::new(Ended));
+        let resumed = self.past.resume(worker, workers, Box::new(NoReader));
         Ok(Box::new(resumed.from(start).until(self.uppers.clone())))
     }
 
@@ -46,18 +46,5 @@ impl Source for JournalSource {
 
     fn bounded(&self) -> bool {
         true
-    }
-}
-
-/// Nothing is behind a journal.
-struct Ended;
-
-impl Reader for Ended {
-    fn poll(&mut self, _limit: usize, _into: &mut Vec<Record>) -> Result<Ready, SourceError> {
-        Ok(Ready::Done)
-    }
-
-    fn partitions(&self) -> Vec<Partition> {
-        Vec::new()
     }
 }
