@@ -154,8 +154,10 @@ impl Trial {
                 features: Some(log.expect("a log")),
                 ..Outputs::default()
             },
-            state: state
-                .map(|state| State::open(state, StateSettings::of(pace), &Terms::default()).expect("a free directory")),
+            state: state.map(|state| {
+                State::open(state, StateSettings::of(pace), &Terms::default(), Default::default())
+                    .expect("a free directory")
+            }),
             terms: Terms::default(),
             peer_timeout: Duration::from_secs(60),
             stop: Arc::new(AtomicBool::new(false)),

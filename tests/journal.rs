@@ -273,13 +273,13 @@ fn records_of_a_run_that_bound_nothing_are_kept_as_long_as_what_binds_them() {
     release(0);
     write(&journal, 2..3);
     assert_eq!(segments(folder.path()).len(), 4);
-    assert!(JournalPast::is_whole(folder.path()).expect("a journal"));
+    assert!(JournalPast::is_whole(folder.path(), &Terms::default()).expect("a journal"));
     assert_eq!(read(&past(folder.path()), (0, 1), Vec::new()).expect("it is read").len(), 60);
     release(i64::MAX);
     write(&journal, 3..4);
     journal.finish();
     assert_eq!(segments(folder.path()).len(), 1);
-    assert!(!JournalPast::is_whole(folder.path()).expect("a journal"));
+    assert!(!JournalPast::is_whole(folder.path(), &Terms::default()).expect("a journal"));
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod dataflows;
 mod decode;
 mod enrich;
 mod epoch;
+mod evolve;
 mod expiry;
 mod family;
 mod files;

@@ -26,6 +26,7 @@ mod state;
 mod values;
 mod verify;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -77,6 +78,11 @@ static LOST: AtomicBool = AtomicBool::new(false);
 /// Parses the command line and does what it says. To be called first in `main`, before any thread is started: it pins the
 /// threads of the models' library through the environment.
 pub fn main(dataflows: &[Arc<dyn Dataflow>]) -> ExitCode {
+    main_from(std::env::args_os(), dataflows)
+}
+
+/// The same with another command line, whose first word is the program's name.
+pub fn main_from(arguments: impl IntoIterator<Item = OsString>, dataflows: &[Arc<dyn Dataflow>]) -> ExitCode {
     pin_threads();
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
@@ -94,7 +100,8 @@ pub fn main(dataflows: &[Arc<dyn Dataflow>]) -> ExitCode {
         let name = thread.name().unwrap_or("without a name");
         let _ = writeln!(std::io::stderr(), "deltawatch has a bug: thread {name}: {}", redact(&panic.to_string()));
     }));
-    let parsed = hidden(Cli::command()).try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let parsed =
+        hidden(Cli::command()).try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => return complain(&error),

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -23,6 +23,7 @@ use crate::feature::FeatureSet;
 use crate::generator::GeneratorSource;
 use crate::metrics::Metrics;
 use crate::runtime::job::{Job, Outputs, terms};
+use crate::runtime::renew::Renewing;
 use crate::runtime::state::{State, StateSettings};
 use crate::score::model::{Model, ModelDir};
 use crate::score::scorer::{Scorer, Thresholds};
@@ -84,7 +85,6 @@ impl JobFlags {
         let source = self.source(&setup.schema, limits, mode)?;
         let features = dataflow.features(&setup)?;
         features.plans(&setup.schema).map_err(Failure::Usage)?;
-        graph::check(dataflow.clone(), setup.clone())?;
         let (references, services) = self.references(&features, limits, mode)?;
         let columns = features.columns();
         let repair_rows_max = match (self.repair_rows, mode.pace) {
@@ -100,6 +100,7 @@ impl JobFlags {
             forget_ms: self.forget,
             scorer,
         };
+        let plan = graph::check(dataflow.clone(), setup.clone(), settings.clone())?;
         let bounds = self.bounds();
         let mut terms = terms(&*dataflow, &setup, &settings, &*source, limits, &bounds)?;
         terms.add("the files of the model", format_args!("{model_files:016x}"));
@@ -112,8 +113,42 @@ impl JobFlags {
             cut_every: (self.cut_every > 0).then(|| Duration::from_millis(self.cut_every as u64)),
             kept_ms: self.journal_keep,
         };
-        let open = |directory| State::open(directory, settings_of_state, &terms);
-        let state = self.state.as_deref().map(open).transpose()?;
+        let open = |directory| State::open(directory, settings_of_state, &terms, plan);
+        let mut anew = None;
+        let mut state = self.state.as_deref().map(open).transpose()?;
+        if let Some(renewing) = state.as_ref().map(|state| state.renewing(&setup.schema)).transpose()?.flatten() {
+            let (state, source, dumps) = renewing.into_parts();
+            let (references, services) = self.references(&features, limits, &Mode { pace: Pace::Bounded, ..*mode })?;
+            let job = Job {
+                dataflow: dataflow.clone(),
+                setup: setup.clone(),
+                // Nothing is scored: what was said is known.
+                settings: EngineSettings { scorer: None, ..settings.clone() },
+                source: Arc::new(source),
+                references,
+                services,
+                limits,
+                pace: Pace::Bounded,
+                bounds,
+                outputs: Outputs::default(),
+                state: Some(state),
+                terms: terms.clone(),
+                peer_timeout: Duration::default(),
+                stop: stop.clone(),
+                // What it counts was counted by the run that the journal is of.
+                metrics: Arc::default(),
+            };
+            metrics.vitals.starting("building what is new from the journal".to_owned());
+            anew = Some(Renewing::build(job, dumps, usize::from(self.cluster.workers))?);
+            if stop.load(Ordering::Relaxed) {
+                return Err(Failure::Failed(
+                    "stopped before what is new was built from the journal; start it again".into(),
+                ));
+            }
+        }
+        if let Some(state) = &mut state {
+            state.renew(anew);
+        }
         // A replay may look into the log of a run; one cluster does one thing.
         terms.add("the command", mode.command);
         terms.add("--repair-rows", repair_rows_max);

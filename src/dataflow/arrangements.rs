@@ -127,9 +127,9 @@ impl<'scope> Context<'scope> {
         }
         let (schema, index) = (self.schema().clone(), CLUSTERS - self.asked.clusters.len() as u16);
         let plan = Arc::new(spec.resolve(&schema)?);
-        let asker = IdentityAsker::new(plan.clone(), schema, index);
+        let asker = IdentityAsker::new(plan.clone(), schema);
         let requests = ask("Ask for clusters", self.given.changes.clone(), asker);
-        let owned = identity::<Bare>(&self.inputs(index, Vec::new()), requests, plan, Publishes::Clusters)?;
+        let owned = identity::<Bare>(&self.inputs(index, &asked, Vec::new()), requests, plan, Publishes::Clusters)?;
         owned.slices.probe_with(&self.given.probe);
         let arranged = owned.updates.as_collection().arrange_by_key_named("Clusters");
         self.asked.clusters.insert(asked, arranged.clone());

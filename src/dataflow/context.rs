@@ -10,6 +10,7 @@ use serde::Serialize;
 use timely::dataflow::operators::vec::Map;
 use timely::dataflow::operators::{Concatenate, Probe, probe};
 use timely::dataflow::{Scope, Stream};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::arrangements::Asked;
 use super::{BuildError, Setup};
@@ -145,9 +146,14 @@ impl<'scope> Context<'scope> {
     pub fn live_links(&self, spec: &Identity) -> Result<VecCollection<'scope, Epoch, (Entity, Entity)>, BuildError> {
         let schema = &self.given.setup.schema;
         let plan = Arc::new(spec.resolve(schema)?);
-        let asker = IdentityAsker::new(plan.clone(), schema.clone(), LIVE_LINKS);
+        let asker = IdentityAsker::new(plan.clone(), schema.clone());
         let requests = ask("Ask for links", self.given.changes.clone(), asker);
-        let owned = identity::<Bare>(&self.inputs(LIVE_LINKS, Vec::new()), requests, plan, Publishes::Links)?;
+        let owned = identity::<Bare>(
+            &self.inputs(LIVE_LINKS, &format!("{spec:?}"), Vec::new()),
+            requests,
+            plan,
+            Publishes::Links,
+        )?;
         owned.slices.probe_with(&self.given.probe);
         Ok(owned.updates.as_collection().consolidate())
     }
@@ -219,10 +225,16 @@ impl<'scope> Context<'scope> {
         VelocityView::new(&self.given.plans, settings, self.given.wanted_profiles.clone(), metrics, place)
     }
 
+    /// A hash of how long things are kept.
+    fn fingerprint(&self) -> u64 {
+        xxh3_64(format!("{:?} {}", self.given.horizons, self.given.settings.forget_ms).as_bytes())
+    }
+
     /// What an owner of a view is built from.
     pub(super) fn owner(&self, name: &str, requests: Stream<'scope, Epoch, Vec<Block>>) -> OwnerInputs<'scope> {
         OwnerInputs {
             name: name.to_owned(),
+            fingerprint: self.fingerprint(),
             requests,
             records: None,
             read_ms: self.given.horizons.read_ms,
@@ -240,13 +252,19 @@ impl<'scope> Context<'scope> {
     }
 
     /// What the views of a family are built from.
-    pub(super) fn inputs(&self, index: u16, requests: Vec<Stream<'scope, Epoch, Vec<Block>>>) -> FamilyInputs<'scope> {
+    pub(super) fn inputs(
+        &self,
+        index: u16,
+        said: &str,
+        requests: Vec<Stream<'scope, Epoch, Vec<Block>>>,
+    ) -> FamilyInputs<'scope> {
         FamilyInputs {
             changes: self.given.changes.clone(),
             requests,
             references: self.given.references.clone(),
             velocity: self.velocity.clone(),
             index,
+            fingerprint: xxh3_64_with_seed(said.as_bytes(), self.fingerprint()),
             schema: self.given.setup.schema.clone(),
             horizons: self.given.horizons,
             facts: self.given.facts.clone(),
@@ -266,7 +284,8 @@ impl<'scope> Context<'scope> {
         let mut index = self.given.plans.len() as u16;
         for family in self.given.features.families() {
             let of_family = index..index + family.slices().len() as u16;
-            let outputs = family.build(self.inputs(index, requests.next().unwrap_or_default()))?;
+            let said = format!("{family:?} {}", family.version());
+            let outputs = family.build(self.inputs(index, &said, requests.next().unwrap_or_default()))?;
             index = of_family.end;
             self.matches.extend(outputs.matches);
             self.touched.extend(outputs.touched);

@@ -56,6 +56,12 @@ pub trait Dataflow: Send + Sync {
     /// The question it answers, in one line.
     fn about(&self) -> &'static str;
 
+    /// To be raised when its code changes what events or features are, where no spec shows it: a change to [`Dataflow::prepare`] or
+    /// to a closure. What an earlier run has kept is then built anew.
+    fn version(&self) -> u32 {
+        0
+    }
+
     /// The default schema, as TOML (see `event::schema`).
     fn schema(&self) -> &'static str;
 

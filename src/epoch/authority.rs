@@ -367,9 +367,9 @@ impl Authority {
             return None;
         }
         let next = self.next;
+        let dump = self.recorded.dump_at.filter(|at| *at == next).map(|_| Dump::ALL);
         // What was read ahead is judged as a backlog is, whatever the earlier run did.
-        let as_recorded =
-            |binding| Binding { epoch: next, merging: true, dump: None, last: false, stop: false, ..binding };
+        let as_recorded = |binding| Binding { epoch: next, merging: true, dump, last: false, stop: false, ..binding };
         self.ahead.take().map(as_recorded)
     }
 

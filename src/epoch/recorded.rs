@@ -12,6 +12,8 @@ pub struct Recorded {
     pub until: Epoch,
     /// The watermark before the first one, milliseconds.
     pub watermark_ms: i64,
+    /// At whose end what is kept is dumped.
+    pub dump_at: Option<Epoch>,
     bindings: Source,
 }
 
@@ -31,13 +33,26 @@ impl Recorded {
     /// Of these bindings, from the beginning on.
     pub fn of(bindings: Vec<Binding>) -> Self {
         let until = bindings.last().map_or(0, |last| last.epoch + 1);
-        Recorded { from: 0, until, watermark_ms: i64::MIN, bindings: Source::Memory(bindings.into_iter()) }
+        Recorded {
+            from: 0,
+            until,
+            watermark_ms: i64::MIN,
+            dump_at: None,
+            bindings: Source::Memory(bindings.into_iter()),
+        }
     }
 
     /// Of a journal, behind the epoch of a cut, if there is one, up to (not with) `until`.
     pub fn in_journal(bindings: BindingReader, cut: Option<Facts>, until: Epoch) -> Self {
         let (from, watermark_ms) = cut.map_or((0, i64::MIN), |facts| (facts.epoch + 1, facts.watermark_ms));
-        Recorded { from, until, watermark_ms, bindings: Source::Journal(Box::new(bindings)) }
+        Recorded { from, until, watermark_ms, dump_at: None, bindings: Source::Journal(Box::new(bindings)) }
+    }
+
+    /// Has what is kept dumped at the end of the last one.
+    #[must_use]
+    pub fn dumping_last(mut self) -> Self {
+        self.dump_at = self.until.checked_sub(1);
+        self
     }
 
     /// The next binding; `None` after the last one.

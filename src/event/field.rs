@@ -1,9 +1,9 @@
 //! One field of a schema: its type, how it is written, what it means, and which times it takes.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The type of a field's values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FieldType {
     /// Text.

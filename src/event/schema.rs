@@ -25,7 +25,7 @@
 //! label's own roles are demanded of records of kind `label` only (where the schema has that kind), and a `label` is
 //! asked for nothing else but its id and time unless a field names the kind. See [`Schema::demands`].
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -47,7 +47,8 @@ pub struct Schema {
     kinds: Vec<String>,
     scored: Vec<bool>,
     default_kind: u16,
-    slots: HashMap<String, Slot>,
+    /// In order: what a spec shows of its schema is hashed, and must be the same in every run.
+    slots: BTreeMap<String, Slot>,
     id: Slot,
     time: Slot,
     label_target: Option<Slot>,
@@ -122,7 +123,7 @@ impl Schema {
         if fields.len() > FIELDS_MAX {
             return Err(format!("has {} fields; at most {FIELDS_MAX} are supported", fields.len()));
         }
-        let mut slots = HashMap::new();
+        let mut slots = BTreeMap::new();
         for (index, field) in fields.iter_mut().enumerate() {
             if RESERVED.contains(&field.name.as_str()) {
                 return Err(format!(

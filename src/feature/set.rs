@@ -1,5 +1,6 @@
 //! The columns of a feature row: the event's own, then those of each key, then those of other families.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -104,6 +105,18 @@ impl FeatureSet {
             index += family.slices().len() as u16;
         }
         Ok(askers)
+    }
+
+    /// What is looked up on arrival and kept: columns by the number of the look-up.
+    pub fn looked_up(&self) -> BTreeMap<u16, Vec<String>> {
+        let (mut looked_up, mut index) = (BTreeMap::new(), self.velocities.len() as u16);
+        for family in &self.families {
+            if family.timing() == Timing::AsOfArrival {
+                looked_up.insert(index, family.columns().into_iter().map(|(name, _)| name).collect());
+            }
+            index += family.slices().len() as u16;
+        }
+        looked_up
     }
 
     /// Resolves the set against a schema. The error names the feature and what to do.

@@ -77,6 +77,10 @@ impl Source for GeneratorSource {
     fn bounded(&self) -> bool {
         self.events.is_some()
     }
+
+    fn is_decoded(&self) -> bool {
+        true
+    }
 }
 
 struct GeneratorReader {

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use timely::worker::Worker;
 
+use super::{Renewal, TRANSACTIONS_IMAGE};
 use crate::flow::{EVERY_SHARD, Epoch, EpochFacts, Facts, worker_of};
 
 /// What one view keeps of one shard at the end of an epoch.
@@ -29,17 +30,55 @@ pub struct ShardImage {
 #[derive(Clone, Debug)]
 pub struct Image {
     facts: Facts,
-    parts: BTreeMap<(String, u32), Vec<Vec<u8>>>,
+    /// What lies between the engine that wrote it and the one that loads it, if they are not alike.
+    renewal: Option<Renewal>,
+    /// What was built anew comes first.
+    parts: BTreeMap<(String, u32), Vec<Written>>,
+}
+
+/// What one worker has written down of one shard.
+#[derive(Clone, Debug)]
+struct Written {
+    bytes: Vec<u8>,
+    /// Whether an engine of the earlier plan has written it.
+    earlier: bool,
 }
 
 impl Image {
     /// Of the images of all shards at the end of an epoch, whichever workers they come from.
     pub fn of(facts: Facts, shards: impl IntoIterator<Item = ShardImage>) -> Self {
-        let mut parts: BTreeMap<_, Vec<Vec<u8>>> = BTreeMap::new();
+        let mut parts: BTreeMap<_, Vec<Written>> = BTreeMap::new();
         for ShardImage { view, shard, bytes, .. } in shards {
-            parts.entry((view, shard)).or_default().push(bytes);
+            parts.entry((view, shard)).or_default().push(Written { bytes, earlier: false });
         }
-        Image { facts, parts }
+        Image { facts, renewal: None, parts }
+    }
+
+    /// This image, of an engine of an earlier plan, with parts in the place of its own that one of the later plan has built anew:
+    /// those that the plans do not share. Of transactions both are taken, the new ones first. Parts that the later plan has not are
+    /// left out; what no plan has, as what was said, stays.
+    pub fn renewed(self, renewal: Renewal, anew: Option<Image>) -> Self {
+        let Renewal { earlier, plan } = &renewal;
+        let is_new = plan.new_parts(earlier);
+        let mut parts: BTreeMap<_, Vec<Written>> = BTreeMap::new();
+        for ((name, shard), written) in anew.into_iter().flat_map(|anew| anew.parts) {
+            if is_new.contains(&*name) {
+                parts.entry((name, shard)).or_default().extend(written);
+            }
+        }
+        for ((name, shard), written) in self.parts {
+            let shared = plan.parts.contains_key(&name) && !is_new.contains(&*name);
+            if shared || name == TRANSACTIONS_IMAGE || !earlier.parts.contains_key(&name) {
+                let written = written.into_iter().map(|written| Written { earlier: true, ..written });
+                parts.entry((name, shard)).or_default().extend(written);
+            }
+        }
+        Image { facts: self.facts, renewal: Some(renewal), parts }
+    }
+
+    /// Whether anything is filed under a name that ends like this.
+    pub fn has_any(&self, ending: &str) -> bool {
+        self.parts.keys().any(|(name, _)| name.ends_with(ending))
     }
 
     /// The facts of the epoch at whose end this was kept.
@@ -51,7 +90,7 @@ impl Image {
     pub fn bytes(&self) -> BTreeMap<&str, usize> {
         let mut bytes = BTreeMap::new();
         for ((view, _), parts) in &self.parts {
-            *bytes.entry(&**view).or_default() += parts.iter().map(Vec::len).sum::<usize>();
+            *bytes.entry(&**view).or_default() += parts.iter().map(|written| written.bytes.len()).sum::<usize>();
         }
         bytes
     }
@@ -66,6 +105,8 @@ pub struct Images {
     to: Rc<RefCell<dyn FnMut(ShardImage)>>,
     /// Operators of this worker that dump, and how many have dumped an epoch.
     dumping: Rc<RefCell<(usize, BTreeMap<Epoch, usize>)>>,
+    /// The parts of the views that were built.
+    parts: Rc<RefCell<BTreeMap<String, u64>>>,
     here: usize,
     peers: usize,
 }
@@ -81,7 +122,7 @@ impl Images {
     pub fn new(from: Option<Arc<Image>>, to: impl FnMut(ShardImage) + 'static, here: usize, peers: usize) -> Self {
         let facts = from.as_ref().map(|image| image.facts);
         let (from, to) = (Rc::new(RefCell::new(from)), Rc::new(RefCell::new(to)));
-        Images { from, facts, to, dumping: Rc::default(), here, peers }
+        Images { from, facts, to, dumping: Rc::default(), parts: Rc::default(), here, peers }
     }
 
     /// Of this worker: nothing is loaded, and what is dumped is not taken.
@@ -99,6 +140,16 @@ impl Images {
         self.facts.map_or(0, |facts| facts.epoch + 1)
     }
 
+    /// The parts of the views that were built, with their fingerprints.
+    pub fn parts(&self) -> BTreeMap<String, u64> {
+        self.parts.borrow().clone()
+    }
+
+    /// A part of a view that is built.
+    pub fn declare(&self, part: &str, fingerprint: u64) {
+        self.parts.borrow_mut().insert(part.to_owned(), fingerprint);
+    }
+
     /// Everything is loaded: what it was loaded from is not needed any more.
     pub fn release(&self) {
         self.from.borrow_mut().take();
@@ -113,15 +164,29 @@ impl Images {
         view: &str,
         mut load: impl FnMut(I) -> Result<(), String>,
     ) -> Result<(), String> {
+        self.load_from(view, |image, _| load(image))
+    }
+
+    /// The same, where it matters which engine has written an image: if it was one of another plan, what lies between them.
+    ///
+    /// # Errors
+    /// If an image is not one of this view.
+    pub fn load_from<I: DeserializeOwned>(
+        &self,
+        view: &str,
+        mut load: impl FnMut(I, Option<&Renewal>) -> Result<(), String>,
+    ) -> Result<(), String> {
         let Some(image) = self.from.borrow().clone() else { return Ok(()) };
         let of_view = (view.to_owned(), 0)..=(view.to_owned(), EVERY_SHARD);
         for ((_, shard), parts) in image.parts.range(of_view) {
             if *shard != EVERY_SHARD && worker_of(*shard, self.peers) != self.here {
                 continue;
             }
-            for bytes in parts {
-                let part = bincode::deserialize(bytes);
-                load(part.map_err(|error| format!("the image of {view}, shard {shard}, cannot be read: {error}"))?)?;
+            for written in parts {
+                let part = bincode::deserialize(&written.bytes);
+                let part =
+                    part.map_err(|error| format!("the image of {view}, shard {shard}, cannot be read: {error}"))?;
+                load(part, image.renewal.as_ref().filter(|_| written.earlier))?;
             }
         }
         Ok(())

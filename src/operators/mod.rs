@@ -5,6 +5,7 @@
 
 mod ask;
 pub mod backlog;
+mod engine_plan;
 mod epochs;
 mod expiring;
 mod images;
@@ -17,13 +18,14 @@ mod with_slices;
 mod within;
 
 pub use ask::ask;
+pub use engine_plan::{EnginePlan, Renewal, TRANSACTIONS_IMAGE, name_of_part};
 pub use epochs::Epochs;
 pub use expiring::Expiring;
 pub use images::{Dumper, Image, Images, ShardImage};
 pub use owner::{Owned, OwnerInputs, TOUCHED_IMAGE, own};
 pub use prefetch::prefetch;
 pub use shards::{Routed, ShardedMap};
-pub use view::{Asks, Mark, Out, Turn, View};
+pub use view::{Asks, Mark, Out, Turn, View, ViewPart};
 pub use while_kept::{Valued, while_kept};
 pub use with_slices::with_slices;
 pub use within::within;

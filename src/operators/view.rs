@@ -60,13 +60,22 @@ pub enum Turn {
     More,
 }
 
+/// A piece of what a view keeps: written down, loaded and built anew by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ViewPart {
+    /// What tells it from the other parts of its view; empty where there is one alone.
+    pub name: String,
+    /// A hash of all that decides what it keeps, beside what the whole view is built from.
+    pub fingerprint: u64,
+}
+
 /// State that is kept per key, in shards, and answers the requests of epochs. [`super::own`] runs it; what it does depends on the
 /// facts of the epochs and on what they ask, in their order, and on nothing else.
 pub trait View: 'static {
     /// What it publishes beside slices.
     type Update: Clone + Ord + fmt::Debug + 'static;
 
-    /// What it keeps of a shard, as it is written down: the requests that would rebuild it, and what cannot be derived.
+    /// What a part of it keeps of a shard, as it is written down: the requests that would rebuild it, and what cannot be derived.
     type Image: Serialize + DeserializeOwned;
 
     /// Takes in an epoch: applies what is asked in the order of events, answers tickets, and marks what was touched.
@@ -116,9 +125,15 @@ pub trait View: 'static {
         shard_of(key.route())
     }
 
-    /// What it keeps of a shard; `None` if that is nothing.
-    fn dump(&self, shard: u32) -> Option<Self::Image>;
+    /// The parts that it is written down in: one, unless it says otherwise.
+    fn parts(&self) -> Vec<ViewPart> {
+        vec![ViewPart::default()]
+    }
 
-    /// Takes what [`View::dump`] has given of a shard that it keeps nothing of yet. The error says what does not fit.
-    fn load(&mut self, image: Self::Image) -> Result<(), String>;
+    /// What a part keeps of a shard; `None` if that is nothing.
+    fn dump(&self, part: usize, shard: u32) -> Option<Self::Image>;
+
+    /// Takes what [`View::dump`] has given of a part and of a shard that it keeps nothing of yet. The error says what does not
+    /// fit.
+    fn load(&mut self, part: usize, image: Self::Image) -> Result<(), String>;
 }

@@ -102,8 +102,8 @@ pub fn retain<'scope, S: 'static>(inputs: RetainInputs<'scope, S>) -> Result<Ret
         requests.push(of_group);
     }
 
-    let mut rules = Arrivals::new(schema, horizons, metrics);
-    image::load(&images, &mut rules, &mut records.borrow_mut())?;
+    let mut rules = Arrivals::new(schema.clone(), horizons, metrics);
+    image::load(&images, &schema, horizons, &mut rules, &mut records.borrow_mut())?;
     let mut again = Vec::new();
     images.load(TOUCHED_IMAGE, |sent: Vec<Touched>| {
         again.extend(sent);

@@ -261,10 +261,10 @@ impl Intake {
 
     /// Says when all operators of this worker have dumped a cut; returns whether none is waited for.
     pub fn give_images(&mut self, images: &Images) -> bool {
-        if let (Some((epoch, closed_ns)), Some(cutter)) = (self.cutting, &self.feed.cutter)
-            && images.is_whole(epoch)
-        {
-            cutter.whole(epoch);
+        if let Some((epoch, closed_ns)) = self.cutting.filter(|(epoch, _)| images.is_whole(*epoch)) {
+            if let Some(cutter) = &self.feed.cutter {
+                cutter.whole(epoch);
+            }
             let ms = now_ns().saturating_sub(closed_ns) as f64 / 1e6;
             tracing::info!(worker = self.worker, epoch, ms, "a cut is copied out: scoring waited for that");
             self.cutting = None;
@@ -351,8 +351,10 @@ impl Intake {
             self.rejects.clear();
         }
         engine.close(binding.epoch, binding.watermark_ms, binding.repair, binding.dump);
-        if let (Some(_), Some(cutter)) = (binding.dump, &self.feed.cutter) {
-            cutter.begin(engine.facts.of(binding.epoch), self.stash.ends().collect());
+        if binding.dump.is_some() {
+            if let Some(cutter) = &self.feed.cutter {
+                cutter.begin(engine.facts.of(binding.epoch), self.stash.ends().collect());
+            }
             self.cutting = Some((binding.epoch, now_ns()));
         }
         self.next = binding.epoch + 1;

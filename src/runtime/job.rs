@@ -120,19 +120,27 @@ pub fn terms(
     let models = settings.scorer.as_ref().map_or_else(Vec::new, |scorer| scorer.labels());
     let models = if models.is_empty() { "none".to_owned() } else { models.join(",") };
     let mut terms = Terms::default();
-    terms.add("the version", env!("CARGO_PKG_VERSION"));
+    terms.add_evolving("the version", env!("CARGO_PKG_VERSION"));
     terms.add("--dataflow", dataflow.name());
-    terms.add("--set", setup.parameters.all());
+    terms.add_evolving("--set", setup.parameters.all());
     let schema = &setup.schema;
     let scored: Vec<bool> = (0..schema.kinds().len()).map(|kind| schema.is_scored(kind as u16)).collect();
     let schema = format!("{:?} {:?} {scored:?} {}", schema.fields(), schema.kinds(), schema.default_kind());
-    terms.add("the schema (--schema)", hash(schema));
-    terms.add("the list of features", hash(features.columns().join(",")));
+    if source.is_decoded() {
+        terms.add("the schema (--schema)", hash(schema));
+    } else {
+        terms.add_evolving("the schema (--schema)", hash(schema));
+    }
+    let families = features.families().iter().map(|family| format!("{family:?} {}", family.version()));
+    let families = families.collect::<Vec<_>>().join(" ");
+    let (columns, version) = (features.columns().join(","), dataflow.version());
+    let described = format!("{columns} {:?} {families} {version}", features.keys());
+    terms.add_evolving("the list of features", hash(described));
     terms.add("--model", models);
     terms.add("--input", source.identity());
-    terms.add("--horizon", format_args!("{} ms", settings.late_ms));
-    terms.add("--label-horizon", format_args!("{} ms", settings.label_ms));
-    terms.add("--forget", format_args!("{} ms", settings.forget_ms));
+    terms.add_evolving("--horizon", format_args!("{} ms", settings.late_ms));
+    terms.add_evolving("--label-horizon", format_args!("{} ms", settings.label_ms));
+    terms.add_evolving("--forget", format_args!("{} ms", settings.forget_ms));
     terms.add("--record-bytes", limits.record_bytes_max);
     terms.add("--epoch-records", bounds.records_max);
     for (flag, ms) in [("--skew", bounds.skew_ms), ("--future", bounds.future_ms), ("--idle", bounds.idle_ms)] {
@@ -231,7 +239,8 @@ impl Job {
             done,
         };
         let models = settings.scorer.as_ref().map_or_else(Vec::new, |scorer| scorer.labels());
-        let encoder = ScoredEncoder::new(setup.schema.clone(), models, features.columns());
+        let columns = state.as_ref().map_or_else(|| features.columns(), |state| state.columns().to_vec());
+        let encoder = ScoredEncoder::new(setup.schema.clone(), models, columns);
         let state = state.map(Arc::new);
         let mint = Mutex::new(Some(state.as_ref().map_or_else(Recorded::default, |state| state.recorded())));
         let of_workers = state.clone();
@@ -256,11 +265,11 @@ impl Job {
             let ports = ports(&senders, &encoder, metrics, &setup, origin);
             let state = of_workers.as_deref();
             let cutter = cutter_end.clone();
-            let to = cutter.clone();
-            let give = move |image: ShardImage| {
-                if let Some(to) = &to {
-                    to.image(image);
-                }
+            let (to, dumps) = (cutter.clone(), state.and_then(State::dumps).cloned());
+            let give = move |image: ShardImage| match (&to, &dumps) {
+                (Some(to), _) => to.image(image),
+                (None, Some(dumps)) => dumps.take(image),
+                (None, None) => {}
             };
             let images = Images::new(state.and_then(State::image), give, worker.index(), worker.peers());
             let engine = pipeline::build(worker, &*dataflow, &setup, &settings, ports, images, metrics)?;

@@ -11,5 +11,6 @@ pub mod page;
 pub mod peers;
 mod ports;
 pub mod redact;
+pub mod renew;
 pub mod state;
 pub mod worker;

@@ -21,12 +21,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::cut::{CutError, CutManifest, Cutter, Cutting, Loaded, load};
+use super::renew::Dumps;
 use crate::epoch::journal::{BindingLog, Inputs, Journal, JournalError, JournalPast};
 use crate::epoch::{LaneEnd, Pace, Recorded};
 use crate::event::Lane;
 use crate::flow::{Epoch, Facts};
 use crate::metrics::Metrics;
-use crate::operators::Image;
+use crate::operators::{EnginePlan, Image, Renewal};
 use crate::sink::transactions::WriterIdentity;
 use crate::sink::{OutputMarks, marks};
 use crate::source::sealed::Terms;
@@ -62,18 +63,24 @@ impl StateSettings {
 /// A state directory, locked.
 #[derive(Debug)]
 pub struct State {
-    directory: PathBuf,
-    _lock: Lock,
+    pub(super) directory: PathBuf,
+    _lock: Option<Lock>,
     settings: StateSettings,
     terms: Terms,
+    /// What the engine is.
+    pub(super) plan: Arc<EnginePlan>,
+    /// What the one was that wrote the cut, if it was another.
+    pub(super) renewal: Option<Renewal>,
+    /// Where a run whose purpose that is dumps to.
+    pub(super) dumps: Option<Dumps>,
     manifest: CutManifest,
     past: JournalPast,
     /// Where a run writes on.
     journal: Option<Journal>,
     /// What the cut holds that it goes on from, until it is loaded.
-    image: Mutex<Option<Arc<Image>>>,
-    cut: Option<Facts>,
-    ends: Arc<BTreeMap<Lane, LaneEnd>>,
+    pub(super) image: Mutex<Option<Arc<Image>>>,
+    pub(super) cut: Option<Facts>,
+    pub(super) ends: Arc<BTreeMap<Lane, LaneEnd>>,
     marks: OutputMarks,
     /// What outputs had acknowledged when this number of processes began.
     bases: BTreeMap<String, Epoch>,
@@ -96,11 +103,16 @@ pub enum StateError {
 }
 
 impl State {
-    /// Locks a directory and reads what is in it, which must have been written under the same terms.
+    /// Locks a directory and reads what is in it, which must have been written under the same terms, but for what may evolve.
     ///
     /// # Errors
-    /// If it is in use, damaged, or was written under other terms.
-    pub fn open(directory: &Path, settings: StateSettings, terms: &Terms) -> Result<Self, StateError> {
+    /// If it is in use, damaged, or was written under terms that these do not go on from.
+    pub fn open(
+        directory: &Path,
+        settings: StateSettings,
+        terms: &Terms,
+        mut plan: EnginePlan,
+    ) -> Result<Self, StateError> {
         let lock = Lock::take(directory, settings.process).map_err(StateError::Lock)?;
         if directory.join("remap.jsonl").exists() {
             let shown = directory.display();
@@ -110,8 +122,13 @@ impl State {
         }
         let manifest = CutManifest::read(directory)?;
         // A replay repeats the whole of a run, if that is still there.
-        let whole = settings.pace == Pace::Bounded && JournalPast::is_whole(directory)?;
+        let whole = settings.pace == Pace::Bounded && JournalPast::is_whole(directory, terms)?;
         let loaded = if whole { None } else { newest(directory, &manifest, terms)? };
+        let renewal = loaded.as_ref().and_then(|loaded| {
+            plan.remember(&loaded.plan);
+            let renewal = Renewal { earlier: Arc::new(loaded.plan.clone()), plan: Arc::new(plan.clone()) };
+            (plan != loaded.plan).then_some(renewal)
+        });
         let (image, ends) = loaded.map(|loaded| (loaded.image, loaded.ends)).unzip();
         let cut = image.as_ref().map(Image::facts);
         let ends = ends.unwrap_or_default();
@@ -131,9 +148,12 @@ impl State {
         };
         Ok(State {
             directory: directory.to_owned(),
-            _lock: lock,
+            _lock: Some(lock),
             settings,
             terms: terms.clone(),
+            plan: Arc::new(plan),
+            renewal,
+            dumps: None,
             manifest,
             past,
             journal,
@@ -200,7 +220,15 @@ impl State {
 
     /// What is bound already; process 0 repeats it.
     pub fn recorded(&self) -> Recorded {
-        Recorded::in_journal(self.past.bindings(), self.cut, self.past.next())
+        match &self.dumps {
+            None => Recorded::in_journal(self.past.bindings(), self.cut, self.past.next()),
+            Some(dumps) => Recorded::in_journal(self.past.bindings(), self.cut, dumps.epoch + 1).dumping_last(),
+        }
+    }
+
+    /// The columns of feature rows, and those that what was said still names.
+    pub fn columns(&self) -> &[String] {
+        &self.plan.columns
     }
 
     /// Where a cut has left the lanes.
@@ -258,6 +286,7 @@ impl State {
             process: (self.settings.process, processes),
             workers,
             terms: self.terms.clone(),
+            plan: self.plan.clone(),
             ends: self.ends.clone(),
             manifest: self.manifest.clone(),
             journal,
@@ -265,6 +294,29 @@ impl State {
             metrics: metrics.clone(),
         })
         .map(Some)
+    }
+
+    /// A state of this directory that only repeats what `past` holds, from a point on where nothing is kept.
+    pub(super) fn repeating(&self, past: JournalPast, from: Option<Facts>, dumps: Dumps) -> State {
+        let before = from.map(|facts| Arc::new(Image::of(facts, [])));
+        State {
+            directory: self.directory.clone(),
+            _lock: None,
+            settings: StateSettings::of(Pace::Bounded),
+            terms: self.terms.clone(),
+            plan: self.plan.clone(),
+            renewal: None,
+            dumps: Some(dumps),
+            manifest: CutManifest::default(),
+            past,
+            journal: None,
+            image: Mutex::new(before),
+            cut: from,
+            ends: Arc::default(),
+            marks: OutputMarks::default(),
+            bases: BTreeMap::new(),
+            identity: String::new(),
+        }
     }
 
     /// Waits until everything is written.

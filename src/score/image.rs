@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::judge::Said;
 use crate::event::MapKey;
 use crate::flow::{Epoch, EpochFacts, shard_of};
-use crate::operators::{Dumper, Images};
-use crate::retain::{Records, Transaction};
+use crate::operators::{Dumper, Images, Renewal};
+use crate::retain::{Records, Transaction, kept};
 
 const NAME: &str = "said";
 
@@ -18,10 +18,41 @@ struct SaidImage {
     said: Option<Said>,
 }
 
+impl SaidImage {
+    /// Finds columns and look-ups again by their names.
+    fn renew(&mut self, Renewal { earlier, plan }: &Renewal) {
+        let place = |column: u16| {
+            let name = earlier.columns.get(usize::from(column));
+            name.and_then(|name| plan.columns.iter().position(|now| now == name)).map_or(column, |now| now as u16)
+        };
+        for reason in self.said.iter_mut().flat_map(|said| &mut said.assessment.reasons) {
+            reason.column = place(reason.column);
+        }
+        let (mut renewed, before) = (Vec::new(), |number: u16| earlier.looked_up.get(&number));
+        kept::recall(
+            &self.kept,
+            |number| before(number).map_or(0, Vec::len),
+            |number, values| {
+                // A look-up with other columns knows nothing of what the earlier one saw.
+                let values: Vec<u64> = values.map(f64::to_bits).collect();
+                let now = plan.looked_up.iter().find(|(_, columns)| Some(*columns) == before(number));
+                if let Some((now, _)) = now {
+                    kept::note(&mut renewed, *now, &values);
+                }
+            },
+        );
+        self.kept = renewed;
+    }
+}
+
 /// Loads what there is of this worker's shards, whose transactions are loaded already.
 pub(super) fn load(images: &Images, records: &mut Records<Said>) -> Result<(), String> {
-    images.load(NAME, |all: Vec<SaidImage>| {
-        for SaidImage { key, kept, said } in all {
+    images.load_from(NAME, |all: Vec<SaidImage>, renewal| {
+        for mut image in all {
+            if let Some(renewal) = renewal {
+                image.renew(renewal);
+            }
+            let SaidImage { key, kept, said } = image;
             let Some(number) = records.find(&key) else { continue };
             records.keep(number, |nothing| *nothing = kept);
             if let Some(transaction) = records.get_mut(number) {

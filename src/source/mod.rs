@@ -102,6 +102,11 @@ pub trait Source: Send + Sync {
     /// Whether the source ends by itself.
     fn bounded(&self) -> bool;
 
+    /// Whether it gives events and not bytes: they are of the schema that they were made for, and of no later one.
+    fn is_decoded(&self) -> bool {
+        false
+    }
+
     /// What a partition is read from.
     fn origin(&self, partition: Partition) -> Origin {
         let _ = partition;

@@ -81,26 +81,50 @@ pub fn read_lines(path: &Path, mut each: impl FnMut(u64, &str) -> Result<(), Str
 }
 
 /// What decides the outcome of a run beside its records, by the flag or the thing that says so. Two runs that differ in it
-/// cannot go on from one log, nor be one cluster.
+/// cannot be one cluster; nor go on from one log, but for what may evolve, once the log's own run has come to its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Terms(Vec<(String, String)>);
+pub struct Terms(Vec<Term>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Term {
+    name: String,
+    value: String,
+    evolves: bool,
+}
 
 impl Terms {
-    /// Adds one.
+    /// Adds one that stays as it is.
     pub fn add(&mut self, name: &str, value: impl std::fmt::Display) {
-        self.0.push((name.to_owned(), value.to_string()));
+        self.0.push(Term { name: name.to_owned(), value: value.to_string(), evolves: false });
+    }
+
+    /// Adds one that may be another in a later run: what depends on it is built anew.
+    pub fn add_evolving(&mut self, name: &str, value: impl std::fmt::Display) {
+        self.0.push(Term { name: name.to_owned(), value: value.to_string(), evolves: true });
     }
 
     /// All of them, each with its value.
     pub fn all(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (&**name, &**value))
+        self.0.iter().map(|term| (&*term.name, &*term.value))
     }
 
     /// The first that differs: its name, the value here and the value there.
     pub fn difference<'a>(&'a self, there: &'a Terms) -> Option<(&'a str, &'a str, &'a str)> {
-        let value = |of: &'a Terms, name: &str| of.0.iter().find(|(known, _)| known == name).map(|(_, value)| &**value);
-        let names = self.0.iter().chain(&there.0).map(|(name, _)| &**name);
-        let values = names.map(|name| (name, value(self, name).unwrap_or("-"), value(there, name).unwrap_or("-")));
-        values.into_iter().find(|(_, here, there)| here != there)
+        self.differences(there).map(|(term, here, there)| (&*term.name, here, there)).next()
+    }
+
+    /// The first that differs and may not.
+    pub fn lasting_difference<'a>(&'a self, there: &'a Terms) -> Option<(&'a str, &'a str, &'a str)> {
+        let mut lasting = self.differences(there).filter(|(term, ..)| !term.evolves);
+        lasting.next().map(|(term, here, there)| (&*term.name, here, there))
+    }
+
+    fn differences<'a>(&'a self, there: &'a Terms) -> impl Iterator<Item = (&'a Term, &'a str, &'a str)> {
+        let value = |of: &'a Terms, name: &str| of.0.iter().find(|term| term.name == name).map(|term| &*term.value);
+        let values =
+            self.0.iter().chain(&there.0).map(move |term| {
+                (term, value(self, &term.name).unwrap_or("-"), value(there, &term.name).unwrap_or("-"))
+            });
+        values.filter(|(_, here, there)| here != there)
     }
 }

@@ -44,6 +44,8 @@ pub struct FamilyInputs<'scope> {
     pub index: u16,
     /// Records of the reference collections, addressed to the worker they are for; every family gets all of them.
     pub references: Stream<'scope, Epoch, Vec<ReferenceRecord>>,
+    /// A hash of all that decides what the family's views keep.
+    pub fingerprint: u64,
     /// The schema.
     pub schema: Arc<Schema>,
     /// How long events are kept and rows revised.
@@ -69,6 +71,7 @@ impl<'scope> FamilyInputs<'scope> {
     ) -> Result<Owned<'scope, V::Update>, String> {
         let inputs = OwnerInputs {
             name,
+            fingerprint: self.fingerprint,
             requests,
             records: records.then(|| self.references.clone()),
             read_ms: self.horizons.read_ms,
@@ -152,6 +155,12 @@ pub trait Family: fmt::Debug + Send + Sync {
     /// Whether it looks at labels, so that events must be kept until theirs may have come.
     fn uses_labels(&self) -> bool {
         false
+    }
+
+    /// To be raised when code of its own changes what it keeps: what an earlier run has kept is then built anew. What its
+    /// `Debug` shows is found out without.
+    fn version(&self) -> u32 {
+        0
     }
 
     /// Whether it fits the schema. The error names the feature or field and says what to do.

@@ -71,7 +71,9 @@ impl Trial {
             pace,
             bounds: deltawatch::epoch::PartitionBounds { records_max: 4, ..Default::default() },
             outputs: Outputs { features: Some(log), ..Outputs::default() },
-            state: state.map(|state| State::open(&state, StateSettings::of(pace), &Terms::default()).unwrap()),
+            state: state.map(|state| {
+                State::open(&state, StateSettings::of(pace), &Terms::default(), Default::default()).unwrap()
+            }),
             terms: Terms::default(),
             peer_timeout: Duration::from_secs(60),
             stop: stop.clone(),

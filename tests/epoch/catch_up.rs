@@ -217,7 +217,8 @@ fn run(pace: Pace, workers: usize, source: Arc<dyn Source>, until: u64, state: O
         bounds: PartitionBounds { records_max: 256, ..Default::default() },
         outputs: Outputs { scored: Some(Box::new(scored.clone())), ..Outputs::default() },
         state: state.map(|state| {
-            State::open(state, StateSettings::of(pace), &Default::default()).expect("a directory of its own")
+            State::open(state, StateSettings::of(pace), &Default::default(), Default::default())
+                .expect("a directory of its own")
         }),
         terms: Default::default(),
         peer_timeout: Duration::from_secs(10),

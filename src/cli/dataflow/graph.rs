@@ -11,8 +11,9 @@ use timely::logging::{TimelyEvent, TimelyEventBuilder};
 
 use super::super::error::Failure;
 use crate::dataflow::{BuildError, Dataflow, EngineSettings, Setup};
+use crate::event::SchemaOutline;
 use crate::metrics::Metrics;
-use crate::operators::Images;
+use crate::operators::{EnginePlan, Images};
 use crate::pipeline;
 use crate::runtime::outlet::discard;
 use crate::sink::port::Ports;
@@ -28,17 +29,23 @@ struct Graph {
 /// The dataflow's graph, as dot or JSON.
 pub fn graph(dataflow: Arc<dyn Dataflow>, setup: Setup, as_json: bool) -> Result<String, Failure> {
     let name = dataflow.name();
-    let graph = built(dataflow, setup)?;
+    let (graph, _) = built(dataflow, setup, EngineSettings::default())?;
     Ok(if as_json { graph.json() } else { graph.dot(name) })
 }
 
-/// Whether the dataflow can be built, said before any output is opened. Costs a few milliseconds.
-pub fn check(dataflow: Arc<dyn Dataflow>, setup: Setup) -> Result<(), BuildError> {
-    built(dataflow, setup).map(drop)
+/// Whether the dataflow can be built, said before any output is opened, and what the engine then keeps. Costs a few milliseconds.
+pub fn check(dataflow: Arc<dyn Dataflow>, setup: Setup, settings: EngineSettings) -> Result<EnginePlan, BuildError> {
+    let (version, features, schema) =
+        (dataflow.version(), dataflow.features(&setup)?, SchemaOutline::of(&setup.schema));
+    let (_, parts) = built(dataflow, setup, settings)?;
+    Ok(EnginePlan { parts, columns: features.columns(), looked_up: features.looked_up(), version, schema })
 }
 
+/// The parts of what views keep, with their fingerprints.
+type Parts = BTreeMap<String, u64>;
+
 /// Builds the dataflow on one worker, without running it, and writes down what was built.
-fn built(dataflow: Arc<dyn Dataflow>, setup: Setup) -> Result<Graph, BuildError> {
+fn built(dataflow: Arc<dyn Dataflow>, setup: Setup, settings: EngineSettings) -> Result<(Graph, Parts), BuildError> {
     timely::execute_directly(move |worker| {
         let graph = Rc::new(RefCell::new(Graph::default()));
         let seen = graph.clone();
@@ -56,15 +63,8 @@ fn built(dataflow: Arc<dyn Dataflow>, setup: Setup) -> Result<Graph, BuildError>
             collections: Some(Rc::new(nowhere)),
         };
         let metrics = Arc::new(Metrics::default());
-        let built = pipeline::build(
-            worker,
-            &*dataflow,
-            &setup,
-            &EngineSettings::default(),
-            ports,
-            Images::none(worker),
-            &metrics,
-        );
+        let images = Images::none(worker);
+        let built = pipeline::build(worker, &*dataflow, &setup, &settings, ports, images.clone(), &metrics);
         // Dropping the handles ends the inputs, so the worker has nothing to do.
         built.map(drop)?;
         while worker.step() {}
@@ -73,7 +73,8 @@ fn built(dataflow: Arc<dyn Dataflow>, setup: Setup) -> Result<Graph, BuildError>
             registry.remove("timely");
             registry.flush();
         }
-        Ok::<_, BuildError>(Rc::try_unwrap(graph).map(RefCell::into_inner).unwrap_or_else(|shared| shared.take()))
+        let graph = Rc::try_unwrap(graph).map(RefCell::into_inner).unwrap_or_else(|shared| shared.take());
+        Ok::<_, BuildError>((graph, images.parts()))
     })
 }
 

@@ -78,7 +78,7 @@ impl JournalPast {
     /// each partition before that epoch. A journal that is not there holds nothing.
     ///
     /// # Errors
-    /// If a segment is damaged, or was written under other terms than these.
+    /// If a segment is damaged, or was written under terms that these do not go on from.
     pub fn open(
         directory: &Path,
         terms: Option<&Terms>,
@@ -105,12 +105,9 @@ impl JournalPast {
                 return Err(JournalError::of(&path, reason));
             }
             if let Some(head) = &segment.head {
-                if let Some((what, here, there)) = terms.and_then(|terms| terms.difference(&head.terms)) {
-                    let reason = format!(
-                        "{what} is `{here}`, but it was written with `{there}`; run it as it was, or name another directory"
-                    );
-                    return Err(JournalError::of(&name.path(directory), reason));
-                }
+                let failed = |reason| JournalError::of(&name.path(directory), reason);
+                let repeated = segment.epochs.is_some_and(|(_, last)| last >= from);
+                terms.map_or(Ok(()), |terms| check_terms(terms, &head.terms, repeated)).map_err(failed)?;
                 let before = |(partition, last): (&Partition, &LastRecord)| {
                     base.get(partition).is_some_and(|upper| last.offset < *upper)
                 };
@@ -125,12 +122,38 @@ impl JournalPast {
         Ok(JournalPast { directory: directory.to_owned(), from, next, segments, older, base, number })
     }
 
-    /// Whether a directory's journal goes back to the first epoch of all.
+    /// Whether a directory's journal goes back to the first epoch of all, and was written under these terms throughout.
     ///
     /// # Errors
     /// If it cannot be read.
-    pub fn is_whole(directory: &Path) -> Result<bool, JournalError> {
-        Ok(segment::list(directory)?.first().is_none_or(|name| name.begins == 0 && name.number == 0))
+    pub fn is_whole(directory: &Path, terms: &Terms) -> Result<bool, JournalError> {
+        let names = segment::list(directory)?;
+        if names.first().is_some_and(|name| name.begins > 0 || name.number > 0) {
+            return Ok(false);
+        }
+        for name in &names {
+            let head = segment::head(directory, name)?;
+            if head.is_some_and(|head| terms.difference(&head.terms).is_some()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// All that a directory's journal has, whoever has written it.
+    ///
+    /// # Errors
+    /// If a segment is damaged.
+    pub fn of(directory: &Path) -> Result<Self, JournalError> {
+        let mut past = Self::open(directory, None, 0, BTreeMap::new())?;
+        let first = past.segments.iter().find(|segment| segment.name.process == 0 && segment.epochs.is_some());
+        past.from = first.and_then(|segment| segment.epochs).map_or(0, |(first, _)| first);
+        Ok(past)
+    }
+
+    /// The first epoch that is wanted of it.
+    pub fn from(&self) -> Epoch {
+        self.from
     }
 
     /// The epoch after the last one that is bound.
@@ -211,6 +234,22 @@ impl JournalPast {
         let segments = mine.cloned().collect();
         let older = self.older.iter().filter(|name| name.process == process).cloned().collect();
         Journal::begin(write::Continuation { directory: directory.clone(), name, head, older, segments })
+    }
+}
+
+/// Whether a run of these terms may go on behind what was written under those, and, if it is `repeated`, repeat it.
+fn check_terms(terms: &Terms, written: &Terms, repeated: bool) -> Result<(), String> {
+    if let Some((what, here, there)) = terms.lasting_difference(written) {
+        return Err(format!(
+            "{what} is `{here}`, but it was written with `{there}`; run it as it was, or name another directory"
+        ));
+    }
+    match terms.difference(written).filter(|_| repeated) {
+        None => Ok(()),
+        Some((what, here, there)) => Err(format!(
+            "{what} is `{here}`, but epochs that no cut covers were written with `{there}`; run it as it was until it is stopped \
+             (with --cut-every), then with what is new, or name another directory"
+        )),
     }
 }
 

@@ -83,6 +83,8 @@ pub struct Segment {
     pub(super) uppers: BTreeMap<Lane, u64>,
     /// The watermark of its last binding, milliseconds.
     pub(super) watermark_ms: i64,
+    /// That of its first one.
+    begins_ms: Option<i64>,
 }
 
 /// What a segment holds, for people.
@@ -134,7 +136,13 @@ impl Segment {
             epochs: None,
             uppers: BTreeMap::new(),
             watermark_ms: i64::MIN,
+            begins_ms: None,
         }
+    }
+
+    /// The watermark of its first binding, milliseconds, if it has any.
+    pub fn begins_ms(&self) -> Option<i64> {
+        self.begins_ms
     }
 
     /// Takes note of a block.
@@ -151,6 +159,7 @@ impl Segment {
     }
 
     fn bind(&mut self, binding: &Binding) {
+        self.begins_ms.get_or_insert(binding.watermark_ms);
         let first = self.epochs.map_or(binding.epoch, |(first, _)| first);
         self.epochs = Some((first, binding.epoch));
         self.uppers.extend(binding.uppers.iter().map(|(&lane, &upper)| (lane, upper)));
@@ -191,6 +200,25 @@ impl Segment {
         Ok(segment)
     }
 }
+
+/// What the first block of a segment says; `None` if its writer died before that was written.
+pub(super) fn head(directory: &Path, name: &SegmentName) -> Result<Option<Head>, JournalError> {
+    let path = name.path(directory);
+    let failed = |reason: String| JournalError::of(&path, reason);
+    let mut content = Vec::new();
+    let file = File::open(&path).map_err(|error| failed(error.to_string()))?;
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, HEAD_BYTES_MAX), &mut content)
+        .map_err(|error| failed(error.to_string()))?;
+    match Chain::first(&path).read::<Block>(&content, 0) {
+        Some(Ok((Block::Head(head), _))) => Ok(Some(head)),
+        Some(Ok(_)) => Err(failed("is damaged at byte 0: its head is not where it belongs".to_owned())),
+        Some(Err(Damage::Changed)) => Err(failed("is damaged at byte 0: it is not what was written".to_owned())),
+        Some(Err(Damage::Torn)) | None => Ok(None),
+    }
+}
+
+/// More than a head takes.
+const HEAD_BYTES_MAX: u64 = 1 << 20;
 
 /// The first block, and no other, says what the segment is.
 fn check(block: &Block, at: usize) -> Result<(), String> {

@@ -33,6 +33,15 @@ impl JournalSource {
     }
 }
 
+impl JournalSource {
+    /// The same, up to these offsets of each partition.
+    #[must_use]
+    pub fn up_to(mut self, uppers: BTreeMap<Partition, u64>) -> Self {
+        self.uppers = uppers;
+        self
+    }
+}
+
 impl Source for JournalSource {
     fn open(&self, worker: usize, workers: usize, start: &StartOffsets) -> Result<Box<dyn Reader>, SourceError> {
         let resumed = self.past.resume(worker, workers, Box::new(NoReader));

@@ -36,6 +36,8 @@ pub use state::TOUCHED_IMAGE;
 pub struct OwnerInputs<'scope> {
     /// What the operator is called; also what its images and metrics are filed under.
     pub name: String,
+    /// A hash of all that decides what the view keeps, beside what its parts say of themselves.
+    pub fingerprint: u64,
     /// Requests, addressed to workers.
     pub requests: Stream<'scope, Epoch, Vec<Block>>,
     /// Records of reference collections, addressed to workers, if the view looks at them.
@@ -78,7 +80,7 @@ const OUTPUTS: usize = 4;
 /// # Errors
 /// If what is to be loaded is not of this view.
 pub fn own<'scope, V: View>(view: V, inputs: OwnerInputs<'scope>) -> Result<Owned<'scope, V::Update>, String> {
-    let OwnerInputs { name, requests, records, read_ms, facts, owed, images, metrics } = inputs;
+    let OwnerInputs { name, fingerprint, requests, records, read_ms, facts, owed, images, metrics } = inputs;
     let scope = requests.scope();
     let mut builder = OperatorBuilder::new(name.clone(), scope);
     let activator = scope.activator_for(builder.operator_info().address);
@@ -95,7 +97,7 @@ pub fn own<'scope, V: View>(view: V, inputs: OwnerInputs<'scope>) -> Result<Owne
     let mut updates_out = UpdatesOut::<V::Update>::from(updates_out);
 
     let (start, loaded) = (images.start(), images.facts());
-    let mut owner = Owner::load(view, name, read_ms, owed, images, metrics)?;
+    let mut owner = Owner::load(view, (name, fingerprint), read_ms, owed, images, metrics)?;
     builder.build(move |initial| {
         let mut epochs: Epochs<Asks> = Epochs::new(OUTPUTS);
         if owner.owes() {

@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
 use super::EPOCHS_PER_REPORT;
 use crate::flow::{Beyond, EVERY_SHARD, Epoch, EpochFacts, Facts, LAST, Owed, OwedBy, Place, Touched};
 use crate::metrics::Metrics;
 use crate::operators::backlog::{Backlog, Stretch};
 use crate::operators::view::{Mark, View};
-use crate::operators::{Dumper, Images};
+use crate::operators::{Dumper, Images, name_of_part};
 
 /// The view of one worker, and what it owes.
 pub(super) struct Owner<V: View> {
     pub view: V,
+    /// What its parts are filed under.
+    parts: Vec<String>,
     name: String,
     backlog: Backlog,
     /// Transactions that were sent around in the last epoch, and are read in the next one.
@@ -27,14 +31,18 @@ impl<V: View> Owner<V> {
     /// A view with what there is to be loaded of it.
     pub fn load(
         mut view: V,
-        name: String,
+        (name, fingerprint): (String, u64),
         read_ms: i64,
         owed: Owed,
         images: Images,
         metrics: Arc<Metrics>,
     ) -> Result<Self, String> {
         let mut backlog = Backlog::default();
-        images.load(&name, |image| view.load(image))?;
+        let parts: Vec<String> = view.parts().iter().map(|part| name_of_part(&name, &part.name)).collect();
+        for (number, part) in view.parts().iter().enumerate() {
+            images.declare(&parts[number], xxh3_64_with_seed(&part.fingerprint.to_le_bytes(), fingerprint));
+            images.load(&parts[number], |image| view.load(number, image))?;
+        }
         images.load(&backlog_of(&name), |stretches| {
             backlog.load(stretches);
             Ok(())
@@ -44,6 +52,7 @@ impl<V: View> Owner<V> {
         let sent = Vec::new();
         Ok(Owner {
             view,
+            parts,
             name,
             backlog,
             sent,
@@ -123,10 +132,12 @@ impl<V: View> Owner<V> {
     pub fn dump_before(&mut self, until: Epoch, facts: &EpochFacts, mut pass_by: impl FnMut(&mut V, Epoch)) {
         while let Some(epoch) = self.dumper.due(until, facts) {
             pass_by(&mut self.view, epoch + 1);
-            let Owner { view, backlog, sent, name, .. } = self;
+            let Owner { view, parts, backlog, sent, name, .. } = self;
             self.dumper.dump(epoch, facts, |images, shard| {
-                if let Some(image) = view.dump(shard) {
-                    images.put(name, shard, epoch, &image);
+                for (number, part) in parts.iter().enumerate() {
+                    if let Some(image) = view.dump(number, shard) {
+                        images.put(part, shard, epoch, &image);
+                    }
                 }
                 let stretches = backlog.dump(|key| view.shard_of(key) == shard);
                 if !stretches.is_empty() {

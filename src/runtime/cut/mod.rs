@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::epoch::LaneEnd;
 use crate::event::Lane;
 use crate::flow::{Epoch, Facts};
+use crate::operators::EnginePlan;
 use crate::source::sealed::Terms;
 
 pub use manifest::CutManifest;
@@ -32,7 +33,7 @@ pub use read::{Loaded, load};
 pub use write::{Cutter, CutterEnd, Cutting};
 
 /// The format of a cut.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The name of the folder in the state directory.
 const FOLDER: &str = "cuts";
@@ -43,6 +44,8 @@ struct Head {
     format: u32,
     /// What decided the outcome of the run that wrote it, beside the records.
     terms: Terms,
+    /// What its images are of.
+    plan: EnginePlan,
     facts: Facts,
 }
 

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::manifest::WholeCut;
-use super::{Block, CutError, FORMAT, part};
+use super::{Block, CutError, FORMAT, Head, part};
 use crate::epoch::LaneEnd;
 use crate::epoch::journal::Chain;
 use crate::event::Lane;
-use crate::flow::Facts;
-use crate::operators::{Image, ShardImage};
+use crate::operators::{EnginePlan, Image, ShardImage};
 use crate::source::sealed::Terms;
 
 /// A cut that was read.
@@ -19,6 +18,10 @@ pub struct Loaded {
     pub image: Image,
     /// Where the lanes were.
     pub ends: BTreeMap<Lane, LaneEnd>,
+    /// What the engine was that wrote it.
+    pub plan: EnginePlan,
+    /// Under which terms.
+    pub terms: Terms,
 }
 
 /// Reads and verifies all parts of a cut, which must have been written under these terms, if any are given.
@@ -26,7 +29,7 @@ pub struct Loaded {
 /// # Errors
 /// If a part is missing or damaged, or was written under other terms.
 pub fn load(directory: &Path, cut: WholeCut, terms: Option<&Terms>) -> Result<Loaded, CutError> {
-    let (mut shards, mut ends, mut facts) = (Vec::new(), BTreeMap::new(), None);
+    let (mut shards, mut ends, mut first) = (Vec::new(), BTreeMap::new(), None);
     for process in 0..cut.processes {
         let path = part(directory, cut.epoch, process);
         let failed = |reason: String| CutError::of(&path, reason);
@@ -36,7 +39,7 @@ pub fn load(directory: &Path, cut: WholeCut, terms: Option<&Terms>) -> Result<Lo
             let damaged = || failed(format!("is damaged at byte {at}: it is not what was written"));
             let (block, next) = block.map_err(|_| damaged())?;
             match block {
-                Block::Head(head) if at == 0 => facts = Some(check(head, cut, terms).map_err(failed)?),
+                Block::Head(head) if at == 0 => first = Some(check(head, cut, terms).map_err(failed)?),
                 Block::Head(_) => return Err(damaged()),
                 Block::Image(view, shard, bytes, packed) => {
                     let bytes = zstd::bulk::decompress(packed, bytes as usize).map_err(|_| damaged())?;
@@ -50,21 +53,22 @@ pub fn load(directory: &Path, cut: WholeCut, terms: Option<&Terms>) -> Result<Lo
         }
         ends.append(&mut end.ok_or_else(|| failed("is not whole: its end is missing".to_owned()))?);
     }
-    let facts: Facts = facts.ok_or_else(|| CutError::of(directory, "a cut of no process"))?;
-    Ok(Loaded { image: Image::of(facts, shards), ends })
+    let first: Option<Head> = first;
+    let Head { facts, plan, terms, .. } = first.ok_or_else(|| CutError::of(directory, "a cut of no process"))?;
+    Ok(Loaded { image: Image::of(facts, shards), ends, plan, terms })
 }
 
-fn check(head: super::Head, cut: WholeCut, terms: Option<&Terms>) -> Result<Facts, String> {
+fn check(head: Head, cut: WholeCut, terms: Option<&Terms>) -> Result<Head, String> {
     if head.format != FORMAT {
         return Err(format!("its format is {}, this program's is {FORMAT}; name another directory", head.format));
     }
-    if let Some((what, here, there)) = terms.and_then(|terms| terms.difference(&head.terms)) {
+    if let Some((what, here, there)) = terms.and_then(|terms| terms.lasting_difference(&head.terms)) {
         return Err(format!(
             "{what} is `{here}`, but it was written with `{there}`; run it as it was, or name another directory"
         ));
     }
     match head.facts.epoch == cut.epoch {
-        true => Ok(head.facts),
+        true => Ok(head),
         false => Err(format!("is of epoch {}, not of {}", head.facts.epoch, cut.epoch)),
     }
 }

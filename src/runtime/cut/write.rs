@@ -17,7 +17,7 @@ use crate::epoch::journal::{BindingLog, Chain, Covered};
 use crate::event::{InputStream, Lane};
 use crate::flow::{Epoch, Facts};
 use crate::metrics::Metrics;
-use crate::operators::ShardImage;
+use crate::operators::{EnginePlan, ShardImage};
 use crate::source::clock::now_ns;
 use crate::source::sealed::Terms;
 
@@ -44,6 +44,8 @@ pub struct Cutting {
     pub workers: usize,
     /// What decides the outcome of the run beside the records.
     pub terms: Terms,
+    /// What its images are of.
+    pub plan: Arc<EnginePlan>,
     /// Where the lanes were in the cut that the run goes on from.
     pub ends: Arc<BTreeMap<Lane, LaneEnd>>,
     /// What the manifest names.
@@ -205,7 +207,7 @@ impl Writing {
 
     fn begin(&mut self, facts: Facts, ends: BTreeMap<Lane, LaneEnd>) -> Result<(), CutError> {
         if self.part.as_ref().is_none_or(|part| part.facts.epoch != facts.epoch) {
-            let Cutting { directory, process, terms, ends, .. } = &self.cutting;
+            let Cutting { directory, process, terms, plan, ends, .. } = &self.cutting;
             let path = part(directory, facts.epoch, process.0);
             let io = |error: std::io::Error| CutError::of(&path, error);
             std::fs::create_dir_all(folder(directory, facts.epoch)).map_err(io)?;
@@ -214,7 +216,7 @@ impl Writing {
             let (ends, started_ns) = ((**ends).clone(), now_ns());
             let mut begun =
                 Part { facts, path, file, chain, ends, images: 0, bytes: 0, begun: 0, whole: 0, started_ns };
-            begun.write(&Block::Head(Head { format: FORMAT, terms: terms.clone(), facts }))?;
+            begun.write(&Block::Head(Head { format: FORMAT, terms: terms.clone(), plan: (**plan).clone(), facts }))?;
             self.part = Some(begun);
         }
         if let Some(part) = &mut self.part {

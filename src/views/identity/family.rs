@@ -35,9 +35,9 @@ impl Family for Identity {
         self.resolve(schema).map(drop)
     }
 
-    fn askers(&self, schema: &Arc<Schema>, index: u16) -> Result<Vec<Box<dyn Asker>>, String> {
+    fn askers(&self, schema: &Arc<Schema>, _index: u16) -> Result<Vec<Box<dyn Asker>>, String> {
         let plan = Arc::new(self.resolve(schema)?);
-        Ok(vec![Box::new(IdentityAsker::new(plan, schema.clone(), index))])
+        Ok(vec![Box::new(IdentityAsker::new(plan, schema.clone()))])
     }
 
     fn build<'scope>(&self, mut inputs: FamilyInputs<'scope>) -> Result<FamilyOutputs<'scope>, String> {
@@ -67,6 +67,12 @@ pub fn identity<'scope, P: Member + 'static>(
     publishes: Publishes,
 ) -> Result<Owned<'scope, (Entity, Entity)>, String> {
     let (index, by_id_ms) = (inputs.index, inputs.horizons.by_id_ms);
+    let name = match publishes {
+        Publishes::Nothing => format!("Identity {}", plan.name),
+        Publishes::Links => format!("Links of {}", plan.name),
+        // Several may be of one plan but for its caps.
+        Publishes::Clusters => format!("Clusters {index}"),
+    };
     let view: IdentityView<P> = IdentityView::new(plan, index, by_id_ms, publishes, inputs.worker());
-    inputs.own(format!("Identity {index}"), view, requests, false)
+    inputs.own(name, view, requests, false)
 }

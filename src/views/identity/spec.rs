@@ -284,6 +284,7 @@ impl Identity {
         let amount = if sums { Some(slot(&self.amount, "sums of amounts")?) } else { None };
         let unit = amount.map(|slot| schema.field(slot)).filter(|field| field.kind == FieldType::Decimal);
         Ok(IdentityPlan {
+            name: self.names().into_iter().next().unwrap_or_default(),
             account,
             amount,
             unit: unit.map_or(1.0, |field| 10f64.powi(i32::from(field.scale))),
@@ -374,6 +375,8 @@ pub struct LinkPlan {
 /// An [`Identity`] with slots for names.
 #[derive(Clone, Debug)]
 pub struct IdentityPlan {
+    /// What tells it from others: the name of its first column. Its owner is found by it.
+    pub name: String,
     /// The field of the account.
     pub account: Slot,
     /// The field of the amount, if sums are asked for.

@@ -22,9 +22,9 @@ const EVENTS_AHEAD: usize = 16;
 /// Events are retained a little longer than the horizon says, in whole slices; so are sightings.
 const KEPT_SLACK: i64 = 16;
 
-/// What the owner of all links is found by: the first [`Block::plan`] of its slices decides.
-fn route(index: u16) -> u64 {
-    (u64::from(index) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+/// What the owner of all links is found by.
+fn route(plan: &IdentityPlan) -> u64 {
+    Key::from_text(&plan.name).route()
 }
 
 /// Asks the owner of all links.
@@ -32,19 +32,18 @@ pub struct IdentityAsker {
     plan: Arc<IdentityPlan>,
     labels: bool,
     schema: Arc<Schema>,
-    index: u16,
 }
 
 impl IdentityAsker {
-    /// For the view with this index.
-    pub fn new(plan: Arc<IdentityPlan>, schema: Arc<Schema>, index: u16) -> Self {
-        IdentityAsker { labels: plan.uses_labels(), plan, schema, index }
+    /// For the view of this plan.
+    pub fn new(plan: Arc<IdentityPlan>, schema: Arc<Schema>) -> Self {
+        IdentityAsker { labels: plan.uses_labels(), plan, schema }
     }
 }
 
 impl Asker for IdentityAsker {
     fn ask(&mut self, change: &Change, out: &mut Outgoing) {
-        EntityRequest::write(change, &self.plan, self.labels, &self.schema, out.words(0, route(self.index)));
+        EntityRequest::write(change, &self.plan, self.labels, &self.schema, out.words(0, route(&self.plan)));
     }
 }
 
@@ -222,14 +221,14 @@ impl<P: Member + 'static> View for IdentityView<P> {
     }
 
     fn shard_of(&self, _key: Key) -> u32 {
-        shard_of(route(self.index))
+        shard_of(route(&self.plan))
     }
 
-    fn dump(&self, shard: u32) -> Option<IdentityImage> {
-        (shard == shard_of(route(self.index))).then(|| self.clusters.dump())
+    fn dump(&self, _part: usize, shard: u32) -> Option<IdentityImage> {
+        (shard == shard_of(route(&self.plan))).then(|| self.clusters.dump())
     }
 
-    fn load(&mut self, image: IdentityImage) -> Result<(), String> {
+    fn load(&mut self, _part: usize, image: IdentityImage) -> Result<(), String> {
         self.clusters = ClusterView::load(self.plan.clone(), &image)?;
         if self.publishes != Publishes::Nothing {
             self.clusters.links_mut().note_changes();

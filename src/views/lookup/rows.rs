@@ -53,13 +53,13 @@ impl View for ReferenceRows {
 
     fn report(&self, _metrics: &Metrics, _whole: bool) {}
 
-    fn dump(&self, shard: u32) -> Option<Self::Image> {
+    fn dump(&self, _part: usize, shard: u32) -> Option<Self::Image> {
         let of_shard = self.rows.iter().filter(|(key, _)| shard_of(key.route()) == shard);
         let rows: Self::Image = of_shard.map(|(key, cells)| (*key, cells.clone())).collect();
         (!rows.is_empty()).then_some(rows)
     }
 
-    fn load(&mut self, rows: Self::Image) -> Result<(), String> {
+    fn load(&mut self, _part: usize, rows: Self::Image) -> Result<(), String> {
         self.rows.extend(rows);
         Ok(())
     }

@@ -156,7 +156,7 @@ impl View for LookupView {
 
     fn report(&self, _metrics: &Metrics, _whole: bool) {}
 
-    fn dump(&self, shard: u32) -> Option<LookupPart> {
+    fn dump(&self, _part: usize, shard: u32) -> Option<LookupPart> {
         if shard == EVERY_SHARD {
             return self.table.dump_networks().map(LookupPart::Networks);
         }
@@ -164,7 +164,7 @@ impl View for LookupView {
         (image != LookupImage::default()).then_some(LookupPart::Keys(image))
     }
 
-    fn load(&mut self, image: LookupPart) -> Result<(), String> {
+    fn load(&mut self, _part: usize, image: LookupPart) -> Result<(), String> {
         match image {
             LookupPart::Keys(image) => self.table.load(image),
             LookupPart::Networks(image) => self.table.load_networks(image)?,

@@ -146,8 +146,10 @@ fn build<'scope>(
         let velocity = velocity.ok_or("patterns look at velocity features, which are not built before them")?;
         of_groups = of_groups.concat(cut_with_features(inputs.changes.clone(), velocity, &plan, inputs.schema.clone()));
     }
+    // The first column tells them from those of other families, and stays when keys are added before them.
+    let name = format!("Patterns {}", patterns.columns().into_iter().next().unwrap_or_default());
     let view = PatternView::new(&plan.groups, kept_ms, Seat { index, here, peers });
-    let owned = inputs.own(format!("Patterns {index}"), view, of_groups, false)?;
+    let owned = inputs.own(name, view, of_groups, false)?;
     let mut outputs = FamilyOutputs::none();
     outputs.matches.push(owned.updates.clone());
     outputs = outputs.with(owned);

@@ -101,14 +101,14 @@ impl View for PatternView {
         metrics.pattern_bytes.set_own(sum(|stats| stats.bytes));
     }
 
-    fn dump(&self, shard: u32) -> Option<Self::Image> {
+    fn dump(&self, _part: usize, shard: u32) -> Option<Self::Image> {
         let of_shard = |key: Key| shard_of(key.route()) == shard;
         let groups = self.groups.iter().map(|group| (group.group().name.clone(), group.dump(of_shard)));
         let groups: Self::Image = groups.filter(|(_, image)| !image.keys.is_empty()).collect();
         (!groups.is_empty()).then_some(groups)
     }
 
-    fn load(&mut self, images: Self::Image) -> Result<(), String> {
+    fn load(&mut self, _part: usize, images: Self::Image) -> Result<(), String> {
         for (name, image) in images {
             if let Some(group) = self.groups.iter_mut().find(|group| group.group().name == name) {
                 group.load(image);

@@ -3,6 +3,8 @@
 //! Every condition of a key becomes one bit of an entry's *mask*, every amount and every compared field a column. The
 //! same bit serves all features with the same condition, so a key with a hundred features keeps a few columns.
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::{Filter, Measure, Velocity, Window};
 use crate::event::{Event, FieldType, Key, Schema, Slot};
 
@@ -14,6 +16,8 @@ pub const CONDITIONS_MAX: usize = 63;
 pub struct KeyPlan {
     /// The key's name.
     pub name: String,
+    /// A hash of its specs: of all that decides what is kept of it.
+    pub fingerprint: u64,
     /// The field, or the two fields, that make up the key.
     pub fields: Vec<Slot>,
     /// Conditions, one bit of the mask each.
@@ -211,6 +215,7 @@ impl KeyPlan {
         }
         let mut plan = KeyPlan {
             name: velocity.key().to_owned(),
+            fingerprint: xxh3_64(format!("{velocity:?}").as_bytes()),
             fields,
             conditions: Vec::new(),
             amounts: Vec::new(),

@@ -14,6 +14,7 @@ use super::store::{Entry, Store, StoreImage};
 use crate::event::Key;
 use crate::flow::{Ask, Block, Cause, Facts, HEAD, LAST, NO_TICKET, Place, Replies, Request};
 use crate::metrics::Metrics;
+use crate::operators::ViewPart;
 use crate::operators::backlog::Stretch;
 use crate::operators::{Asks, Mark, Out, Turn, View};
 
@@ -158,7 +159,7 @@ impl VelocityView {
 
 impl View for VelocityView {
     type Update = Profile;
-    type Image = Vec<StoreImage>;
+    type Image = StoreImage;
 
     fn apply(&mut self, now: &Facts, asks: Asks, out: &mut Out<Profile>) -> Turn {
         self.asked.fill(0);
@@ -220,17 +221,18 @@ impl View for VelocityView {
         }
     }
 
-    fn dump(&self, shard: u32) -> Option<Self::Image> {
-        let images: Vec<StoreImage> = self.stores.iter().map(|(_, store)| store.dump(shard)).collect();
-        images.iter().any(|image| !image.is_empty()).then_some(images)
+    fn parts(&self) -> Vec<ViewPart> {
+        let part =
+            |(plan, _): &(Arc<KeyPlan>, Store)| ViewPart { name: plan.name.clone(), fingerprint: plan.fingerprint };
+        self.stores.iter().map(part).collect()
     }
 
-    fn load(&mut self, images: Self::Image) -> Result<(), String> {
-        for image in images {
-            if let Some((_, store)) = self.stores.iter_mut().find(|(plan, _)| plan.name == image.plan()) {
-                store.load(image)?;
-            }
-        }
-        Ok(())
+    fn dump(&self, part: usize, shard: u32) -> Option<Self::Image> {
+        let image = self.stores[part].1.dump(shard);
+        (!image.is_empty()).then_some(image)
+    }
+
+    fn load(&mut self, part: usize, image: Self::Image) -> Result<(), String> {
+        self.stores[part].1.load(image)
     }
 }

@@ -151,11 +151,11 @@ impl View for CycleOwner {
         self.shard
     }
 
-    fn dump(&self, shard: u32) -> Option<CycleImage> {
+    fn dump(&self, _part: usize, shard: u32) -> Option<CycleImage> {
         (shard == self.shard && self.view.len() != (0, 0)).then(|| self.view.dump())
     }
 
-    fn load(&mut self, image: CycleImage) -> Result<(), String> {
+    fn load(&mut self, _part: usize, image: CycleImage) -> Result<(), String> {
         self.view.load(image);
         Ok(())
     }

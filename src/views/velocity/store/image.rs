@@ -36,11 +36,6 @@ struct BaseImage {
 }
 
 impl StoreImage {
-    /// The key kind.
-    pub fn plan(&self) -> &str {
-        &self.plan
-    }
-
     /// Whether there is no key.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
