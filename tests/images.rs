@@ -60,7 +60,9 @@ fn interrupted(name: &str, (dataflow, setup): &(Arc<dyn Dataflow>, Setup), plan:
     let (before, after) = (WORKERS[seed as usize % 3], WORKERS[seed as usize / 3 % 3]);
     let epoch = random.random_range(1..plan.epochs.len() - 1);
     eprintln!("{name}, seed {seed}: cut at epoch {epoch} of {}, {before} to {after} workers", plan.epochs.len());
-    let (first, image) = harness().workers(before).run_until(plan, epoch).expect("it runs");
+    // All at once, or over so many epochs.
+    let gradual = seed as usize % 4 * 3;
+    let (first, image) = harness().workers(before).gradually(gradual).run_until(plan, epoch).expect("it runs");
     let second = harness().workers(after).resume(plan, image.clone()).expect("it goes on");
     if let Some(unlike) = unlike(&lines(&[&whole]), &lines(&[&first, &second])) {
         for workers in [before, after] {
@@ -94,7 +96,7 @@ pub fn shipped(dataflow: Arc<dyn Dataflow>) -> (Arc<dyn Dataflow>, Setup) {
 fn payments_go_on_wherever_they_are_loaded() {
     let payments = folder::all().into_iter().find(|dataflow| dataflow.name() == "payments").expect("it is shipped");
     let flow = shipped(payments);
-    let mut owed = 0;
+    let (mut owed, mut gradual) = (0, 0);
     for seed in 1..=seeds() {
         let inputs = with_rows(&flow, payments_records(seed, 1_200), seed);
         let image = interrupted("payments", &flow, &Plan::of_inputs(&inputs, batching(seed)), seed);
@@ -102,8 +104,10 @@ fn payments_go_on_wherever_they_are_loaded() {
         for view in ["transactions", "said", "Velocity", "Identity", "Patterns", "Look up merchant", "Look up card"] {
             assert!(views.iter().any(|one| one.starts_with(view)), "seed {seed}: no {view} among {views:?}");
         }
+        gradual += usize::from(image.is_gradual());
         owed += usize::from(views.iter().any(|view| view.ends_with("backlog") || view == "touched"));
     }
+    assert!(gradual > 2, "{gradual} images were taken piece by piece");
     assert!(owed > 0, "no image had rows that wait to be read again");
 }
 

@@ -75,14 +75,34 @@ pub struct Authority {
     wants_cut: bool,
     /// So is the last one.
     cuts_last: bool,
-    /// The cut that is being written.
-    cutting: Option<Epoch>,
-    /// Of every worker's process the last cut on disk, and the last epoch acknowledged.
-    reached: Vec<(Option<Epoch>, Option<Epoch>)>,
+    /// The cut that is under way.
+    cutting: Option<Phase>,
+    /// How far each worker has come with it.
+    reached: Vec<Reached>,
     /// Since when the source has less than what is recorded, nanoseconds.
     short_ns: Option<u64>,
     /// Why what was recorded cannot be repeated.
     fault: Option<String>,
+}
+
+/// How far a cut has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Operators dump piece by piece from the end of this epoch on.
+    Begun(Epoch),
+    /// It is of the end of this epoch, and is being written.
+    Ended(Epoch),
+}
+
+/// How far a worker, or its process, has come with cuts.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reached {
+    /// The last cut on disk.
+    written: Option<Epoch>,
+    /// The last epoch whose outputs are acknowledged.
+    acknowledged: Option<Epoch>,
+    /// The last dump that has begun and of which it has given all pieces.
+    dumped: Option<Epoch>,
 }
 
 impl Authority {
@@ -107,7 +127,7 @@ impl Authority {
             wants_cut: false,
             cuts_last: false,
             cutting: None,
-            reached: vec![(None, None); workers],
+            reached: vec![Reached::default(); workers],
             short_ns: None,
             fault: None,
         }
@@ -122,13 +142,14 @@ impl Authority {
     /// Takes a worker's report; one that is out of date is ignored.
     pub fn report(&mut self, report: Report) {
         let worker = report.worker as usize;
-        self.reached[worker] = (report.written, report.acknowledged);
+        let Report { written, acknowledged, dumped, .. } = report;
+        self.reached[worker] = Reached { written, acknowledged, dumped };
         if report.next == self.next {
             self.reports[worker] = Some(report);
         }
     }
 
-    /// Has what is kept dumped at the end of the next epoch, unless an earlier cut is still on its way.
+    /// Has what is kept dumped from the end of the next epoch on, unless an earlier cut is still on its way.
     pub fn cut(&mut self) {
         self.wants_cut = self.cutting.is_none();
     }
@@ -141,9 +162,36 @@ impl Authority {
 
     /// A cut that every process has on disk, and whose outputs are all acknowledged; named once.
     pub fn whole(&mut self) -> Option<Epoch> {
-        let there = |reached: Option<Epoch>| reached >= self.cutting;
-        let whole = self.reached.iter().all(|&(written, acknowledged)| there(written) && there(acknowledged));
-        if whole { self.cutting.take() } else { None }
+        let Some(Phase::Ended(epoch)) = self.cutting else { return None };
+        let there = |reached: Option<Epoch>| reached >= Some(epoch);
+        let whole = self.reached.iter().all(|reached| there(reached.written) && there(reached.acknowledged));
+        whole.then(|| {
+            self.cutting = None;
+            epoch
+        })
+    }
+
+    /// Whether a dump has begun that all workers have given all pieces of.
+    fn all_dumped(&self) -> bool {
+        let Some(Phase::Begun(epoch)) = self.cutting else { return false };
+        self.reached.iter().all(|reached| reached.dumped >= Some(epoch))
+    }
+
+    /// What is dumped at the end of the next epoch.
+    fn dump(&mut self, last: bool) -> Option<Dump> {
+        let dump = match self.cutting {
+            None if last => self.cuts_last.then_some(Dump::Whole),
+            None => self.wants_cut.then_some(Dump::Begin),
+            Some(Phase::Begun(_)) if last => self.cuts_last.then_some(Dump::End),
+            Some(Phase::Begun(_)) => self.all_dumped().then_some(Dump::End),
+            // One that is still being written at the end is not waited for: its successor has more.
+            Some(Phase::Ended(_)) => (last && self.cuts_last).then_some(Dump::Whole),
+        };
+        if let Some(dump) = dump {
+            self.wants_cut = false;
+            self.cutting = Some(if dump == Dump::Begin { Phase::Begun(self.next) } else { Phase::Ended(self.next) });
+        }
+        dump
     }
 
     /// Whether the source still is the one that was recorded. The error says why not.
@@ -201,10 +249,8 @@ impl Authority {
         self.look_ahead();
         let mut word = if self.ahead.is_none() { self.decide(now_ns, left)? } else { Word::Bind(self.repeat()?) };
         if let Word::Bind(binding) = &mut word {
-            let wanted = if binding.last { self.cuts_last } else { self.wants_cut };
-            if wanted && binding.epoch >= self.recorded.until {
-                (self.wants_cut, self.cutting) = (false, Some(binding.epoch));
-                binding.dump = Some(Dump::ALL);
+            if binding.epoch >= self.recorded.until {
+                binding.dump = self.dump(binding.last);
             }
             self.next = binding.epoch + 1;
             self.watermark_ms = binding.watermark_ms;
@@ -241,7 +287,7 @@ impl Authority {
         let last = ended && (!live || self.settled && !backlog);
         // A replay's epochs do not depend on when something is idle: what waits is repaired along with its records, and at
         // the end by itself.
-        if !(due || stop || last || live && idle && (backlog || ended)) {
+        if !(due || stop || last || live && idle && (backlog || ended || self.all_dumped())) {
             return None;
         }
         if !due {
@@ -367,7 +413,7 @@ impl Authority {
             return None;
         }
         let next = self.next;
-        let dump = self.recorded.dump_at.filter(|at| *at == next).map(|_| Dump::ALL);
+        let dump = self.recorded.dump_at.filter(|at| *at == next).map(|_| Dump::Whole);
         // What was read ahead is judged as a backlog is, whatever the earlier run did.
         let as_recorded = |binding| Binding { epoch: next, merging: true, dump, last: false, stop: false, ..binding };
         self.ahead.take().map(as_recorded)

@@ -108,4 +108,6 @@ pub struct Report {
     pub written: Option<Epoch>,
     /// The last epoch whose output its process's sinks have acknowledged.
     pub acknowledged: Option<Epoch>,
+    /// The last epoch at whose end a dump began that this worker has given all pieces of.
+    pub dumped: Option<Epoch>,
 }

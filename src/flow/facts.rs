@@ -10,7 +10,7 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 use timely::progress::frontier::MutableAntichain;
 
-use super::{EVERY_SHARD, Epoch, SHARDS};
+use super::Epoch;
 
 /// How many touched rows an epoch reads again, over all workers and operators; see [`crate::operators::backlog`] for how they
 /// are shared out.
@@ -31,23 +31,15 @@ impl Repair {
     }
 }
 
-/// Shards that are dumped at the end of an epoch.
+/// What is dumped at the end of an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Dump {
-    /// The first one.
-    pub first: u32,
-    /// The one after the last.
-    pub end: u32,
-}
-
-impl Dump {
-    /// All shards.
-    pub const ALL: Dump = Dump { first: 0, end: SHARDS };
-
-    /// The shards; what every worker has a copy of goes with the first one.
-    pub fn shards(self) -> impl Iterator<Item = u32> {
-        (self.first..self.end).chain((self.first == 0).then_some(EVERY_SHARD))
-    }
+pub enum Dump {
+    /// From here on operators dump what they keep, piece by piece.
+    Begin,
+    /// What is left; then what was dumped and asked since is what is kept at the end of this epoch.
+    End,
+    /// All at once.
+    Whole,
 }
 
 /// All that an operator must know of an epoch beside its records. Nothing else steers it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Id, IdType, Key, Lane, MapKey};
-use crate::flow::owner_of;
+use crate::flow::{EVERY_SHARD, owner_of, shard_of};
 
 /// The values of a row, one word per kept field: the bits of a double, a text's fingerprint, or [`MISSING`].
 pub type Cells = Arc<[u64]>;
@@ -40,6 +40,14 @@ pub struct ReferenceRecord {
 }
 
 impl ReferenceRecord {
+    /// The shard that it is kept in.
+    pub fn shard(&self) -> u32 {
+        match &self.body {
+            Body::Row(key, _) | Body::Gone(key) => shard_of(key.route()),
+            Body::Networks(_) => EVERY_SHARD,
+        }
+    }
+
     /// Addresses the record to the owner of its key, or a copy to every worker.
     pub fn address(self, peers: usize, into: &mut Vec<ReferenceRecord>) {
         match self.body {

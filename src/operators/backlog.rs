@@ -190,10 +190,13 @@ impl Backlog {
         }
     }
 
-    /// What waits of some keys: the key kind, the key, the stretch that is being walked, and the one after it.
-    pub fn dump(&self, of: impl Fn(Key) -> bool) -> Vec<StretchImage> {
-        let waiting = self.dirty.iter().filter(|((_, _, key), _)| of(*key));
-        waiting.map(|(&(_, plan, key), &Dirty { now, next })| (plan, key, now, next)).collect()
+    /// What waits, by shard: the key kind, the key, the stretch that is being walked, and the one after it.
+    pub fn dump(&self, shard_of: impl Fn(Key) -> u32) -> BTreeMap<u32, Vec<StretchImage>> {
+        let mut shards: BTreeMap<u32, Vec<StretchImage>> = BTreeMap::new();
+        for (&(_, plan, key), &Dirty { now, next }) in &self.dirty {
+            shards.entry(shard_of(key)).or_default().push((plan, key, now, next));
+        }
+        shards
     }
 
     /// Takes what another one has given.

@@ -1,6 +1,6 @@
 //! What is kept, as it is written down and loaded: one image per view and shard.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
@@ -10,8 +10,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use timely::worker::Worker;
 
+use super::dumper::{Dates, Turns, dumped_of};
 use super::{Renewal, TRANSACTIONS_IMAGE};
-use crate::flow::{EVERY_SHARD, Epoch, EpochFacts, Facts, worker_of};
+use crate::flow::{EVERY_SHARD, Epoch, Facts, worker_of};
 
 /// What one view keeps of one shard at the end of an epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct ShardImage {
     pub epoch: Epoch,
     /// Its content (bincode).
     pub bytes: Vec<u8>,
+    /// Whether this is not what was kept but what an epoch asked of it later.
+    pub asked: bool,
 }
 
 /// What all workers have kept at the end of an epoch.
@@ -34,6 +37,8 @@ pub struct Image {
     renewal: Option<Renewal>,
     /// What was built anew comes first.
     parts: BTreeMap<(String, u32), Vec<Written>>,
+    /// What epochs asked of a view after some of it was dumped.
+    asked: BTreeMap<String, BTreeMap<Epoch, Vec<Vec<u8>>>>,
 }
 
 /// What one worker has written down of one shard.
@@ -48,10 +53,14 @@ impl Image {
     /// Of the images of all shards at the end of an epoch, whichever workers they come from.
     pub fn of(facts: Facts, shards: impl IntoIterator<Item = ShardImage>) -> Self {
         let mut parts: BTreeMap<_, Vec<Written>> = BTreeMap::new();
-        for ShardImage { view, shard, bytes, .. } in shards {
-            parts.entry((view, shard)).or_default().push(Written { bytes, earlier: false });
+        let mut later: BTreeMap<_, BTreeMap<_, Vec<_>>> = BTreeMap::new();
+        for ShardImage { view, shard, epoch, bytes, asked } in shards {
+            match asked {
+                true => later.entry(view).or_default().entry(epoch).or_default().push(bytes),
+                false => parts.entry((view, shard)).or_default().push(Written { bytes, earlier: false }),
+            }
         }
-        Image { facts, renewal: None, parts }
+        Image { facts, renewal: None, parts, asked: later }
     }
 
     /// This image, of an engine of an earlier plan, with parts in the place of its own that one of the later plan has built anew:
@@ -73,7 +82,12 @@ impl Image {
                 parts.entry((name, shard)).or_default().extend(written);
             }
         }
-        Image { facts: self.facts, renewal: Some(renewal), parts }
+        Image { facts: self.facts, renewal: Some(renewal), parts, asked: self.asked }
+    }
+
+    /// Whether it was taken piece by piece, with what was asked meanwhile.
+    pub fn is_gradual(&self) -> bool {
+        !self.asked.is_empty()
     }
 
     /// Whether anything is filed under a name that ends like this.
@@ -105,6 +119,8 @@ pub struct Images {
     to: Rc<RefCell<dyn FnMut(ShardImage)>>,
     /// Operators of this worker that dump, and how many have dumped an epoch.
     dumping: Rc<RefCell<(usize, BTreeMap<Epoch, usize>)>>,
+    turns: Rc<Turns>,
+    bytes_put: Rc<Cell<usize>>,
     /// The parts of the views that were built.
     parts: Rc<RefCell<BTreeMap<String, u64>>>,
     here: usize,
@@ -122,7 +138,8 @@ impl Images {
     pub fn new(from: Option<Arc<Image>>, to: impl FnMut(ShardImage) + 'static, here: usize, peers: usize) -> Self {
         let facts = from.as_ref().map(|image| image.facts);
         let (from, to) = (Rc::new(RefCell::new(from)), Rc::new(RefCell::new(to)));
-        Images { from, facts, to, dumping: Rc::default(), parts: Rc::default(), here, peers }
+        let (dumping, turns, bytes_put) = Default::default();
+        Images { from, facts, to, dumping, turns, bytes_put, parts: Rc::default(), here, peers }
     }
 
     /// Of this worker: nothing is loaded, and what is dumped is not taken.
@@ -133,6 +150,11 @@ impl Images {
     /// The facts of the epoch that what was loaded ends with.
     pub fn facts(&self) -> Option<Facts> {
         self.facts
+    }
+
+    /// Whether what is loaded was dumped piece by piece.
+    pub fn is_gradual(&self) -> bool {
+        self.from.borrow().as_ref().is_some_and(|image| image.is_gradual())
     }
 
     /// The first epoch that is not in what was loaded.
@@ -192,54 +214,93 @@ impl Images {
         Ok(())
     }
 
+    /// What was asked of a view after some of it was dumped, epoch by epoch, in order; `fresh` says of a part, by its number, and a
+    /// shard whether its image has not seen the epoch, and it is this worker's. Nothing if all was dumped at once.
+    ///
+    /// # Errors
+    /// If it is not of this view.
+    pub fn replay_asked<A: DeserializeOwned>(
+        &self,
+        view: &str,
+        mut replay: impl FnMut(Vec<A>, &dyn Fn(usize, u32) -> bool) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let Some(image) = self.from.borrow().clone() else { return Ok(()) };
+        let Some(asked) = image.asked.get(view) else { return Ok(()) };
+        let mut dates: BTreeMap<(u32, u32), Epoch> = BTreeMap::new();
+        self.load(&dumped_of(view), |of_worker: Dates| {
+            dates.extend(of_worker.0);
+            Ok(())
+        })?;
+        for (&epoch, of_workers) in asked {
+            let parse = |bytes: &Vec<u8>| bincode::deserialize(bytes);
+            let all = of_workers.iter().map(parse).collect::<Result<Vec<A>, _>>();
+            let all = all.map_err(|error| format!("what epoch {epoch} asked of {view} cannot be read: {error}"))?;
+            let fresh = |part: usize, shard: u32| {
+                let mine = shard == EVERY_SHARD || worker_of(shard, self.peers) == self.here;
+                mine && dates.get(&(part as u32, shard)).is_some_and(|dumped| epoch > *dumped)
+            };
+            replay(all, &fresh)?;
+        }
+        Ok(())
+    }
+
     /// Gives away what a view keeps of a shard.
     pub fn put(&self, view: &str, shard: u32, epoch: Epoch, image: &impl Serialize) {
         // Writing to a vector cannot fail, and images are plain data.
         let Ok(bytes) = bincode::serialize(image) else { return };
-        (self.to.borrow_mut())(ShardImage { view: view.to_owned(), shard, epoch, bytes });
+        self.give(ShardImage { view: view.to_owned(), shard, epoch, bytes, asked: false });
     }
 
-    /// Whether all operators of this worker have dumped an epoch.
+    /// Gives away what an epoch asks of a view.
+    pub(super) fn put_asked(&self, view: &str, epoch: Epoch, asked: &impl Serialize) {
+        let Ok(bytes) = bincode::serialize(asked) else { return };
+        self.give(ShardImage { view: view.to_owned(), shard: EVERY_SHARD, epoch, bytes, asked: true });
+    }
+
+    fn give(&self, image: ShardImage) {
+        self.bytes_put.set(self.bytes_put.get() + image.bytes.len());
+        (self.to.borrow_mut())(image);
+    }
+
+    /// Bytes that were given away so far.
+    pub fn bytes_put(&self) -> usize {
+        self.bytes_put.get()
+    }
+
+    /// Lets the next operator of this worker that waits for it dump so many bytes, or one shard of one part if that is more. Says
+    /// whether there is one.
+    pub fn grant(&self, bytes: usize) -> bool {
+        self.turns.grant(bytes)
+    }
+
+    pub(super) fn turns(&self) -> &Turns {
+        &self.turns
+    }
+
+    /// One more operator that dumps; returns its number.
+    pub(super) fn register(&self) -> usize {
+        let mut dumping = self.dumping.borrow_mut();
+        dumping.0 += 1;
+        dumping.0
+    }
+
+    /// One operator has dumped all that an epoch says.
+    pub(super) fn note_dumped(&self, epoch: Epoch) {
+        *self.dumping.borrow_mut().1.entry(epoch).or_default() += 1;
+    }
+
+    /// Whether all operators of this worker have dumped an epoch; where a dump begins, whether all pieces were dumped.
     pub fn is_whole(&self, epoch: Epoch) -> bool {
         let dumping = self.dumping.borrow();
         dumping.1.get(&epoch).copied().unwrap_or(0) == dumping.0
     }
 
     /// This worker's shards among some; the first worker has those that all have.
-    fn mine(&self, shards: impl Iterator<Item = u32>) -> impl Iterator<Item = u32> {
+    pub(super) fn mine(&self, shards: impl Iterator<Item = u32>) -> impl Iterator<Item = u32> {
         let (here, peers) = (self.here, self.peers);
         shards.filter(move |&shard| match shard {
             EVERY_SHARD => here == 0,
             _ => worker_of(shard, peers) == here,
         })
-    }
-}
-
-/// What an operator dumps, when it is time.
-#[derive(Debug)]
-pub struct Dumper {
-    images: Images,
-    dumped: Option<Epoch>,
-}
-
-impl Dumper {
-    /// Of one more operator that dumps.
-    pub fn new(images: Images) -> Self {
-        images.dumping.borrow_mut().0 += 1;
-        Dumper { images, dumped: None }
-    }
-
-    /// The first epoch before `until` at whose end something is to be dumped that was not yet.
-    pub fn due(&self, until: Epoch, facts: &EpochFacts) -> Option<Epoch> {
-        facts.dump_before(until, self.dumped).map(|(epoch, _)| epoch)
-    }
-
-    /// Dumps what is [`Dumper::due`]: `dump` puts the images of a shard.
-    pub fn dump(&mut self, epoch: Epoch, facts: &EpochFacts, mut dump: impl FnMut(&Images, u32)) {
-        let due = facts.dump_before(epoch + 1, self.dumped);
-        let shards = due.into_iter().flat_map(|(_, dump)| dump.shards());
-        self.images.mine(shards).for_each(|shard| dump(&self.images, shard));
-        *self.images.dumping.borrow_mut().1.entry(epoch).or_default() += 1;
-        self.dumped = Some(epoch);
     }
 }

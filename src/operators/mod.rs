@@ -5,6 +5,7 @@
 
 mod ask;
 pub mod backlog;
+mod dumper;
 mod engine_plan;
 mod epochs;
 mod expiring;
@@ -18,10 +19,11 @@ mod with_slices;
 mod within;
 
 pub use ask::ask;
+pub use dumper::Dumper;
 pub use engine_plan::{EnginePlan, Renewal, TRANSACTIONS_IMAGE, name_of_part};
 pub use epochs::Epochs;
 pub use expiring::Expiring;
-pub use images::{Dumper, Image, Images, ShardImage};
+pub use images::{Image, Images, ShardImage};
 pub use owner::{Owned, OwnerInputs, TOUCHED_IMAGE, own};
 pub use prefetch::prefetch;
 pub use shards::{Routed, ShardedMap};

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::backlog::Stretch;
 use crate::event::{Id, Key};
@@ -11,7 +11,7 @@ use crate::flow::{Block, Facts, Place, ReferenceRecord, shard_of};
 use crate::metrics::Metrics;
 
 /// What an epoch asks of a view.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Asks {
     /// Requests, in the order of their plan and the worker that they come from.
     pub blocks: Vec<Block>,
@@ -132,6 +132,9 @@ pub trait View: 'static {
 
     /// What a part keeps of a shard; `None` if that is nothing.
     fn dump(&self, part: usize, shard: u32) -> Option<Self::Image>;
+
+    /// Leaves out what asks of other parts and shards than these. Where one owner has all keys, all of it stays or goes.
+    fn retain_asks(&self, asks: &mut Asks, of: &dyn Fn(usize, u32) -> bool);
 
     /// Takes what [`View::dump`] has given of a part and of a shard that it keeps nothing of yet. The error says what does not
     /// fit.

@@ -24,6 +24,7 @@
 //! that became available last holds (ties by the label's id). An event whose time is further behind the watermark than
 //! the horizon goes to the side output, with its content.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -293,6 +294,13 @@ impl Arrivals {
             Some(_) => {}
             None => self.metrics.revisions_missed.add(1),
         }
+    }
+
+    /// The keys that an epoch may change.
+    pub fn keys_of(&self, arrivals: &[Arrival], touched: &[Touched]) -> BTreeSet<MapKey> {
+        let ids = self.kept_by.ids;
+        let touched = touched.iter().map(|touched| touched.id.map_key(ids));
+        arrivals.iter().map(|arrival| self.kept_by.of(&arrival.event)).chain(touched).collect()
     }
 
     /// Lets go of what the retention has passed, and of the labels that have waited in vain.

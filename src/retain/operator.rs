@@ -20,7 +20,7 @@ use crate::flow::{
     shard_of,
 };
 use crate::metrics::Metrics;
-use crate::operators::{Dumper, Epochs, Images, TOUCHED_IMAGE};
+use crate::operators::{Dumper, Epochs, Images, TOUCHED_IMAGE, TRANSACTIONS_IMAGE};
 
 /// What the operator is built from.
 pub struct RetainInputs<'scope, S> {
@@ -76,6 +76,7 @@ pub fn retain<'scope, S: 'static>(inputs: RetainInputs<'scope, S>) -> Result<Ret
     let scope = arrivals.scope();
     let (here, peers) = (scope.worker().index(), scope.worker().peers());
     let mut builder = OperatorBuilder::new("Retain".to_owned(), scope);
+    let activator = scope.activator_for(builder.operator_info().address);
     let (kept_by, ids) = (KeptBy::new(&schema), schema.id_type());
     let by_arrival = Exchange::new(move |arrival: &Arrival| u64::from(shard_of(kept_by.of(&arrival.event).route())));
     let by_touched = Exchange::new(move |touched: &Touched| u64::from(shard_of(touched.id.map_key(ids).route())));
@@ -111,7 +112,7 @@ pub fn retain<'scope, S: 'static>(inputs: RetainInputs<'scope, S>) -> Result<Ret
     })?;
     again.retain(|touched: &Touched| owner_of(touched.id.map_key(ids).route(), peers) == here);
     let (outputs, start, loaded) = (OWN_OUTPUTS + asked.len(), images.start(), images.facts());
-    let mut dumper = Dumper::new(images);
+    let mut dumper = Dumper::new(images, TRANSACTIONS_IMAGE, activator);
     builder.build(move |initial| {
         let mut epochs: Epochs<(Vec<Arrival>, Vec<Touched>)> = Epochs::new(outputs);
         if !again.is_empty() {
@@ -148,7 +149,11 @@ pub fn retain<'scope, S: 'static>(inputs: RetainInputs<'scope, S>) -> Result<Ret
             while let Some((epoch, capabilities, (arrivals, touched))) = epochs.next_complete(frontiers) {
                 image::dump_before(epoch, &mut dumper, &facts, &rules, &records);
                 pass_by(epoch, &mut held, &mut rules, &mut records, &facts, (&mut rejects_out, &mut events_out));
+                let logged = dumper.logs().then(|| rules.keys_of(&arrivals, &touched));
                 let mut effects = rules.apply(&mut records, &facts.of(epoch), arrivals, touched);
+                if let Some(keys) = logged {
+                    dumper.log(epoch, &image::of_keys(&keys, &rules, &records));
+                }
                 for changes in effects.changes.chunks(CHANGES_PER_GO) {
                     for (asker, outgoing, _) in &mut asked {
                         changes.iter().for_each(|change: &Change| asker.ask(change, outgoing));
@@ -171,6 +176,9 @@ pub fn retain<'scope, S: 'static>(inputs: RetainInputs<'scope, S>) -> Result<Ret
             let open = facts.open(frontiers);
             image::dump_before(open, &mut dumper, &facts, &rules, &records);
             pass_by(open, &mut held, &mut rules, &mut records, &facts, (&mut rejects_out, &mut events_out));
+            if let Some(now) = open.checked_sub(1) {
+                image::dump_piece(now, &mut dumper, &rules, &records);
+            }
             if frontiers.iter().all(|frontier| frontier.frontier().is_empty()) {
                 held = None;
             }

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::cut::CutterEnd;
 use super::outlet::Closing;
+use super::worker::{DUMP_BYTES_PER_MS, TURN_BYTES};
 use crate::dataflow::Prepare;
 use crate::decode::{Counters, Decoder};
 use crate::epoch::clock::End;
 use crate::epoch::journal::{BindingLog, Inputs};
 use crate::epoch::{LaneEnd, PartitionBounds, Stash};
 use crate::event::{Lane, Partition, Payload, Raw, Record};
-use crate::flow::{Arrival, Binding, Decoded, Epoch, ReferenceRecord, Reject, RejectReason, Report};
+use crate::flow::{Arrival, Binding, Decoded, Dump, Epoch, ReferenceRecord, Reject, RejectReason, Report};
 use crate::metrics::Metrics;
 use crate::operators::Images;
 use crate::pipeline::Engine;
@@ -89,6 +90,10 @@ pub(super) struct Intake {
     peers: usize,
     /// The cut whose images are not all there yet, and when its epoch was closed, nanoseconds.
     cutting: Option<(Epoch, u64)>,
+    /// The epoch at whose end the last dump began.
+    dumping: Option<Epoch>,
+    /// When a piece was last granted, and how many bytes had been given then.
+    granted: (u64, u64),
 }
 
 impl Intake {
@@ -114,6 +119,8 @@ impl Intake {
             counted: Counters::default(),
             peers,
             cutting: None,
+            dumping: None,
+            granted: (0, 0),
         }
     }
 
@@ -259,6 +266,24 @@ impl Intake {
         self.closed = true;
     }
 
+    /// Lets the operators of this worker dump a piece, if a dump is under way and the last piece is long enough ago. Says whether
+    /// they may.
+    pub fn grant(&mut self, images: &Images, busy: bool) -> bool {
+        let Some(begun) = self.dumping else { return false };
+        if images.is_whole(begun) {
+            return false;
+        }
+        let (now, put) = (now_ns(), images.bytes_put() as u64);
+        if busy && put > self.granted.1 {
+            let due_ns = self.granted.0 + (put - self.granted.1) * 1_000_000 / DUMP_BYTES_PER_MS;
+            if now < due_ns {
+                return false;
+            }
+        }
+        self.granted = (now, put);
+        images.grant(TURN_BYTES)
+    }
+
     /// Says when all operators of this worker have dumped a cut; returns whether none is waited for.
     pub fn give_images(&mut self, images: &Images) -> bool {
         if let Some((epoch, closed_ns)) = self.cutting.filter(|(epoch, _)| images.is_whole(*epoch)) {
@@ -311,6 +336,7 @@ impl Intake {
             backlog: engine.owed.keys(),
             written: self.feed.cutter.as_ref().and_then(CutterEnd::written),
             acknowledged: self.acknowledged(),
+            dumped: self.dumping.filter(|&begun| engine.images.is_whole(begun)),
         };
         if self.reported.as_ref() == Some(&report) {
             return None;
@@ -351,11 +377,18 @@ impl Intake {
             self.rejects.clear();
         }
         engine.close(binding.epoch, binding.watermark_ms, binding.repair, binding.dump);
-        if binding.dump.is_some() {
-            if let Some(cutter) = &self.feed.cutter {
-                cutter.begin(engine.facts.of(binding.epoch), self.stash.ends().collect());
+        if let Some(dump) = binding.dump {
+            if let Some(cutter) = self.feed.cutter.as_ref().filter(|_| dump != Dump::End) {
+                cutter.begin(binding.epoch);
             }
-            self.cutting = Some((binding.epoch, now_ns()));
+            if dump == Dump::Begin {
+                self.dumping = Some(binding.epoch);
+            } else {
+                if let Some(cutter) = &self.feed.cutter {
+                    cutter.end(engine.facts.of(binding.epoch), self.stash.ends().collect());
+                }
+                self.cutting = Some((binding.epoch, now_ns()));
+            }
         }
         self.next = binding.epoch + 1;
         if let Some((log, from)) = &self.feed.heard

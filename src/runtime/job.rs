@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use cpu_time::ProcessTime;
 use timely::CommunicationConfig;
 use timely::communication::allocator::AllocatorBuilder;
 use timely::execute::execute_from;
@@ -292,6 +293,7 @@ impl Job {
                     held: None,
                     cut_every_ns: every.map(|every| every.as_nanos() as u64),
                     cut_ns: now_ns(),
+                    cut_cpu: ProcessTime::now(),
                     cutter: cutter.clone(),
                 }
             });
@@ -344,7 +346,7 @@ impl Job {
             }
         }
         if let Some(end) = cutter.as_ref().map(Cutter::end)
-            && let Some(last) = end.begun().filter(|_| outcome.is_ok() && processes == 1)
+            && let Some(last) = end.ended().filter(|_| outcome.is_ok() && processes == 1)
             && acknowledgements.reached() >= Some(last)
         {
             end.publish(last);

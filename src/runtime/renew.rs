@@ -69,6 +69,11 @@ impl State {
                 "rows wait to be read again in its last cut; run it as it was until it is stopped, then with what is new",
             ));
         }
+        if self.image().is_some_and(|image| image.is_gradual()) {
+            return Err(refused(
+                "its last cut was taken while it went on; run it as it was until it is stopped, then with what is new",
+            ));
+        }
         if renewal.plan.new_parts(&renewal.earlier).is_empty() {
             return Ok(None);
         }

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use cpu_time::ProcessTime;
 use timely::worker::Worker;
 
 use super::coordinate::Coordinator;
@@ -32,12 +33,18 @@ pub struct Mint {
     pub cut_every_ns: Option<u64>,
     /// When the last one was asked for.
     pub cut_ns: u64,
-    /// Knows how long the last one took.
+    /// CPU time that the process had used by then.
+    pub cut_cpu: ProcessTime,
+    /// Knows what the last one cost.
     pub cutter: Option<CutterEnd>,
 }
 
-/// The next cut is taken after so many times what the last one took, at the earliest: cuts cost a tenth of a core at most.
-const CUT_RESTS: u64 = 10;
+/// The next cut is taken once the process has used so many times the CPU time that the last one cost, at the earliest.
+const CUT_RESTS: u64 = 12;
+/// What is dumped in one go: less than a millisecond's work.
+pub(super) const TURN_BYTES: usize = 128 << 10;
+/// While a dump is under way and there is other work, a worker dumps at most so many bytes per millisecond: a few percent of its time.
+pub(super) const DUMP_BYTES_PER_MS: u64 = 16 << 10;
 
 /// How long the images of the last epoch are waited for once everything has left.
 const LAST_IMAGES: Duration = Duration::from_secs(30);
@@ -94,7 +101,9 @@ pub fn run(
         if last {
             break;
         }
-        worker.step_or_park(Some(if read || told { Duration::ZERO } else { PARK_MAX }));
+        let busy = read || told;
+        let dumping = intake.grant(&engine.images, busy);
+        worker.step_or_park(Some(if busy || dumping { Duration::ZERO } else { PARK_MAX }));
     }
     let images = engine.images.clone();
     let probe = engine.finish();
@@ -117,14 +126,21 @@ fn first_open(engine: &Engine) -> Epoch {
 }
 
 impl Mint {
+    /// Whether the engine has used enough CPU time since the last cut for another one.
+    fn is_rested(&self) -> bool {
+        let cost_ns = self.cutter.as_ref().map_or(0, CutterEnd::cost_ns);
+        cost_ns == 0 || self.cut_cpu.elapsed().as_nanos() as u64 >= cost_ns.saturating_mul(CUT_RESTS)
+    }
+
     fn advance(&mut self, coordinator: &mut Coordinator, left: Epoch) -> Result<(), SourceError> {
         self.authority.check(now_ns()).map_err(SourceError::External)?;
         if let Some(epoch) = self.authority.whole() {
             coordinator.publish(&Word::Whole(epoch));
         }
-        let rest_ns = self.cutter.as_ref().map_or(0, |cutter| cutter.took_ns().saturating_mul(CUT_RESTS));
-        if self.cut_every_ns.is_some_and(|every_ns| now_ns().saturating_sub(self.cut_ns) >= every_ns.max(rest_ns)) {
-            self.cut_ns = now_ns();
+        if self.cut_every_ns.is_some_and(|every_ns| now_ns().saturating_sub(self.cut_ns) >= every_ns)
+            && self.is_rested()
+        {
+            (self.cut_ns, self.cut_cpu) = (now_ns(), ProcessTime::now());
             self.authority.cut();
         }
         if let (Some(log), Some(held)) = (&self.log, self.held.take()) {

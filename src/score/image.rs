@@ -8,17 +8,22 @@ use crate::flow::{Epoch, EpochFacts, shard_of};
 use crate::operators::{Dumper, Images, Renewal};
 use crate::retain::{Records, Transaction, kept};
 
-const NAME: &str = "said";
+/// What it is filed under.
+pub(super) const NAME: &str = "said";
 
 /// What was made of one transaction.
 #[derive(Serialize, Deserialize)]
-struct SaidImage {
+pub(super) struct SaidImage {
     key: MapKey,
     kept: Vec<u8>,
     said: Option<Said>,
 }
 
 impl SaidImage {
+    fn is_any(&self) -> bool {
+        self.said.is_some() || !self.kept.is_empty()
+    }
+
     /// Finds columns and look-ups again by their names.
     fn renew(&mut self, Renewal { earlier, plan }: &Renewal) {
         let place = |column: u16| {
@@ -52,35 +57,50 @@ pub(super) fn load(images: &Images, records: &mut Records<Said>) -> Result<(), S
             if let Some(renewal) = renewal {
                 image.renew(renewal);
             }
-            let SaidImage { key, kept, said } = image;
-            let Some(number) = records.find(&key) else { continue };
-            records.keep(number, |nothing| *nothing = kept);
-            if let Some(transaction) = records.get_mut(number) {
-                transaction.said = said;
-            }
+            take(image, records);
         }
+        Ok(())
+    })?;
+    images.replay_asked(NAME, |of_workers: Vec<Vec<SaidImage>>, fresh| {
+        let later = of_workers.into_iter().flatten().filter(|one| fresh(0, shard_of(one.key.route())));
+        later.for_each(|image| take(image, records));
         Ok(())
     })
 }
 
-/// Dumps what is to be dumped at the end of epochs before this one.
-pub(super) fn dump_before(until: Epoch, dumper: &mut Dumper, facts: &EpochFacts, records: &mut Records<Said>) {
-    while let Some(epoch) = dumper.due(until, facts) {
-        // What later epochs have let go of meanwhile was there at the end of this one.
-        records.free(epoch);
-        dumper.dump(epoch, facts, |images, shard| {
-            let left = records.leaving().filter(|one| shard_of(one.key.route()) == shard);
-            let mut all: Vec<SaidImage> = records.of_shard(shard).chain(left).filter_map(said).collect();
-            all.sort_unstable_by_key(|one| one.key);
-            if !all.is_empty() {
-                images.put(NAME, shard, epoch, &all);
-            }
-        });
+fn take(SaidImage { key, kept, said }: SaidImage, records: &mut Records<Said>) {
+    let Some(number) = records.find(&key) else { return };
+    records.keep(number, |before| *before = kept);
+    if let Some(transaction) = records.get_mut(number) {
+        transaction.said = said;
     }
 }
 
-fn said(transaction: &Transaction<Said>) -> Option<SaidImage> {
-    let Transaction { key, kept, said, .. } = transaction;
-    let any = said.is_some() || !kept.is_empty();
-    any.then(|| SaidImage { key: *key, kept: kept.clone(), said: said.clone() })
+/// Dumps what is to be dumped at the end of epochs before this one.
+pub(super) fn dump_before(until: Epoch, dumper: &mut Dumper, facts: &EpochFacts, records: &mut Records<Said>) {
+    while let Some((epoch, dump)) = dumper.due(until, facts) {
+        // What later epochs have let go of meanwhile was there at the end of this one.
+        records.free(epoch);
+        dumper.pass((epoch, dump), 1, |images, _, shard| put(images, shard, epoch, records));
+    }
+}
+
+/// Dumps a piece as of the end of this epoch, if it is time for that.
+pub(super) fn dump_piece(now: Epoch, dumper: &mut Dumper, records: &mut Records<Said>) {
+    records.free(now);
+    dumper.turn(now, |images, _, shard| put(images, shard, now, records));
+}
+
+fn put(images: &Images, shard: u32, epoch: Epoch, records: &Records<Said>) {
+    let left = records.leaving().filter(|one| shard_of(one.key.route()) == shard);
+    let mut all: Vec<SaidImage> = records.of_shard(shard).chain(left).map(of).filter(SaidImage::is_any).collect();
+    all.sort_unstable_by_key(|one| one.key);
+    if !all.is_empty() {
+        images.put(NAME, shard, epoch, &all);
+    }
+}
+
+/// What was made of a transaction by now.
+pub(super) fn of(Transaction { key, kept, said, .. }: &Transaction<Said>) -> SaidImage {
+    SaidImage { key: *key, kept: kept.clone(), said: said.clone() }
 }

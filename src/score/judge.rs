@@ -91,7 +91,9 @@ pub struct Judged<'scope> {
 /// If what is to be loaded is not what a judge has said.
 pub fn judge(inputs: JudgeInputs<'_>) -> Result<Judged<'_>, String> {
     let JudgeInputs { changes, slices, records, layout, looked_up, scorer, wanted, facts, images, metrics } = inputs;
-    let mut builder = OperatorBuilder::new("Judge".to_owned(), changes.scope());
+    let scope = changes.scope();
+    let mut builder = OperatorBuilder::new("Judge".to_owned(), scope);
+    let activator = scope.activator_for(builder.operator_info().address);
     let mut changes = builder.new_input(changes, Pipeline);
     let by_worker = |slices| builder.new_input(slices, Exchange::new(|block: &Block| u64::from(block.to)));
     let mut slices: Vec<_> = slices.into_iter().map(by_worker).collect();
@@ -101,7 +103,7 @@ pub fn judge(inputs: JudgeInputs<'_>) -> Result<Judged<'_>, String> {
     let mut scores_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<ScoredDiff>>>::from(scores_out);
 
     image::load(&images, &mut records.borrow_mut())?;
-    let mut dumper = Dumper::new(images);
+    let mut dumper = Dumper::new(images, image::NAME, activator);
     let mut judge = Judge { layout, looked_up, scorer, metrics, values: Vec::new() };
     builder.build(move |_| {
         let mut epochs: Epochs<(Vec<Changes>, Vec<Block>)> = Epochs::new(2);
@@ -121,17 +123,23 @@ pub fn judge(inputs: JudgeInputs<'_>) -> Result<Judged<'_>, String> {
             let mut records = records.borrow_mut();
             while let Some((epoch, capabilities, (changes, slices))) = epochs.next_complete(frontiers) {
                 image::dump_before(epoch, &mut dumper, &facts, &mut records);
-                let mut diffs = Vec::new();
+                let (mut diffs, mut logged) = (Vec::new(), Vec::new());
                 for changes in changes {
                     let asking = || changes.iter().filter(|change| change.ticket != NO_TICKET);
                     judge.assemble(&mut records, &changes, asking().count(), &slices);
                     if wanted.scores.get() {
                         judge.assess(&mut records, epoch, &changes, &mut diffs);
                     }
+                    if dumper.logs() {
+                        logged.extend(changes.iter().filter_map(|change| records.get(change.number)).map(image::of));
+                    }
                     if wanted.rows.get() {
                         let rows = judge.rows(asking(), &changes);
                         rows_out.activate().session(&capabilities[0]).give_iterator(rows.into_iter());
                     }
+                }
+                if dumper.logs() {
+                    dumper.log(epoch, &logged);
                 }
                 if !diffs.is_empty() {
                     scores_out.activate().session(&capabilities[1]).give_container(&mut diffs);
@@ -139,7 +147,11 @@ pub fn judge(inputs: JudgeInputs<'_>) -> Result<Judged<'_>, String> {
                 records.free(epoch);
                 judge.metrics.kept_bytes.set_own(records.kept_bytes() as u64);
             }
-            image::dump_before(facts.open(frontiers), &mut dumper, &facts, &mut records);
+            let open = facts.open(frontiers);
+            image::dump_before(open, &mut dumper, &facts, &mut records);
+            if let Some(now) = open.checked_sub(1) {
+                image::dump_piece(now, &mut dumper, &mut records);
+            }
         }
     });
     Ok(Judged { rows, scores })

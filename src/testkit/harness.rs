@@ -47,6 +47,7 @@ pub struct Harness {
     drain: bool,
     scored: bool,
     captured: bool,
+    gradual: usize,
 }
 
 /// The feature row of a transaction, as it was assembled in an epoch; `None` after a withdrawal.
@@ -124,7 +125,17 @@ impl Harness {
     /// One worker, the engine's default settings, scored by a [`TestModel`] over all columns.
     pub fn new(dataflow: Arc<dyn Dataflow>, setup: Setup) -> Self {
         let settings = EngineSettings::default();
-        Harness { dataflow, setup, settings, workers: 1, partitions: None, drain: false, scored: true, captured: true }
+        Harness {
+            dataflow,
+            setup,
+            settings,
+            workers: 1,
+            partitions: None,
+            drain: false,
+            scored: true,
+            captured: true,
+            gradual: 0,
+        }
     }
 
     /// Runs on so many workers.
@@ -155,6 +166,12 @@ impl Harness {
     /// Leaves rows unscored.
     pub fn unscored(mut self) -> Self {
         self.scored = false;
+        self
+    }
+
+    /// Has [`Harness::run_until`] dump piece by piece, over so many epochs.
+    pub fn gradually(mut self, epochs: usize) -> Self {
+        self.gradual = epochs;
         self
     }
 
@@ -225,7 +242,16 @@ impl Harness {
             let images = Images::new(from.clone(), dump, worker.index(), worker.peers());
             let engine = pipeline::build(worker, &*run.dataflow, &run.setup, &run.settings, ports, images, metrics)?;
             let (repair_rows_max, next) = (run.settings.repair_rows_max, now.start as Epoch);
-            let mut feeder = Feeder { worker, engine, next, barrier: &barrier, captured, owed: &owed, repair_rows_max };
+            let mut feeder = Feeder {
+                worker,
+                engine,
+                next,
+                barrier: &barrier,
+                captured,
+                owed: &owed,
+                repair_rows_max,
+                gradual: run.gradual,
+            };
             Ok::<_, BuildError>(feeder.feed(&plan, now.clone(), run.drain, cut))
         });
         let (mut closed, mut facts) = (Vec::new(), None);
@@ -251,6 +277,8 @@ struct Feeder<'a> {
     /// What each worker owes.
     owed: &'a [AtomicU64],
     repair_rows_max: usize,
+    /// Epochs over which a cut is taken.
+    gradual: usize,
 }
 
 impl Feeder<'_> {
@@ -268,7 +296,7 @@ impl Feeder<'_> {
                 self.engine.references.send_batch(&mut references);
             }
             watermark_ms = epoch.watermark_ms;
-            self.close(watermark_ms, epoch.arrivals.len(), (cut && number == last).then_some(Dump::ALL));
+            self.close(watermark_ms, epoch.arrivals.len(), self.dump(cut, number, last));
             if drain {
                 self.leave(0);
                 self.drain(epoch.watermark_ms);
@@ -283,6 +311,16 @@ impl Feeder<'_> {
         }
         self.drain(plan.watermark_ms().max(watermark_ms));
         (closed, None)
+    }
+
+    /// What is dumped at the end of an epoch.
+    fn dump(&self, cut: bool, number: usize, last: usize) -> Option<Dump> {
+        match (cut, self.gradual.min(last)) {
+            (true, 0) if number == last => Some(Dump::Whole),
+            (true, gradual) if number == last - gradual => Some(Dump::Begin),
+            (true, _) if number == last => Some(Dump::End),
+            _ => None,
+        }
     }
 
     /// Waits until everyone has dumped the last epoch, and holds what has come out by then: what comes now, as operators finish
@@ -313,6 +351,10 @@ impl Feeder<'_> {
     fn leave(&mut self, in_flight: u64) {
         let reached = self.next.saturating_sub(in_flight);
         while self.engine.probe.less_than(&reached) {
+            // The smallest pieces, so that shards are dumped at the ends of as many epochs as possible.
+            if self.next.is_multiple_of(3) {
+                self.engine.images.grant(1);
+            }
             self.worker.step_or_park(Some(Duration::from_micros(50)));
         }
     }

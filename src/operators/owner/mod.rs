@@ -97,7 +97,7 @@ pub fn own<'scope, V: View>(view: V, inputs: OwnerInputs<'scope>) -> Result<Owne
     let mut updates_out = UpdatesOut::<V::Update>::from(updates_out);
 
     let (start, loaded) = (images.start(), images.facts());
-    let mut owner = Owner::load(view, (name, fingerprint), read_ms, owed, images, metrics)?;
+    let mut owner = Owner::load(view, (name, fingerprint), read_ms, owed, images, (activator.clone(), metrics))?;
     builder.build(move |initial| {
         let mut epochs: Epochs<Asks> = Epochs::new(OUTPUTS);
         if owner.owes() {
@@ -143,6 +143,7 @@ pub fn own<'scope, V: View>(view: V, inputs: OwnerInputs<'scope>) -> Result<Owne
                         pass_by(&mut waiting, &mut owner.view, epoch, &facts, &mut updates_out);
                         asks.blocks.sort_by_key(|block| (block.plan, block.from));
                         let (now, mut out) = (facts.of(epoch), Out::default());
+                        owner.log(&now, &asks);
                         let turn = owner.view.apply(&now, asks, &mut out);
                         (now, capabilities, out, turn)
                     }
@@ -179,6 +180,9 @@ pub fn own<'scope, V: View>(view: V, inputs: OwnerInputs<'scope>) -> Result<Owne
                 pass_by(&mut waiting, view, until, &facts, &mut updates_out);
             });
             pass_by(&mut waiting, &mut owner.view, until, &facts, &mut updates_out);
+            if let Some(now) = until.checked_sub(1) {
+                owner.dump_piece(now);
+            }
             if frontiers.iter().all(|frontier| frontier.frontier().is_empty()) {
                 waiting = None;
             }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use timely::scheduling::Activator;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::EPOCHS_PER_REPORT;
 use crate::flow::{Beyond, EVERY_SHARD, Epoch, EpochFacts, Facts, LAST, Owed, OwedBy, Place, Touched};
 use crate::metrics::Metrics;
 use crate::operators::backlog::{Backlog, Stretch};
-use crate::operators::view::{Mark, View};
+use crate::operators::view::{Asks, Mark, Out, Turn, View};
 use crate::operators::{Dumper, Images, name_of_part};
 
 /// The view of one worker, and what it owes.
@@ -23,6 +24,7 @@ pub(super) struct Owner<V: View> {
     read_ms: i64,
     owed: OwedBy,
     dumper: Dumper,
+    images: Images,
     metrics: Arc<Metrics>,
     epochs_since_report: u32,
 }
@@ -35,7 +37,7 @@ impl<V: View> Owner<V> {
         read_ms: i64,
         owed: Owed,
         images: Images,
-        metrics: Arc<Metrics>,
+        (activator, metrics): (Activator, Arc<Metrics>),
     ) -> Result<Self, String> {
         let mut backlog = Backlog::default();
         let parts: Vec<String> = view.parts().iter().map(|part| name_of_part(&name, &part.name)).collect();
@@ -43,13 +45,14 @@ impl<V: View> Owner<V> {
             images.declare(&parts[number], xxh3_64_with_seed(&part.fingerprint.to_le_bytes(), fingerprint));
             images.load(&parts[number], |image| view.load(number, image))?;
         }
+        replay_asked(&mut view, &name, &images)?;
         images.load(&backlog_of(&name), |stretches| {
             backlog.load(stretches);
             Ok(())
         })?;
         let owed = owed.part();
         owed.set(backlog.len() as u64);
-        let sent = Vec::new();
+        let (sent, dumped_as) = (Vec::new(), name.clone());
         Ok(Owner {
             view,
             parts,
@@ -58,7 +61,8 @@ impl<V: View> Owner<V> {
             sent,
             read_ms,
             owed,
-            dumper: Dumper::new(images),
+            dumper: Dumper::new(images.clone(), &dumped_as, activator),
+            images,
             metrics,
             epochs_since_report: 0,
         })
@@ -130,26 +134,74 @@ impl<V: View> Owner<V> {
 
     /// Dumps what is to be dumped at the end of epochs before this one. `pass_by` lets event time come to the end of an epoch.
     pub fn dump_before(&mut self, until: Epoch, facts: &EpochFacts, mut pass_by: impl FnMut(&mut V, Epoch)) {
-        while let Some(epoch) = self.dumper.due(until, facts) {
+        while let Some((epoch, dump)) = self.dumper.due(until, facts) {
             pass_by(&mut self.view, epoch + 1);
-            let Owner { view, parts, backlog, sent, name, .. } = self;
-            self.dumper.dump(epoch, facts, |images, shard| {
-                for (number, part) in parts.iter().enumerate() {
-                    if let Some(image) = view.dump(number, shard) {
-                        images.put(part, shard, epoch, &image);
-                    }
-                }
-                let stretches = backlog.dump(|key| view.shard_of(key) == shard);
-                if !stretches.is_empty() {
-                    images.put(&backlog_of(name), shard, epoch, &stretches);
-                }
-                // What the epoch itself has sent around is read in the next one, wherever it is kept then.
-                if !sent.is_empty() {
-                    images.put(TOUCHED_IMAGE, EVERY_SHARD, epoch, &std::mem::take(sent));
-                }
+            let Owner { view, parts, backlog, sent, name, images, .. } = self;
+            let ended = self.dumper.pass((epoch, dump), parts.len(), |images, part, shard| {
+                put(view, &parts[part], part, shard, epoch, images);
             });
+            if !ended {
+                continue;
+            }
+            for (shard, stretches) in backlog.dump(|key| view.shard_of(key)) {
+                images.put(&backlog_of(name), shard, epoch, &stretches);
+            }
+            // What the epoch itself has sent around is read in the next one, wherever it is kept then.
+            if !sent.is_empty() {
+                images.put(TOUCHED_IMAGE, EVERY_SHARD, epoch, &std::mem::take(sent));
+            }
         }
     }
+
+    /// Dumps a piece as of the end of this epoch, if it is time for that.
+    pub fn dump_piece(&mut self, now: Epoch) {
+        let Owner { view, parts, dumper, .. } = self;
+        dumper.turn(now, |images, part, shard| put(view, &parts[part], part, shard, now, images));
+    }
+
+    /// Writes down what an epoch asks, as long as a dump is under way.
+    pub fn log(&self, now: &Facts, asks: &Asks) {
+        if self.dumper.logs() {
+            self.dumper.log(now.epoch, &(now, asks));
+        }
+    }
+}
+
+/// Puts the image of a part's shard, if anything is kept of it.
+fn put<V: View>(view: &V, name: &str, part: usize, shard: u32, epoch: Epoch, images: &Images) {
+    if let Some(image) = view.dump(part, shard) {
+        images.put(name, shard, epoch, &image);
+    }
+}
+
+/// Brings shards that were dumped at the ends of several epochs to the end of the last one: applies what was asked since, whose
+/// answers are known, and whose marks are in the backlog.
+fn replay_asked<V: View>(view: &mut V, name: &str, images: &Images) -> Result<(), String> {
+    images.replay_asked(name, |of_workers: Vec<(Facts, Asks)>, fresh| {
+        let Some(facts) = of_workers.first().map(|(facts, _)| *facts) else { return Ok(()) };
+        let mut asks = Asks::default();
+        for (_, mut of_worker) in of_workers {
+            view.retain_asks(&mut of_worker, fresh);
+            asks.blocks.append(&mut of_worker.blocks);
+            asks.records.append(&mut of_worker.records);
+        }
+        asks.blocks.sort_by_key(|block| (block.plan, block.from));
+        // There may be fewer workers now, and none of them waits for an answer.
+        asks.blocks.iter_mut().for_each(|block| block.from = 0);
+        let mut out = Out::default();
+        let mut turn = view.apply(&facts, asks, &mut out);
+        while turn == Turn::More {
+            turn = view.go_on(&facts, &mut out);
+        }
+        view.pass(facts.watermark_ms, &mut Vec::new());
+        view.expire(&facts);
+        Ok(())
+    })?;
+    if let Some(facts) = images.facts().filter(|_| images.is_gradual()) {
+        view.pass(facts.watermark_ms, &mut Vec::new());
+        view.expire(&facts);
+    }
+    Ok(())
 }
 
 impl<V: View> Drop for Owner<V> {

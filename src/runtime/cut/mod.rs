@@ -1,7 +1,8 @@
 //! Cuts: what every operator keeps at the end of one epoch, on disk while the engine goes on.
 //!
 //! ```text
-//!  authority: dump at the end of epoch E ─► operators: images of their shards ─► thread: DIR/cuts/E/PROCESS, synced
+//!  authority: dump from the end of F on ─► operators: images of their shards, one by one, and what is asked meanwhile ─► thread
+//!  authority: end with epoch E ─► operators: what is left ─► thread: DIR/cuts/E/PROCESS, synced
 //!  all processes have theirs, and all outputs have acknowledged E ─► DIR/MANIFEST names E ─► older cuts and segments go
 //! ```
 //!
@@ -10,8 +11,9 @@
 //! trusted, and removed. Images are of shards, so another number of workers loads them as well. A run that is stopped takes a last
 //! cut, so that the next one has nothing to repeat (of a single process; a cluster repeats what came since its last one).
 //!
-//! All shards are dumped at the end of one epoch, by the operators themselves: scoring waits for that long (see `state` in
-//! `benches/README.md`). Compressing and writing is done by the thread.
+//! Shards are dumped one by one, a millisecond's work at a time ([`crate::operators::Dumper`]): scoring waits for no more than that.
+//! Only a run that ends dumps all at once. Compressing and writing is done by the thread. Cuts are taken so seldom that they cost
+//! a tenth of what the engine itself uses, whatever `--cut-every` says.
 
 mod manifest;
 mod read;
@@ -46,17 +48,30 @@ struct Head {
     terms: Terms,
     /// What its images are of.
     plan: EnginePlan,
-    facts: Facts,
 }
 
 /// A block of a part.
 #[derive(Debug, Serialize, Deserialize)]
 enum Block<'a> {
     Head(Head),
-    /// A view's image of a shard: its name, the shard, bytes before they were compressed, the compressed ones.
-    Image(&'a str, u32, u64, &'a [u8]),
-    /// The last block: where the lanes of the process's workers are, and how many images come before it.
-    End(BTreeMap<Lane, LaneEnd>, u64),
+    /// What a view kept of a shard, or was asked later.
+    #[serde(borrow)]
+    Image(Packed<'a>),
+    /// The last block: the facts of the cut's epoch, where the lanes of the process's workers are, and how many images come
+    /// before it.
+    End(Facts, BTreeMap<Lane, LaneEnd>, u64),
+}
+
+/// An image as it stands in a part.
+#[derive(Debug, Serialize, Deserialize)]
+struct Packed<'a> {
+    view: &'a str,
+    shard: u32,
+    epoch: Epoch,
+    asked: bool,
+    /// Bytes before they were compressed.
+    bytes: u64,
+    packed: &'a [u8],
 }
 
 /// Why a cut cannot be used or written.
@@ -76,6 +91,11 @@ impl CutError {
 /// The folder of a cut.
 fn folder(directory: &Path, epoch: Epoch) -> PathBuf {
     directory.join(FOLDER).join(format!("{epoch:020}"))
+}
+
+/// The folder of a cut that has begun at the end of this epoch, and whose own epoch is not known yet.
+fn begun_folder(directory: &Path, epoch: Epoch) -> PathBuf {
+    directory.join(FOLDER).join(format!("{epoch:020}.begun"))
 }
 
 /// A process's part of a cut.

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::manifest::WholeCut;
-use super::{Block, CutError, FORMAT, Head, part};
+use super::{Block, CutError, FORMAT, Head, Packed, part};
 use crate::epoch::LaneEnd;
 use crate::epoch::journal::Chain;
 use crate::event::Lane;
+use crate::flow::Facts;
 use crate::operators::{EnginePlan, Image, ShardImage};
 use crate::source::sealed::Terms;
 
@@ -29,7 +30,7 @@ pub struct Loaded {
 /// # Errors
 /// If a part is missing or damaged, or was written under other terms.
 pub fn load(directory: &Path, cut: WholeCut, terms: Option<&Terms>) -> Result<Loaded, CutError> {
-    let (mut shards, mut ends, mut first) = (Vec::new(), BTreeMap::new(), None);
+    let (mut shards, mut ends, mut first, mut facts) = (Vec::new(), BTreeMap::new(), None, None);
     for process in 0..cut.processes {
         let path = part(directory, cut.epoch, process);
         let failed = |reason: String| CutError::of(&path, reason);
@@ -39,14 +40,16 @@ pub fn load(directory: &Path, cut: WholeCut, terms: Option<&Terms>) -> Result<Lo
             let damaged = || failed(format!("is damaged at byte {at}: it is not what was written"));
             let (block, next) = block.map_err(|_| damaged())?;
             match block {
-                Block::Head(head) if at == 0 => first = Some(check(head, cut, terms).map_err(failed)?),
+                Block::Head(head) if at == 0 => first = Some(check(head, terms).map_err(failed)?),
                 Block::Head(_) => return Err(damaged()),
-                Block::Image(view, shard, bytes, packed) => {
+                Block::Image(Packed { view, shard, epoch, asked, bytes, packed }) => {
                     let bytes = zstd::bulk::decompress(packed, bytes as usize).map_err(|_| damaged())?;
-                    shards.push(ShardImage { view: view.to_owned(), shard, epoch: cut.epoch, bytes });
+                    shards.push(ShardImage { view: view.to_owned(), shard, epoch, bytes, asked });
                     images += 1;
                 }
-                Block::End(lanes, count) if count == images => end = Some(lanes),
+                Block::End(of, lanes, count) if count == images && of.epoch == cut.epoch => {
+                    (end, facts) = (Some(lanes), Some(of));
+                }
                 Block::End(..) => return Err(damaged()),
             }
             at = next;
@@ -54,11 +57,13 @@ pub fn load(directory: &Path, cut: WholeCut, terms: Option<&Terms>) -> Result<Lo
         ends.append(&mut end.ok_or_else(|| failed("is not whole: its end is missing".to_owned()))?);
     }
     let first: Option<Head> = first;
-    let Head { facts, plan, terms, .. } = first.ok_or_else(|| CutError::of(directory, "a cut of no process"))?;
+    let no_process = || CutError::of(directory, "a cut of no process");
+    let Head { plan, terms, .. } = first.ok_or_else(no_process)?;
+    let facts: Facts = facts.ok_or_else(no_process)?;
     Ok(Loaded { image: Image::of(facts, shards), ends, plan, terms })
 }
 
-fn check(head: Head, cut: WholeCut, terms: Option<&Terms>) -> Result<Head, String> {
+fn check(head: Head, terms: Option<&Terms>) -> Result<Head, String> {
     if head.format != FORMAT {
         return Err(format!("its format is {}, this program's is {FORMAT}; name another directory", head.format));
     }
@@ -67,8 +72,5 @@ fn check(head: Head, cut: WholeCut, terms: Option<&Terms>) -> Result<Head, Strin
             "{what} is `{here}`, but it was written with `{there}`; run it as it was, or name another directory"
         ));
     }
-    match head.facts.epoch == cut.epoch {
-        true => Ok(head),
-        false => Err(format!("is of epoch {}, not of {}", head.facts.epoch, cut.epoch)),
-    }
+    Ok(head)
 }

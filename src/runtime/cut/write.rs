@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
+use cpu_time::ThreadTime;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::manifest::{CutManifest, WholeCut};
-use super::{Block, CutError, FOLDER, FORMAT, Head, folder, part};
+use super::{Block, CutError, FOLDER, FORMAT, Head, Packed, begun_folder, folder};
 use crate::epoch::LaneEnd;
 use crate::epoch::journal::{BindingLog, Chain, Covered};
 use crate::event::{InputStream, Lane};
@@ -25,9 +26,11 @@ use crate::source::sealed::Terms;
 const LEVEL: i32 = 1;
 
 enum Message {
-    /// The first of each worker's messages about a cut.
-    Begin(Facts, BTreeMap<Lane, LaneEnd>),
+    /// The first of each worker's messages about a cut: it begins at the end of this epoch.
+    Begin(Epoch),
     Image(ShardImage),
+    /// It is of the end of an epoch of these facts, and a worker's lanes are there.
+    End(Facts, BTreeMap<Lane, LaneEnd>),
     /// The last one of a worker.
     Whole(Epoch),
     /// Every process has written its part, and all outputs were acknowledged.
@@ -70,10 +73,10 @@ pub struct CutterEnd {
     to_disk: Sender<Message>,
     /// The epoch after the last cut that this process has on disk; 0 before the first, [`FAILED`] once writing has failed.
     written: Arc<AtomicU64>,
-    /// The epoch after the last cut that was begun; 0 before the first.
-    begun: Arc<AtomicU64>,
-    /// How long the last cut took, nanoseconds.
-    took_ns: Arc<AtomicU64>,
+    /// The epoch after the one that the last cut is of; 0 before the first.
+    ended: Arc<AtomicU64>,
+    /// CPU time that the last cut took, nanoseconds.
+    cost_ns: Arc<AtomicU64>,
 }
 
 /// See [`CutterEnd::written`].
@@ -83,11 +86,11 @@ impl Cutter {
     /// Starts the thread.
     pub fn start(cutting: Cutting) -> std::io::Result<Self> {
         let (to_disk, queue) = unbounded();
-        let end = CutterEnd { to_disk, written: Arc::default(), begun: Arc::default(), took_ns: Arc::default() };
-        let (written, took_ns) = (end.written.clone(), end.took_ns.clone());
+        let end = CutterEnd { to_disk, written: Arc::default(), ended: Arc::default(), cost_ns: Arc::default() };
+        let (written, cost_ns) = (end.written.clone(), end.cost_ns.clone());
         let thread = thread::Builder::new().name("cuts".into()).spawn(move || {
             let metrics = cutting.metrics.clone();
-            let result = Writing { cutting, written: written.clone(), took_ns, part: None, covered: BTreeMap::new() }
+            let result = Writing { cutting, written: written.clone(), cost_ns, part: None, covered: BTreeMap::new() }
                 .run(&queue);
             if let Err(error) = &result {
                 // The engine goes on: it has the journal. But a restart takes longer from now on.
@@ -113,10 +116,15 @@ impl Cutter {
 }
 
 impl CutterEnd {
-    /// A worker has closed the epoch of a cut: here its lanes are.
-    pub fn begin(&self, facts: Facts, ends: BTreeMap<Lane, LaneEnd>) {
-        self.begun.store(facts.epoch + 1, Ordering::Release);
-        self.send(Message::Begin(facts, ends));
+    /// A worker has closed the epoch at whose end a cut begins.
+    pub fn begin(&self, epoch: Epoch) {
+        self.send(Message::Begin(epoch));
+    }
+
+    /// A worker has closed the epoch that the cut is of: here its lanes are.
+    pub fn end(&self, facts: Facts, ends: BTreeMap<Lane, LaneEnd>) {
+        self.ended.store(facts.epoch + 1, Ordering::Release);
+        self.send(Message::End(facts, ends));
     }
 
     /// An image of a shard.
@@ -134,14 +142,14 @@ impl CutterEnd {
         self.send(Message::Publish(epoch));
     }
 
-    /// How long the last cut took, nanoseconds; 0 before the first.
-    pub fn took_ns(&self) -> u64 {
-        self.took_ns.load(Ordering::Relaxed)
+    /// CPU time that the last cut took, nanoseconds; 0 before the first.
+    pub fn cost_ns(&self) -> u64 {
+        self.cost_ns.load(Ordering::Relaxed)
     }
 
-    /// The last cut that this process has begun.
-    pub fn begun(&self) -> Option<Epoch> {
-        self.begun.load(Ordering::Acquire).checked_sub(1)
+    /// The epoch that the last cut is of, written or not.
+    pub fn ended(&self) -> Option<Epoch> {
+        self.ended.load(Ordering::Acquire).checked_sub(1)
     }
 
     /// The last cut that this process has on disk.
@@ -165,23 +173,25 @@ impl CutterEnd {
 
 /// A part that is being written.
 struct Part {
-    facts: Facts,
+    /// The epoch at whose end it began, and the facts of the one that it is of, once that is known.
+    begun: Epoch,
+    facts: Option<Facts>,
     path: PathBuf,
     file: BufWriter<File>,
     chain: Chain,
     ends: BTreeMap<Lane, LaneEnd>,
     images: u64,
     bytes: u64,
-    /// Workers that have begun, and that have given everything.
-    begun: usize,
+    /// Workers that have given everything.
     whole: usize,
     started_ns: u64,
+    started_cpu: ThreadTime,
 }
 
 struct Writing {
     cutting: Cutting,
     written: Arc<AtomicU64>,
-    took_ns: Arc<AtomicU64>,
+    cost_ns: Arc<AtomicU64>,
     part: Option<Part>,
     /// What the cuts that this run has written cover, by epoch.
     covered: BTreeMap<Epoch, Covered>,
@@ -192,7 +202,8 @@ impl Writing {
         self.sweep()?;
         for message in queue {
             match message {
-                Message::Begin(facts, ends) => self.begin(facts, ends)?,
+                Message::Begin(epoch) => self.begin(epoch)?,
+                Message::End(facts, ends) => self.end(facts, ends),
                 Message::Image(image) => {
                     if let Some(part) = &mut self.part {
                         part.image(&image)?;
@@ -205,51 +216,76 @@ impl Writing {
         Ok(())
     }
 
-    fn begin(&mut self, facts: Facts, ends: BTreeMap<Lane, LaneEnd>) -> Result<(), CutError> {
-        if self.part.as_ref().is_none_or(|part| part.facts.epoch != facts.epoch) {
-            let Cutting { directory, process, terms, plan, ends, .. } = &self.cutting;
-            let path = part(directory, facts.epoch, process.0);
-            let io = |error: std::io::Error| CutError::of(&path, error);
-            std::fs::create_dir_all(folder(directory, facts.epoch)).map_err(io)?;
-            let file = BufWriter::with_capacity(1 << 20, File::create(&path).map_err(io)?);
-            let chain = Chain::first(&path);
-            let (ends, started_ns) = ((**ends).clone(), now_ns());
-            let mut begun =
-                Part { facts, path, file, chain, ends, images: 0, bytes: 0, begun: 0, whole: 0, started_ns };
-            begun.write(&Block::Head(Head { format: FORMAT, terms: terms.clone(), plan: (**plan).clone(), facts }))?;
-            self.part = Some(begun);
+    fn begin(&mut self, epoch: Epoch) -> Result<(), CutError> {
+        if self.part.as_ref().is_some_and(|part| part.begun == epoch) {
+            return Ok(());
         }
-        if let Some(part) = &mut self.part {
-            part.ends.extend(ends);
-            part.begun += 1;
-        }
+        let Cutting { directory, process, terms, plan, ends, .. } = &self.cutting;
+        let folder = begun_folder(directory, epoch);
+        let path = folder.join(format!("{:04}", process.0));
+        let io = |error: std::io::Error| CutError::of(&path, error);
+        std::fs::create_dir_all(&folder).map_err(io)?;
+        let file = BufWriter::with_capacity(1 << 20, File::create(&path).map_err(io)?);
+        let chain = Chain::first(&path);
+        let (ends, started_ns, started_cpu) = ((**ends).clone(), now_ns(), ThreadTime::now());
+        let mut part = Part {
+            begun: epoch,
+            facts: None,
+            path,
+            file,
+            chain,
+            ends,
+            images: 0,
+            bytes: 0,
+            whole: 0,
+            started_ns,
+            started_cpu,
+        };
+        part.write(&Block::Head(Head { format: FORMAT, terms: terms.clone(), plan: (**plan).clone() }))?;
+        self.part = Some(part);
         Ok(())
     }
 
+    fn end(&mut self, facts: Facts, ends: BTreeMap<Lane, LaneEnd>) {
+        if let Some(part) = &mut self.part {
+            part.facts = Some(facts);
+            part.ends.extend(ends);
+        }
+    }
+
     fn whole(&mut self, epoch: Epoch) -> Result<(), CutError> {
-        let Some(part) = self.part.as_mut().filter(|part| part.facts.epoch == epoch) else { return Ok(()) };
+        let is_it = |part: &Part| part.facts.is_some_and(|facts| facts.epoch == epoch);
+        let Some(part) = self.part.as_mut().filter(|part| is_it(part)) else { return Ok(()) };
         part.whole += 1;
         if part.whole < self.cutting.workers {
             return Ok(());
         }
-        let Some(mut part) = self.part.take() else { return Ok(()) };
+        let Some((mut part, facts)) = self.part.take().and_then(|part| part.facts.map(|facts| (part, facts))) else {
+            return Ok(());
+        };
         let (ends, images) = (std::mem::take(&mut part.ends), part.images);
         let upper = |(lane, end): (&Lane, &LaneEnd)| {
             (lane.stream == InputStream::Events).then_some((lane.partition, end.upper))
         };
-        let kept_from_ms = part.facts.watermark_ms.saturating_sub(self.cutting.kept_ms);
+        let kept_from_ms = facts.watermark_ms.saturating_sub(self.cutting.kept_ms);
         let uppers = ends.iter().filter_map(upper).collect();
         self.covered.insert(epoch, Covered { epoch, uppers, kept_from_ms });
-        part.write(&Block::End(ends, images))?;
+        part.write(&Block::End(facts, ends, images))?;
         let io = |error: std::io::Error| CutError::of(&part.path, error);
         part.file.flush().and_then(|()| part.file.get_ref().sync_all()).map_err(io)?;
+        let Cutting { directory, process, .. } = &self.cutting;
+        let (begun, folder) = (begun_folder(directory, part.begun), folder(directory, epoch));
+        std::fs::create_dir_all(&folder).map_err(io)?;
+        std::fs::rename(&part.path, super::part(directory, epoch, process.0)).map_err(io)?;
         let synced = |path: &Path| File::open(path).and_then(|folder| folder.sync_all());
-        let folder = folder(&self.cutting.directory, epoch);
-        synced(&folder).and_then(|()| synced(&self.cutting.directory.join(FOLDER))).map_err(io)?;
-        let took_ns = now_ns().saturating_sub(part.started_ns);
-        self.took_ns.store(took_ns, Ordering::Relaxed);
-        let ms = took_ns as f64 / 1e6;
-        tracing::info!(epoch, images, bytes = part.bytes, ms, "a cut is on disk");
+        synced(&folder).and_then(|()| synced(&directory.join(FOLDER))).map_err(io)?;
+        // Other processes may still have theirs in it; the last one out removes it.
+        let _ = std::fs::remove_dir(begun);
+        // What operators do for it costs about as much as this thread.
+        let cost_ns = 2 * part.started_cpu.elapsed().as_nanos() as u64;
+        self.cost_ns.store(cost_ns, Ordering::Relaxed);
+        let (ms, cpu_ms) = (now_ns().saturating_sub(part.started_ns) as f64 / 1e6, cost_ns as f64 / 1e6);
+        tracing::info!(epoch, images, bytes = part.bytes, ms, cpu_ms, "a cut is on disk");
         self.written.store(epoch + 1, Ordering::Release);
         Ok(())
     }
@@ -291,14 +327,15 @@ impl Writing {
             Err(error) => return Err(failed(error)),
         };
         let newest = manifest.cuts.first().map_or(0, |cut| cut.epoch);
+        let first = self.written.load(Ordering::Acquire) == 0;
         for entry in entries {
             let path = entry.map_err(failed)?.path();
-            let epoch: Option<Epoch> = path.file_name().and_then(|name| name.to_str()?.parse().ok());
-            let named = |epoch: Epoch| manifest.cuts.iter().any(|cut| cut.epoch == epoch);
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let (epoch, begun) = name.strip_suffix(".begun").map_or((name, false), |epoch| (epoch, true));
+            let Ok(epoch) = epoch.parse::<Epoch>() else { continue };
+            let named = !begun && manifest.cuts.iter().any(|cut| cut.epoch == epoch);
             // A newer one may be on its way, of another process.
-            if epoch
-                .is_some_and(|epoch| !named(epoch) && (epoch <= newest || self.written.load(Ordering::Acquire) == 0))
-            {
+            if !named && (epoch <= newest || first) && self.part.as_ref().is_none_or(|part| part.begun != epoch) {
                 std::fs::remove_dir_all(&path).map_err(failed)?;
             }
         }
@@ -310,7 +347,9 @@ impl Part {
     fn image(&mut self, image: &ShardImage) -> Result<(), CutError> {
         let packed = zstd::bulk::compress(&image.bytes, LEVEL).map_err(|error| CutError::of(&self.path, error))?;
         self.images += 1;
-        self.write(&Block::Image(&image.view, image.shard, image.bytes.len() as u64, &packed))
+        let ShardImage { view, shard, epoch, asked, bytes } = image;
+        let (bytes, packed) = (bytes.len() as u64, &*packed);
+        self.write(&Block::Image(Packed { view, shard: *shard, epoch: *epoch, asked: *asked, bytes, packed }))
     }
 
     fn write(&mut self, block: &Block) -> Result<(), CutError> {

@@ -228,6 +228,12 @@ impl<P: Member + 'static> View for IdentityView<P> {
         (shard == shard_of(route(&self.plan))).then(|| self.clusters.dump())
     }
 
+    fn retain_asks(&self, asks: &mut Asks, of: &dyn Fn(usize, u32) -> bool) {
+        if !of(0, shard_of(route(&self.plan))) {
+            asks.blocks.clear();
+        }
+    }
+
     fn load(&mut self, _part: usize, image: IdentityImage) -> Result<(), String> {
         self.clusters = ClusterView::load(self.plan.clone(), &image)?;
         if self.publishes != Publishes::Nothing {

@@ -59,6 +59,10 @@ impl View for ReferenceRows {
         (!rows.is_empty()).then_some(rows)
     }
 
+    fn retain_asks(&self, asks: &mut Asks, of: &dyn Fn(usize, u32) -> bool) {
+        asks.records.retain(|record| of(0, record.shard()));
+    }
+
     fn load(&mut self, _part: usize, rows: Self::Image) -> Result<(), String> {
         self.rows.extend(rows);
         Ok(())

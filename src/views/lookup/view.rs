@@ -164,6 +164,15 @@ impl View for LookupView {
         (image != LookupImage::default()).then_some(LookupPart::Keys(image))
     }
 
+    fn retain_asks(&self, asks: &mut Asks, of: &dyn Fn(usize, u32) -> bool) {
+        for block in &mut asks.blocks {
+            let rows = block.words.chunks_exact(HEAD);
+            block.words =
+                rows.filter(|row| of(0, shard_of(Request::read(row).key.route()))).flatten().copied().collect();
+        }
+        asks.records.retain(|record| of(0, record.shard()));
+    }
+
     fn load(&mut self, _part: usize, image: LookupPart) -> Result<(), String> {
         match image {
             LookupPart::Keys(image) => self.table.load(image),

@@ -6,7 +6,7 @@ use super::Match;
 use super::compile::plan::Group;
 use super::machine::image::GroupImage;
 use super::machine::keys::KeyStats;
-use super::machine::view::{GroupView, requests};
+use super::machine::view::{GroupView, requests, retained};
 use super::outcome::TouchedStretch;
 use crate::event::Key;
 use crate::flow::{Facts, Place, Replies, before, shard_of};
@@ -106,6 +106,12 @@ impl View for PatternView {
         let groups = self.groups.iter().map(|group| (group.group().name.clone(), group.dump(of_shard)));
         let groups: Self::Image = groups.filter(|(_, image)| !image.keys.is_empty()).collect();
         (!groups.is_empty()).then_some(groups)
+    }
+
+    fn retain_asks(&self, asks: &mut Asks, of: &dyn Fn(usize, u32) -> bool) {
+        for block in &mut asks.blocks {
+            block.words = retained(block, |key| of(0, shard_of(key.route())));
+        }
     }
 
     fn load(&mut self, _part: usize, images: Self::Image) -> Result<(), String> {

@@ -232,6 +232,15 @@ impl View for VelocityView {
         (!image.is_empty()).then_some(image)
     }
 
+    fn retain_asks(&self, asks: &mut Asks, of: &dyn Fn(usize, u32) -> bool) {
+        for block in &mut asks.blocks {
+            let (part, plan) = (usize::from(block.plan), &self.stores[usize::from(block.plan)].0);
+            let rows = block.words.chunks_exact(HEAD + plan.amounts.len() + plan.values.len());
+            block.words =
+                rows.filter(|row| of(part, self.shard_of(Request::read(row).key))).flatten().copied().collect();
+        }
+    }
+
     fn load(&mut self, part: usize, image: Self::Image) -> Result<(), String> {
         self.stores[part].1.load(image)
     }

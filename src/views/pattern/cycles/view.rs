@@ -155,6 +155,12 @@ impl View for CycleOwner {
         (shard == self.shard && self.view.len() != (0, 0)).then(|| self.view.dump())
     }
 
+    fn retain_asks(&self, asks: &mut Asks, of: &dyn Fn(usize, u32) -> bool) {
+        if !of(0, self.shard) {
+            asks.blocks.clear();
+        }
+    }
+
     fn load(&mut self, _part: usize, image: CycleImage) -> Result<(), String> {
         self.view.load(image);
         Ok(())

@@ -220,11 +220,20 @@ fn read(state: &KeyState, request: &Request<'_>, from: u32, replies: &mut Replie
 
 /// The requests of a block, in order. Each says how many columns it has.
 pub fn requests(block: &Block) -> impl Iterator<Item = Request<'_>> {
+    request_rows(block).map(Request::read)
+}
+
+/// The words of the requests whose keys are wanted.
+pub fn retained(block: &Block, wanted: impl Fn(Key) -> bool) -> Vec<u64> {
+    request_rows(block).filter(|row| wanted(Request::read(row).key)).flatten().copied().collect()
+}
+
+fn request_rows(block: &Block) -> impl Iterator<Item = &[u64]> {
     let mut words = &block.words[..];
     std::iter::from_fn(move || {
         let length = HEAD + 1 + words.get(HEAD)?.count_ones() as usize;
         let (row, rest) = words.split_at_checked(length)?;
         words = rest;
-        Some(Request::read(row))
+        Some(row)
     })
 }
