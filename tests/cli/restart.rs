@@ -1,5 +1,6 @@
 //! A run that is killed at any moment, and started again, says what it would have said.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;
 
@@ -100,4 +101,58 @@ fn a_stream_goes_on_with_another_number_of_processes() {
     let more: Vec<_> = said.iter().filter(|line| would_have_said.binary_search(line).is_err()).take(3).collect();
     let lost: Vec<_> = would_have_said.iter().filter(|line| said.binary_search(line).is_err()).take(3).collect();
     assert!(lost.is_empty() && more.is_empty(), "lost {lost:#?}, more {more:#?}");
+}
+
+/// From copies of what one kill has left, on other numbers of workers; and each once more, killed right after its start.
+#[test]
+fn restarts_from_one_cut_all_say_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| path(&folder, name);
+    let (state, out) = (at("state"), at("out.jsonl"));
+    let input = ["run", "--input", "generator", "--events", "6000"];
+    let first = [&input[..], &["--pace", "4000", "--state", &state, "--output", &out, "--cut-every", "200ms"]].concat();
+    let run = Run::start(&first);
+    std::thread::sleep(Duration::from_millis(1_200));
+    run.signal("-KILL");
+    drop(run.end());
+    assert!(fs::exists(format!("{state}/MANIFEST")).expect("a folder"), "no cut was taken");
+    let mut said: Option<Vec<String>> = None;
+    let restarts = if std::env::var_os("DELTAWATCH_FULL").is_some() { 30 } else { 5 };
+    for number in 0..restarts {
+        let (state_copy, out_copy) = (at(&format!("state-{number}")), at(&format!("out-{number}.jsonl")));
+        let copy = |from: &str, to: &str| std::process::Command::new("cp").args(["-r", from, to]).status().expect("cp");
+        assert!(copy(&state, &state_copy).success());
+        // The output's own name is part of what is known of it.
+        fs::copy(&out, &out_copy).expect("a copy");
+        let marks = format!("{state_copy}/outputs-0.json");
+        fs::write(&marks, read(&marks).replace("out.jsonl", &format!("out-{number}.jsonl"))).expect("it is written");
+        let workers = ["1", "2", "4"][number % 3];
+        let again = ["--state", &state_copy, "--output", &out_copy, "--cut-every", "100ms", "--workers", workers];
+        if number % 2 == 1 {
+            let run = Run::start(&[&input[..], &again].concat());
+            std::thread::sleep(Duration::from_millis(100 + 37 * number as u64 % 800));
+            run.signal("-KILL");
+            drop(run.end());
+        }
+        done(&[&input[..], &again].concat());
+        // What comes after what was recorded may be cut into other epochs: compared is what each transaction is in the end.
+        let now = ends(&out_copy);
+        assert!(now.len() > 3000, "{} transactions", now.len());
+        match &said {
+            None => said = Some(now),
+            Some(said) => assert!(*said == now, "restart {number}: {:?}", said.iter().zip(&now).find(|(a, b)| a != b)),
+        }
+    }
+}
+
+/// What is said of each transaction in the end; each diff must be there once.
+fn ends(file: &str) -> Vec<String> {
+    let mut stands: BTreeMap<String, i64> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for line in lines(file) {
+        let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        assert!(seen.insert((value["id"].to_string(), value["revision"].as_i64(), value["diff"].as_i64())), "twice: {line}");
+        *stands.entry(format!("{} {}", value["id"], value["assessment"])).or_default() += value["diff"].as_i64().unwrap_or(0);
+    }
+    stands.into_iter().filter(|(_, count)| *count != 0).map(|(said, _)| said).collect()
 }
