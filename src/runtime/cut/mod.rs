@@ -29,7 +29,7 @@ use crate::source::sealed::Terms;
 
 pub use manifest::CutManifest;
 pub use read::{Loaded, load};
-pub use write::{Cutter, CutterEnd, Cutting};
+pub use write::{CutWriter, Cutter, CutterEnd, Cutting};
 
 /// The format of a cut.
 const FORMAT: u32 = 1;

@@ -1,7 +1,6 @@
 //! Writing cuts: a thread per process takes the images of its workers.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,13 +11,13 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::manifest::{CutManifest, WholeCut};
 use super::{Block, CutError, FOLDER, FORMAT, Head, folder, part};
+use crate::disk::{Disk, DiskFile, Opening};
 use crate::epoch::LaneEnd;
 use crate::epoch::journal::{BindingLog, Chain, Covered};
 use crate::event::{InputStream, Lane};
 use crate::flow::{Epoch, Facts};
 use crate::metrics::Metrics;
 use crate::operators::ShardImage;
-use crate::source::clock::now_ns;
 use crate::source::sealed::Terms;
 
 /// Zstandard's fastest ordinary level.
@@ -36,6 +35,8 @@ enum Message {
 
 /// What a process's thread knows of cuts.
 pub struct Cutting {
+    /// Where it is.
+    pub disk: Disk,
     /// The state directory.
     pub directory: PathBuf,
     /// The process's number, of how many.
@@ -80,21 +81,8 @@ const FAILED: u64 = u64::MAX;
 impl Cutter {
     /// Starts the thread.
     pub fn start(cutting: Cutting) -> std::io::Result<Self> {
-        let (to_disk, queue) = unbounded();
-        let end = CutterEnd { to_disk, written: Arc::default(), begun: Arc::default(), took_ns: Arc::default() };
-        let (written, took_ns) = (end.written.clone(), end.took_ns.clone());
-        let thread = thread::Builder::new().name("cuts".into()).spawn(move || {
-            let metrics = cutting.metrics.clone();
-            let result = Writing { cutting, written: written.clone(), took_ns, part: None, covered: BTreeMap::new() }
-                .run(&queue);
-            if let Err(error) = &result {
-                // The engine goes on: it has the journal. But a restart takes longer from now on.
-                written.store(FAILED, Ordering::Release);
-                metrics.vitals.trouble("cuts", Some(format!("cannot write a cut: {error}")));
-                tracing::error!(%error, "no more cuts are written");
-            }
-            result
-        })?;
+        let (end, writer) = CutWriter::new(cutting);
+        let thread = thread::Builder::new().name("cuts".into()).spawn(move || writer.run())?;
         Ok(Cutter { end, thread })
     }
 
@@ -165,7 +153,7 @@ impl CutterEnd {
 struct Part {
     facts: Facts,
     path: PathBuf,
-    file: BufWriter<File>,
+    file: BufWriter<DiskFile>,
     chain: Chain,
     ends: BTreeMap<Lane, LaneEnd>,
     images: u64,
@@ -174,6 +162,67 @@ struct Part {
     begun: usize,
     whole: usize,
     started_ns: u64,
+}
+
+/// What the thread does.
+pub struct CutWriter {
+    writing: Writing,
+    queue: Receiver<Message>,
+    /// What an earlier run has left was removed.
+    swept: bool,
+    failed: Option<CutError>,
+}
+
+impl CutWriter {
+    /// With the end that workers get copies of.
+    pub fn new(cutting: Cutting) -> (CutterEnd, Self) {
+        let (to_disk, queue) = unbounded();
+        let end = CutterEnd { to_disk, written: Arc::default(), begun: Arc::default(), took_ns: Arc::default() };
+        let (written, took_ns) = (end.written.clone(), end.took_ns.clone());
+        let writing = Writing { cutting, written, took_ns, part: None, covered: BTreeMap::new() };
+        (end, CutWriter { writing, queue, swept: false, failed: None })
+    }
+
+    fn run(mut self) -> Result<(), CutError> {
+        self.sweep();
+        while let Ok(message) = self.queue.recv() {
+            self.take(message);
+        }
+        self.failed.map_or(Ok(()), Err)
+    }
+
+    /// Takes the next message. Says whether there was one.
+    pub fn turn(&mut self) -> bool {
+        self.sweep();
+        self.queue.try_recv().is_ok_and(|message| {
+            self.take(message);
+            true
+        })
+    }
+
+    fn sweep(&mut self) {
+        if !std::mem::replace(&mut self.swept, true) {
+            let swept = self.writing.sweep();
+            self.note(swept);
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        if self.failed.is_none() {
+            let taken = self.writing.take(message);
+            self.note(taken);
+        }
+    }
+
+    /// The engine goes on after a failure: it has the journal. But a restart takes longer from then on.
+    fn note(&mut self, result: Result<(), CutError>) {
+        if let Err(error) = result {
+            self.writing.written.store(FAILED, Ordering::Release);
+            self.writing.cutting.metrics.vitals.trouble("cuts", Some(format!("cannot write a cut: {error}")));
+            tracing::error!(%error, "no more cuts are written");
+            self.failed = Some(error);
+        }
+    }
 }
 
 struct Writing {
@@ -186,32 +235,24 @@ struct Writing {
 }
 
 impl Writing {
-    fn run(mut self, queue: &Receiver<Message>) -> Result<(), CutError> {
-        self.sweep()?;
-        for message in queue {
-            match message {
-                Message::Begin(facts, ends) => self.begin(facts, ends)?,
-                Message::Image(image) => {
-                    if let Some(part) = &mut self.part {
-                        part.image(&image)?;
-                    }
-                }
-                Message::Whole(epoch) => self.whole(epoch)?,
-                Message::Publish(epoch) => self.publish(epoch)?,
-            }
+    fn take(&mut self, message: Message) -> Result<(), CutError> {
+        match message {
+            Message::Begin(facts, ends) => self.begin(facts, ends),
+            Message::Image(image) => self.part.as_mut().map_or(Ok(()), |part| part.image(&image)),
+            Message::Whole(epoch) => self.whole(epoch),
+            Message::Publish(epoch) => self.publish(epoch),
         }
-        Ok(())
     }
 
     fn begin(&mut self, facts: Facts, ends: BTreeMap<Lane, LaneEnd>) -> Result<(), CutError> {
         if self.part.as_ref().is_none_or(|part| part.facts.epoch != facts.epoch) {
-            let Cutting { directory, process, terms, ends, .. } = &self.cutting;
+            let Cutting { disk, directory, process, terms, ends, .. } = &self.cutting;
             let path = part(directory, facts.epoch, process.0);
             let io = |error: std::io::Error| CutError::of(&path, error);
-            std::fs::create_dir_all(folder(directory, facts.epoch)).map_err(io)?;
-            let file = BufWriter::with_capacity(1 << 20, File::create(&path).map_err(io)?);
+            disk.create_folder(&folder(directory, facts.epoch)).map_err(io)?;
+            let file = BufWriter::with_capacity(1 << 20, disk.open(&path, Opening::Empty).map_err(io)?);
             let chain = Chain::first(&path);
-            let (ends, started_ns) = ((**ends).clone(), now_ns());
+            let (ends, started_ns) = ((**ends).clone(), disk.now_ns());
             let mut begun =
                 Part { facts, path, file, chain, ends, images: 0, bytes: 0, begun: 0, whole: 0, started_ns };
             begun.write(&Block::Head(Head { format: FORMAT, terms: terms.clone(), facts }))?;
@@ -240,11 +281,11 @@ impl Writing {
         self.covered.insert(epoch, Covered { epoch, uppers, kept_from_ms });
         part.write(&Block::End(ends, images))?;
         let io = |error: std::io::Error| CutError::of(&part.path, error);
-        part.file.flush().and_then(|()| part.file.get_ref().sync_all()).map_err(io)?;
-        let synced = |path: &Path| File::open(path).and_then(|folder| folder.sync_all());
-        let folder = folder(&self.cutting.directory, epoch);
-        synced(&folder).and_then(|()| synced(&self.cutting.directory.join(FOLDER))).map_err(io)?;
-        let took_ns = now_ns().saturating_sub(part.started_ns);
+        part.file.flush().and_then(|()| part.file.get_ref().sync()).map_err(io)?;
+        let Cutting { disk, directory, .. } = &self.cutting;
+        let folder = folder(directory, epoch);
+        disk.sync_folder(&folder).and_then(|()| disk.sync_folder_of(&folder)).map_err(io)?;
+        let took_ns = disk.now_ns().saturating_sub(part.started_ns);
         self.took_ns.store(took_ns, Ordering::Relaxed);
         let ms = took_ns as f64 / 1e6;
         tracing::info!(epoch, images, bytes = part.bytes, ms, "a cut is on disk");
@@ -257,9 +298,9 @@ impl Writing {
         if named || self.written.load(Ordering::Acquire) != epoch + 1 {
             return Ok(());
         }
-        let Cutting { directory, process, manifest, metrics, .. } = &mut self.cutting;
+        let Cutting { disk, directory, process, manifest, metrics, .. } = &mut self.cutting;
         if process.0 == 0 {
-            manifest.add(directory, WholeCut { epoch, processes: process.1 })?;
+            manifest.add(disk, directory, WholeCut { epoch, processes: process.1 })?;
             metrics.cuts.add(1);
         } else {
             manifest.cuts.insert(0, WholeCut { epoch, processes: process.1 });
@@ -277,27 +318,21 @@ impl Writing {
 
     /// Removes what the manifest does not name: older cuts, and some that were never finished.
     fn sweep(&self) -> Result<(), CutError> {
-        let Cutting { directory, process, manifest, .. } = &self.cutting;
+        let Cutting { disk, directory, process, manifest, .. } = &self.cutting;
         if process.0 > 0 {
             return Ok(());
         }
         let cuts = directory.join(FOLDER);
         let failed = |error: std::io::Error| CutError::of(&cuts, error);
-        let entries = match std::fs::read_dir(&cuts) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(failed(error)),
-        };
         let newest = manifest.cuts.first().map_or(0, |cut| cut.epoch);
-        for entry in entries {
-            let path = entry.map_err(failed)?.path();
-            let epoch: Option<Epoch> = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+        for name in disk.list(&cuts).map_err(failed)? {
+            let epoch: Option<Epoch> = name.to_str().and_then(|name| name.parse().ok());
             let named = |epoch: Epoch| manifest.cuts.iter().any(|cut| cut.epoch == epoch);
             // A newer one may be on its way, of another process.
             if epoch
                 .is_some_and(|epoch| !named(epoch) && (epoch <= newest || self.written.load(Ordering::Acquire) == 0))
             {
-                std::fs::remove_dir_all(&path).map_err(failed)?;
+                disk.remove_folder(&cuts.join(&name)).map_err(failed)?;
             }
         }
         Ok(())
