@@ -155,14 +155,12 @@ impl<B: Send + 'static> Outlet<B> {
         refuse: impl FnMut(Refused) + Send + 'static,
         reporting: Option<Reporting>,
     ) -> std::io::Result<Self> {
-        if let Some(Reporting { flag, done, to }) = &reporting {
-            to.begin(flag, &outbound.target(), Acknowledged { epoch: *done, bytes: outbound.begins() });
-        }
+        let delivery = EpochDelivery::new(outbound, reporting);
         let (sender, receiver) = bounded(BATCHES_MAX);
         let who = name.to_owned();
         let run = move || {
             let say = |why| metrics.vitals.trouble(&who, why);
-            let result = write_all(outbound, &receiver, say, refuse, reporting);
+            let result = write_all(delivery, &receiver, say, refuse);
             metrics.vitals.trouble(&who, None);
             if result.is_err() {
                 stop.store(true, Ordering::Relaxed);
@@ -186,13 +184,12 @@ impl<B: Send + 'static> Outlet<B> {
 }
 
 fn write_all<O: Outbound>(
-    outbound: O,
+    mut delivery: EpochDelivery<O>,
     receiver: &Receiver<Parcel<O::Batch>>,
     say: impl Fn(Option<String>),
     mut refuse: impl FnMut(Refused),
-    reporting: Option<Reporting>,
 ) -> Result<(), SinkError> {
-    let (mut delivery, mut said) = (EpochDelivery::new(outbound, reporting), None);
+    let mut said = None;
     loop {
         delivery.outbound.refused().into_iter().for_each(&mut refuse);
         let trouble = delivery.outbound.trouble();
@@ -225,8 +222,11 @@ pub struct EpochDelivery<O: Outbound> {
 }
 
 impl<O: Outbound> EpochDelivery<O> {
-    /// To an output. Without `reporting` what comes is written at once.
+    /// To an output, which begins. Without `reporting` what comes is written at once.
     pub fn new(outbound: O, reporting: Option<Reporting>) -> Self {
+        if let Some(Reporting { flag, done, to }) = &reporting {
+            to.begin(flag, &outbound.target(), Acknowledged { epoch: *done, bytes: outbound.begins() });
+        }
         EpochDelivery { outbound, reporting, held: BTreeMap::new(), reported: None, last: 0 }
     }
 
