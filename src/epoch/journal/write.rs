@@ -309,9 +309,13 @@ impl Writing {
         let path = name.path(&directory);
         let io = |error: std::io::Error| JournalError::of(&path, error.to_string());
         disk.create_folder(&folder).map_err(io)?;
-        for torn in segments.iter().filter(|segment| segment.torn_bytes > 0) {
-            let file = disk.open(&torn.name.path(&directory), Opening::Append).map_err(io)?;
-            file.cut(torn.bytes).and_then(|()| file.sync()).map_err(io)?;
+        for segment in &segments {
+            let file = disk.open(&segment.name.path(&directory), Opening::Append).map_err(io)?;
+            if segment.torn_bytes > 0 {
+                file.cut(segment.bytes).map_err(io)?;
+            }
+            // A run that was killed may have written what it did not sync. It was read, so it is repeated: it must last.
+            file.sync().map_err(io)?;
         }
         let (file, chain) = create(&disk, &path).map_err(io)?;
         let segment = Segment::new(name);
