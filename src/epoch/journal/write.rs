@@ -401,7 +401,9 @@ impl Writing {
             if !(bound && in_it && self.watermark_of(oldest) < covered.kept_from_ms) {
                 break;
             }
+            // One after the other, whatever happens: a journal has no gaps.
             self.disk.remove(&oldest.name.path(&self.directory))?;
+            self.disk.sync_folder(&self.folder)?;
             self.oldest = None;
         }
         Ok(())
