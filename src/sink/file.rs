@@ -217,6 +217,8 @@ pub fn open_on(disk: &Disk, path: &str, flag: &str, existing: Existing) -> Resul
             match existing {
                 // Nothing can be lost of a device or a pipe.
                 _ if !regular => disk.open(place, Opening::Append),
+                // A run that died at once has left it.
+                Existing::Refuse if disk.look(place) == Some(Found::File(0)) => disk.open(place, Opening::Append),
                 Existing::Refuse => {
                     return Err(SinkError::User(format!(
                         "{name}: is there already; --overwrite replaces it, --append adds to it"
