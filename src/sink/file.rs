@@ -247,6 +247,10 @@ pub fn open_on(disk: &Disk, path: &str, flag: &str, existing: Existing) -> Resul
     };
     let file = file.map_err(cannot)?;
     let regular = matches!(file.look().map_err(cannot)?, Found::File(_));
+    if regular {
+        // What lasts of it must be found again.
+        disk.sync_folder_of(place).map_err(cannot)?;
+    }
     let own = file.again().map_err(cannot)?;
     let shared = Shared(Arc::new(Mutex::new(encoder(file, compression).map_err(cannot)?)));
     let committer = Committer::new(disk, path, regular.then(|| (shared.clone(), own, compression)));
