@@ -324,13 +324,14 @@ fn identity(disk: &Disk, directory: &Path) -> Result<String, String> {
     if disk.look(&path).is_none() {
         let mut file = disk.open(&beside, Opening::Empty).map_err(failed)?;
         let text = format!("{nanoseconds:x}-{:x}", std::process::id());
-        file.write_all(text.as_bytes()).map_err(failed)?;
+        file.write_all(text.as_bytes()).and_then(|()| file.sync()).map_err(failed)?;
         // Whoever comes second finds the first one's.
         match disk.link(&beside, &path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
             _ => disk.remove(&beside).map_err(failed)?,
         }
     }
+    disk.sync_folder(directory).map_err(failed)?;
     disk.read(&path).map(|text| String::from_utf8_lossy(&text).into_owned()).map_err(failed)
 }
 
