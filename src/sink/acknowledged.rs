@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::{Disk, Found};
 use crate::flow::Epoch;
+use crate::source::sealed::Seal;
 
 /// How often it is written down, nanoseconds.
 const WRITE_EVERY_NS: u64 = 100_000_000;
@@ -52,6 +53,19 @@ impl OutputMark {
 /// Where the outputs of an earlier run were, by flag.
 pub type OutputMarks = BTreeMap<String, OutputMark>;
 
+/// As one sealed line: a bit that is flipped in a length or an epoch would make wrong output.
+fn seal(path: &Path, written: &Written) -> std::io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    Seal::first(path).line(written, &mut line)?;
+    Ok(line)
+}
+
+fn unseal(path: &Path, text: &[u8]) -> Result<Written, String> {
+    let damaged = |what: String| format!("is damaged ({what}); restore it");
+    let entry = Seal::first(path).open(text).map_err(damaged)?;
+    serde_json::from_str(entry).map_err(|error| damaged(error.to_string()))
+}
+
 /// The file of a process.
 fn file(directory: &Path, process: usize) -> PathBuf {
     directory.join(format!("outputs-{process}.json"))
@@ -72,7 +86,7 @@ pub fn marks(
         let path = file(directory, process);
         let failed = |error: &dyn std::fmt::Display| format!("{}: {error}; check --state", path.display());
         let text = disk.read_if_there(&path).map_err(|error| failed(&error))?;
-        text.map(|text| serde_json::from_slice(&text).map_err(|error| failed(&error))).transpose()
+        text.map(|text| unseal(&path, &text).map_err(|error| failed(&error))).transpose()
     };
     let Some(first) = read(0)? else { return Ok(Default::default()) };
     let (mut marks, bases) = if first.processes == processes {
@@ -172,7 +186,7 @@ impl Acknowledgements {
         if let Some(directory) = &self.directory {
             let (path, beside) =
                 (file(directory, self.process), directory.join(format!("outputs-{}.new", self.process)));
-            self.disk.replace(&path, &beside, &serde_json::to_vec(&noted.written)?)?;
+            self.disk.replace(&path, &beside, &seal(&path, &noted.written)?)?;
         }
         for (flag, mark) in &noted.written.outputs {
             noted.lasting.insert(flag.clone(), mark.acknowledged.epoch);
