@@ -74,7 +74,7 @@ pub fn run(
             if let Err(error) = advanced {
                 // The others must not wait for bindings that never come.
                 failed = failed.or(Some(error));
-                coordinator.publish(&Word::Bind(mint.authority.end()));
+                coordinator.publish(&mint.authority.end());
             }
             intake.feed.metrics.vitals.set_repeating(mint.authority.recovering(first_open(&engine)));
         }
@@ -86,6 +86,7 @@ pub fn run(
                 Word::Reach(epoch, reach) if epoch == intake.next => intake.stash.reach(reach),
                 Word::Reach(..) => {}
                 Word::Whole(epoch) => intake.publish(epoch),
+                Word::End => last = true,
                 Word::Bind(binding) => {
                     intake.bind(&binding, &mut engine);
                     last |= binding.last;
@@ -139,7 +140,7 @@ impl Mint {
         match (word, &self.log) {
             (None, _) => {}
             // What was recorded is on disk already, and a reach binds nothing.
-            (Some(word @ (Word::Reach(..) | Word::Whole(_))), _) | (Some(word), None) => publish(word),
+            (Some(word @ (Word::Reach(..) | Word::Whole(_) | Word::End)), _) | (Some(word), None) => publish(word),
             (Some(Word::Bind(binding)), Some(_)) if binding.epoch < self.recorded => {
                 publish(Word::Bind(binding));
             }
