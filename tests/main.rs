@@ -29,6 +29,7 @@ mod pattern;
 mod planted;
 mod readme;
 mod scored;
+mod simulation;
 mod tidy;
 mod velocity;
 mod workers;

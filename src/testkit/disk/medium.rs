@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::io::{self, Error, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rand::Rng;
 
@@ -120,7 +122,14 @@ impl Medium for SimulatedDisk {
             })?,
         };
         let (run, append) = (inner.run, opening == Opening::Append);
-        Ok(Box::new(SimulatedFile { disk: self.clone(), run, number, path: path.to_owned(), at: 0, append }))
+        Ok(Box::new(SimulatedFile {
+            disk: self.clone(),
+            run,
+            number,
+            path: path.to_owned(),
+            at: Arc::default(),
+            append,
+        }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -239,7 +248,8 @@ struct SimulatedFile {
     run: u64,
     number: u64,
     path: PathBuf,
-    at: usize,
+    /// Where it reads and writes; ways to one file that was opened once share it.
+    at: Arc<AtomicUsize>,
     append: bool,
 }
 
@@ -266,17 +276,18 @@ impl Read for SimulatedFile {
         if inner.run != self.run || inner.down.is_some() {
             return Err(down());
         }
-        let wanted = into.len().min(inner.contents[&self.number].len().saturating_sub(self.at));
+        let at = self.at.load(Ordering::Relaxed);
+        let wanted = into.len().min(inner.contents[&self.number].len().saturating_sub(at));
         let bytes = inner.share(wanted);
-        into[..bytes].copy_from_slice(&inner.contents[&self.number].as_it_is()[self.at..self.at + bytes]);
-        self.at += bytes;
+        into[..bytes].copy_from_slice(&inner.contents[&self.number].as_it_is()[at..at + bytes]);
+        self.at.store(at + bytes, Ordering::Relaxed);
         Ok(bytes)
     }
 }
 
 impl Write for SimulatedFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let (number, place) = (self.number, (!self.append).then_some(self.at));
+        let (number, place) = (self.number, (!self.append).then(|| self.at.load(Ordering::Relaxed)));
         let write = |inner: &mut Inner, bytes: &[u8]| {
             let content = inner.contents.entry(number).or_default();
             content.write(place.unwrap_or(content.len()), bytes);
@@ -292,7 +303,7 @@ impl Write for SimulatedFile {
             write(inner, &bytes[..share]);
             Ok(share)
         })?;
-        self.at += written;
+        self.at.fetch_add(written, Ordering::Relaxed);
         Ok(written)
     }
 
@@ -307,9 +318,10 @@ impl Seek for SimulatedFile {
         let place = match to {
             SeekFrom::Start(at) => at as i64,
             SeekFrom::End(by) => length + by,
-            SeekFrom::Current(by) => self.at as i64 + by,
+            SeekFrom::Current(by) => self.at.load(Ordering::Relaxed) as i64 + by,
         };
-        self.at = usize::try_from(place).map_err(|_| Error::from(ErrorKind::InvalidInput))?;
+        let at = usize::try_from(place).map_err(|_| Error::from(ErrorKind::InvalidInput))?;
+        self.at.store(at, Ordering::Relaxed);
         Ok(place as u64)
     }
 }
@@ -342,7 +354,7 @@ impl OpenFile for SimulatedFile {
 
     fn again(&self) -> io::Result<DiskFile> {
         let SimulatedFile { disk, run, number, path, at, append } = self;
-        let (disk, path) = (disk.clone(), path.clone());
-        Ok(Box::new(SimulatedFile { disk, run: *run, number: *number, path, at: *at, append: *append }))
+        let (disk, path, at) = (disk.clone(), path.clone(), at.clone());
+        Ok(Box::new(SimulatedFile { disk, run: *run, number: *number, path, at, append: *append }))
     }
 }
