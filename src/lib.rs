@@ -13,6 +13,9 @@ pub mod flow;
 // What is counted. Nothing is steered by it.
 pub mod metrics;
 
+// Where what must survive is written: the machine's disk, or one in memory that fails.
+pub mod disk;
+
 // Extensions of timely and differential that know nothing of fraud.
 pub mod operators;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use deltawatch::disk::Disk;
 use deltawatch::epoch::journal::{Covered, Journal, JournalPast};
 use deltawatch::event::{CsvHeader, Lane, Partition, Payload, Record, Stand};
 use deltawatch::flow::{Binding, Epoch, Repair};
@@ -64,7 +65,7 @@ fn binding(epoch: Epoch, upper: u64) -> Binding {
 }
 
 fn past(directory: &Path) -> JournalPast {
-    JournalPast::open(directory, Some(&Terms::default()), 0, BTreeMap::new()).expect("a journal")
+    JournalPast::open(&Disk::real(), directory, Some(&Terms::default()), 0, BTreeMap::new()).expect("a journal")
 }
 
 /// Writes epochs of ten records of each partition, one after the other.
@@ -143,7 +144,7 @@ fn what_is_written_is_read_again_and_goes_on() {
     }
     // Behind a cut.
     let base: BTreeMap<Partition, u64> = [(0, 450), (1, 450)].into();
-    let late = JournalPast::open(folder.path(), Some(&Terms::default()), 45, base).expect("a journal");
+    let late = JournalPast::open(&Disk::real(), folder.path(), Some(&Terms::default()), 45, base).expect("a journal");
     assert_eq!(bindings(&late).expect("they are there").first().map(|binding| binding.epoch), Some(45));
     assert_eq!(read(&late, (0, 1), Vec::new()).expect("it is read").len(), 300);
 }
@@ -197,15 +198,15 @@ fn a_changed_bit_is_found_and_named() {
         let mut changed = whole.clone();
         changed[at] ^= 1 << (at % 8);
         std::fs::write(&path, changed).expect("it is changed");
-        let error =
-            JournalPast::open(folder.path(), Some(&Terms::default()), 0, BTreeMap::new()).expect_err("it is damaged");
+        let error = JournalPast::open(&Disk::real(), folder.path(), Some(&Terms::default()), 0, BTreeMap::new())
+            .expect_err("it is damaged");
         let (error, name) = (error.to_string(), path.file_name().expect("a name").to_string_lossy().into_owned());
         assert!(error.contains(&name) && error.contains("at byte") && error.contains("--state"), "{at}: {error}");
     }
     // A segment under another's name, and one that is not there.
     let other = segments(folder.path()).remove(1);
     std::fs::copy(&other, &path).expect("it is copied");
-    assert!(JournalPast::open(folder.path(), Some(&Terms::default()), 0, BTreeMap::new()).is_err());
+    assert!(JournalPast::open(&Disk::real(), folder.path(), Some(&Terms::default()), 0, BTreeMap::new()).is_err());
     std::fs::remove_file(&path).expect("it is removed");
     let error = bindings(&past(folder.path())).expect_err("epochs are missing");
     assert!(error.contains("no epoch 0"), "{error}");
@@ -217,8 +218,9 @@ fn it_is_written_under_its_own_terms_only() {
     written(folder.path(), 0..1);
     let mut terms = Terms::default();
     terms.add("--horizon", "2h");
-    let error =
-        JournalPast::open(folder.path(), Some(&terms), 0, BTreeMap::new()).expect_err("other terms").to_string();
+    let error = JournalPast::open(&Disk::real(), folder.path(), Some(&terms), 0, BTreeMap::new())
+        .expect_err("other terms")
+        .to_string();
     assert!(error.contains("--horizon is `2h`, but it was written with `-`"), "{error}");
 }
 
@@ -245,7 +247,7 @@ fn segments_that_a_cut_covers_are_dropped() {
     journal.finish();
     assert_eq!(segments(folder.path()).len(), 6 - 4);
     let base: BTreeMap<Partition, u64> = [(0, 90), (1, 90)].into();
-    let late = JournalPast::open(folder.path(), Some(&Terms::default()), 9, base).expect("a journal");
+    let late = JournalPast::open(&Disk::real(), folder.path(), Some(&Terms::default()), 9, base).expect("a journal");
     assert_eq!(bindings(&late).expect("they are there").len(), 4);
     assert_eq!(read(&late, (0, 1), Vec::new()).expect("it is read").len(), 80);
 }
@@ -273,13 +275,13 @@ fn records_of_a_run_that_bound_nothing_are_kept_as_long_as_what_binds_them() {
     release(0);
     write(&journal, 2..3);
     assert_eq!(segments(folder.path()).len(), 4);
-    assert!(JournalPast::is_whole(folder.path(), &Terms::default()).expect("a journal"));
+    assert!(JournalPast::is_whole(&Disk::real(), folder.path(), &Terms::default()).expect("a journal"));
     assert_eq!(read(&past(folder.path()), (0, 1), Vec::new()).expect("it is read").len(), 60);
     release(i64::MAX);
     write(&journal, 3..4);
     journal.finish();
     assert_eq!(segments(folder.path()).len(), 1);
-    assert!(!JournalPast::is_whole(folder.path(), &Terms::default()).expect("a journal"));
+    assert!(!JournalPast::is_whole(&Disk::real(), folder.path(), &Terms::default()).expect("a journal"));
 }
 
 #[test]

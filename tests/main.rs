@@ -30,6 +30,7 @@ mod pattern;
 mod planted;
 mod readme;
 mod scored;
+mod simulation;
 mod tidy;
 mod velocity;
 mod workers;

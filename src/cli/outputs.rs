@@ -15,6 +15,7 @@ use clap::Args;
 use super::error::{Failure, usage};
 use super::flags::{Delivery, JobFlags, KafkaFlags};
 use super::values::OutputName;
+use crate::disk::Disk;
 use crate::event::Schema;
 use crate::metrics::Metrics;
 use crate::runtime::job::Outputs;
@@ -112,11 +113,9 @@ impl Targets {
     /// Has outputs that an earlier run has written go on where they were acknowledged. What is not there any more was moved: a new
     /// one begins.
     pub fn going_on(&self, marks: &OutputMarks) -> Self {
-        let here = |(flag, path): &&(&'static str, String)| {
-            marks.get(*flag).is_some_and(|mark| mark.target == *path) && Path::new(path).is_file()
-        };
-        let at = |(flag, _): &(&'static str, String)| (*flag, marks[*flag].acknowledged.bytes);
-        let own = self.paths.iter().filter(here).map(at).collect();
+        let disk = Disk::real();
+        let at = |(flag, path): &(&'static str, String)| Some((*flag, marks.get(*flag)?.goes_on(&disk, path)?));
+        let own = self.paths.iter().filter_map(at).collect();
         Targets { existing: self.existing, paths: self.paths.clone(), own }
     }
 

@@ -16,7 +16,7 @@ use super::flags::{JobFlags, KafkaFlags, Kept};
 use super::outputs::Targets;
 use super::values::{InputName, OutputName};
 use crate::dataflow::{Dataflow, EngineSettings, Parameters, Setup};
-use crate::epoch::journal::JournalSource;
+use crate::epoch::journal::{JournalSource, SEGMENT_BYTES_MAX};
 use crate::epoch::{Pace, PartitionBounds};
 use crate::event::{Limits, Schema};
 use crate::feature::FeatureSet;
@@ -112,6 +112,7 @@ impl JobFlags {
             keeps_records: self.journal == Kept::Events,
             cut_every: (self.cut_every > 0).then(|| Duration::from_millis(self.cut_every as u64)),
             kept_ms: self.journal_keep,
+            segment_bytes: SEGMENT_BYTES_MAX,
         };
         let open = |directory| State::open(directory, settings_of_state, &terms, plan);
         let mut anew = None;

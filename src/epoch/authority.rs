@@ -229,9 +229,9 @@ impl Authority {
     }
 
     /// The end, whatever is recorded or waits.
-    pub fn end(&mut self) -> Binding {
+    pub fn end(&mut self) -> Word {
         self.finished = true;
-        Binding { stop: true, last: true, ..self.binding(self.watermark_ms) }
+        Word::End
     }
 
     /// What the workers are to do next, if it is time. `left` is the first epoch that has not left the engine yet.
@@ -247,7 +247,7 @@ impl Authority {
         }
         let settled = self.ended() && left >= self.next;
         self.look_ahead();
-        let mut word = if self.ahead.is_none() { self.decide(now_ns, left)? } else { Word::Bind(self.repeat()?) };
+        let mut word = if self.ahead.is_none() { self.decide(now_ns, left)? } else { self.repeat()? };
         if let Word::Bind(binding) = &mut word {
             if binding.epoch >= self.recorded.until {
                 binding.dump = self.dump(binding.last);
@@ -402,9 +402,10 @@ impl Authority {
     }
 
     /// The next recorded binding, once its records are there. Asked to stop, it ends there: what is recorded stays so.
-    fn repeat(&mut self) -> Option<Binding> {
+    fn repeat(&mut self) -> Option<Word> {
         if self.reports().any(|report| report.stopping) {
-            return Some(Binding { stop: true, last: true, ..self.binding(self.watermark_ms) });
+            // An empty epoch in the place of a recorded one would be taken for it.
+            return Some(self.end());
         }
         let binding = self.ahead.as_ref()?;
         let there =
@@ -416,7 +417,7 @@ impl Authority {
         let dump = self.recorded.dump_at.filter(|at| *at == next).map(|_| Dump::Whole);
         // What was read ahead is judged as a backlog is, whatever the earlier run did.
         let as_recorded = |binding| Binding { epoch: next, merging: true, dump, last: false, stop: false, ..binding };
-        self.ahead.take().map(as_recorded)
+        self.ahead.take().map(as_recorded).map(Word::Bind)
     }
 
     /// The watermark once everything that is offered is taken: a run goes on from there, a replay is at its end, or has one

@@ -50,6 +50,8 @@ pub enum Word {
     Bind(Binding),
     /// The cut at the end of this epoch is whole: every process has it on disk.
     Whole(Epoch),
+    /// Nothing is bound any more. What waits, and what is recorded and was not bound again, is the next run's.
+    End,
 }
 
 /// What a worker has ready of one lane, beyond what is bound already.

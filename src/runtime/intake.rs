@@ -318,6 +318,10 @@ impl Intake {
 
     /// What the authority should know, if it does not know it yet.
     pub fn report(&mut self, engine: &Engine) -> Option<Report> {
+        // What is bound must be in the journal: nothing is offered that is not on its way there.
+        if self.feed.inputs.as_mut().is_some_and(|inputs| !inputs.hand_over()) {
+            return None;
+        }
         let closed = self.closed && self.feed.stage.is_empty();
         if closed {
             self.stash.close();

@@ -200,8 +200,9 @@ impl Job {
             state.check_reaches(furthest)?;
         }
         let keeps = state.as_ref().filter(|_| live).map(State::process);
-        let acknowledgements =
-            Acknowledgements::new(directory.filter(|_| keeps.is_some()), keeps.unwrap_or(0), processes, bases);
+        let disk = state.as_ref().map(|state| state.disk().clone()).unwrap_or_default();
+        let kept_in = directory.filter(|_| keeps.is_some());
+        let acknowledgements = Acknowledgements::new(disk, kept_in, keeps.unwrap_or(0), processes, bases);
         let acknowledgements = Arc::new(acknowledgements);
         let reporting = |flag, done| keeps.map(|_| Reporting { flag, done, to: acknowledgements.clone() });
         let spawn = |name, reporting, writer: Option<Box<dyn Writer>>, refuse: Box<dyn FnMut(Refused) + Send>| {

@@ -155,14 +155,12 @@ impl<B: Send + 'static> Outlet<B> {
         refuse: impl FnMut(Refused) + Send + 'static,
         reporting: Option<Reporting>,
     ) -> std::io::Result<Self> {
-        if let Some(Reporting { flag, done, to }) = &reporting {
-            to.begin(flag, &outbound.target(), Acknowledged { epoch: *done, bytes: outbound.begins() });
-        }
+        let delivery = EpochDelivery::new(outbound, reporting);
         let (sender, receiver) = bounded(BATCHES_MAX);
         let who = name.to_owned();
         let run = move || {
             let say = |why| metrics.vitals.trouble(&who, why);
-            let result = write_all(outbound, &receiver, say, refuse, reporting.as_ref());
+            let result = write_all(delivery, &receiver, say, refuse);
             metrics.vitals.trouble(&who, None);
             if result.is_err() {
                 stop.store(true, Ordering::Relaxed);
@@ -186,63 +184,110 @@ impl<B: Send + 'static> Outlet<B> {
 }
 
 fn write_all<O: Outbound>(
-    mut outbound: O,
+    mut delivery: EpochDelivery<O>,
     receiver: &Receiver<Parcel<O::Batch>>,
     say: impl Fn(Option<String>),
     mut refuse: impl FnMut(Refused),
-    reporting: Option<&Reporting>,
 ) -> Result<(), SinkError> {
-    let (mut said, mut held, mut reported, mut last) = (None, BTreeMap::<Epoch, Vec<O::Batch>>::new(), None, 0);
+    let mut said = None;
     loop {
-        outbound.refused().into_iter().for_each(&mut refuse);
-        let trouble = outbound.trouble();
+        delivery.outbound.refused().into_iter().for_each(&mut refuse);
+        let trouble = delivery.outbound.trouble();
         if trouble != said {
             said = trouble.clone();
             say(trouble);
         }
-        report(&outbound, reporting, &mut reported)?;
+        delivery.report()?;
         match receiver.try_recv().or_else(|_| {
-            outbound.idle()?;
+            delivery.idle()?;
             receiver.recv_timeout(IDLE).map_err(Waited::from)
         }) {
-            Ok(Parcel::Batch(epoch, batch)) if reporting.is_some() => held.entry(epoch).or_default().push(batch),
-            Ok(Parcel::Batch(_, batch)) => outbound.write(batch)?,
-            Ok(Parcel::Closed(epoch)) => {
-                let open = held.split_off(&(epoch + 1));
-                last = epoch;
-                let closed = std::mem::replace(&mut held, open);
-                closed.into_values().flatten().try_for_each(|batch| outbound.write(batch))?;
-                outbound.commit(epoch)?;
-            }
+            Ok(parcel) => delivery.take(parcel)?,
             Err(Waited::Timeout) => {}
-            Err(Waited::Disconnected) => {
-                // What an open epoch has is written after a restart; what another output could not write belongs to a closed one.
-                held.retain(|&epoch, _| epoch <= last);
-                held.into_values().flatten().try_for_each(|batch| outbound.write(batch))?;
-                outbound.finish()?;
-                outbound.refused().into_iter().for_each(&mut refuse);
-                report(&outbound, reporting, &mut reported)?;
-                // The last word; a failure here only means that more is said again after a restart.
-                return reporting.map_or(Ok(()), |reporting| reporting.to.settle().map_err(not_noted));
-            }
+            Err(Waited::Disconnected) => return delivery.end(refuse),
             Err(Waited::Failed(error)) => return Err(error),
         }
     }
 }
 
-/// Says how far the output has come, if that is news.
-fn report<O: Outbound>(
-    outbound: &O,
-    reporting: Option<&Reporting>,
-    reported: &mut Option<Acknowledged>,
-) -> Result<(), SinkError> {
-    let Some(Reporting { flag, done, to }) = reporting else { return Ok(()) };
-    match outbound.acknowledged() {
-        Some(acknowledged) if acknowledged.epoch > *done && *reported != Some(acknowledged) => {
-            *reported = Some(acknowledged);
-            to.note(flag, &outbound.target(), acknowledged).map_err(not_noted)
+/// What an outlet's thread does: epochs one after the other, each once it is closed.
+pub struct EpochDelivery<O: Outbound> {
+    outbound: O,
+    reporting: Option<Reporting>,
+    /// What has come of epochs that are not closed.
+    held: BTreeMap<Epoch, Vec<O::Batch>>,
+    reported: Option<Acknowledged>,
+    /// The last epoch that was closed.
+    last: Epoch,
+}
+
+impl<O: Outbound> EpochDelivery<O> {
+    /// To an output, which begins. Without `reporting` what comes is written at once.
+    pub fn new(outbound: O, reporting: Option<Reporting>) -> Self {
+        if let Some(Reporting { flag, done, to }) = &reporting {
+            to.begin(flag, &outbound.target(), Acknowledged { epoch: *done, bytes: outbound.begins() });
         }
-        _ => Ok(()),
+        EpochDelivery { outbound, reporting, held: BTreeMap::new(), reported: None, last: 0 }
+    }
+
+    /// Takes a parcel.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn take(&mut self, parcel: Parcel<O::Batch>) -> Result<(), SinkError> {
+        match parcel {
+            Parcel::Batch(epoch, batch) if self.reporting.is_some() => self.held.entry(epoch).or_default().push(batch),
+            Parcel::Batch(_, batch) => self.outbound.write(batch)?,
+            Parcel::Closed(epoch) => {
+                self.last = epoch;
+                self.write_closed()?;
+                self.outbound.commit(epoch)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_closed(&mut self) -> Result<(), SinkError> {
+        let open = self.held.split_off(&(self.last + 1));
+        let closed = std::mem::replace(&mut self.held, open);
+        closed.into_values().flatten().try_for_each(|batch| self.outbound.write(batch))
+    }
+
+    /// Makes progress while nothing comes.
+    ///
+    /// # Errors
+    /// If that fails.
+    pub fn idle(&mut self) -> Result<(), SinkError> {
+        self.outbound.idle()
+    }
+
+    /// Says how far the output has come, if that is news.
+    ///
+    /// # Errors
+    /// If it cannot be written down.
+    pub fn report(&mut self) -> Result<(), SinkError> {
+        let Some(Reporting { flag, done, to }) = &self.reporting else { return Ok(()) };
+        match self.outbound.acknowledged() {
+            Some(acknowledged) if acknowledged.epoch > *done && self.reported != Some(acknowledged) => {
+                self.reported = Some(acknowledged);
+                to.note(flag, &self.outbound.target(), acknowledged).map_err(not_noted)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Nothing comes any more. What an open epoch has is written after a restart; what another output could not write belongs to a
+    /// closed one.
+    ///
+    /// # Errors
+    /// If what is left cannot be written.
+    pub fn end(mut self, refuse: impl FnMut(Refused)) -> Result<(), SinkError> {
+        self.write_closed()?;
+        self.outbound.finish()?;
+        self.outbound.refused().into_iter().for_each(refuse);
+        self.report()?;
+        // The last word; a failure here only means that more is said again after a restart.
+        self.reporting.map_or(Ok(()), |reporting| reporting.to.settle().map_err(not_noted))
     }
 }
 

@@ -77,7 +77,7 @@ impl State {
         if renewal.plan.new_parts(&renewal.earlier).is_empty() {
             return Ok(None);
         }
-        let past = JournalPast::of(&self.directory)?;
+        let past = JournalPast::of(&self.disk, &self.directory)?;
         let uppers = self.ends.iter().filter(|(lane, _)| lane.is_events());
         let uppers = uppers.map(|(lane, end)| (lane.partition, end.upper)).collect();
         let source = JournalSource::open(&self.directory)?.up_to(uppers);

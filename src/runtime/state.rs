@@ -14,15 +14,15 @@
 //! A process locks `lock-P`, P being its number in the cluster; a second run is refused.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::cut::{CutError, CutManifest, Cutter, Cutting, Loaded, load};
 use super::renew::Dumps;
-use crate::epoch::journal::{BindingLog, Inputs, Journal, JournalError, JournalPast};
+use crate::disk::{Disk, DiskLock, Opening};
+use crate::epoch::journal::{BindingLog, Inputs, Journal, JournalError, JournalPast, JournalWriter, SEGMENT_BYTES_MAX};
 use crate::epoch::{LaneEnd, Pace, Recorded};
 use crate::event::Lane;
 use crate::flow::{Epoch, Facts};
@@ -48,6 +48,8 @@ pub struct StateSettings {
     pub cut_every: Option<Duration>,
     /// How much event time the journal keeps behind the watermark though a cut covers it, milliseconds.
     pub kept_ms: i64,
+    /// A segment of the journal that has grown to this is closed, bytes.
+    pub segment_bytes: u64,
 }
 
 /// What a cut takes is not in the journal's way for so long, by default: the longest windows in use, and some days.
@@ -56,15 +58,24 @@ pub const KEPT_MS: i64 = 35 * 24 * 3_600_000;
 impl StateSettings {
     /// Of a single process, with records kept and no cuts.
     pub fn of(pace: Pace) -> Self {
-        StateSettings { process: 0, processes: 1, pace, keeps_records: true, cut_every: None, kept_ms: KEPT_MS }
+        StateSettings {
+            process: 0,
+            processes: 1,
+            pace,
+            keeps_records: true,
+            cut_every: None,
+            kept_ms: KEPT_MS,
+            segment_bytes: SEGMENT_BYTES_MAX,
+        }
     }
 }
 
 /// A state directory, locked.
 #[derive(Debug)]
 pub struct State {
+    pub(super) disk: Disk,
     pub(super) directory: PathBuf,
-    _lock: Option<Lock>,
+    _lock: Option<DiskLock>,
     settings: StateSettings,
     terms: Terms,
     /// What the engine is.
@@ -111,19 +122,35 @@ impl State {
         directory: &Path,
         settings: StateSettings,
         terms: &Terms,
+        plan: EnginePlan,
+    ) -> Result<Self, StateError> {
+        let mut state = Self::prepare(&Disk::real(), directory, settings, terms, plan)?;
+        state.journal = state.journal.map(Journal::start).transpose()?;
+        Ok(state)
+    }
+
+    /// The same on any disk, without the thread that writes the journal: see [`State::take_writer`].
+    ///
+    /// # Errors
+    /// If it is in use, damaged, or was written under terms that these do not go on from.
+    pub fn prepare(
+        disk: &Disk,
+        directory: &Path,
+        settings: StateSettings,
+        terms: &Terms,
         mut plan: EnginePlan,
     ) -> Result<Self, StateError> {
-        let lock = Lock::take(directory, settings.process).map_err(StateError::Lock)?;
-        if directory.join("remap.jsonl").exists() {
+        let lock = lock(disk, directory, settings.process).map_err(StateError::Lock)?;
+        if disk.look(&directory.join("remap.jsonl")).is_some() {
             let shown = directory.display();
             return Err(StateError::Lock(format!(
                 "--state {shown}: remap.jsonl was written by a version before journals; name another directory"
             )));
         }
-        let manifest = CutManifest::read(directory)?;
+        let manifest = CutManifest::read(disk, directory)?;
         // A replay repeats the whole of a run, if that is still there.
-        let whole = settings.pace == Pace::Bounded && JournalPast::is_whole(directory, terms)?;
-        let loaded = if whole { None } else { newest(directory, &manifest, terms)? };
+        let whole = settings.pace == Pace::Bounded && JournalPast::is_whole(disk, directory, terms)?;
+        let loaded = if whole { None } else { newest(disk, directory, &manifest, terms)? };
         let renewal = loaded.as_ref().and_then(|loaded| {
             plan.remember(&loaded.plan);
             let renewal = Renewal { earlier: Arc::new(loaded.plan.clone()), plan: Arc::new(plan.clone()) };
@@ -134,19 +161,23 @@ impl State {
         let ends = ends.unwrap_or_default();
         let of_events = ends.iter().filter(|(lane, _)| lane.is_events());
         let base = of_events.map(|(lane, end)| (lane.partition, end.upper)).collect();
-        let past = JournalPast::open(directory, Some(terms), cut.map_or(0, |facts| facts.epoch + 1), base)?;
+        let past = JournalPast::open(disk, directory, Some(terms), cut.map_or(0, |facts| facts.epoch + 1), base)?;
         let ((marks, bases), identity) = match settings.pace {
             Pace::Live => {
-                let marks = marks(directory, settings.process, settings.processes).map_err(StateError::Lock)?;
-                (marks, identity(directory).map_err(StateError::Lock)?)
+                let marks = marks(disk, directory, settings.process, settings.processes).map_err(StateError::Lock)?;
+                (marks, identity(disk, directory).map_err(StateError::Lock)?)
             }
             Pace::Bounded => Default::default(),
         };
         let journal = match settings.pace {
-            Pace::Live => Some(past.begin(settings.process, terms.clone(), settings.keeps_records)?),
+            Pace::Live => {
+                let StateSettings { process, keeps_records, segment_bytes, .. } = settings;
+                Some(past.prepare(process, terms.clone(), keeps_records, segment_bytes)?)
+            }
             Pace::Bounded => None,
         };
         Ok(State {
+            disk: disk.clone(),
             directory: directory.to_owned(),
             _lock: Some(lock),
             settings,
@@ -169,6 +200,11 @@ impl State {
     /// The directory.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// The disk that it is on.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
     }
 
     /// The process's number in its cluster.
@@ -280,8 +316,14 @@ impl State {
     /// # Errors
     /// If the system has no thread.
     pub fn start_cutter(&self, workers: usize, processes: usize, metrics: &Arc<Metrics>) -> io::Result<Option<Cutter>> {
-        let (Some(journal), Some(_)) = (self.bindings(), self.cut_every()) else { return Ok(None) };
-        Cutter::start(Cutting {
+        self.cutting(workers, processes, metrics).map(Cutter::start).transpose()
+    }
+
+    /// What that thread must know.
+    pub fn cutting(&self, workers: usize, processes: usize, metrics: &Arc<Metrics>) -> Option<Cutting> {
+        let (journal, _) = (self.bindings()?, self.cut_every()?);
+        Some(Cutting {
+            disk: self.disk.clone(),
             directory: self.directory.clone(),
             process: (self.settings.process, processes),
             workers,
@@ -293,13 +335,18 @@ impl State {
             kept_ms: self.settings.kept_ms,
             metrics: metrics.clone(),
         })
-        .map(Some)
+    }
+
+    /// What the thread that writes the journal would do, of a directory that was only prepared.
+    pub fn take_writer(&mut self) -> Option<JournalWriter> {
+        self.journal.as_mut().and_then(Journal::take_writer)
     }
 
     /// A state of this directory that only repeats what `past` holds, from a point on where nothing is kept.
     pub(super) fn repeating(&self, past: JournalPast, from: Option<Facts>, dumps: Dumps) -> State {
         let before = from.map(|facts| Arc::new(Image::of(facts, [])));
         State {
+            disk: self.disk.clone(),
             directory: self.directory.clone(),
             _lock: None,
             settings: StateSettings::of(Pace::Bounded),
@@ -328,27 +375,30 @@ impl State {
 }
 
 /// The directory's own number, which is made with the first run. Which process makes it does not matter.
-fn identity(directory: &Path) -> Result<String, String> {
+fn identity(disk: &Disk, directory: &Path) -> Result<String, String> {
     let path = directory.join("identity");
     let failed = |error: io::Error| format!("--state {}: {error}", path.display());
     let nanoseconds = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos());
     let beside = directory.join(format!("identity-{}", std::process::id()));
-    if !path.exists() {
-        std::fs::write(&beside, format!("{nanoseconds:x}-{:x}", std::process::id())).map_err(failed)?;
+    if disk.look(&path).is_none() {
+        let mut file = disk.open(&beside, Opening::Empty).map_err(failed)?;
+        let text = format!("{nanoseconds:x}-{:x}", std::process::id());
+        file.write_all(text.as_bytes()).and_then(|()| file.sync()).map_err(failed)?;
         // Whoever comes second finds the first one's.
-        match std::fs::hard_link(&beside, &path) {
+        match disk.link(&beside, &path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
-            _ => std::fs::remove_file(&beside).map_err(failed)?,
+            _ => disk.remove(&beside).map_err(failed)?,
         }
     }
-    std::fs::read_to_string(&path).map_err(failed)
+    disk.sync_folder(directory).map_err(failed)?;
+    disk.read(&path).map(|text| String::from_utf8_lossy(&text).into_owned()).map_err(failed)
 }
 
 /// The newest cut that can be read. One that is damaged is passed over, if there is another.
-fn newest(directory: &Path, manifest: &CutManifest, terms: &Terms) -> Result<Option<Loaded>, CutError> {
+fn newest(disk: &Disk, directory: &Path, manifest: &CutManifest, terms: &Terms) -> Result<Option<Loaded>, CutError> {
     let mut damaged = None;
     for &cut in &manifest.cuts {
-        match load(directory, cut, Some(terms)) {
+        match load(disk, directory, cut, Some(terms)) {
             Ok(loaded) => return Ok(Some(loaded)),
             Err(error) => {
                 tracing::error!(%error, "a cut cannot be used; the one before it is tried");
@@ -359,26 +409,12 @@ fn newest(directory: &Path, manifest: &CutManifest, terms: &Terms) -> Result<Opt
     damaged.map_or(Ok(None), Err)
 }
 
-/// A locked directory; free again when this is dropped, or the process ends however it does.
-#[derive(Debug)]
-struct Lock {
-    _file: File,
-}
-
-impl Lock {
-    /// Creates the directory if it is missing, and locks it for a process of a cluster. The error says why not.
-    fn take(directory: &Path, process: usize) -> Result<Self, String> {
-        let shown = directory.display();
-        let failed = |error: io::Error| format!("--state {shown}: {error}");
-        std::fs::create_dir_all(directory).map_err(failed)?;
-        let path = directory.join(format!("lock-{process}"));
-        let file = OpenOptions::new().create(true).write(true).truncate(false).open(&path).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Lock { _file: file }),
-            Err(TryLockError::WouldBlock) => {
-                Err(format!("--state {shown}: another run uses it; stop that one, or name another directory"))
-            }
-            Err(TryLockError::Error(error)) => Err(failed(error)),
-        }
-    }
+/// Creates the directory if it is missing, and locks it for a process of a cluster: free again when the lock is dropped, or the
+/// process ends however it does. The error says why not.
+fn lock(disk: &Disk, directory: &Path, process: usize) -> Result<DiskLock, String> {
+    let shown = directory.display();
+    let failed = |error: io::Error| format!("--state {shown}: {error}");
+    disk.create_folder(directory).map_err(failed)?;
+    let held = disk.lock(&directory.join(format!("lock-{process}"))).map_err(failed)?;
+    held.ok_or_else(|| format!("--state {shown}: another run uses it; stop that one, or name another directory"))
 }

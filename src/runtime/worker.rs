@@ -77,10 +77,11 @@ pub fn run(
         }
         if let Some(mint) = &mut mint {
             coordinator.reports().into_iter().for_each(|report| mint.authority.report(report));
-            if let Err(error) = mint.advance(&mut coordinator, first_open(&engine)) {
+            let advanced = mint.advance(now_ns(), first_open(&engine), |word| coordinator.publish(&word));
+            if let Err(error) = advanced {
                 // The others must not wait for bindings that never come.
                 failed = failed.or(Some(error));
-                coordinator.publish(&Word::Bind(mint.authority.end()));
+                coordinator.publish(&mint.authority.end());
             }
             intake.feed.metrics.vitals.set_repeating(mint.authority.recovering(first_open(&engine)));
         }
@@ -92,6 +93,7 @@ pub fn run(
                 Word::Reach(epoch, reach) if epoch == intake.next => intake.stash.reach(reach),
                 Word::Reach(..) => {}
                 Word::Whole(epoch) => intake.publish(epoch),
+                Word::End => last = true,
                 Word::Bind(binding) => {
                     intake.bind(&binding, &mut engine);
                     last |= binding.last;
@@ -132,32 +134,35 @@ impl Mint {
         cost_ns == 0 || self.cut_cpu.elapsed().as_nanos() as u64 >= cost_ns.saturating_mul(CUT_RESTS)
     }
 
-    fn advance(&mut self, coordinator: &mut Coordinator, left: Epoch) -> Result<(), SourceError> {
-        self.authority.check(now_ns()).map_err(SourceError::External)?;
+    /// Decides what is next, `left` being the first epoch that has not left the engine, and publishes what is durable.
+    ///
+    /// # Errors
+    /// If the journal cannot be written, or the source is not what it was.
+    pub fn advance(&mut self, now_ns: u64, left: Epoch, mut publish: impl FnMut(Word)) -> Result<(), SourceError> {
+        self.authority.check(now_ns).map_err(SourceError::External)?;
         if let Some(epoch) = self.authority.whole() {
-            coordinator.publish(&Word::Whole(epoch));
+            publish(Word::Whole(epoch));
         }
-        if self.cut_every_ns.is_some_and(|every_ns| now_ns().saturating_sub(self.cut_ns) >= every_ns)
-            && self.is_rested()
+        if self.cut_every_ns.is_some_and(|every_ns| now_ns.saturating_sub(self.cut_ns) >= every_ns) && self.is_rested()
         {
-            (self.cut_ns, self.cut_cpu) = (now_ns(), ProcessTime::now());
+            (self.cut_ns, self.cut_cpu) = (now_ns, ProcessTime::now());
             self.authority.cut();
         }
         if let (Some(log), Some(held)) = (&self.log, self.held.take()) {
             self.held = log.append(held).err();
         }
-        let word = if self.held.is_some() { None } else { self.authority.mint(now_ns(), left) };
+        let word = if self.held.is_some() { None } else { self.authority.mint(now_ns, left) };
         match (word, &self.log) {
             (None, _) => {}
             // What was recorded is on disk already, and a reach binds nothing.
-            (Some(word @ (Word::Reach(..) | Word::Whole(_))), _) | (Some(word), None) => coordinator.publish(&word),
+            (Some(word @ (Word::Reach(..) | Word::Whole(_) | Word::End)), _) | (Some(word), None) => publish(word),
             (Some(Word::Bind(binding)), Some(_)) if binding.epoch < self.recorded => {
-                coordinator.publish(&Word::Bind(binding));
+                publish(Word::Bind(binding));
             }
             (Some(Word::Bind(binding)), Some(log)) => self.held = log.append(binding).err(),
         }
         while let Some(durable) = self.log.as_ref().and_then(BindingLog::durable) {
-            coordinator.publish(&Word::Bind(durable.map_err(SourceError::External)?));
+            publish(Word::Bind(durable.map_err(SourceError::External)?));
         }
         Ok(())
     }

@@ -1,19 +1,18 @@
 //! How far outputs have come: the epochs whose records are all acknowledged.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::disk::{Disk, Found};
 use crate::flow::Epoch;
+use crate::source::sealed::Seal;
 
-/// How often it is written down.
-const WRITE_EVERY: Duration = Duration::from_millis(100);
+/// How often it is written down, nanoseconds.
+const WRITE_EVERY_NS: u64 = 100_000_000;
 
 /// What an output has acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,8 +42,29 @@ struct Written {
     bases: BTreeMap<String, Epoch>,
 }
 
+impl OutputMark {
+    /// Where a file goes on that an earlier run has written, bytes; `None` if it is another one, or was moved away.
+    pub fn goes_on(&self, disk: &Disk, path: &str) -> Option<u64> {
+        let there = matches!(disk.look(Path::new(path)), Some(Found::File(_)));
+        (self.target == path && there).then_some(self.acknowledged.bytes)
+    }
+}
+
 /// Where the outputs of an earlier run were, by flag.
 pub type OutputMarks = BTreeMap<String, OutputMark>;
+
+/// As one sealed line: a bit that is flipped in a length or an epoch would make wrong output.
+fn seal(path: &Path, written: &Written) -> std::io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    Seal::first(path).line(written, &mut line)?;
+    Ok(line)
+}
+
+fn unseal(path: &Path, text: &[u8]) -> Result<Written, String> {
+    let damaged = |what: String| format!("is damaged ({what}); restore it");
+    let entry = Seal::first(path).open(text).map_err(damaged)?;
+    serde_json::from_str(entry).map_err(|error| damaged(error.to_string()))
+}
 
 /// The file of a process.
 fn file(directory: &Path, process: usize) -> PathBuf {
@@ -57,6 +77,7 @@ fn file(directory: &Path, process: usize) -> PathBuf {
 /// # Errors
 /// If what was written down cannot be read.
 pub fn marks(
+    disk: &Disk,
     directory: &Path,
     process: usize,
     processes: usize,
@@ -64,11 +85,8 @@ pub fn marks(
     let read = |process: usize| -> Result<Option<Written>, String> {
         let path = file(directory, process);
         let failed = |error: &dyn std::fmt::Display| format!("{}: {error}; check --state", path.display());
-        match std::fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| failed(&error)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed(&error)),
-        }
+        let text = disk.read_if_there(&path).map_err(|error| failed(&error))?;
+        text.map(|text| unseal(&path, &text).map_err(|error| failed(&error))).transpose()
     };
     let Some(first) = read(0)? else { return Ok(Default::default()) };
     let (mut marks, bases) = if first.processes == processes {
@@ -100,6 +118,7 @@ pub fn marks(
 #[derive(Debug)]
 pub struct Acknowledgements {
     process: usize,
+    disk: Disk,
     directory: Option<PathBuf>,
     state: Mutex<Noted>,
     /// The epoch after the last one that all outputs have acknowledged and a restart would know of: workers ask for it, and must not
@@ -113,15 +132,21 @@ struct Noted {
     written: Written,
     /// The epochs that a restart would know of, by flag.
     lasting: BTreeMap<String, Option<Epoch>>,
-    written_at: Instant,
+    written_ns: u64,
 }
 
 impl Acknowledgements {
     /// Of a process of so many; written down if there is a directory.
-    pub fn new(directory: Option<PathBuf>, process: usize, processes: usize, bases: BTreeMap<String, Epoch>) -> Self {
+    pub fn new(
+        disk: Disk,
+        directory: Option<PathBuf>,
+        process: usize,
+        processes: usize,
+        bases: BTreeMap<String, Epoch>,
+    ) -> Self {
         let written = Written { processes, outputs: BTreeMap::new(), bases };
-        let noted = Noted { written, lasting: BTreeMap::new(), written_at: Instant::now() };
-        Acknowledgements { process, directory, state: Mutex::new(noted), reached: AtomicU64::new(u64::MAX) }
+        let noted = Noted { written, lasting: BTreeMap::new(), written_ns: disk.now_ns() };
+        Acknowledgements { process, disk, directory, state: Mutex::new(noted), reached: AtomicU64::new(u64::MAX) }
     }
 
     /// An output begins here: it is waited for, and a restart will know that what follows is its own.
@@ -139,7 +164,8 @@ impl Acknowledgements {
     pub fn note(&self, flag: &str, target: &str, acknowledged: Acknowledged) -> std::io::Result<()> {
         let mut noted = self.lock();
         noted.written.outputs.insert(flag.to_owned(), OutputMark { target: target.to_owned(), acknowledged });
-        if noted.written_at.elapsed() < WRITE_EVERY { Ok(()) } else { self.write(&mut noted) }
+        let fresh = self.disk.now_ns().saturating_sub(noted.written_ns) < WRITE_EVERY_NS;
+        if fresh { Ok(()) } else { self.write(&mut noted) }
     }
 
     /// Writes down where all are.
@@ -156,14 +182,11 @@ impl Acknowledgements {
     }
 
     fn write(&self, noted: &mut Noted) -> std::io::Result<()> {
-        noted.written_at = Instant::now();
+        noted.written_ns = self.disk.now_ns();
         if let Some(directory) = &self.directory {
             let (path, beside) =
                 (file(directory, self.process), directory.join(format!("outputs-{}.new", self.process)));
-            let mut file = File::create(&beside)?;
-            file.write_all(&serde_json::to_vec(&noted.written)?)?;
-            file.sync_data()?;
-            std::fs::rename(beside, path)?;
+            self.disk.replace(&path, &beside, &seal(&path, &noted.written)?)?;
         }
         for (flag, mark) in &noted.written.outputs {
             noted.lasting.insert(flag.clone(), mark.acknowledged.epoch);

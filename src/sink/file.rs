@@ -1,12 +1,11 @@
 //! Files and standard output as a sink: one record a line, gzip or zstd by ending.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, SeekFrom, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use super::{Acknowledged, OnAcknowledged, OutputRecord, SinkError, Writer};
+use crate::disk::{Disk, DiskFile, Found, Opening};
 use crate::flow::Epoch;
 
 /// Lines are gathered up to this size before they are handed to the operating system.
@@ -52,20 +51,21 @@ pub struct Opened {
 pub struct Committer {
     path: String,
     /// The way to the file; `None` for what is no regular file.
-    shared: Option<(Shared, File, Compression)>,
-    every: Duration,
-    last: Option<Instant>,
+    shared: Option<(Shared, DiskFile, Compression)>,
+    disk: Disk,
+    every_ns: u64,
+    last_ns: Option<u64>,
     /// The epoch that is written, and the one that lasts.
     closed: Option<Epoch>,
     acknowledged: Option<Acknowledged>,
     begins: u64,
 }
 
-/// How often plain files are synced.
-const SYNC_EVERY: Duration = Duration::from_millis(100);
+/// How often plain files are synced, nanoseconds.
+const SYNC_EVERY_NS: u64 = 100_000_000;
 
-/// How often a compressed file gets the end of a member, which costs compression.
-const MEMBER_EVERY: Duration = Duration::from_secs(5);
+/// How often a compressed file gets the end of a member, which costs compression; nanoseconds.
+const MEMBER_EVERY_NS: u64 = 5_000_000_000;
 
 type Encoder = Box<dyn Write + Send>;
 
@@ -84,12 +84,12 @@ impl Write for Shared {
 }
 
 impl Committer {
-    fn new(path: &str, shared: Option<(Shared, File, Compression)>) -> Self {
+    fn new(disk: &Disk, path: &str, shared: Option<(Shared, DiskFile, Compression)>) -> Self {
         let compressed = shared.as_ref().is_some_and(|(_, _, compression)| *compression != Compression::None);
-        let every = if compressed { MEMBER_EVERY } else { SYNC_EVERY };
-        let length = shared.as_ref().and_then(|(_, file, _)| file.metadata().ok());
-        let begins = length.map_or(0, |length| length.len());
-        Committer { path: path.to_owned(), shared, every, last: None, closed: None, acknowledged: None, begins }
+        let every_ns = if compressed { MEMBER_EVERY_NS } else { SYNC_EVERY_NS };
+        let begins = shared.as_ref().map_or(0, |(_, file, _)| length(file).unwrap_or(0));
+        let (disk, path) = (disk.clone(), path.to_owned());
+        Committer { path, shared, disk, every_ns, last_ns: None, closed: None, acknowledged: None, begins }
     }
 
     /// Everything up to an epoch has been handed on to the file, and nothing of later ones.
@@ -100,13 +100,13 @@ impl Committer {
     /// Whether it is time to make what is closed last.
     pub fn is_due(&self) -> bool {
         self.closed > self.acknowledged.and_then(|acknowledged| acknowledged.epoch)
-            && self.last.is_none_or(|last| last.elapsed() >= self.every)
+            && self.last_ns.is_none_or(|last_ns| self.disk.now_ns().saturating_sub(last_ns) >= self.every_ns)
     }
 
     /// Makes what is closed last.
     pub fn commit(&mut self) -> io::Result<()> {
         let Some(epoch) = self.closed else { return Ok(()) };
-        self.last = Some(Instant::now());
+        self.last_ns = Some(self.disk.now_ns());
         let bytes = match &self.shared {
             None => 0,
             Some((shared, file, compression)) => {
@@ -114,10 +114,10 @@ impl Committer {
                 out.flush()?;
                 if *compression != Compression::None {
                     // The encoder that goes writes the end of its member.
-                    *out = encoder(file.try_clone()?, *compression)?;
+                    *out = encoder(file.again()?, *compression)?;
                 }
-                file.sync_data()?;
-                file.metadata()?.len()
+                file.sync()?;
+                length(file)?
             }
         };
         self.acknowledged = Some(Acknowledged { epoch: Some(epoch), bytes });
@@ -140,7 +140,15 @@ impl Committer {
     }
 }
 
-fn encoder(file: File, compression: Compression) -> io::Result<Encoder> {
+/// Bytes of a file; 0 for what is none.
+fn length(file: &DiskFile) -> io::Result<u64> {
+    Ok(match file.look()? {
+        Found::File(bytes) => bytes,
+        Found::Folder | Found::Other => 0,
+    })
+}
+
+fn encoder(file: DiskFile, compression: Compression) -> io::Result<Encoder> {
     Ok(match compression {
         Compression::None => Box::new(file),
         Compression::Gzip => Box::new(flate2::write::GzEncoder::new(file, flate2::Compression::default())),
@@ -190,39 +198,47 @@ pub fn plain_stem(path: &str) -> &str {
 
 /// Opens the file of this path, gzip or zstd by ending, or takes standard output for `-`. `flag` is named in errors.
 pub fn open(path: &str, flag: &str, existing: Existing) -> Result<Opened, SinkError> {
+    open_on(&Disk::real(), path, flag, existing)
+}
+
+/// The same on any disk.
+pub fn open_on(disk: &Disk, path: &str, flag: &str, existing: Existing) -> Result<Opened, SinkError> {
     let name = format!("{flag} {path}");
     let cannot = |error: io::Error| SinkError::User(format!("{name}: cannot write it: {error}"));
     if path == "-" {
-        let committer = Committer::new(path, None);
+        let committer = Committer::new(disk, path, None);
         return Ok(Opened { name, out: Box::new(io::stdout()), compressed: false, begins: None, committer });
     }
     let (compression, mut begins) = (Compression::of(path), None);
-    let file = match OpenOptions::new().write(true).create_new(true).open(path) {
+    let place = Path::new(path);
+    let file = match disk.open(place, Opening::New) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let regular = !path.starts_with("/dev/") && Path::new(path).metadata().map_err(cannot)?.is_file();
+            let regular = !path.starts_with("/dev/") && matches!(disk.look(place), Some(Found::File(_)));
             match existing {
                 // Nothing can be lost of a device or a pipe.
-                _ if !regular => OpenOptions::new().append(true).open(path),
+                _ if !regular => disk.open(place, Opening::Append),
+                // A run that died at once has left it.
+                Existing::Refuse if disk.look(place) == Some(Found::File(0)) => disk.open(place, Opening::Append),
                 Existing::Refuse => {
                     return Err(SinkError::User(format!(
                         "{name}: is there already; --overwrite replaces it, --append adds to it"
                     )));
                 }
-                Existing::Overwrite => File::create(path),
+                Existing::Overwrite => disk.open(place, Opening::Empty),
                 Existing::Append => {
-                    begins = first_line(path, compression).map_err(cannot)?;
-                    behind(path, compression)
+                    begins = first_line(disk, place, compression).map_err(cannot)?;
+                    behind(disk, place, compression)
                 }
                 Existing::GoOn(bytes) => {
-                    let file = OpenOptions::new().read(true).append(true).open(path).map_err(cannot)?;
-                    let length = file.metadata().map_err(cannot)?.len();
+                    let file = disk.open(place, Opening::Append).map_err(cannot)?;
+                    let length = length(&file).map_err(cannot)?;
                     if length < bytes {
                         return Err(SinkError::User(format!(
                             "{name}: has {length} bytes, but had {bytes} that last; mend it, or name another file"
                         )));
                     }
-                    file.set_len(bytes).map_err(cannot)?;
-                    begins = first_line(path, compression).map_err(cannot)?;
+                    file.cut(bytes).map_err(cannot)?;
+                    begins = first_line(disk, place, compression).map_err(cannot)?;
                     Ok(file)
                 }
             }
@@ -230,16 +246,20 @@ pub fn open(path: &str, flag: &str, existing: Existing) -> Result<Opened, SinkEr
         opened => opened,
     };
     let file = file.map_err(cannot)?;
-    let regular = file.metadata().map_err(cannot)?.is_file();
-    let own = file.try_clone().map_err(cannot)?;
+    let regular = matches!(file.look().map_err(cannot)?, Found::File(_));
+    if regular {
+        // What lasts of it must be found again.
+        disk.sync_folder_of(place).map_err(cannot)?;
+    }
+    let own = file.again().map_err(cannot)?;
     let shared = Shared(Arc::new(Mutex::new(encoder(file, compression).map_err(cannot)?)));
-    let committer = Committer::new(path, regular.then(|| (shared.clone(), own, compression)));
+    let committer = Committer::new(disk, path, regular.then(|| (shared.clone(), own, compression)));
     Ok(Opened { name, out: Box::new(shared), compressed: compression != Compression::None, begins, committer })
 }
 
 /// The first line of a file, without its end; `None` if the file is empty.
-fn first_line(path: &str, compression: Compression) -> io::Result<Option<String>> {
-    let file = File::open(path)?;
+fn first_line(disk: &Disk, path: &Path, compression: Compression) -> io::Result<Option<String>> {
+    let file = disk.open(path, Opening::Read)?;
     let reader: Box<dyn Read> = match compression {
         Compression::None => Box::new(file),
         Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(file)),
@@ -253,16 +273,16 @@ fn first_line(path: &str, compression: Compression) -> io::Result<Option<String>
 
 /// The first line of a file, decompressed by its ending; `None` if it is empty.
 pub fn first_line_of(path: &str) -> io::Result<Option<String>> {
-    first_line(path, Compression::of(path))
+    first_line(&Disk::real(), Path::new(path), Compression::of(path))
 }
 
 /// A file to be written on behind what it holds. A last line that a crash cut off gets its end, so that only it is lost.
-fn behind(path: &str, compression: Compression) -> io::Result<File> {
-    let mut file = OpenOptions::new().read(true).append(true).open(path)?;
-    if compression == Compression::None && file.metadata()?.len() > 0 {
-        let mut last = [0];
-        file.seek(SeekFrom::End(-1))?;
-        file.read_exact(&mut last)?;
+fn behind(disk: &Disk, path: &Path, compression: Compression) -> io::Result<DiskFile> {
+    let mut file = disk.open(path, Opening::Append)?;
+    if compression == Compression::None && length(&file)? > 0 {
+        let (mut written, mut last) = (disk.open(path, Opening::Read)?, [0]);
+        written.seek(SeekFrom::End(-1))?;
+        written.read_exact(&mut last)?;
         if last != *b"\n" {
             file.write_all(b"\n")?;
         }

@@ -41,6 +41,16 @@ impl Seal {
         Seal(xxh3_64_with_seed(entry.as_bytes(), self.0))
     }
 
+    /// The entry of a line, which must be the next one. The error says what is wrong with it.
+    pub fn open<'a>(&mut self, line: &'a [u8]) -> Result<&'a str, String> {
+        let parsed: ReadLine = serde_json::from_slice(line).map_err(|_| "it is no sealed line".to_owned())?;
+        *self = self.next(parsed.entry.get());
+        if u64::from_str_radix(parsed.seal, 16) != Ok(self.0) {
+            return Err("its seal does not fit: it was changed, or a line before it is missing or moved".to_owned());
+        }
+        Ok(parsed.entry.get())
+    }
+
     /// Appends a line.
     pub fn line(&mut self, entry: &impl Serialize, into: &mut Vec<u8>) -> io::Result<()> {
         let entry = serde_json::value::to_raw_value(entry)?;
@@ -68,13 +78,9 @@ pub fn read_lines(path: &Path, mut each: impl FnMut(u64, &str) -> Result<(), Str
         if read == 0 || line.last() != Some(&b'\n') {
             break;
         }
-        let damaged = |why: &str| format!("line {number} is damaged ({why}); the log cannot be used");
-        let parsed: ReadLine = serde_json::from_slice(&line).map_err(|_| damaged("it is no sealed line"))?;
-        seal = seal.next(parsed.entry.get());
-        if u64::from_str_radix(parsed.seal, 16) != Ok(seal.0) {
-            return Err(damaged("its seal does not fit: it was changed, or a line before it is missing or moved"));
-        }
-        each(number, parsed.entry.get())?;
+        let damaged = |why| format!("line {number} is damaged ({why}); the log cannot be used");
+        let entry = seal.open(&line).map_err(damaged)?;
+        each(number, entry)?;
         bytes += read as u64;
     }
     Ok((seal, bytes))

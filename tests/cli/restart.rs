@@ -151,8 +151,12 @@ fn ends(file: &str) -> Vec<String> {
     let mut seen = BTreeSet::new();
     for line in lines(file) {
         let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
-        assert!(seen.insert((value["id"].to_string(), value["revision"].as_i64(), value["diff"].as_i64())), "twice: {line}");
-        *stands.entry(format!("{} {}", value["id"], value["assessment"])).or_default() += value["diff"].as_i64().unwrap_or(0);
+        assert!(
+            seen.insert((value["id"].to_string(), value["revision"].as_i64(), value["diff"].as_i64())),
+            "twice: {line}"
+        );
+        *stands.entry(format!("{} {}", value["id"], value["assessment"])).or_default() +=
+            value["diff"].as_i64().unwrap_or(0);
     }
     stands.into_iter().filter(|(_, count)| *count != 0).map(|(said, _)| said).collect()
 }

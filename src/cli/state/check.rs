@@ -7,16 +7,18 @@ use serde_json::json;
 
 use super::super::error::Failure;
 use super::super::progress::grouped;
+use crate::disk::Disk;
 use crate::epoch::journal::{JournalPast, SegmentFigures};
 use crate::runtime::cut::{CutManifest, Loaded, load};
 
 /// Says what a directory holds. What is damaged ends it with an error that names file and offset.
 pub fn run(directory: &Path, as_json: bool) -> Result<(), Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::Failed(error.to_string());
-    let manifest = CutManifest::read(directory).map_err(|error| failed(&error))?;
-    let cuts = manifest.cuts.iter().map(|&cut| load(directory, cut, None).map(|loaded| (cut.processes, loaded)));
+    let disk = Disk::real();
+    let manifest = CutManifest::read(&disk, directory).map_err(|error| failed(&error))?;
+    let cuts = manifest.cuts.iter().map(|&cut| load(&disk, directory, cut, None).map(|loaded| (cut.processes, loaded)));
     let cuts: Vec<(usize, Loaded)> = cuts.collect::<Result<_, _>>().map_err(|error| failed(&error))?;
-    let past = JournalPast::open(directory, None, 0, BTreeMap::new()).map_err(|error| failed(&error))?;
+    let past = JournalPast::open(&disk, directory, None, 0, BTreeMap::new()).map_err(|error| failed(&error))?;
     let segments: Vec<SegmentFigures> = past.segments().iter().map(|segment| segment.figures()).collect();
     if segments.is_empty() && cuts.is_empty() {
         let shown = directory.display();

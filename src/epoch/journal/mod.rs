@@ -35,8 +35,9 @@ use segment::SegmentName;
 pub use segment::{Segment, SegmentFigures};
 pub use source::JournalSource;
 pub use tail::{BindingReader, Resumed, Starts};
-pub use write::{BindingLog, Covered, Inputs, Journal};
+pub use write::{BindingLog, Covered, Inputs, Journal, JournalWriter, SEGMENT_BYTES_MAX};
 
+use crate::disk::Disk;
 use crate::event::Partition;
 use crate::flow::Epoch;
 use crate::source::Reader;
@@ -59,6 +60,7 @@ impl JournalError {
 /// What a journal holds from an epoch on.
 #[derive(Clone, Debug)]
 pub struct JournalPast {
+    disk: Disk,
     directory: PathBuf,
     /// The first epoch that is wanted.
     from: Epoch,
@@ -80,12 +82,13 @@ impl JournalPast {
     /// # Errors
     /// If a segment is damaged, or was written under terms that these do not go on from.
     pub fn open(
+        disk: &Disk,
         directory: &Path,
         terms: Option<&Terms>,
         from: Epoch,
         base: BTreeMap<Partition, u64>,
     ) -> Result<Self, JournalError> {
-        let names = segment::list(directory)?;
+        let names = segment::list(disk, directory)?;
         let number = names.iter().map(|name| name.number + 1).max().unwrap_or(0);
         let mut segments: Vec<Segment> = Vec::new();
         // From the last one back, per process, until everything before is in the cut.
@@ -96,7 +99,7 @@ impl JournalPast {
             if *enough {
                 continue;
             }
-            let segment = Segment::scan(directory, name, |_| Ok(()))?;
+            let segment = Segment::scan(disk, directory, name, |_| Ok(()))?;
             if segment.torn_bytes > 0 && last_number(name.process) != Some(name.number) {
                 let (at, path) = (segment.bytes, name.path(directory));
                 let reason = format!(
@@ -119,20 +122,29 @@ impl JournalPast {
         let older = names.into_iter().filter(|name| segments.iter().all(|segment| segment.name != *name)).collect();
         let bound = segments.iter().filter(|segment| segment.name.process == 0).filter_map(|segment| segment.epochs);
         let next = bound.map(|(_, last)| last + 1).max().unwrap_or(from).max(from);
-        Ok(JournalPast { directory: directory.to_owned(), from, next, segments, older, base, number })
+        Ok(JournalPast {
+            disk: disk.clone(),
+            directory: directory.to_owned(),
+            from,
+            next,
+            segments,
+            older,
+            base,
+            number,
+        })
     }
 
     /// Whether a directory's journal goes back to the first epoch of all, and was written under these terms throughout.
     ///
     /// # Errors
     /// If it cannot be read.
-    pub fn is_whole(directory: &Path, terms: &Terms) -> Result<bool, JournalError> {
-        let names = segment::list(directory)?;
+    pub fn is_whole(disk: &Disk, directory: &Path, terms: &Terms) -> Result<bool, JournalError> {
+        let names = segment::list(disk, directory)?;
         if names.first().is_some_and(|name| name.begins > 0 || name.number > 0) {
             return Ok(false);
         }
         for name in &names {
-            let head = segment::head(directory, name)?;
+            let head = segment::head(disk, directory, name)?;
             if head.is_some_and(|head| terms.difference(&head.terms).is_some()) {
                 return Ok(false);
             }
@@ -144,8 +156,8 @@ impl JournalPast {
     ///
     /// # Errors
     /// If a segment is damaged.
-    pub fn of(directory: &Path) -> Result<Self, JournalError> {
-        let mut past = Self::open(directory, None, 0, BTreeMap::new())?;
+    pub fn of(disk: &Disk, directory: &Path) -> Result<Self, JournalError> {
+        let mut past = Self::open(disk, directory, None, 0, BTreeMap::new())?;
         let first = past.segments.iter().find(|segment| segment.name.process == 0 && segment.epochs.is_some());
         past.from = first.and_then(|segment| segment.epochs).map_or(0, |(first, _)| first);
         Ok(past)
@@ -185,7 +197,7 @@ impl JournalPast {
     /// The bindings from the first epoch on.
     pub fn bindings(&self) -> BindingReader {
         let segments = self.segments.iter().filter(|segment| segment.name.process == 0);
-        BindingReader::new(&self.directory, segments.map(verified), self.from)
+        BindingReader::new(&self.disk, &self.directory, segments.map(verified), self.from)
     }
 
     /// Where sources and queues go on.
@@ -219,7 +231,7 @@ impl JournalPast {
     /// A reader that hands out what is kept of one worker's partitions, then what `live`, begun at [`Starts::live`], reads.
     pub fn resume(&self, worker: usize, workers: usize, live: Box<dyn Reader>) -> Resumed {
         let segments = self.segments.iter().filter(|_| self.keeps_records());
-        Resumed::new(&self.directory, segments.map(verified), self.starts(), (worker, workers), live)
+        Resumed::new((&self.disk, &self.directory), segments.map(verified), self.starts(), (worker, workers), live)
     }
 
     /// Begins to write behind what is there. `keeps_records`: records are kept, too, and not offsets alone.
@@ -227,13 +239,27 @@ impl JournalPast {
     /// # Errors
     /// If nothing can be written there.
     pub fn begin(&self, process: usize, terms: Terms, keeps_records: bool) -> Result<Journal, JournalError> {
+        self.prepare(process, terms, keeps_records, SEGMENT_BYTES_MAX)?.start()
+    }
+
+    /// The same, in segments of so many bytes. Nothing but the beginning is written before it is started.
+    ///
+    /// # Errors
+    /// If nothing can be written there.
+    pub fn prepare(
+        &self,
+        process: usize,
+        terms: Terms,
+        keeps_records: bool,
+        segment_bytes: u64,
+    ) -> Result<Journal, JournalError> {
         let name = SegmentName { begins: self.next, number: self.number, process };
         let head = Head { format: entry::FORMAT, terms, keeps_records, last: self.starts().marks };
-        let (mine, directory) =
-            (self.segments.iter().filter(|segment| segment.name.process == process), &self.directory);
+        let mine = self.segments.iter().filter(|segment| segment.name.process == process);
+        let (disk, directory) = (self.disk.clone(), self.directory.clone());
         let segments = mine.cloned().collect();
         let older = self.older.iter().filter(|name| name.process == process).cloned().collect();
-        Journal::begin(write::Continuation { directory: directory.clone(), name, head, older, segments })
+        Journal::prepare(write::Continuation { disk, directory, name, head, older, segments, segment_bytes })
     }
 }
 

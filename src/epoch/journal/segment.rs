@@ -5,12 +5,12 @@
 //! processes have read it.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::JournalError;
 use super::block::{Chain, Damage};
 use super::entry::{Block, FORMAT, Head, LastRecord};
+use crate::disk::{Disk, Opening};
 use crate::event::{Lane, Partition};
 use crate::flow::{Binding, Epoch};
 use crate::source::sealed::Terms;
@@ -42,21 +42,15 @@ impl SegmentName {
 }
 
 /// The segments of a journal, in order. None if there is no journal.
-pub(super) fn list(directory: &Path) -> Result<Vec<SegmentName>, JournalError> {
+pub(super) fn list(disk: &Disk, directory: &Path) -> Result<Vec<SegmentName>, JournalError> {
     let folder = directory.join(FOLDER);
-    let entries = match std::fs::read_dir(&folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(JournalError::of(&folder, error.to_string())),
-    };
-    let mut segments = Vec::new();
-    for entry in entries {
-        let name = entry.map_err(|error| JournalError::of(&folder, error.to_string()))?.file_name();
+    let names = disk.list(&folder).map_err(|error| JournalError::of(&folder, error.to_string()))?;
+    let segment = |name: std::ffi::OsString| {
         let name = name.to_string_lossy();
-        let segment = SegmentName::parse(&name)
-            .ok_or_else(|| JournalError::of(&folder, format!("{name} is no segment; move it elsewhere")))?;
-        segments.push(segment);
-    }
+        let unknown = || JournalError::of(&folder, format!("{name} is no segment; move it elsewhere"));
+        SegmentName::parse(&name).ok_or_else(unknown)
+    };
+    let mut segments = names.into_iter().map(segment).collect::<Result<Vec<_>, _>>()?;
     segments.sort();
     Ok(segments)
 }
@@ -171,13 +165,14 @@ impl Segment {
     /// # Errors
     /// If a block within it is damaged, or it is no segment that this program can read; named with its offset.
     pub(super) fn scan(
+        disk: &Disk,
         directory: &Path,
         name: &SegmentName,
         mut each: impl FnMut(Block) -> Result<(), String>,
     ) -> Result<Segment, JournalError> {
         let path = name.path(directory);
         let failed = |reason: String| JournalError::of(&path, reason);
-        let content = read(&path).map_err(|error| failed(error.to_string()))?;
+        let content = disk.read(&path).map_err(|error| failed(error.to_string()))?;
         let (mut segment, mut chain, mut at) = (Segment::new(name.clone()), Chain::first(&path), 0);
         loop {
             match chain.read::<Block>(&content, at) {
@@ -202,11 +197,11 @@ impl Segment {
 }
 
 /// What the first block of a segment says; `None` if its writer died before that was written.
-pub(super) fn head(directory: &Path, name: &SegmentName) -> Result<Option<Head>, JournalError> {
+pub(super) fn head(disk: &Disk, directory: &Path, name: &SegmentName) -> Result<Option<Head>, JournalError> {
     let path = name.path(directory);
     let failed = |reason: String| JournalError::of(&path, reason);
     let mut content = Vec::new();
-    let file = File::open(&path).map_err(|error| failed(error.to_string()))?;
+    let file = disk.open(&path, Opening::Read).map_err(|error| failed(error.to_string()))?;
     std::io::Read::read_to_end(&mut std::io::Read::take(file, HEAD_BYTES_MAX), &mut content)
         .map_err(|error| failed(error.to_string()))?;
     match Chain::first(&path).read::<Block>(&content, 0) {
@@ -230,10 +225,4 @@ fn check(block: &Block, at: usize) -> Result<(), String> {
         (Block::Head(_), _) | (_, 0) => Err(format!("is damaged at byte {at}: its head is not where it belongs")),
         _ => Ok(()),
     }
-}
-
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    std::io::Read::read_to_end(&mut File::open(path)?, &mut content)?;
-    Ok(content)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::{JournalError, JournalPast};
+use crate::disk::Disk;
 use crate::event::Partition;
 use crate::source::{NoReader, Reader, Source, SourceError, StartOffsets};
 
@@ -20,7 +21,7 @@ impl JournalSource {
     /// # Errors
     /// If there is none, it is damaged, or it keeps offsets alone.
     pub fn open(directory: &Path) -> Result<Self, JournalError> {
-        let past = JournalPast::open(directory, None, 0, BTreeMap::new())?;
+        let past = JournalPast::open(&Disk::real(), directory, None, 0, BTreeMap::new())?;
         let none = |reason: &str| Err(JournalError::of(directory, reason.to_owned()));
         if past.segments.is_empty() {
             return none("has no journal; name the directory that a run had as --state");

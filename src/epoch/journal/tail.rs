@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::block::Chain;
 use super::entry::{Block, Columns, LastRecord, hash_of, unpack};
 use super::segment::SegmentName;
+use crate::disk::Disk;
 use crate::event::{Partition, Record};
 use crate::flow::{Binding, Epoch};
 use crate::source::clock::now_ns;
@@ -17,14 +18,16 @@ pub(super) type Verified = (SegmentName, u64);
 /// The blocks of some segments, one after the other.
 #[derive(Debug)]
 struct Blocks {
+    disk: Disk,
     directory: PathBuf,
     segments: VecDeque<Verified>,
     open: Option<(PathBuf, Vec<u8>, Chain, usize)>,
 }
 
 impl Blocks {
-    fn new(directory: &Path, segments: impl IntoIterator<Item = Verified>) -> Self {
-        Blocks { directory: directory.to_owned(), segments: segments.into_iter().collect(), open: None }
+    fn new(disk: &Disk, directory: &Path, segments: impl IntoIterator<Item = Verified>) -> Self {
+        let segments = segments.into_iter().collect();
+        Blocks { disk: disk.clone(), directory: directory.to_owned(), segments, open: None }
     }
 
     /// Gives the next block to `take`; `None` at the end.
@@ -33,8 +36,8 @@ impl Blocks {
             if self.open.is_none() {
                 let Some((name, bytes)) = self.segments.pop_front() else { return Ok(None) };
                 let path = name.path(&self.directory);
-                let mut content =
-                    std::fs::read(&path).map_err(|error| format!("{}: {error}; check --state", path.display()))?;
+                let failed = |error| format!("{}: {error}; check --state", path.display());
+                let mut content = self.disk.read(&path).map_err(failed)?;
                 // What is behind them was being written when its writer died, or was written since.
                 content.truncate(bytes as usize);
                 let chain = Chain::first(&path);
@@ -65,8 +68,13 @@ pub struct BindingReader {
 }
 
 impl BindingReader {
-    pub(super) fn new(directory: &Path, segments: impl IntoIterator<Item = Verified>, from: Epoch) -> Self {
-        BindingReader { blocks: Blocks::new(directory, segments), waiting: VecDeque::new(), next: from }
+    pub(super) fn new(
+        disk: &Disk,
+        directory: &Path,
+        segments: impl IntoIterator<Item = Verified>,
+        from: Epoch,
+    ) -> Self {
+        BindingReader { blocks: Blocks::new(disk, directory, segments), waiting: VecDeque::new(), next: from }
     }
 
     /// The next one; `None` at the end.
@@ -129,13 +137,13 @@ pub struct Starts {
 
 impl Resumed {
     pub(super) fn new(
-        directory: &Path,
+        (disk, directory): (&Disk, &Path),
         segments: impl IntoIterator<Item = Verified>,
         starts: Starts,
         (worker, workers): (usize, usize),
         live: Box<dyn Reader>,
     ) -> Self {
-        let blocks = Some(Blocks::new(directory, segments));
+        let blocks = Some(Blocks::new(disk, directory, segments));
         let Starts { wanted, marks, .. } = starts;
         let known = wanted.keys().chain(marks.keys()).copied().collect();
         let (unpacked, columns) = Default::default();

@@ -1,8 +1,6 @@
 //! The writing end: a thread that packs, seals and syncs what has gathered (group commit).
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
@@ -12,14 +10,15 @@ use super::JournalError;
 use super::block::Chain;
 use super::entry::{Batch, Block, Columns, Head, LastRecord, hash_of, pack};
 use super::segment::{FOLDER, Segment, SegmentName};
+use crate::disk::{Disk, DiskFile, Opening};
 use crate::event::{Partition, Record};
 use crate::flow::{Binding, Epoch};
 
 /// Messages on their way to the thread.
 const QUEUE_MAX: usize = 256;
 
-/// A segment that has grown to this is closed, bytes.
-const SEGMENT_BYTES_MAX: u64 = 64 << 20;
+/// A segment that has grown to this is closed, bytes, by default.
+pub const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 
 /// Zstandard's fastest ordinary level.
 const LEVEL: i32 = 1;
@@ -59,12 +58,16 @@ pub struct Journal {
     durable: Receiver<Result<Binding, String>>,
     keeps_records: bool,
     last: BTreeMap<Partition, LastRecord>,
-    thread: JoinHandle<()>,
+    /// Until it is started.
+    writer: Option<JournalWriter>,
+    /// From then on.
+    thread: Option<JoinHandle<()>>,
 }
 
 /// How a journal is written on.
 #[derive(Debug)]
 pub(super) struct Continuation {
+    pub disk: Disk,
     pub directory: PathBuf,
     pub name: SegmentName,
     pub head: Head,
@@ -72,19 +75,36 @@ pub(super) struct Continuation {
     pub older: Vec<SegmentName>,
     /// See above.
     pub segments: Vec<Segment>,
+    pub segment_bytes: u64,
 }
 
 impl Journal {
     /// Begins a segment.
-    pub(super) fn begin(continuation: Continuation) -> Result<Self, JournalError> {
+    pub(super) fn prepare(continuation: Continuation) -> Result<Self, JournalError> {
         let Head { keeps_records, last, .. } = continuation.head.clone();
         let writing = Writing::begin(continuation)?;
         let (to_disk, queue) = bounded(QUEUE_MAX);
         let (done, durable) = bounded(QUEUE_MAX);
-        let folder = writing.folder.clone();
-        let spawned = thread::Builder::new().name("journal".into()).spawn(move || writing.run(&queue, &done));
-        let thread = spawned.map_err(|error| JournalError::of(&folder, error.to_string()))?;
-        Ok(Journal { to_disk, durable, keeps_records, last, thread })
+        let writer = Some(JournalWriter { writing, queue, done, failed: None });
+        Ok(Journal { to_disk, durable, keeps_records, last, writer, thread: None })
+    }
+
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// If the system has none.
+    pub(crate) fn start(mut self) -> Result<Self, JournalError> {
+        if let Some(writer) = self.writer.take() {
+            let folder = writer.writing.folder.clone();
+            let spawned = thread::Builder::new().name("journal".into()).spawn(move || writer.run());
+            self.thread = Some(spawned.map_err(|error| JournalError::of(&folder, error.to_string()))?);
+        }
+        Ok(self)
+    }
+
+    /// What the thread would do, for whoever does it in its place.
+    pub fn take_writer(&mut self) -> Option<JournalWriter> {
+        self.writer.take()
     }
 
     /// A worker's end. What the journal holds already is not written again.
@@ -107,7 +127,7 @@ impl Journal {
     pub fn finish(self) {
         drop(self.to_disk);
         // It has no result; a panic there was reported when it happened.
-        let _ = self.thread.join();
+        let _ = self.thread.map(JoinHandle::join);
     }
 }
 
@@ -209,11 +229,69 @@ impl Inputs {
     }
 }
 
-/// The thread's own.
+/// What the thread does.
+pub struct JournalWriter {
+    writing: Writing,
+    queue: Receiver<Message>,
+    done: Sender<Result<Binding, String>>,
+    failed: Option<String>,
+}
+
+impl std::fmt::Debug for JournalWriter {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("JournalWriter").field("failed", &self.failed).finish_non_exhaustive()
+    }
+}
+
+impl JournalWriter {
+    fn run(mut self) {
+        while let Ok(first) = self.queue.recv() {
+            if !self.take(first) {
+                return;
+            }
+        }
+    }
+
+    /// Writes what has gathered, as one group. Says whether there was anything.
+    pub fn turn(&mut self) -> bool {
+        self.queue.try_recv().is_ok_and(|first| self.take(first))
+    }
+
+    /// Writes a message and all that wait behind it. Says whether anybody wants to hear of it.
+    fn take(&mut self, first: Message) -> bool {
+        let (mut gathered, mut bindings, mut answers) = (Gathered::default(), Vec::new(), Vec::new());
+        let mut covered = None;
+        for message in std::iter::once(first).chain(self.queue.try_iter()) {
+            match message {
+                Message::Records(more) => gathered.append(more),
+                Message::Binding(binding) => {
+                    answers.push(binding.clone());
+                    bindings.push(binding);
+                }
+                Message::Heard(binding) => bindings.push(binding),
+                Message::Release(more) => covered = Some(more),
+            }
+        }
+        if self.failed.is_none() {
+            let writing = &mut self.writing;
+            let written = writing.write_group(gathered, bindings).and_then(|()| match covered {
+                Some(covered) => writing.release(&covered),
+                None => Ok(()),
+            });
+            let folder = writing.folder.display();
+            self.failed = written.err().map(|error| format!("cannot write the journal {folder}: {error}"));
+        }
+        answers.into_iter().all(|binding| self.done.send(self.failed.clone().map_or(Ok(binding), Err)).is_ok())
+    }
+}
+
+/// The journal as it is on disk.
 struct Writing {
+    disk: Disk,
+    segment_bytes: u64,
     directory: PathBuf,
     folder: PathBuf,
-    file: File,
+    file: DiskFile,
     chain: Chain,
     head: Head,
     segment: Segment,
@@ -226,54 +304,26 @@ struct Writing {
 
 impl Writing {
     fn begin(continuation: Continuation) -> Result<Self, JournalError> {
-        let Continuation { directory, name, head, older, segments } = continuation;
+        let Continuation { disk, directory, name, head, older, segments, segment_bytes } = continuation;
         let folder = directory.join(FOLDER);
         let path = name.path(&directory);
         let io = |error: std::io::Error| JournalError::of(&path, error.to_string());
-        std::fs::create_dir_all(&folder).map_err(io)?;
-        for torn in segments.iter().filter(|segment| segment.torn_bytes > 0) {
-            let file = OpenOptions::new().write(true).open(torn.name.path(&directory)).map_err(io)?;
-            file.set_len(torn.bytes).and_then(|()| file.sync_data()).map_err(io)?;
+        disk.create_folder(&folder).map_err(io)?;
+        for segment in &segments {
+            let file = disk.open(&segment.name.path(&directory), Opening::Append).map_err(io)?;
+            if segment.torn_bytes > 0 {
+                file.cut(segment.bytes).map_err(io)?;
+            }
+            // A run that was killed may have written what it did not sync. It was read, so it is repeated: it must last.
+            file.sync().map_err(io)?;
         }
-        let (file, chain) = create(&path).map_err(io)?;
+        let (file, chain) = create(&disk, &path).map_err(io)?;
         let segment = Segment::new(name);
         let (older, closed) = (older.into(), segments.into());
-        let mut writing = Writing { directory, folder, file, chain, head, segment, older, closed, oldest: None };
+        let mut writing =
+            Writing { disk, segment_bytes, directory, folder, file, chain, head, segment, older, closed, oldest: None };
         writing.write(&[Block::Head(writing.head.clone())], true).map_err(io)?;
         Ok(writing)
-    }
-
-    fn run(mut self, queue: &Receiver<Message>, done: &Sender<Result<Binding, String>>) {
-        let mut failed = None;
-        while let Ok(first) = queue.recv() {
-            let (mut gathered, mut bindings, mut answers) = (Gathered::default(), Vec::new(), Vec::new());
-            let mut covered = None;
-            for message in std::iter::once(first).chain(queue.try_iter()) {
-                match message {
-                    Message::Records(more) => gathered.append(more),
-                    Message::Binding(binding) => {
-                        answers.push(binding.clone());
-                        bindings.push(binding);
-                    }
-                    Message::Heard(binding) => bindings.push(binding),
-                    Message::Release(more) => covered = Some(more),
-                }
-            }
-            if failed.is_none() {
-                let written = self.write_group(gathered, bindings).and_then(|()| match covered {
-                    Some(covered) => self.release(&covered),
-                    None => Ok(()),
-                });
-                failed =
-                    written.err().map(|error| format!("cannot write the journal {}: {error}", self.folder.display()));
-            }
-            for binding in answers {
-                let result = failed.clone().map_or(Ok(binding), Err);
-                if done.send(result).is_err() {
-                    return;
-                }
-            }
-        }
     }
 
     fn write_group(&mut self, gathered: Gathered, bindings: Vec<Binding>) -> std::io::Result<()> {
@@ -292,7 +342,7 @@ impl Writing {
             blocks.push(Block::Bindings(bindings));
         }
         self.write(&blocks, sync)?;
-        if self.segment.bytes >= SEGMENT_BYTES_MAX { self.rotate() } else { Ok(()) }
+        if self.segment.bytes >= self.segment_bytes { self.rotate() } else { Ok(()) }
     }
 
     fn write(&mut self, blocks: &[Block], sync: bool) -> std::io::Result<()> {
@@ -303,16 +353,16 @@ impl Writing {
         }
         self.file.write_all(&bytes)?;
         self.segment.bytes += bytes.len() as u64;
-        if sync { self.file.sync_data() } else { Ok(()) }
+        if sync { self.file.sync() } else { Ok(()) }
     }
 
     /// Closes the segment and begins the next one.
     fn rotate(&mut self) -> std::io::Result<()> {
-        self.file.sync_data()?;
+        self.file.sync()?;
         let SegmentName { begins, number, process } = self.segment.name;
         let begins = self.segment.epochs.map_or(begins, |(_, last)| last + 1);
         let name = SegmentName { begins, number: number + 1, process };
-        (self.file, self.chain) = create(&name.path(&self.directory))?;
+        (self.file, self.chain) = create(&self.disk, &name.path(&self.directory))?;
         self.closed.push_back(std::mem::replace(&mut self.segment, Segment::new(name)));
         self.write(&[Block::Head(self.head.clone())], true)
     }
@@ -323,7 +373,8 @@ impl Writing {
         if oldest.epochs.is_some() {
             return oldest.watermark_ms;
         }
-        let older = self.older.iter().filter_map(|name| Segment::scan(&self.directory, name, |_| Ok(())).ok());
+        let older =
+            self.older.iter().filter_map(|name| Segment::scan(&self.disk, &self.directory, name, |_| Ok(())).ok());
         let later = older.chain(self.closed.iter().cloned()).find(|segment| segment.epochs.is_some());
         later.map_or(self.segment.watermark_ms, |later| later.watermark_ms)
     }
@@ -334,7 +385,7 @@ impl Writing {
             if self.oldest.is_none() {
                 self.oldest = match self.older.pop_front() {
                     None => self.closed.pop_front(),
-                    Some(name) => match Segment::scan(&self.directory, &name, |_| Ok(())) {
+                    Some(name) => match Segment::scan(&self.disk, &self.directory, &name, |_| Ok(())) {
                         Ok(segment) => Some(segment),
                         Err(error) => {
                             tracing::error!(%error, "a segment that a cut covers is damaged; it is left where it is");
@@ -350,7 +401,9 @@ impl Writing {
             if !(bound && in_it && self.watermark_of(oldest) < covered.kept_from_ms) {
                 break;
             }
-            std::fs::remove_file(oldest.name.path(&self.directory))?;
+            // One after the other, whatever happens: a journal has no gaps.
+            self.disk.remove(&oldest.name.path(&self.directory))?;
+            self.disk.sync_folder(&self.folder)?;
             self.oldest = None;
         }
         Ok(())
@@ -370,10 +423,8 @@ impl Gathered {
 }
 
 /// Creates a file whose name lasts.
-fn create(path: &Path) -> std::io::Result<(File, Chain)> {
-    let file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    if let Some(folder) = path.parent() {
-        File::open(folder)?.sync_all()?;
-    }
+fn create(disk: &Disk, path: &Path) -> std::io::Result<(DiskFile, Chain)> {
+    let file = disk.open(path, Opening::New)?;
+    disk.sync_folder_of(path)?;
     Ok((file, Chain::first(path)))
 }

@@ -1,12 +1,11 @@
 //! The manifest: which cuts there are. Written beside itself and renamed, so that it is whole or the one before.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::CutError;
+use crate::disk::Disk;
 use crate::flow::Epoch;
 
 const FILE: &str = "MANIFEST";
@@ -16,6 +15,8 @@ const FILE: &str = "MANIFEST";
 pub struct WholeCut {
     /// The epoch at whose end it was taken.
     pub epoch: Epoch,
+    /// The epoch at whose end the first piece of it was: its folder is called so.
+    pub begun: Epoch,
     /// Processes that have each written a part.
     pub processes: usize,
 }
@@ -36,14 +37,11 @@ impl CutManifest {
     ///
     /// # Errors
     /// If it cannot be read.
-    pub fn read(directory: &Path) -> Result<Self, CutError> {
+    pub fn read(disk: &Disk, directory: &Path) -> Result<Self, CutError> {
         let path = directory.join(FILE);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(CutManifest::default()),
-            Err(error) => return Err(CutError::of(&path, error)),
-        };
-        let manifest: CutManifest = serde_json::from_str(&text).map_err(|error| {
+        let text = disk.read_if_there(&path).map_err(|error| CutError::of(&path, error))?;
+        let Some(text) = text else { return Ok(CutManifest::default()) };
+        let manifest: CutManifest = serde_json::from_slice(&text).map_err(|error| {
             CutError::of(&path, format!("is damaged ({error}); remove it to go on from the journal alone"))
         })?;
         if manifest.format != super::FORMAT {
@@ -60,18 +58,12 @@ impl CutManifest {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn add(&mut self, directory: &Path, cut: WholeCut) -> Result<(), CutError> {
+    pub fn add(&mut self, disk: &Disk, directory: &Path, cut: WholeCut) -> Result<(), CutError> {
         self.format = super::FORMAT;
         self.cuts.insert(0, cut);
         self.cuts.truncate(CUTS_KEPT);
         let (path, beside) = (directory.join(FILE), directory.join("MANIFEST.new"));
-        let write = || -> std::io::Result<()> {
-            let mut file = File::create(&beside)?;
-            file.write_all(&serde_json::to_vec(self)?)?;
-            file.sync_all()?;
-            std::fs::rename(&beside, &path)?;
-            File::open(directory)?.sync_all()
-        };
-        write().map_err(|error| CutError::of(&path, error))
+        let written = serde_json::to_vec(self).map_err(std::io::Error::from);
+        written.and_then(|text| disk.replace(&path, &beside, &text)).map_err(|error| CutError::of(&path, error))
     }
 }

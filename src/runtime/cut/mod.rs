@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  authority: dump from the end of F on ─► operators: images of their shards, one by one, and what is asked meanwhile ─► thread
-//!  authority: end with epoch E ─► operators: what is left ─► thread: DIR/cuts/E/PROCESS, synced
+//!  authority: end with epoch E ─► operators: what is left ─► thread: DIR/cuts/F/PROCESS, synced
 //!  all processes have theirs, and all outputs have acknowledged E ─► DIR/MANIFEST names E ─► older cuts and segments go
 //! ```
 //!
@@ -32,7 +32,7 @@ use crate::source::sealed::Terms;
 
 pub use manifest::CutManifest;
 pub use read::{Loaded, load};
-pub use write::{Cutter, CutterEnd, Cutting};
+pub use write::{CutWriter, Cutter, CutterEnd, Cutting};
 
 /// The format of a cut.
 const FORMAT: u32 = 2;
@@ -88,17 +88,12 @@ impl CutError {
     }
 }
 
-/// The folder of a cut.
-fn folder(directory: &Path, epoch: Epoch) -> PathBuf {
-    directory.join(FOLDER).join(format!("{epoch:020}"))
-}
-
-/// The folder of a cut that has begun at the end of this epoch, and whose own epoch is not known yet.
-fn begun_folder(directory: &Path, epoch: Epoch) -> PathBuf {
-    directory.join(FOLDER).join(format!("{epoch:020}.begun"))
+/// The folder of a cut that has begun at the end of this epoch.
+fn folder(directory: &Path, begun: Epoch) -> PathBuf {
+    directory.join(FOLDER).join(format!("{begun:020}"))
 }
 
 /// A process's part of a cut.
-fn part(directory: &Path, epoch: Epoch, process: usize) -> PathBuf {
-    folder(directory, epoch).join(format!("{process:04}"))
+fn part(directory: &Path, begun: Epoch, process: usize) -> PathBuf {
+    folder(directory, begun).join(format!("{process:04}"))
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::manifest::WholeCut;
 use super::{Block, CutError, FORMAT, Head, Packed, part};
+use crate::disk::Disk;
 use crate::epoch::LaneEnd;
 use crate::epoch::journal::Chain;
 use crate::event::Lane;
@@ -29,12 +30,12 @@ pub struct Loaded {
 ///
 /// # Errors
 /// If a part is missing or damaged, or was written under other terms.
-pub fn load(directory: &Path, cut: WholeCut, terms: Option<&Terms>) -> Result<Loaded, CutError> {
+pub fn load(disk: &Disk, directory: &Path, cut: WholeCut, terms: Option<&Terms>) -> Result<Loaded, CutError> {
     let (mut shards, mut ends, mut first, mut facts) = (Vec::new(), BTreeMap::new(), None, None);
     for process in 0..cut.processes {
-        let path = part(directory, cut.epoch, process);
+        let path = part(directory, cut.begun, process);
         let failed = |reason: String| CutError::of(&path, reason);
-        let content = std::fs::read(&path).map_err(|error| failed(error.to_string()))?;
+        let content = disk.read(&path).map_err(|error| failed(error.to_string()))?;
         let (mut chain, mut at, mut images, mut end) = (Chain::first(&path), 0, 0, None);
         while let Some(block) = chain.read::<Block>(&content, at) {
             let damaged = || failed(format!("is damaged at byte {at}: it is not what was written"));

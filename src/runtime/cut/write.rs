@@ -1,25 +1,23 @@
 //! Writing cuts: a thread per process takes the images of its workers.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
-use cpu_time::ThreadTime;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::manifest::{CutManifest, WholeCut};
-use super::{Block, CutError, FOLDER, FORMAT, Head, Packed, begun_folder, folder};
+use super::{Block, CutError, FOLDER, FORMAT, Head, Packed, folder, part};
+use crate::disk::{Disk, DiskFile, Opening};
 use crate::epoch::LaneEnd;
 use crate::epoch::journal::{BindingLog, Chain, Covered};
 use crate::event::{InputStream, Lane};
 use crate::flow::{Epoch, Facts};
 use crate::metrics::Metrics;
 use crate::operators::{EnginePlan, ShardImage};
-use crate::source::clock::now_ns;
 use crate::source::sealed::Terms;
 
 /// Zstandard's fastest ordinary level.
@@ -39,6 +37,8 @@ enum Message {
 
 /// What a process's thread knows of cuts.
 pub struct Cutting {
+    /// Where it is.
+    pub disk: Disk,
     /// The state directory.
     pub directory: PathBuf,
     /// The process's number, of how many.
@@ -85,21 +85,8 @@ const FAILED: u64 = u64::MAX;
 impl Cutter {
     /// Starts the thread.
     pub fn start(cutting: Cutting) -> std::io::Result<Self> {
-        let (to_disk, queue) = unbounded();
-        let end = CutterEnd { to_disk, written: Arc::default(), ended: Arc::default(), cost_ns: Arc::default() };
-        let (written, cost_ns) = (end.written.clone(), end.cost_ns.clone());
-        let thread = thread::Builder::new().name("cuts".into()).spawn(move || {
-            let metrics = cutting.metrics.clone();
-            let result = Writing { cutting, written: written.clone(), cost_ns, part: None, covered: BTreeMap::new() }
-                .run(&queue);
-            if let Err(error) = &result {
-                // The engine goes on: it has the journal. But a restart takes longer from now on.
-                written.store(FAILED, Ordering::Release);
-                metrics.vitals.trouble("cuts", Some(format!("cannot write a cut: {error}")));
-                tracing::error!(%error, "no more cuts are written");
-            }
-            result
-        })?;
+        let (end, writer) = CutWriter::new(cutting);
+        let thread = thread::Builder::new().name("cuts".into()).spawn(move || writer.run())?;
         Ok(Cutter { end, thread })
     }
 
@@ -177,7 +164,7 @@ struct Part {
     begun: Epoch,
     facts: Option<Facts>,
     path: PathBuf,
-    file: BufWriter<File>,
+    file: BufWriter<DiskFile>,
     chain: Chain,
     ends: BTreeMap<Lane, LaneEnd>,
     images: u64,
@@ -185,7 +172,69 @@ struct Part {
     /// Workers that have given everything.
     whole: usize,
     started_ns: u64,
-    started_cpu: ThreadTime,
+    /// CPU time that its thread had used by then, nanoseconds.
+    started_cpu_ns: u64,
+}
+
+/// What the thread does.
+pub struct CutWriter {
+    writing: Writing,
+    queue: Receiver<Message>,
+    /// What an earlier run has left was removed.
+    swept: bool,
+    failed: Option<CutError>,
+}
+
+impl CutWriter {
+    /// With the end that workers get copies of.
+    pub fn new(cutting: Cutting) -> (CutterEnd, Self) {
+        let (to_disk, queue) = unbounded();
+        let end = CutterEnd { to_disk, written: Arc::default(), ended: Arc::default(), cost_ns: Arc::default() };
+        let (written, cost_ns) = (end.written.clone(), end.cost_ns.clone());
+        let writing = Writing { cutting, written, cost_ns, part: None, covered: BTreeMap::new() };
+        (end, CutWriter { writing, queue, swept: false, failed: None })
+    }
+
+    fn run(mut self) -> Result<(), CutError> {
+        self.sweep();
+        while let Ok(message) = self.queue.recv() {
+            self.take(message);
+        }
+        self.failed.map_or(Ok(()), Err)
+    }
+
+    /// Takes the next message. Says whether there was one.
+    pub fn turn(&mut self) -> bool {
+        self.sweep();
+        self.queue.try_recv().is_ok_and(|message| {
+            self.take(message);
+            true
+        })
+    }
+
+    fn sweep(&mut self) {
+        if !std::mem::replace(&mut self.swept, true) {
+            let swept = self.writing.sweep();
+            self.note(swept);
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        if self.failed.is_none() {
+            let taken = self.writing.take(message);
+            self.note(taken);
+        }
+    }
+
+    /// The engine goes on after a failure: it has the journal. But a restart takes longer from then on.
+    fn note(&mut self, result: Result<(), CutError>) {
+        if let Err(error) = result {
+            self.writing.written.store(FAILED, Ordering::Release);
+            self.writing.cutting.metrics.vitals.trouble("cuts", Some(format!("cannot write a cut: {error}")));
+            tracing::error!(%error, "no more cuts are written");
+            self.failed = Some(error);
+        }
+    }
 }
 
 struct Writing {
@@ -193,41 +242,35 @@ struct Writing {
     written: Arc<AtomicU64>,
     cost_ns: Arc<AtomicU64>,
     part: Option<Part>,
-    /// What the cuts that this run has written cover, by epoch.
-    covered: BTreeMap<Epoch, Covered>,
+    /// Where the cuts begun that this run has written, and what they cover, by epoch.
+    covered: BTreeMap<Epoch, (Epoch, Covered)>,
 }
 
 impl Writing {
-    fn run(mut self, queue: &Receiver<Message>) -> Result<(), CutError> {
-        self.sweep()?;
-        for message in queue {
-            match message {
-                Message::Begin(epoch) => self.begin(epoch)?,
-                Message::End(facts, ends) => self.end(facts, ends),
-                Message::Image(image) => {
-                    if let Some(part) = &mut self.part {
-                        part.image(&image)?;
-                    }
-                }
-                Message::Whole(epoch) => self.whole(epoch)?,
-                Message::Publish(epoch) => self.publish(epoch)?,
+    fn take(&mut self, message: Message) -> Result<(), CutError> {
+        match message {
+            Message::Begin(epoch) => self.begin(epoch),
+            Message::Image(image) => self.part.as_mut().map_or(Ok(()), |part| part.image(&image)),
+            Message::End(facts, ends) => {
+                self.end(facts, ends);
+                Ok(())
             }
+            Message::Whole(epoch) => self.whole(epoch),
+            Message::Publish(epoch) => self.publish(epoch),
         }
-        Ok(())
     }
 
     fn begin(&mut self, epoch: Epoch) -> Result<(), CutError> {
         if self.part.as_ref().is_some_and(|part| part.begun == epoch) {
             return Ok(());
         }
-        let Cutting { directory, process, terms, plan, ends, .. } = &self.cutting;
-        let folder = begun_folder(directory, epoch);
-        let path = folder.join(format!("{:04}", process.0));
+        let Cutting { disk, directory, process, terms, plan, ends, .. } = &self.cutting;
+        let (folder, path) = (folder(directory, epoch), part(directory, epoch, process.0));
         let io = |error: std::io::Error| CutError::of(&path, error);
-        std::fs::create_dir_all(&folder).map_err(io)?;
-        let file = BufWriter::with_capacity(1 << 20, File::create(&path).map_err(io)?);
+        disk.create_folder(&folder).map_err(io)?;
+        let file = BufWriter::with_capacity(1 << 20, disk.open(&path, Opening::Empty).map_err(io)?);
         let chain = Chain::first(&path);
-        let (ends, started_ns, started_cpu) = ((**ends).clone(), now_ns(), ThreadTime::now());
+        let (ends, started_ns, started_cpu_ns) = ((**ends).clone(), disk.now_ns(), disk.cpu_ns());
         let mut part = Part {
             begun: epoch,
             facts: None,
@@ -239,7 +282,7 @@ impl Writing {
             bytes: 0,
             whole: 0,
             started_ns,
-            started_cpu,
+            started_cpu_ns,
         };
         part.write(&Block::Head(Head { format: FORMAT, terms: terms.clone(), plan: (**plan).clone() }))?;
         self.part = Some(part);
@@ -269,22 +312,18 @@ impl Writing {
         };
         let kept_from_ms = facts.watermark_ms.saturating_sub(self.cutting.kept_ms);
         let uppers = ends.iter().filter_map(upper).collect();
-        self.covered.insert(epoch, Covered { epoch, uppers, kept_from_ms });
+        let begun = part.begun;
+        self.covered.insert(epoch, (begun, Covered { epoch, uppers, kept_from_ms }));
         part.write(&Block::End(facts, ends, images))?;
         let io = |error: std::io::Error| CutError::of(&part.path, error);
-        part.file.flush().and_then(|()| part.file.get_ref().sync_all()).map_err(io)?;
-        let Cutting { directory, process, .. } = &self.cutting;
-        let (begun, folder) = (begun_folder(directory, part.begun), folder(directory, epoch));
-        std::fs::create_dir_all(&folder).map_err(io)?;
-        std::fs::rename(&part.path, super::part(directory, epoch, process.0)).map_err(io)?;
-        let synced = |path: &Path| File::open(path).and_then(|folder| folder.sync_all());
-        synced(&folder).and_then(|()| synced(&directory.join(FOLDER))).map_err(io)?;
-        // Other processes may still have theirs in it; the last one out removes it.
-        let _ = std::fs::remove_dir(begun);
+        part.file.flush().and_then(|()| part.file.get_ref().sync()).map_err(io)?;
+        let Cutting { disk, directory, .. } = &self.cutting;
+        let folder = folder(directory, part.begun);
+        disk.sync_folder(&folder).and_then(|()| disk.sync_folder_of(&folder)).map_err(io)?;
         // What operators do for it costs about as much as this thread.
-        let cost_ns = 2 * part.started_cpu.elapsed().as_nanos() as u64;
+        let cost_ns = 2 * disk.cpu_ns().saturating_sub(part.started_cpu_ns);
         self.cost_ns.store(cost_ns, Ordering::Relaxed);
-        let (ms, cpu_ms) = (now_ns().saturating_sub(part.started_ns) as f64 / 1e6, cost_ns as f64 / 1e6);
+        let (ms, cpu_ms) = (disk.now_ns().saturating_sub(part.started_ns) as f64 / 1e6, cost_ns as f64 / 1e6);
         tracing::info!(epoch, images, bytes = part.bytes, ms, cpu_ms, "a cut is on disk");
         self.written.store(epoch + 1, Ordering::Release);
         Ok(())
@@ -295,18 +334,19 @@ impl Writing {
         if named || self.written.load(Ordering::Acquire) != epoch + 1 {
             return Ok(());
         }
-        let Cutting { directory, process, manifest, metrics, .. } = &mut self.cutting;
+        let Some(&(begun, _)) = self.covered.get(&epoch) else { return Ok(()) };
+        let Cutting { disk, directory, process, manifest, metrics, .. } = &mut self.cutting;
         if process.0 == 0 {
-            manifest.add(directory, WholeCut { epoch, processes: process.1 })?;
+            manifest.add(disk, directory, WholeCut { epoch, begun, processes: process.1 })?;
             metrics.cuts.add(1);
         } else {
-            manifest.cuts.insert(0, WholeCut { epoch, processes: process.1 });
+            manifest.cuts.insert(0, WholeCut { epoch, begun, processes: process.1 });
             manifest.cuts.truncate(2);
         }
         self.sweep()?;
         // What the older of the two covers, neither needs.
         let oldest = self.cutting.manifest.cuts.last().map_or(0, |cut| cut.epoch);
-        if let Some(covered) = self.covered.get(&oldest) {
+        if let Some((_, covered)) = self.covered.get(&oldest) {
             self.cutting.journal.release(covered.clone());
         }
         self.covered.retain(|&epoch, _| epoch >= oldest);
@@ -315,28 +355,20 @@ impl Writing {
 
     /// Removes what the manifest does not name: older cuts, and some that were never finished.
     fn sweep(&self) -> Result<(), CutError> {
-        let Cutting { directory, process, manifest, .. } = &self.cutting;
+        let Cutting { disk, directory, process, manifest, .. } = &self.cutting;
         if process.0 > 0 {
             return Ok(());
         }
         let cuts = directory.join(FOLDER);
         let failed = |error: std::io::Error| CutError::of(&cuts, error);
-        let entries = match std::fs::read_dir(&cuts) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(failed(error)),
-        };
-        let newest = manifest.cuts.first().map_or(0, |cut| cut.epoch);
+        let newest = manifest.cuts.first().map_or(0, |cut| cut.begun);
         let first = self.written.load(Ordering::Acquire) == 0;
-        for entry in entries {
-            let path = entry.map_err(failed)?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let (epoch, begun) = name.strip_suffix(".begun").map_or((name, false), |epoch| (epoch, true));
-            let Ok(epoch) = epoch.parse::<Epoch>() else { continue };
-            let named = !begun && manifest.cuts.iter().any(|cut| cut.epoch == epoch);
+        for name in disk.list(&cuts).map_err(failed)? {
+            let Some(begun) = name.to_str().and_then(|name| name.parse::<Epoch>().ok()) else { continue };
+            let named = manifest.cuts.iter().any(|cut| cut.begun == begun);
             // A newer one may be on its way, of another process.
-            if !named && (epoch <= newest || first) && self.part.as_ref().is_none_or(|part| part.begun != epoch) {
-                std::fs::remove_dir_all(&path).map_err(failed)?;
+            if !named && (begun <= newest || first) && self.part.as_ref().is_none_or(|part| part.begun != begun) {
+                disk.remove_folder(&cuts.join(&name)).map_err(failed)?;
             }
         }
         Ok(())
