@@ -6,6 +6,7 @@ mod config;
 mod delivery;
 mod health;
 mod hold;
+mod kill;
 mod outage;
 mod pipeline;
 mod round_trip;
