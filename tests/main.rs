@@ -28,6 +28,7 @@ mod packs;
 mod pattern;
 mod planted;
 mod readme;
+mod resume;
 mod scored;
 mod tidy;
 mod velocity;

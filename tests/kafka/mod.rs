@@ -11,6 +11,7 @@ mod outage;
 mod pipeline;
 mod round_trip;
 mod state;
+mod verified;
 
 use std::collections::BTreeMap;
 use std::pin::pin;

@@ -81,6 +81,8 @@ pub struct Segment {
     pub(super) epochs: Option<(Epoch, Epoch)>,
     /// Where its bindings have brought each lane: the offset after the last record.
     pub(super) uppers: BTreeMap<Lane, u64>,
+    /// The watermark of its first binding, milliseconds.
+    pub(super) begins_ms: Option<i64>,
     /// The watermark of its last binding, milliseconds.
     pub(super) watermark_ms: i64,
 }
@@ -133,6 +135,7 @@ impl Segment {
             last: BTreeMap::new(),
             epochs: None,
             uppers: BTreeMap::new(),
+            begins_ms: None,
             watermark_ms: i64::MIN,
         }
     }
@@ -153,6 +156,7 @@ impl Segment {
     fn bind(&mut self, binding: &Binding) {
         let first = self.epochs.map_or(binding.epoch, |(first, _)| first);
         self.epochs = Some((first, binding.epoch));
+        self.begins_ms.get_or_insert(binding.watermark_ms);
         self.uppers.extend(binding.uppers.iter().map(|(&lane, &upper)| (lane, upper)));
         self.watermark_ms = self.watermark_ms.max(binding.watermark_ms);
     }

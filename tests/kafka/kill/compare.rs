@@ -27,6 +27,8 @@ pub struct Compared {
     pub more: Vec<String>,
     /// Transactions that end otherwise than without any kill.
     pub differ: Vec<String>,
+    /// Those for which other clusters were there when they came: that depends on the epochs that records were bound to.
+    pub elsewhen: usize,
 }
 
 /// How often each line is in a topic. What ends an id is a record without content there.
@@ -72,16 +74,36 @@ fn exists(config: &KafkaConfig, topic: &str) -> bool {
     metadata.topics().iter().any(|found| found.name() == topic && !found.partitions().is_empty())
 }
 
-/// Replays what a run has read; the lines that it gives.
-fn replay(flags: &Flags, state: bool, out: &Path) -> Vec<String> {
-    let own = ["replay".to_owned(), "--output".to_owned(), out.display().to_string()];
+/// What a replay says, and the rows that it ends with.
+struct Replayed {
+    lines: Vec<String>,
+    columns: Vec<String>,
+    rows: BTreeMap<String, String>,
+}
+
+/// Replays what a run has read: its journal, or the topic as if there had been no run.
+fn replay(flags: &Flags, journal: bool, folder: &Path) -> Replayed {
+    let name = if journal { "journal" } else { "topic" };
+    let [lines, rows] = ["jsonl", "csv"].map(|ending| folder.join(format!("{name}.{ending}")));
+    let own =
+        ["replay", "--output", &lines.to_string_lossy(), "--features", &rows.to_string_lossy()].map(str::to_owned);
     let mut arguments = [own.to_vec(), flags.common()].concat();
-    if state {
+    if journal {
         arguments.extend(["--state".to_owned(), flags.state.display().to_string()]);
     }
     let replayed = deltawatch(&arguments).output().unwrap();
     assert!(replayed.status.success(), "{}", String::from_utf8_lossy(&replayed.stderr));
-    fs::read_to_string(out).unwrap().lines().map(str::to_owned).collect()
+    let (lines, rows) = (fs::read_to_string(lines).unwrap(), fs::read_to_string(rows).unwrap());
+    let mut rows = rows.lines().map(|row| row.split_once(',').unwrap());
+    let columns = rows.next().unwrap().1.split(',').map(str::to_owned).collect();
+    let rows = rows.map(|(id, values)| (id.to_owned(), values.to_owned())).collect();
+    Replayed { lines: lines.lines().map(str::to_owned).collect(), columns, rows }
+}
+
+/// Columns of clusters, which are as they were when a transaction came, and are never revised.
+fn as_of_arrival(column: &str) -> bool {
+    let degrees = ["device_accounts", "card_accounts", "ip_accounts", "account_devices", "account_cards"];
+    column.starts_with("cluster_") || degrees.contains(&column)
 }
 
 fn parse(line: &str) -> Value {
@@ -109,8 +131,8 @@ pub fn with_undisturbed(config: &KafkaConfig, flags: &Flags, folder: &Path) -> C
         let diff = parse(&line);
         if diff["diff"] == 0 { ended(diff["id"].as_str().unwrap()) } else { line }
     };
-    let wanted: Vec<String> = replay(flags, true, &folder.join("repeated.jsonl")).into_iter().map(shown).collect();
-    let undisturbed = replay(flags, false, &folder.join("undisturbed.jsonl"));
+    let (repeated, undisturbed) = (replay(flags, true, folder), replay(flags, false, folder));
+    let wanted: Vec<String> = repeated.lines.iter().cloned().map(shown).collect();
     // A broker that is busy shows what was committed a little later.
     let (begin, mut said) = (Instant::now(), lines(config, &flags.output));
     while wanted.iter().any(|line| !said.contains_key(line)) && begin.elapsed() < PATIENCE {
@@ -124,15 +146,35 @@ pub fn with_undisturbed(config: &KafkaConfig, flags: &Flags, folder: &Path) -> C
     }
     let mut lacking = said.clone();
     let lost = wanted.iter().filter(|line| lacking.remove(*line).is_none()).cloned().collect();
-    let (live, still) = (consolidated(said.keys()), consolidated(undisturbed.iter()));
-    let ids: BTreeSet<&String> = live.keys().chain(still.keys()).collect();
-    let differ = ids.into_iter().filter(|id| live.get(*id) != still.get(*id));
-    let differ = differ.map(|id| format!("{id}: {:?} and not {:?}", still.get(id), live.get(id))).collect();
+    let (differ, elsewhen) = differences(said.keys(), &repeated, &undisturbed);
     Compared {
         lines: wanted.len(),
         lost,
         doubled: counts.into_iter().filter(|(_, times)| *times > 1).map(|(key, _)| key).collect(),
         more: lacking.into_keys().collect(),
         differ,
+        elsewhen,
     }
+}
+
+/// Transactions that end otherwise than without any kill, and how many of those have a reason: other clusters when they came.
+fn differences<'a>(
+    said: impl Iterator<Item = &'a String>,
+    repeated: &Replayed,
+    undisturbed: &Replayed,
+) -> (Vec<String>, usize) {
+    let (live, still) = (consolidated(said), consolidated(undisturbed.lines.iter()));
+    let ids: BTreeSet<&String> = live.keys().chain(still.keys()).collect();
+    let (mut differ, mut elsewhen) = (Vec::new(), 0);
+    for id in ids {
+        let [row, other] = [repeated, undisturbed].map(|replayed| replayed.rows.get(id).map_or("", String::as_str));
+        let values = repeated.columns.iter().zip(row.split(',').zip(other.split(',')));
+        let unequal: Vec<&String> = values.filter(|(_, (one, other))| one != other).map(|(column, _)| column).collect();
+        elsewhen += usize::from(!unequal.is_empty());
+        let explained = !unequal.is_empty() && unequal.iter().all(|column| as_of_arrival(column));
+        if !explained && (!unequal.is_empty() || row.is_empty() != other.is_empty() || live.get(id) != still.get(id)) {
+            differ.push(format!("{id} in {unequal:?}: {:?} and not {:?}", still.get(id), live.get(id)));
+        }
+    }
+    (differ, elsewhen)
 }
