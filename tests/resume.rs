@@ -12,11 +12,12 @@ use std::time::Duration;
 use deltawatch::dataflow::{EngineSettings, Parameters, Setup};
 use deltawatch::epoch::{Pace, PartitionBounds};
 use deltawatch::event::{JsonEncoder, Limits, Partition, Payload, Record, Schema, Stand};
+use deltawatch::flow::Epoch;
 use deltawatch::generator::{Generator, GeneratorConfig};
 use deltawatch::metrics::Metrics;
 use deltawatch::runtime::job::{Job, Outputs};
 use deltawatch::runtime::state::{State, StateSettings};
-use deltawatch::sink::{OutputRecord, SinkError, Writer};
+use deltawatch::sink::{Acknowledged, OutputRecord, SinkError, Writer};
 use deltawatch::source::clock::now_ns;
 use deltawatch::source::sealed::Terms;
 use deltawatch::source::tables::ReferenceSource;
@@ -130,20 +131,36 @@ struct Noted {
     line: String,
 }
 
-#[derive(Clone)]
-struct Noting(Arc<Mutex<Vec<Noted>>>, Arc<Metrics>);
+struct Noting {
+    written: Arc<Mutex<Vec<Noted>>>,
+    metrics: Arc<Metrics>,
+    acknowledged: Acknowledged,
+}
 
 impl Writer for Noting {
     fn write(&mut self, record: OutputRecord) -> Result<(), SinkError> {
         let line = String::from_utf8(record.payload.unwrap_or(record.last_line)).unwrap();
         let (written_ns, arrived_ns, epoch) = (now_ns(), record.arrived_ns, record.headers.epoch);
-        let retained = self.1.retained_events.get();
-        self.0.lock().unwrap().push(Noted { written_ns, arrived_ns, epoch, retained, line });
+        let retained = self.metrics.retained_events.get();
+        self.written.lock().unwrap().push(Noted { written_ns, arrived_ns, epoch, retained, line });
         Ok(())
     }
 
     fn poll(&mut self) -> Result<(), SinkError> {
         Ok(())
+    }
+
+    fn commit(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+        self.acknowledged.epoch = Some(epoch);
+        Ok(())
+    }
+
+    fn acknowledged(&self) -> Option<Acknowledged> {
+        Some(self.acknowledged)
+    }
+
+    fn target(&self) -> String {
+        "what the test notes".to_owned()
     }
 
     fn flush(&mut self) -> Result<(), SinkError> {
@@ -159,7 +176,11 @@ fn run(source: Lines, state: &Path, pace: Pace) -> (u64, Vec<Noted>) {
     // A model that looks at every column.
     let scorer = TestModel::scorer(dataflow.features(&setup).unwrap().columns());
     let (metrics, written) = (Arc::new(Metrics::default()), Arc::default());
-    let scored: Box<dyn Writer> = Box::new(Noting(Arc::clone(&written), metrics.clone()));
+    let scored: Box<dyn Writer> = Box::new(Noting {
+        written: Arc::clone(&written),
+        metrics: metrics.clone(),
+        acknowledged: Acknowledged { epoch: None, bytes: 0 },
+    });
     let settings = StateSettings { cut_every: Some(Duration::from_secs(3600)), ..StateSettings::of(pace) };
     let started_ns = now_ns();
     let job = Job {

@@ -25,20 +25,22 @@ struct TransactionImage {
     event: Event,
     op: Op,
     labels: Vec<LabelRecord>,
+    /// The event time by which it expires: of what was withdrawn before it came, later than its own.
+    due_ms: i64,
     rows: u32,
 }
 
 /// Loads what there is of this worker's shards.
 pub(super) fn load<S>(images: &Images, rules: &mut Arrivals, records: &mut Records<S>) -> Result<(), String> {
     images.load(NAME, |shard: ShardOfTransactions| {
-        for TransactionImage { key, event, op, labels, rows } in shard.transactions {
-            rules.expiring.put(key, event.time);
+        for TransactionImage { key, event, op, labels, due_ms, rows } in shard.transactions {
+            rules.expiring.put(key, due_ms);
             let mut transaction = Transaction::new(key, event, op, 0);
-            (transaction.labels, transaction.rows) = (labels, rows);
+            (transaction.labels, transaction.due_ms, transaction.rows) = (labels, due_ms, rows);
             records.insert(transaction);
         }
         for (key, waiting) in shard.waiting {
-            waiting.iter().for_each(|label| rules.expiring.put(key, label.arrival.event.time));
+            waiting.iter().for_each(|label| rules.waiting_until.put(key, label.arrival.event.time));
             rules.waiting.insert(key, waiting);
         }
         Ok(())
@@ -69,6 +71,7 @@ fn dumped<S>(shard: u32, rules: &Arrivals, records: &Records<S>) -> ShardOfTrans
         event: (*one.event).clone(),
         op: one.op,
         labels: one.labels.clone(),
+        due_ms: one.due_ms,
         rows: one.rows,
     };
     let mut transactions: Vec<TransactionImage> = records.of_shard(shard).map(image).collect();

@@ -32,7 +32,7 @@ pub use read::{Loaded, load};
 pub use write::{Cutter, CutterEnd, Cutting};
 
 /// The format of a cut.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The name of the folder in the state directory.
 const FOLDER: &str = "cuts";
