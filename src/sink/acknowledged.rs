@@ -160,10 +160,13 @@ impl Acknowledgements {
         if let Some(directory) = &self.directory {
             let (path, beside) =
                 (file(directory, self.process), directory.join(format!("outputs-{}.new", self.process)));
-            let mut file = File::create(&beside)?;
-            file.write_all(&serde_json::to_vec(&noted.written)?)?;
-            file.sync_data()?;
-            std::fs::rename(beside, path)?;
+            let write = || -> std::io::Result<()> {
+                let mut file = File::create(&beside)?;
+                file.write_all(&serde_json::to_vec(&noted.written)?)?;
+                file.sync_data()?;
+                std::fs::rename(&beside, &path)
+            };
+            write().map_err(|error| std::io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
         }
         for (flag, mark) in &noted.written.outputs {
             noted.lasting.insert(flag.clone(), mark.acknowledged.epoch);
