@@ -29,6 +29,7 @@ mod packs;
 mod pattern;
 mod planted;
 mod readme;
+mod resume;
 mod scored;
 mod simulation;
 mod tidy;

@@ -38,6 +38,9 @@ use crate::flow::{
 use crate::metrics::Metrics;
 use crate::operators::{Expiring, ShardedMap};
 
+/// Expiry lets go of at least this many transactions per epoch, so that an idle engine goes on expiring.
+const EXPIRE_MIN: usize = 64;
+
 /// Which id decides where an event is kept: its own, or a label's target.
 #[derive(Clone)]
 pub(super) struct KeptBy {
@@ -86,7 +89,11 @@ pub(super) struct Arrivals {
     available_slot: Option<Slot>,
     horizons: Horizons,
     pub(super) waiting: ShardedMap<Vec<WaitingLabel>>,
+    /// Targets of waiting labels.
+    pub(super) waiting_until: Expiring,
     pub(super) expiring: Expiring,
+    /// Whether someone takes the events: then they go as soon as they have expired, and not as there is time for it.
+    pub(super) at_once: bool,
     metrics: Arc<Metrics>,
 }
 
@@ -99,7 +106,9 @@ impl Arrivals {
             schema,
             horizons,
             waiting: ShardedMap::default(),
+            waiting_until: Expiring::new(horizons.by_id_ms),
             expiring: Expiring::new(horizons.by_id_ms),
+            at_once: false,
             metrics,
         }
     }
@@ -116,7 +125,7 @@ impl Arrivals {
         effects.changes.reserve(arrivals.len() + touched.len());
         // By the watermark of the epoch before this one, whatever epochs brought this worker something: what is there must
         // not depend on how ids are spread.
-        self.expire(records, now, &mut effects);
+        self.expire(records, now, EXPIRE_MIN + 2 * arrivals.len(), &mut effects);
         let place = |arrival: &Arrival| (arrival.partition, arrival.offset);
         if !arrivals.is_sorted_by_key(place) {
             arrivals.sort_unstable_by_key(place);
@@ -124,7 +133,7 @@ impl Arrivals {
         self.metrics.events.add(arrivals.len() as u64);
         for arrival in arrivals {
             if let Some(target) = self.kept_by.target(&arrival.event) {
-                self.label(records, target, arrival, &mut effects);
+                self.label(records, now, target, arrival, &mut effects);
             } else if arrival.event.op == Op::Withdraw {
                 self.withdraw(records, now, arrival, &mut effects);
             } else {
@@ -145,7 +154,7 @@ impl Arrivals {
 
     fn upsert<S>(&mut self, records: &mut Records<S>, now: &Facts, arrival: Arrival, effects: &mut Effects) {
         let key = arrival.event.id.map_key(self.kept_by.ids);
-        let Some(number) = records.find(&key) else {
+        let Some(number) = self.find(records, now, &key, effects) else {
             return self.insert(records, now, key, arrival, effects);
         };
         let Some(old) = records.get_mut(number) else { return };
@@ -163,6 +172,7 @@ impl Arrivals {
                 // duplicate.
                 if old.event.op == Op::Withdraw {
                     self.expiring.put(key, arrival.event.time);
+                    old.due_ms = arrival.event.time;
                     old.event = Arc::new(arrival.event.clone());
                 }
                 let message = "its id was withdrawn, which is final; send it under another id".to_owned();
@@ -177,7 +187,7 @@ impl Arrivals {
         old.event = Arc::new(arrival.event);
         old.arrived_ns = arrival.arrived_ns;
         let (asked, moved) = (effects.changes.len(), old.event.time);
-        (old.epoch, old.asked) = (now.epoch, asked as u32);
+        (old.epoch, old.asked, old.due_ms) = (now.epoch, asked as u32, moved);
         let insert = asking(&self.schema, number, old, Verb::Insert, cause);
         effects.changes.push(insert);
         self.expiring.put(key, moved);
@@ -221,7 +231,7 @@ impl Arrivals {
     fn withdraw<S>(&mut self, records: &mut Records<S>, now: &Facts, arrival: Arrival, effects: &mut Effects) {
         let key = arrival.event.id.map_key(self.kept_by.ids);
         self.metrics.withdrawals.add(1);
-        let number = records.find(&key);
+        let number = self.find(records, now, &key, effects);
         match number.and_then(|number| Some((number, records.get_mut(number)?))) {
             Some((number, old)) if old.live() => {
                 void(old, now.epoch, effects);
@@ -234,22 +244,31 @@ impl Arrivals {
                 // It came before its event: remember it, so that the event is not taken in.
                 let Arrival { event, arrived_ns, .. } = arrival;
                 let time = event.time.max(now.before_ms);
-                records.insert(Transaction::new(key, event, Op::Withdraw, arrived_ns));
+                let mut unseen = Transaction::new(key, event, Op::Withdraw, arrived_ns);
+                unseen.due_ms = time;
+                records.insert(unseen);
                 self.expiring.put(key, time);
             }
         }
     }
 
-    fn label<S>(&mut self, records: &mut Records<S>, target: MapKey, arrival: Arrival, effects: &mut Effects) {
+    fn label<S>(
+        &mut self,
+        records: &mut Records<S>,
+        now: &Facts,
+        target: MapKey,
+        arrival: Arrival,
+        effects: &mut Effects,
+    ) {
         let event = &arrival.event;
         self.metrics.labels.add(1);
         let available_at = self.available_slot.and_then(|slot| event.int(slot)).unwrap_or(event.time);
         let fraud = self.value_slot.and_then(|slot| event.int(slot)).is_some_and(|value| value != 0);
         let record =
             LabelRecord { id: event.id.map_key(self.kept_by.ids), op: event.op, label: Label { available_at, fraud } };
-        let number = records.find(&target);
+        let number = self.find(records, now, &target, effects);
         let Some((number, retained)) = number.and_then(|number| Some((number, records.get_mut(number)?))) else {
-            self.expiring.put(target, event.time);
+            self.waiting_until.put(target, event.time);
             let waiting = WaitingLabel { record, arrival };
             match self.waiting.get_mut(&target) {
                 Some(others) => others.push(waiting),
@@ -282,7 +301,7 @@ impl Arrivals {
 
     fn touch<S>(&mut self, records: &mut Records<S>, now: &Facts, key: MapKey, cause: Cause, effects: &mut Effects) {
         let read_from = now.expired_ms.saturating_sub(self.horizons.read_ms);
-        let number = records.find(&key);
+        let number = self.find(records, now, &key, effects);
         match number.and_then(|number| Some((number, records.get_mut(number)?))) {
             // Part of what its features look at may have expired.
             Some((_, retained)) if retained.event.time < read_from => self.metrics.revisions_missed.add(1),
@@ -303,29 +322,43 @@ impl Arrivals {
         arrivals.iter().map(|arrival| self.kept_by.of(&arrival.event)).chain(touched).collect()
     }
 
-    /// Lets go of what the retention has passed, and of the labels that have waited in vain.
-    pub fn expire<S>(&mut self, records: &mut Records<S>, now: &Facts, effects: &mut Effects) {
-        let (bound, mut expired) = (self.expiring.bound(now.expired_ms), false);
-        while let Some(keys) = self.expiring.take(now.expired_ms) {
-            expired = true;
-            for key in keys {
-                // A corrected event may have moved to a later slice.
-                let known = records.find(&key).and_then(|number| records.get(number));
-                if let Some(one) = known.filter(|one| one.event.time < bound) {
-                    effects.gone.extend(one.live().then(|| one.event.clone()));
-                    records.leave(&key, now.epoch);
-                }
-                for WaitingLabel { record, arrival } in self.waiting.remove(&key).unwrap_or_default() {
-                    if record.op == Op::Withdraw {
-                        continue;
-                    }
-                    self.metrics.orphan_labels.add(1);
-                    let message = "the labelled event never came within the retention".to_owned();
-                    effects.rejects.push(self.reject(arrival, RejectReason::OrphanLabel, message));
-                }
+    /// A transaction that has not expired. One that has is let go of, should its turn not have come yet: what is there must not depend on
+    /// how far expiry has come.
+    fn find<S>(&self, records: &mut Records<S>, now: &Facts, key: &MapKey, effects: &mut Effects) -> Option<u32> {
+        let number = records.find(key)?;
+        if !self.expiring.has_passed(records.get(number)?.due_ms, now.expired_ms) {
+            return Some(number);
+        }
+        let_go(records, now.epoch, key, effects);
+        None
+    }
+
+    /// Lets go of what the retention has passed, of so many transactions at most, and of the labels that have waited in vain. What is left
+    /// of a slice comes later, so that no epoch waits for a whole one, or for all of them after a pause.
+    pub fn expire<S>(&mut self, records: &mut Records<S>, now: &Facts, most: usize, effects: &mut Effects) {
+        let most = if self.at_once { usize::MAX } else { most };
+        let mut taken = 0;
+        while taken < most
+            && let Some(key) = self.expiring.next(now.expired_ms)
+        {
+            taken += 1;
+            // A corrected event may have moved to a later slice.
+            let due_ms = records.find(&key).and_then(|number| records.get(number)).map(|one| one.due_ms);
+            if due_ms.is_some_and(|due_ms| self.expiring.has_passed(due_ms, now.expired_ms)) {
+                let_go(records, now.epoch, &key, effects);
             }
         }
-        if expired {
+        while let Some(key) = self.waiting_until.next(now.expired_ms) {
+            for WaitingLabel { record, arrival } in self.waiting.remove(&key).unwrap_or_default() {
+                if record.op == Op::Withdraw {
+                    continue;
+                }
+                self.metrics.orphan_labels.add(1);
+                let message = "the labelled event never came within the retention".to_owned();
+                effects.rejects.push(self.reject(arrival, RejectReason::OrphanLabel, message));
+            }
+        }
+        if taken > 0 {
             self.metrics.event_table_bytes.set_own(records.table_bytes() as u64);
         }
         self.metrics.retained_events.set_own(records.len() as u64);
@@ -335,6 +368,13 @@ impl Arrivals {
     fn reject(&self, arrival: Arrival, reason: RejectReason, message: String) -> Reject {
         arrival.refuse(&self.schema, reason, message)
     }
+}
+
+/// Lets go of a transaction; its event goes if it is there.
+fn let_go<S>(records: &mut Records<S>, epoch: Epoch, key: &MapKey, effects: &mut Effects) {
+    let known = records.find(key).and_then(|number| records.get(number));
+    effects.gone.extend(known.filter(|one| one.live()).map(|one| one.event.clone()));
+    records.leave(key, epoch);
 }
 
 /// Takes back the row that this epoch asked for; says whether it was the first of this event.

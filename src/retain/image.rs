@@ -26,6 +26,8 @@ struct TransactionImage {
     event: Event,
     op: Op,
     labels: Vec<LabelRecord>,
+    /// The event time by which it expires: of what was withdrawn before it came, later than its own.
+    due_ms: i64,
     rows: u32,
 }
 
@@ -85,22 +87,22 @@ pub(super) fn load<S>(
     }
     if let Some(facts) = images.facts().filter(|_| images.is_gradual()) {
         // What expired after its shard was dumped; that was said then.
-        rules.expire(records, &facts, &mut Effects::default());
+        rules.expire(records, &facts, usize::MAX, &mut Effects::default());
         records.free(facts.epoch);
     }
     Ok(())
 }
 
 fn take<S>(image: TransactionImage, rules: &mut Arrivals, records: &mut Records<S>) {
-    let TransactionImage { key, event, op, labels, rows } = image;
-    rules.expiring.put(key, event.time);
+    let TransactionImage { key, event, op, labels, due_ms, rows } = image;
+    rules.expiring.put(key, due_ms);
     let mut transaction = Transaction::new(key, event, op, 0);
-    (transaction.labels, transaction.rows) = (labels, rows);
+    (transaction.labels, transaction.due_ms, transaction.rows) = (labels, due_ms, rows);
     records.insert(transaction);
 }
 
 fn wait(key: MapKey, waiting: Vec<WaitingLabel>, rules: &mut Arrivals) {
-    waiting.iter().for_each(|label| rules.expiring.put(key, label.arrival.event.time));
+    waiting.iter().for_each(|label| rules.waiting_until.put(key, label.arrival.event.time));
     rules.waiting.insert(key, waiting);
 }
 
@@ -144,6 +146,7 @@ fn image_of<S>(one: &Transaction<S>) -> TransactionImage {
         event: (*one.event).clone(),
         op: one.op,
         labels: one.labels.clone(),
+        due_ms: one.due_ms,
         rows: one.rows,
     }
 }

@@ -128,6 +128,7 @@ pub fn retain<'scope, S: 'static>(inputs: RetainInputs<'scope, S>) -> Result<Ret
         move |frontiers| {
             if !std::mem::replace(&mut begun, true) {
                 held = held.take().filter(|_| wanted.get());
+                rules.at_once = held.is_some();
                 if let Some([rejects, events]) = &mut held {
                     let there = retained(&records.borrow(), first);
                     events_out.activate().session(&*events).give_iterator(there.into_iter());
@@ -204,7 +205,7 @@ fn pass_by<S>(
     let Some([rejects, events]) = held else { return };
     while *events.time() < until {
         let (epoch, mut effects) = (*events.time(), Effects::default());
-        rules.expire(records, &facts.of(epoch), &mut effects);
+        rules.expire(records, &facts.of(epoch), usize::MAX, &mut effects);
         if !effects.rejects.is_empty() {
             rejects_out.activate().session(&*rejects).give_container(&mut effects.rejects);
         }

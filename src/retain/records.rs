@@ -27,6 +27,8 @@ pub struct Transaction<S> {
     /// The change of `epoch` that asks for its row, so that there is one row per transaction and epoch.
     pub(super) asked: u32,
     pub(super) epoch: Epoch,
+    /// The event time by which it expires, milliseconds.
+    pub(super) due_ms: i64,
     /// Rows asked for so far.
     pub rows: u32,
     /// When the last record of it was taken in, nanoseconds on the process's clock.
@@ -41,8 +43,8 @@ impl<S> Transaction<S> {
     /// One that has just come.
     pub(super) fn new(key: MapKey, event: Event, op: Op, arrived_ns: u64) -> Self {
         let (labels, kept) = (Vec::new(), Vec::new());
-        let event = Arc::new(event);
-        Transaction { key, event, op, labels, asked: 0, epoch: 0, rows: 0, arrived_ns, kept, said: None }
+        let (due_ms, event) = (event.time, Arc::new(event));
+        Transaction { key, event, op, labels, asked: 0, epoch: 0, due_ms, rows: 0, arrived_ns, kept, said: None }
     }
 
     pub(super) fn live(&self) -> bool {

@@ -186,7 +186,8 @@ impl Acknowledgements {
         if let Some(directory) = &self.directory {
             let (path, beside) =
                 (file(directory, self.process), directory.join(format!("outputs-{}.new", self.process)));
-            self.disk.replace(&path, &beside, &seal(&path, &noted.written)?)?;
+            let replaced = seal(&path, &noted.written).and_then(|sealed| self.disk.replace(&path, &beside, &sealed));
+            replaced.map_err(|error| std::io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
         }
         for (flag, mark) in &noted.written.outputs {
             noted.lasting.insert(flag.clone(), mark.acknowledged.epoch);

@@ -22,6 +22,10 @@ impl Run {
         Run { child, stdout, stderr: None }
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Reads where its page is, from standard error.
     pub fn with_page(mut self) -> (Self, String) {
         let mut stderr = BufReader::new(self.child.stderr.take().expect("piped"));

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 mod amounts;
 mod cluster;
+mod days;
 mod files;
 pub mod live;
 mod outputs;

@@ -6,10 +6,12 @@ mod config;
 mod delivery;
 mod health;
 mod hold;
+mod kill;
 mod outage;
 mod pipeline;
 mod round_trip;
 mod state;
+mod verified;
 
 use std::collections::BTreeMap;
 use std::pin::pin;

@@ -75,10 +75,10 @@ pub struct Segment {
     pub(super) epochs: Option<(Epoch, Epoch)>,
     /// Where its bindings have brought each lane: the offset after the last record.
     pub(super) uppers: BTreeMap<Lane, u64>,
+    /// The watermark of its first binding, milliseconds.
+    pub(super) begins_ms: Option<i64>,
     /// The watermark of its last binding, milliseconds.
     pub(super) watermark_ms: i64,
-    /// That of its first one.
-    begins_ms: Option<i64>,
 }
 
 /// What a segment holds, for people.
@@ -129,8 +129,8 @@ impl Segment {
             last: BTreeMap::new(),
             epochs: None,
             uppers: BTreeMap::new(),
-            watermark_ms: i64::MIN,
             begins_ms: None,
+            watermark_ms: i64::MIN,
         }
     }
 

@@ -20,6 +20,10 @@ const QUEUE_MAX: usize = 256;
 /// A segment that has grown to this is closed, bytes, by default.
 pub const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 
+/// A segment that has grown to this is closed once nobody needs its beginning any more, bytes: else what comes slowly would keep
+/// what is old for as long as it takes to fill one.
+const OUTGROWN_BYTES_MIN: u64 = 128 << 10;
+
 /// Zstandard's fastest ordinary level.
 const LEVEL: i32 = 1;
 
@@ -381,6 +385,10 @@ impl Writing {
 
     /// Drops the oldest segments, as far as all that they hold is covered.
     fn release(&mut self, covered: &Covered) -> std::io::Result<()> {
+        let outgrown = self.segment.begins_ms.is_some_and(|begins_ms| begins_ms < covered.kept_from_ms);
+        if outgrown && self.segment.bytes >= OUTGROWN_BYTES_MIN {
+            self.rotate()?;
+        }
         loop {
             if self.oldest.is_none() {
                 self.oldest = match self.older.pop_front() {

@@ -106,18 +106,16 @@ impl LookupTable {
     /// Drops lookers, and answers to single events, that the horizon has passed.
     pub fn expire(&mut self, watermark: i64) {
         let bound = self.expiring.bound(watermark);
-        while let Some(keys) = self.expiring.take(watermark) {
-            for key in keys {
-                if let Some(lookers) = self.lookers.get_mut(&key) {
-                    let gone = lookers.partition_point(|place| place.0 < bound);
-                    lookers.drain(..gone);
-                    if lookers.is_empty() {
-                        self.lookers.remove(&key);
-                    }
+        while let Some(key) = self.expiring.next(watermark) {
+            if let Some(lookers) = self.lookers.get_mut(&key) {
+                let gone = lookers.partition_point(|place| place.0 < bound);
+                lookers.drain(..gone);
+                if lookers.is_empty() {
+                    self.lookers.remove(&key);
                 }
-                if self.by_event && self.lookers.get(&key).is_none() {
-                    self.rows.remove(&key);
-                }
+            }
+            if self.by_event && self.lookers.get(&key).is_none() {
+                self.rows.remove(&key);
             }
         }
     }
