@@ -194,7 +194,7 @@ fn run(source: Lines, state: &Path, pace: Pace) -> (u64, Vec<Noted>) {
         pace,
         bounds: PartitionBounds::default(),
         outputs: Outputs { scored: Some(scored), ..Outputs::default() },
-        state: Some(State::open(state, settings, &Terms::default()).unwrap()),
+        state: Some(State::open(state, settings, &Terms::default(), Default::default()).unwrap()),
         terms: Terms::default(),
         peer_timeout: Duration::from_secs(60),
         stop: Arc::new(AtomicBool::new(false)),

@@ -94,7 +94,7 @@ pub fn tear(state: &Path, reached: Option<Epoch>, random: &mut ChaCha8Rng) -> bo
     }
     let file = OpenOptions::new().append(true).open(&last).unwrap();
     file.set_len(random.random_range(begin + 1..end) as u64).unwrap();
-    let next = JournalPast::open(state, None, 0, BTreeMap::new()).unwrap().next();
+    let next = JournalPast::open(&deltawatch::disk::Disk::real(), state, None, 0, BTreeMap::new()).unwrap().next();
     if reached.is_none_or(|reached| reached < next) {
         return true;
     }
