@@ -38,7 +38,7 @@ fn dataflow(name: &str) -> &'static dyn Dataflow {
 /// A benchmark by name. `share` is the part of its input to take.
 type Bench = (&'static str, fn(share: f64));
 
-const BENCHES: [Bench; 20] = [
+const BENCHES: [Bench; 21] = [
     ("w1", workloads::w1),
     ("w2", workloads::w2),
     ("w3", identity::w3),
@@ -55,6 +55,7 @@ const BENCHES: [Bench; 20] = [
     ("workers", workers::workers),
     ("kafka", kafka::kafka),
     ("state", state::state),
+    ("codec", state::codec),
     ("catch_up", catch_up::catch_up),
     ("patterns", patterns::patterns),
     ("patterns_each", patterns::each),

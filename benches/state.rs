@@ -115,3 +115,31 @@ pub fn state(share: f64) {
         );
     }
 }
+
+/// Rows of cuts: five million of five words, as this build writes them, and plain.
+pub fn codec(share: f64) {
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Rows(#[serde(with = "deltawatch::operators::words")] Vec<u64>);
+    let count = ((5e6 * share) as u64).max(1_000);
+    let words: Vec<u64> = (0..5 * count).map(|word| word.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+    let timed = |what: &str, write: &dyn Fn() -> Vec<u8>, read: &dyn Fn(&[u8]) -> usize| {
+        let (start, bytes) = (Instant::now(), write());
+        let (written, start) = (start.elapsed(), Instant::now());
+        assert_eq!(read(&bytes), words.len());
+        let read = start.elapsed();
+        let ns = |took: std::time::Duration| took.as_nanos() as f64 / count as f64;
+        println!(
+            "{what:<44} {:>6.1} ns per row written, {:>6.1} ns read; {:.0} MB",
+            ns(written),
+            ns(read),
+            bytes.len() as f64 / 1e6
+        );
+    };
+    let plain = |bytes: &[u8]| bincode::deserialize::<Vec<u64>>(bytes).expect("it is read").len();
+    timed("rows of five words, bincode (reference)", &|| bincode::serialize(&words).expect("it is written"), &plain);
+    let rows = Rows(words.clone());
+    let name = if cfg!(feature = "abomonation") { "abomonation, verified" } else { "bincode with its tag" };
+    timed(&format!("the same, {name}"), &|| bincode::serialize(&rows).expect("it is written"), &|bytes| {
+        bincode::deserialize::<Rows>(bytes).expect("it is read").0.len()
+    });
+}

@@ -34,4 +34,5 @@ mod scored;
 mod simulation;
 mod tidy;
 mod velocity;
+mod words;
 mod workers;

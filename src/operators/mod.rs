@@ -17,6 +17,7 @@ mod view;
 mod while_kept;
 mod with_slices;
 mod within;
+pub mod words;
 
 pub use ask::ask;
 pub use dumper::Dumper;

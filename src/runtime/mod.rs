@@ -1,5 +1,6 @@
 //! Running it: the cluster, the worker loop, shutdown, logging, health.
 
+pub mod compact;
 pub mod coordinate;
 pub mod cut;
 pub mod intake;

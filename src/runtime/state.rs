@@ -409,6 +409,13 @@ fn newest(disk: &Disk, directory: &Path, manifest: &CutManifest, terms: &Terms) 
     damaged.map_or(Ok(None), Err)
 }
 
+/// Locks a directory for all processes that have ever used it. The error says why not.
+pub(super) fn lock_all(disk: &Disk, directory: &Path) -> Result<Vec<DiskLock>, String> {
+    let names = disk.list(directory).map_err(|error| format!("--state {}: {error}", directory.display()))?;
+    let processes = names.iter().filter_map(|name| name.to_str()?.strip_prefix("lock-")?.parse().ok());
+    processes.map(|process| lock(disk, directory, process)).collect()
+}
+
 /// Creates the directory if it is missing, and locks it for a process of a cluster: free again when the lock is dropped, or the
 /// process ends however it does. The error says why not.
 fn lock(disk: &Disk, directory: &Path, process: usize) -> Result<DiskLock, String> {

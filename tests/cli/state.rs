@@ -339,3 +339,33 @@ fn a_file_that_is_another_one_is_refused() {
     fs::write(&scored.events, format!("{text}{more}\n")).expect("a file");
     done(&scored.run(&[]));
 }
+
+#[test]
+fn what_nothing_needs_is_dropped_on_demand_and_the_run_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (state, out) = (path(&folder, "state"), path(&folder, "out.jsonl"));
+    let run = |events: &str| {
+        done(&["run", "--input", "generator", "--events", events, "--pace", "max", "--state", &state, "--output", &out])
+    };
+    ["1000", "2000", "3000"].map(run);
+    fs::create_dir(format!("{state}/cuts/{:020}", 77_777)).expect("a cut that was never finished");
+    assert_eq!(segments(&state).len(), 3);
+    // The journal is kept for features that are added later, unless one says otherwise.
+    assert!(done(&["state", "compact", &state]).contains("dropped   0 segments"));
+    assert!(done(&["state", "compact", &state, "--journal-keep", "0s"]).contains("dropped   2 segments"));
+    assert_eq!(segments(&state).len(), 1);
+    assert_eq!(fs::read_dir(format!("{state}/cuts")).expect("cuts").count(), 2);
+    run("4000");
+    let whole = path(&folder, "whole.jsonl");
+    done(&["run", "--input", "generator", "--events", "4000", "--pace", "max", "--output", &whole]);
+    let ids = |file: &str| {
+        let id = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["id"].to_string();
+        read(file).lines().map(id).collect::<std::collections::BTreeSet<String>>()
+    };
+    assert_eq!(ids(&out), ids(&whole));
+    let busy =
+        Run::start(&["run", "--metrics", "0", "--state", &state, "--output", &out, "--input", "generator"]).with_page();
+    fails(&["state", "compact", &state], &["another run uses it"]);
+    busy.0.signal("-TERM");
+    assert_eq!(busy.0.end().0.code(), Some(0));
+}

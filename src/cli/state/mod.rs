@@ -1,6 +1,7 @@
 //! `deltawatch state`: what a state directory holds.
 
 mod check;
+mod compact;
 mod export;
 
 use std::path::PathBuf;
@@ -21,6 +22,8 @@ enum StateCommand {
     /// Verify every checksum, and say what it holds: epochs, span, records, bytes per view, what it was written under
     #[command(alias = "check")]
     Show(DirectoryFlags),
+    /// Drop what neither a restart nor later features need; also what was left by processes that there are no more
+    Compact(compact::CompactFlags),
     /// Write the records of the journal as lines, with partition and offset
     Export(export::ExportFlags),
 }
@@ -40,6 +43,7 @@ impl StateFlags {
     pub fn run(&self) -> Result<(), Failure> {
         match &self.command {
             StateCommand::Show(flags) => check::run(&flags.directory, flags.json),
+            StateCommand::Compact(flags) => flags.run(),
             StateCommand::Export(flags) => flags.run(),
         }
     }

@@ -19,6 +19,7 @@
 //!   if it has not.
 
 mod block;
+mod compact;
 mod entry;
 mod segment;
 mod source;
@@ -29,6 +30,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use block::{Chain, Damage};
+pub use compact::{Compacted, compact};
 use entry::Head;
 pub use entry::LastRecord;
 use segment::SegmentName;

@@ -55,6 +55,16 @@ pub struct Covered {
     pub kept_from_ms: i64,
 }
 
+impl Covered {
+    /// Whether nothing in a segment is needed, event time having come to `watermark_ms` with it.
+    pub(super) fn covers(&self, segment: &Segment, watermark_ms: i64) -> bool {
+        let bound = segment.epochs.is_none_or(|(_, last)| last <= self.epoch);
+        let upper = |partition| self.uppers.get(partition).copied().unwrap_or(0);
+        let in_it = segment.last.iter().all(|(partition, last)| last.offset < upper(partition));
+        bound && in_it && watermark_ms < self.kept_from_ms
+    }
+}
+
 /// A running journal.
 #[derive(Debug)]
 pub struct Journal {
@@ -403,10 +413,7 @@ impl Writing {
                 };
             }
             let Some(oldest) = &self.oldest else { break };
-            let bound = oldest.epochs.is_none_or(|(_, last)| last <= covered.epoch);
-            let upper = |partition| covered.uppers.get(partition).copied().unwrap_or(0);
-            let in_it = oldest.last.iter().all(|(partition, last)| last.offset < upper(partition));
-            if !(bound && in_it && self.watermark_of(oldest) < covered.kept_from_ms) {
+            if !covered.covers(oldest, self.watermark_of(oldest)) {
                 break;
             }
             // One after the other, whatever happens: a journal has no gaps.

@@ -32,6 +32,7 @@ use crate::source::sealed::Terms;
 
 pub use manifest::CutManifest;
 pub use read::{Loaded, load};
+pub use write::sweep;
 pub use write::{CutWriter, Cutter, CutterEnd, Cutting};
 
 /// The format of a cut.

@@ -353,26 +353,36 @@ impl Writing {
         Ok(())
     }
 
-    /// Removes what the manifest does not name: older cuts, and some that were never finished.
+    /// Removes older cuts, and some that were never finished.
     fn sweep(&self) -> Result<(), CutError> {
         let Cutting { disk, directory, process, manifest, .. } = &self.cutting;
         if process.0 > 0 {
             return Ok(());
         }
-        let cuts = directory.join(FOLDER);
-        let failed = |error: std::io::Error| CutError::of(&cuts, error);
         let newest = manifest.cuts.first().map_or(0, |cut| cut.begun);
         let first = self.written.load(Ordering::Acquire) == 0;
-        for name in disk.list(&cuts).map_err(failed)? {
-            let Some(begun) = name.to_str().and_then(|name| name.parse::<Epoch>().ok()) else { continue };
-            let named = manifest.cuts.iter().any(|cut| cut.begun == begun);
-            // A newer one may be on its way, of another process.
-            if !named && (begun <= newest || first) && self.part.as_ref().is_none_or(|part| part.begun != begun) {
-                disk.remove_folder(&cuts.join(&name)).map_err(failed)?;
-            }
-        }
-        Ok(())
+        // A newer one may be on its way, of another process.
+        let over = |begun| (begun <= newest || first) && self.part.as_ref().is_none_or(|part| part.begun != begun);
+        sweep(disk, directory, manifest, over)
     }
+}
+
+/// Removes what the manifest does not name of the cuts that are `over`.
+pub fn sweep(
+    disk: &Disk,
+    directory: &Path,
+    manifest: &CutManifest,
+    over: impl Fn(Epoch) -> bool,
+) -> Result<(), CutError> {
+    let cuts = directory.join(FOLDER);
+    let failed = |error: std::io::Error| CutError::of(&cuts, error);
+    for name in disk.list(&cuts).map_err(failed)? {
+        let Some(begun) = name.to_str().and_then(|name| name.parse::<Epoch>().ok()) else { continue };
+        if !manifest.cuts.iter().any(|cut| cut.begun == begun) && over(begun) {
+            disk.remove_folder(&cuts.join(&name)).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 impl Part {

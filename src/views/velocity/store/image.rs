@@ -9,6 +9,7 @@ use super::aggregate::{Aggregate, Base};
 use super::log::Log;
 use super::{Store, shard};
 use crate::event::{Id, Key};
+use crate::operators::words;
 
 /// The keys of one kind in one shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,7 @@ pub struct StoreImage {
     /// Keys in order, with the number of their entries.
     keys: Vec<(Key, u32)>,
     /// The entries of all keys, one after the other: time, id, mask and columns.
+    #[serde(with = "words")]
     words: Vec<u64>,
     bases: Vec<(Key, BaseImage)>,
     /// Entries before this may be gone, milliseconds.
