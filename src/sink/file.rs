@@ -260,6 +260,10 @@ pub fn open_on(disk: &Disk, path: &str, flag: &str, existing: Existing) -> Resul
 /// The first line of a file, without its end; `None` if the file is empty.
 fn first_line(disk: &Disk, path: &Path, compression: Compression) -> io::Result<Option<String>> {
     let file = disk.open(path, Opening::Read)?;
+    // Which is no compressed file yet.
+    if file.look()? == Found::File(0) {
+        return Ok(None);
+    }
     let reader: Box<dyn Read> = match compression {
         Compression::None => Box::new(file),
         Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(file)),
