@@ -296,6 +296,7 @@ impl Write for SimulatedFile {
             let some = inner.random.random_range(0..=bytes.len());
             if some > 0 {
                 write(inner, &bytes[..some]);
+                self.at.fetch_add(some, Ordering::Relaxed);
             }
         };
         let written = self.step(StepKind::Write, bytes.len(), part, |inner| {
