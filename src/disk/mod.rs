@@ -34,7 +34,7 @@ pub trait Medium: Debug + Send + Sync {
     /// The names in a folder, in any order.
     fn list(&self, path: &Path) -> io::Result<Vec<OsString>>;
     /// What a path leads to; `None` if to nothing.
-    fn look(&self, path: &Path) -> Option<Found>;
+    fn look(&self, path: &Path) -> Option<OnDisk>;
     /// Locks a file, which is created if it is missing; `None` if someone else has locked it. Free again when dropped.
     fn lock(&self, path: &Path) -> io::Result<Option<DiskLock>>;
     /// Nanoseconds on the clock that says when something is written that is written from time to time.
@@ -60,7 +60,7 @@ pub enum Opening {
 
 /// What a path leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum OnDisk {
     /// A file of so many bytes.
     File(u64),
     /// A folder.
@@ -76,7 +76,7 @@ pub trait OpenFile: Read + Write + Seek + Send + Sync {
     /// Cuts it to so many bytes.
     fn cut(&self, bytes: u64) -> io::Result<()>;
     /// What it is now.
-    fn look(&self) -> io::Result<Found>;
+    fn look(&self) -> io::Result<OnDisk>;
     /// Another way to it.
     fn again(&self) -> io::Result<DiskFile>;
 }
@@ -118,8 +118,8 @@ impl Disk {
         let mut file = self.open(path, Opening::Read)?;
         // What the length promises is room for, no more: it may grow meanwhile.
         let mut content = match file.look()? {
-            Found::File(bytes) => Vec::with_capacity(bytes as usize),
-            Found::Folder | Found::Other => Vec::new(),
+            OnDisk::File(bytes) => Vec::with_capacity(bytes as usize),
+            OnDisk::Folder | OnDisk::Other => Vec::new(),
         };
         file.read_to_end(&mut content)?;
         Ok(content)
@@ -167,13 +167,13 @@ impl Disk {
     /// Creates a folder, and those that lead to it, as far as they are missing. Its name lasts, also if a run that was killed
     /// had created it.
     pub fn create_folder(&self, path: &Path) -> io::Result<()> {
-        let missing = |folder: &&Path| !folder.as_os_str().is_empty() && self.look(folder) != Some(Found::Folder);
+        let missing = |folder: &&Path| !folder.as_os_str().is_empty() && self.look(folder) != Some(OnDisk::Folder);
         let missing: Vec<&Path> = path.ancestors().take_while(missing).collect();
         for folder in missing.iter().rev() {
             match self.0.create_folder(folder) {
                 // Another process was faster.
                 Err(error)
-                    if error.kind() == io::ErrorKind::AlreadyExists && self.look(folder) == Some(Found::Folder) => {}
+                    if error.kind() == io::ErrorKind::AlreadyExists && self.look(folder) == Some(OnDisk::Folder) => {}
                 created => created?,
             }
             self.sync_folder_of(folder)?;
@@ -207,7 +207,7 @@ impl Disk {
     }
 
     /// What a path leads to; `None` if to nothing.
-    pub fn look(&self, path: &Path) -> Option<Found> {
+    pub fn look(&self, path: &Path) -> Option<OnDisk> {
         self.0.look(path)
     }
 

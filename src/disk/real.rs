@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use cpu_time::ThreadTime;
 
-use super::{DiskFile, DiskLock, Found, Medium, OpenFile, Opening};
+use super::{DiskFile, DiskLock, Medium, OnDisk, OpenFile, Opening};
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -66,7 +66,7 @@ impl Medium for Real {
         std::fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.file_name())).collect()
     }
 
-    fn look(&self, path: &Path) -> Option<Found> {
+    fn look(&self, path: &Path) -> Option<OnDisk> {
         path.metadata().ok().map(|metadata| found(&metadata))
     }
 
@@ -88,11 +88,11 @@ impl Medium for Real {
     }
 }
 
-fn found(metadata: &std::fs::Metadata) -> Found {
+fn found(metadata: &std::fs::Metadata) -> OnDisk {
     match (metadata.is_file(), metadata.is_dir()) {
-        (true, _) => Found::File(metadata.len()),
-        (_, true) => Found::Folder,
-        _ => Found::Other,
+        (true, _) => OnDisk::File(metadata.len()),
+        (_, true) => OnDisk::Folder,
+        _ => OnDisk::Other,
     }
 }
 
@@ -105,7 +105,7 @@ impl OpenFile for File {
         self.set_len(bytes)
     }
 
-    fn look(&self) -> io::Result<Found> {
+    fn look(&self) -> io::Result<OnDisk> {
         Ok(found(&self.metadata()?))
     }
 

@@ -29,7 +29,7 @@ use crate::flow::{Epoch, Facts};
 use crate::metrics::Metrics;
 use crate::operators::{EnginePlan, Image, Renewal};
 use crate::sink::transactions::WriterIdentity;
-use crate::sink::{OutputMarks, marks};
+use crate::sink::{OutputMark, OutputMarks, marks};
 use crate::source::sealed::Terms;
 use crate::source::{Reader, Source, SourceError};
 
@@ -169,6 +169,9 @@ impl State {
             }
             Pace::Bounded => Default::default(),
         };
+        // Before anything is written there: what is damaged at the end of the journal would be cut off.
+        let acknowledged = |mark: &OutputMark| mark.acknowledged.epoch;
+        check_reaches(directory, past.next(), marks.values().filter_map(acknowledged).max())?;
         let journal = match settings.pace {
             Pace::Live => {
                 let StateSettings { process, keeps_records, segment_bytes, .. } = settings;
@@ -217,15 +220,7 @@ impl State {
     /// # Errors
     /// If it does not: what they say could not be taken back.
     pub fn check_reaches(&self, written: Option<Epoch>) -> Result<(), StateError> {
-        let next = self.past.next();
-        match written.filter(|written| *written >= next) {
-            None => Ok(()),
-            Some(written) => Err(StateError::Lock(format!(
-                "--state {}: outputs were written up to epoch {written}, but the journal ends before {next}: it was cut off or is \
-                 another one; restore it, or name another directory",
-                self.directory.display()
-            ))),
-        }
+        check_reaches(&self.directory, self.past.next(), written)
     }
 
     /// Who writes to topics in transactions.
@@ -371,6 +366,17 @@ impl State {
         if let Some(journal) = self.journal {
             journal.finish();
         }
+    }
+}
+
+fn check_reaches(directory: &Path, next: Epoch, written: Option<Epoch>) -> Result<(), StateError> {
+    match written.filter(|written| *written >= next) {
+        None => Ok(()),
+        Some(written) => Err(StateError::Lock(format!(
+            "--state {}: outputs were written up to epoch {written}, but the journal ends before {next}: it was cut off or is \
+             another one; restore it, or name another directory",
+            directory.display()
+        ))),
     }
 }
 

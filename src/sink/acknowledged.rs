@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{Disk, Found};
+use crate::disk::{Disk, OnDisk};
 use crate::flow::Epoch;
 use crate::source::sealed::Seal;
 
@@ -45,7 +45,7 @@ struct Written {
 impl OutputMark {
     /// Where a file goes on that an earlier run has written, bytes; `None` if it is another one, or was moved away.
     pub fn goes_on(&self, disk: &Disk, path: &str) -> Option<u64> {
-        let there = matches!(disk.look(Path::new(path)), Some(Found::File(_)));
+        let there = matches!(disk.look(Path::new(path)), Some(OnDisk::File(_)));
         (self.target == path && there).then_some(self.acknowledged.bytes)
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Acknowledged, OnAcknowledged, OutputRecord, SinkError, Writer};
-use crate::disk::{Disk, DiskFile, Found, Opening};
+use crate::disk::{Disk, DiskFile, OnDisk, Opening};
 use crate::flow::Epoch;
 
 /// Lines are gathered up to this size before they are handed to the operating system.
@@ -143,8 +143,8 @@ impl Committer {
 /// Bytes of a file; 0 for what is none.
 fn length(file: &DiskFile) -> io::Result<u64> {
     Ok(match file.look()? {
-        Found::File(bytes) => bytes,
-        Found::Folder | Found::Other => 0,
+        OnDisk::File(bytes) => bytes,
+        OnDisk::Folder | OnDisk::Other => 0,
     })
 }
 
@@ -213,12 +213,12 @@ pub fn open_on(disk: &Disk, path: &str, flag: &str, existing: Existing) -> Resul
     let place = Path::new(path);
     let file = match disk.open(place, Opening::New) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let regular = !path.starts_with("/dev/") && matches!(disk.look(place), Some(Found::File(_)));
+            let regular = !path.starts_with("/dev/") && matches!(disk.look(place), Some(OnDisk::File(_)));
             match existing {
                 // Nothing can be lost of a device or a pipe.
                 _ if !regular => disk.open(place, Opening::Append),
                 // A run that died at once has left it.
-                Existing::Refuse if disk.look(place) == Some(Found::File(0)) => disk.open(place, Opening::Append),
+                Existing::Refuse if disk.look(place) == Some(OnDisk::File(0)) => disk.open(place, Opening::Append),
                 Existing::Refuse => {
                     return Err(SinkError::User(format!(
                         "{name}: is there already; --overwrite replaces it, --append adds to it"
@@ -246,7 +246,7 @@ pub fn open_on(disk: &Disk, path: &str, flag: &str, existing: Existing) -> Resul
         opened => opened,
     };
     let file = file.map_err(cannot)?;
-    let regular = matches!(file.look().map_err(cannot)?, Found::File(_));
+    let regular = matches!(file.look().map_err(cannot)?, OnDisk::File(_));
     if regular {
         // What lasts of it must be found again.
         disk.sync_folder_of(place).map_err(cannot)?;
@@ -260,6 +260,10 @@ pub fn open_on(disk: &Disk, path: &str, flag: &str, existing: Existing) -> Resul
 /// The first line of a file, without its end; `None` if the file is empty.
 fn first_line(disk: &Disk, path: &Path, compression: Compression) -> io::Result<Option<String>> {
     let file = disk.open(path, Opening::Read)?;
+    // Which is no compressed file yet.
+    if file.look()? == OnDisk::File(0) {
+        return Ok(None);
+    }
     let reader: Box<dyn Read> = match compression {
         Compression::None => Box::new(file),
         Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(file)),

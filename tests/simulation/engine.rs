@@ -302,7 +302,7 @@ impl Engine {
                 (0..workers).for_each(|_| self.cutter_end.whole(epoch));
             }
         }
-        let passed_on = ports.iter_mut().fold(true, |all, port| port(None) && all);
+        let passed_on = ports.each_mut().map(|port| port(None)) == [true, true];
         if passed_on {
             self.left = self
                 .open

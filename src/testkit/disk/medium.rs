@@ -10,7 +10,7 @@ use rand::Rng;
 
 use super::content::{Content, Entry, NameChange, Naming};
 use super::{DiskArea, DiskDefect, DiskFault, DiskStep, Inner, SimulatedDisk, StepKind};
-use crate::disk::{DiskFile, DiskLock, Found, Medium, OpenFile, Opening};
+use crate::disk::{DiskFile, DiskLock, Medium, OnDisk, OpenFile, Opening};
 
 /// How often a read or a write is a short one.
 const SHORT: f64 = 0.1;
@@ -79,10 +79,10 @@ impl Inner {
         self.names.get(path).copied().ok_or_else(|| ErrorKind::NotFound.into())
     }
 
-    fn look(&self, path: &Path) -> Option<Found> {
+    fn look(&self, path: &Path) -> Option<OnDisk> {
         match self.names.get(path)? {
-            Entry::Folder => Some(Found::Folder),
-            Entry::File(number) => Some(Found::File(self.contents[number].len() as u64)),
+            Entry::Folder => Some(OnDisk::Folder),
+            Entry::File(number) => Some(OnDisk::File(self.contents[number].len() as u64)),
         }
     }
 
@@ -212,7 +212,7 @@ impl Medium for SimulatedDisk {
         Ok(here.filter_map(|other| other.file_name().map(OsString::from)).collect())
     }
 
-    fn look(&self, path: &Path) -> Option<Found> {
+    fn look(&self, path: &Path) -> Option<OnDisk> {
         self.lock().look(path)
     }
 
@@ -296,6 +296,7 @@ impl Write for SimulatedFile {
             let some = inner.random.random_range(0..=bytes.len());
             if some > 0 {
                 write(inner, &bytes[..some]);
+                self.at.fetch_add(some, Ordering::Relaxed);
             }
         };
         let written = self.step(StepKind::Write, bytes.len(), part, |inner| {
@@ -348,8 +349,8 @@ impl OpenFile for SimulatedFile {
         })
     }
 
-    fn look(&self) -> io::Result<Found> {
-        Ok(Found::File(self.disk.lock().contents[&self.number].len() as u64))
+    fn look(&self) -> io::Result<OnDisk> {
+        Ok(OnDisk::File(self.disk.lock().contents[&self.number].len() as u64))
     }
 
     fn again(&self) -> io::Result<DiskFile> {
