@@ -130,8 +130,8 @@ log.index.size.max.bytes=1048576
 metadata.log.segment.bytes=8388608
 log.cleaner.dedupe.buffer.size=8388608
 initial.broker.registration.timeout.ms=20000
-broker.session.timeout.ms=1500
-broker.heartbeat.interval.ms=300
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 controlled.shutdown.enable=false
 PROPERTIES
     local name level=INFO

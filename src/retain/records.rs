@@ -67,6 +67,8 @@ struct Chunk<S> {
     records: Vec<Option<Transaction<S>>>,
     /// Places that are free again.
     free: Vec<u8>,
+    /// Whether it stands among those with room.
+    listed: bool,
 }
 
 /// The transactions of one worker.
@@ -74,8 +76,13 @@ struct Chunk<S> {
 pub struct Records<S> {
     index: ShardedMap<u32>,
     chunks: Vec<Chunk<S>>,
-    /// Chunks that had room when last looked at.
+    /// The chunk that is filled now.
+    filled: Option<u32>,
+    /// Chunks that had room when they were put here, and were not empty: they are filled before any that is, or what is let go of in
+    /// pieces would leave a hole in each.
     roomy: Vec<u32>,
+    /// Empty ones.
+    empty: Vec<u32>,
     /// Records that no id leads to any more, with the epoch that has let go of them: they are freed once it is judged.
     leaving: VecDeque<(Epoch, u32)>,
     /// Bytes of what look-ups answered.
@@ -87,7 +94,7 @@ pub type SharedRecords<S> = Rc<RefCell<Records<S>>>;
 
 impl<S> Chunk<S> {
     fn new() -> Self {
-        Chunk { records: Vec::new(), free: Vec::new() }
+        Chunk { records: Vec::new(), free: Vec::new(), listed: false }
     }
 
     fn has_room(&self) -> bool {
@@ -112,7 +119,7 @@ impl<S> Chunk<S> {
         let taken = self.records[place].take();
         self.free.push(place as u8);
         if self.free.len() == self.records.len() {
-            *self = Chunk::new();
+            (self.records, self.free) = Default::default();
         }
         taken
     }
@@ -120,8 +127,8 @@ impl<S> Chunk<S> {
 
 impl<S> Default for Records<S> {
     fn default() -> Self {
-        let (index, chunks, roomy, leaving) = Default::default();
-        Records { index, chunks, roomy, leaving, kept_bytes: 0 }
+        let (index, chunks, filled, roomy, empty, leaving) = Default::default();
+        Records { index, chunks, filled, roomy, empty, leaving, kept_bytes: 0 }
     }
 }
 
@@ -146,16 +153,34 @@ impl<S> Records<S> {
     /// Adds a transaction whose id leads to none.
     pub fn insert(&mut self, transaction: Transaction<S>) -> u32 {
         let key = transaction.key;
-        while self.roomy.pop_if(|chunk| !self.chunks[*chunk as usize].has_room()).is_some() {}
-        let chunk = self.roomy.last().copied().unwrap_or_else(|| {
-            self.chunks.push(Chunk::new());
-            self.roomy.push(self.chunks.len() as u32 - 1);
-            self.chunks.len() as u32 - 1
-        });
+        let chunk = self.chunk_with_room();
         let place = self.chunks[chunk as usize].put(transaction);
         let number = chunk * CHUNK as u32 + place as u32;
         self.index.insert(key, number);
         number
+    }
+
+    /// The chunk that takes the next transaction.
+    fn chunk_with_room(&mut self) -> u32 {
+        if let Some(chunk) = self.filled.filter(|&chunk| self.chunks[chunk as usize].has_room()) {
+            return chunk;
+        }
+        while let Some(chunk) = self.roomy.pop() {
+            let found = &mut self.chunks[chunk as usize];
+            found.listed = false;
+            if found.records.is_empty() {
+                self.empty.push(chunk);
+            } else if found.has_room() {
+                self.filled = Some(chunk);
+                return chunk;
+            }
+        }
+        let chunk = self.empty.pop().unwrap_or_else(|| {
+            self.chunks.push(Chunk::new());
+            self.chunks.len() as u32 - 1
+        });
+        self.filled = Some(chunk);
+        chunk
     }
 
     /// Lets go of a transaction at the beginning of an epoch.
@@ -169,12 +194,13 @@ impl<S> Records<S> {
     pub fn free(&mut self, judged: Epoch) {
         while let Some(&(_, number)) = self.leaving.front().filter(|(epoch, _)| *epoch <= judged) {
             self.leaving.pop_front();
-            let chunk = &mut self.chunks[number as usize / CHUNK];
-            let had_room = chunk.has_room();
+            let place = number / CHUNK as u32;
+            let chunk = &mut self.chunks[place as usize];
             let gone = chunk.take(number as usize % CHUNK);
             self.kept_bytes -= gone.map_or(0, |gone| gone.kept.capacity());
-            if !had_room {
-                self.roomy.push(number / CHUNK as u32);
+            if !chunk.listed && self.filled != Some(place) {
+                chunk.listed = true;
+                self.roomy.push(place);
             }
         }
     }

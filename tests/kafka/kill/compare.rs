@@ -9,6 +9,7 @@ use deltawatch::event::Payload;
 use deltawatch::flow::Epoch;
 use deltawatch::source::StartOffsets;
 use deltawatch::source::kafka::KafkaConfig;
+use rdkafka::producer::{BaseProducer, Producer};
 use serde_json::Value;
 
 use super::engine::{Flags, deltawatch};
@@ -52,8 +53,7 @@ fn ended(id: &str) -> String {
 
 /// The last epoch that anything has come of: a record, or a word that says so.
 pub fn reached(config: &KafkaConfig, flags: &Flags) -> Option<Epoch> {
-    // What was on its way to the broker when its sender was killed.
-    std::thread::sleep(Duration::from_millis(300));
+    settle(config, flags);
     let mut topics = vec![flags.output.clone()];
     if flags.delivery == "exactly-once" {
         topics.push(format!("{}-progress-0", flags.output));
@@ -65,6 +65,25 @@ pub fn reached(config: &KafkaConfig, flags: &Flags) -> Option<Epoch> {
     let noted = fs::read_to_string(flags.state.join("outputs-0.json")).unwrap_or_default();
     let noted: Value = serde_json::from_str(&noted).unwrap_or_default();
     in_topics.max(noted["outputs"]["--output"]["acknowledged"]["epoch"].as_u64())
+}
+
+/// Waits until what was on its way to the broker when its sender was killed is there, or never will be.
+fn settle(config: &KafkaConfig, flags: &Flags) {
+    if flags.delivery == "exactly-once" {
+        // Whoever takes over the id waits for a transaction that is being committed, and takes back one that is not.
+        let mut settings = config.producer();
+        settings.set("transactional.id", format!("deltawatch-{}-0", flags.output));
+        let producer: BaseProducer = settings.create().unwrap();
+        return producer.init_transactions(PATIENCE).unwrap();
+    }
+    let count = || lines(config, &flags.output).values().sum::<usize>();
+    let (mut before, mut quiet) = (count(), 0);
+    while quiet < 3 {
+        std::thread::sleep(Duration::from_millis(200));
+        let now = count();
+        quiet = if now == before { quiet + 1 } else { 0 };
+        before = now;
+    }
 }
 
 fn exists(config: &KafkaConfig, topic: &str) -> bool {

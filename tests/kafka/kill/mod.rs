@@ -17,6 +17,7 @@ mod disk;
 mod engine;
 mod producer;
 
+use std::io::Write;
 use std::ops::RangeInclusive;
 
 use rand::seq::SliceRandom;
@@ -144,6 +145,11 @@ fn seeds() -> RangeInclusive<u64> {
     }
 }
 
+/// Prints a line though a test that passes prints nothing.
+fn say(line: &str) {
+    writeln!(std::io::stderr(), "{line}").unwrap();
+}
+
 #[test]
 fn what_is_read_in_the_end_is_what_an_undisturbed_run_says() {
     let Some(shared) = brokers() else { return };
@@ -152,15 +158,15 @@ fn what_is_read_in_the_end_is_what_an_undisturbed_run_says() {
     broker.run("start --fresh");
     let begin = Instant::now();
     let mut outcomes = Vec::new();
-    eprintln!("seed  delivery       lines  lost  doubled  more  differ  elsewhen  gave up  torn  blows");
+    say("seed  delivery       lines  lost  doubled  more  differ  elsewhen  gave up  torn  blows");
     for seed in seeds() {
         let outcome = struck(seed, &broker);
         let Outcome { delivery, blows, gave_up, cut_off, compared, .. } = &outcome;
         let Compared { lines, lost, doubled, more, differ, elsewhen } = compared;
         let (lost, doubled, more, differ) = (lost.len(), doubled.len(), more.len(), differ.len());
-        eprintln!(
+        say(&format!(
             "{seed:>4}  {delivery:<13} {lines:>6}  {lost:>4}  {doubled:>7}  {more:>4}  {differ:>6}  {elsewhen:>8}  {gave_up:>7}  {cut_off:>4}  {blows:?}"
-        );
+        ));
         outcomes.push(outcome);
     }
     let sum = |count: fn(&Outcome) -> usize| outcomes.iter().map(count).sum::<usize>();
@@ -169,7 +175,7 @@ fn what_is_read_in_the_end_is_what_an_undisturbed_run_says() {
         let of = outcomes.iter().filter(|outcome| outcome.delivery == delivery);
         of.map(|outcome| outcome.compared.doubled.len()).sum::<usize>()
     };
-    eprintln!(
+    say(&format!(
         "{} seeds, {} blows in {} s: {} lines, {lost} lost, {} doubled of exactly once, {} of at least once, {} blocks cut off",
         outcomes.len(),
         sum(|outcome| outcome.blows.len()),
@@ -178,7 +184,7 @@ fn what_is_read_in_the_end_is_what_an_undisturbed_run_says() {
         doubled("exactly-once"),
         doubled("at-least-once"),
         sum(|outcome| outcome.cut_off),
-    );
+    ));
     for Outcome { seed, delivery, gave_up, compared, .. } in &outcomes {
         let Compared { lines, lost, doubled, more, differ, .. } = compared;
         assert!(*lines > EVENTS / 3, "seed {seed}: {lines} lines");
