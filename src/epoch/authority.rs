@@ -24,6 +24,7 @@
 
 use std::collections::BTreeSet;
 
+use super::dumping::Dumping;
 use super::{PartitionBounds, Recorded};
 use crate::event::{InputStream, Lane};
 use crate::flow::{Binding, Dump, Epoch, Offer, Reach, Repair, Report, Word};
@@ -71,38 +72,12 @@ pub struct Authority {
     /// the backlog is the whole of it.
     settled: bool,
     finished: bool,
-    /// The next epoch is to be cut.
-    wants_cut: bool,
-    /// So is the last one.
-    cuts_last: bool,
-    /// The cut that is under way.
-    cutting: Option<Phase>,
-    /// How far each worker has come with it.
-    reached: Vec<Reached>,
+    /// Which epochs are cut.
+    dumping: Dumping,
     /// Since when the source has less than what is recorded, nanoseconds.
     short_ns: Option<u64>,
     /// Why what was recorded cannot be repeated.
     fault: Option<String>,
-}
-
-/// How far a cut has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// Operators dump piece by piece from the end of this epoch on.
-    Begun(Epoch),
-    /// It is of the end of this epoch, and is being written.
-    Ended(Epoch),
-}
-
-/// How far a worker, or its process, has come with cuts.
-#[derive(Clone, Copy, Debug, Default)]
-struct Reached {
-    /// The last cut on disk.
-    written: Option<Epoch>,
-    /// The last epoch whose outputs are acknowledged.
-    acknowledged: Option<Epoch>,
-    /// The last dump that has begun and of which it has given all pieces.
-    dumped: Option<Epoch>,
 }
 
 impl Authority {
@@ -124,10 +99,7 @@ impl Authority {
             stop_sent: false,
             settled: false,
             finished: false,
-            wants_cut: false,
-            cuts_last: false,
-            cutting: None,
-            reached: vec![Reached::default(); workers],
+            dumping: Dumping::new(workers),
             short_ns: None,
             fault: None,
         }
@@ -142,8 +114,7 @@ impl Authority {
     /// Takes a worker's report; one that is out of date is ignored.
     pub fn report(&mut self, report: Report) {
         let worker = report.worker as usize;
-        let Report { written, acknowledged, dumped, .. } = report;
-        self.reached[worker] = Reached { written, acknowledged, dumped };
+        self.dumping.report(&report);
         if report.next == self.next {
             self.reports[worker] = Some(report);
         }
@@ -151,47 +122,18 @@ impl Authority {
 
     /// Has what is kept dumped from the end of the next epoch on, unless an earlier cut is still on its way.
     pub fn cut(&mut self) {
-        self.wants_cut = self.cutting.is_none();
+        self.dumping.want();
     }
 
     /// Has what is kept dumped at the end of the last epoch, so that the next run has nothing to repeat.
     pub fn cutting_last(mut self, cuts_last: bool) -> Self {
-        self.cuts_last = cuts_last;
+        self.dumping.want_last(cuts_last);
         self
     }
 
     /// A cut that every process has on disk, and whose outputs are all acknowledged; named once.
     pub fn whole(&mut self) -> Option<Epoch> {
-        let Some(Phase::Ended(epoch)) = self.cutting else { return None };
-        let there = |reached: Option<Epoch>| reached >= Some(epoch);
-        let whole = self.reached.iter().all(|reached| there(reached.written) && there(reached.acknowledged));
-        whole.then(|| {
-            self.cutting = None;
-            epoch
-        })
-    }
-
-    /// Whether a dump has begun that all workers have given all pieces of.
-    fn all_dumped(&self) -> bool {
-        let Some(Phase::Begun(epoch)) = self.cutting else { return false };
-        self.reached.iter().all(|reached| reached.dumped >= Some(epoch))
-    }
-
-    /// What is dumped at the end of the next epoch.
-    fn dump(&mut self, last: bool) -> Option<Dump> {
-        let dump = match self.cutting {
-            None if last => self.cuts_last.then_some(Dump::Whole),
-            None => self.wants_cut.then_some(Dump::Begin),
-            Some(Phase::Begun(_)) if last => self.cuts_last.then_some(Dump::End),
-            Some(Phase::Begun(_)) => self.all_dumped().then_some(Dump::End),
-            // One that is still being written at the end is not waited for: its successor has more.
-            Some(Phase::Ended(_)) => (last && self.cuts_last).then_some(Dump::Whole),
-        };
-        if let Some(dump) = dump {
-            self.wants_cut = false;
-            self.cutting = Some(if dump == Dump::Begin { Phase::Begun(self.next) } else { Phase::Ended(self.next) });
-        }
-        dump
+        self.dumping.whole()
     }
 
     /// Whether the source still is the one that was recorded. The error says why not.
@@ -250,7 +192,7 @@ impl Authority {
         let mut word = if self.ahead.is_none() { self.decide(now_ns, left)? } else { self.repeat()? };
         if let Word::Bind(binding) = &mut word {
             if binding.epoch >= self.recorded.until {
-                binding.dump = self.dump(binding.last);
+                binding.dump = self.dumping.of(binding.epoch, binding.last);
             }
             self.next = binding.epoch + 1;
             self.watermark_ms = binding.watermark_ms;
@@ -287,7 +229,7 @@ impl Authority {
         let last = ended && (!live || self.settled && !backlog);
         // A replay's epochs do not depend on when something is idle: what waits is repaired along with its records, and at
         // the end by itself.
-        if !(due || stop || last || live && idle && (backlog || ended || self.all_dumped())) {
+        if !(due || stop || last || live && idle && (backlog || ended || self.dumping.all_dumped())) {
             return None;
         }
         if !due {

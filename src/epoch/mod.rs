@@ -13,6 +13,7 @@
 
 mod authority;
 pub mod clock;
+mod dumping;
 pub mod journal;
 mod queue;
 mod recorded;

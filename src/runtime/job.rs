@@ -241,7 +241,10 @@ impl Job {
             done,
         };
         let models = settings.scorer.as_ref().map_or_else(Vec::new, |scorer| scorer.labels());
-        let columns = state.as_ref().map_or_else(|| features.columns(), |state| state.columns().to_vec());
+        let mut columns = features.columns();
+        // Behind them those that what was said still names.
+        let named = state.as_ref().map(|state| state.columns().iter().skip(columns.len()).cloned().collect::<Vec<_>>());
+        columns.extend(named.into_iter().flatten());
         let encoder = ScoredEncoder::new(setup.schema.clone(), models, columns);
         let state = state.map(Arc::new);
         let mint = Mutex::new(Some(state.as_ref().map_or_else(Recorded::default, |state| state.recorded())));

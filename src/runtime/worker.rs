@@ -43,8 +43,8 @@ pub struct Mint {
 const CUT_RESTS: u64 = 12;
 /// What is dumped in one go: less than a millisecond's work.
 pub(super) const TURN_BYTES: usize = 128 << 10;
-/// While a dump is under way and there is other work, a worker dumps at most so many bytes per millisecond: a few percent of its time.
-pub(super) const DUMP_BYTES_PER_MS: u64 = 16 << 10;
+/// While a dump is under way and there is other work, a worker dumps at most so many bytes per millisecond: a quarter of its time.
+pub(super) const DUMP_BYTES_PER_MS: u64 = 64 << 10;
 
 /// How long the images of the last epoch are waited for once everything has left.
 const LAST_IMAGES: Duration = Duration::from_secs(30);
