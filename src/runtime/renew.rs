@@ -66,12 +66,12 @@ impl State {
         let waits = self.image().is_some_and(|image| image.has_any(" backlog") || image.has_any("touched"));
         if waits {
             return Err(refused(
-                "rows wait to be read again in its last cut; run it as it was until it is stopped, then with what is new",
+                "rows wait to be read again in its last cut; run it as it was, in one process, until it is stopped, then with what is new",
             ));
         }
         if self.image().is_some_and(|image| image.is_gradual()) {
             return Err(refused(
-                "its last cut was taken while it went on; run it as it was until it is stopped, then with what is new",
+                "its last cut was taken while it went on; run it as it was, in one process, until it is stopped, then with what is new",
             ));
         }
         if renewal.plan.new_parts(&renewal.earlier).is_empty() {

@@ -275,7 +275,7 @@ fn check_terms(terms: &Terms, written: &Terms, repeated: bool) -> Result<(), Str
     match terms.difference(written).filter(|_| repeated) {
         None => Ok(()),
         Some((what, here, there)) => Err(format!(
-            "{what} is `{here}`, but epochs that no cut covers were written with `{there}`; run it as it was until it is stopped \
+            "{what} is `{here}`, but epochs that no cut covers were written with `{there}`; run it as it was, in one process, until it is stopped \
              (with --cut-every), then with what is new, or name another directory"
         )),
     }
