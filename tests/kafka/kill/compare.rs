@@ -73,6 +73,7 @@ fn settle(config: &KafkaConfig, flags: &Flags) {
         // Whoever takes over the id waits for a transaction that is being committed, and takes back one that is not.
         let mut settings = config.producer();
         settings.set("transactional.id", format!("deltawatch-{}-0", flags.output));
+        settings.set("transaction.timeout.ms", "300000");
         let producer: BaseProducer = settings.create().unwrap();
         return producer.init_transactions(PATIENCE).unwrap();
     }
