@@ -58,7 +58,7 @@ pub fn run(
     feed: Feed,
 ) -> Result<(), SourceError> {
     let mut intake = Intake::new(feed, worker.index() as u32, worker.peers(), engine.images.start());
-    let mut failed = None;
+    let (mut failed, mut recorded) = (None, None);
     loop {
         let read = match intake.read() {
             Ok(read) => read,
@@ -95,6 +95,10 @@ pub fn run(
                 Word::Whole(epoch) => intake.publish(epoch),
                 Word::End => last = true,
                 Word::Bind(binding) => {
+                    if binding.last && failed.is_some() {
+                        // The journal may lack this end: what is said to have been written must not reach beyond it.
+                        recorded = Some(intake.next);
+                    }
                     intake.bind(&binding, &mut engine);
                     last |= binding.last;
                 }
@@ -113,7 +117,7 @@ pub fn run(
     while !probe.done() || !intake.give_images(&images) && now_ns() - ended_ns < patience_ns {
         worker.step_or_park(Some(PARK_MAX));
     }
-    while !intake.close_epochs(intake.next) {
+    while !intake.close_epochs(recorded.unwrap_or(intake.next)) {
         std::thread::sleep(PARK_MAX);
     }
     if let Some(mint) = &mint {
