@@ -19,8 +19,8 @@ pub(super) struct Dumping {
 enum Phase {
     /// Operators dump piece by piece from the end of this epoch on.
     Begun(Epoch),
-    /// It is of the end of this epoch, and is being written.
-    Ended(Epoch),
+    /// It has begun there, is of the end of this epoch, and is being written.
+    Ended(Epoch, Epoch),
 }
 
 /// How far a worker, or its process, has come with cuts.
@@ -42,8 +42,13 @@ impl Dumping {
 
     /// Takes what a worker's report says of it.
     pub fn report(&mut self, report: &Report) {
-        let &Report { written, acknowledged, dumped, .. } = report;
+        let &Report { written, acknowledged, dumped, cut_failed: failed, .. } = report;
         self.reached[report.worker as usize] = Reached { written, acknowledged, dumped };
+        if let Some(Phase::Begun(begun) | Phase::Ended(begun, _)) = self.phase
+            && failed == Some(begun)
+        {
+            self.phase = None;
+        }
     }
 
     /// Wants a cut, unless an earlier one is still on its way.
@@ -64,11 +69,15 @@ impl Dumping {
             Some(Phase::Begun(_)) if last => self.last.then_some(Dump::End),
             Some(Phase::Begun(_)) => self.all_dumped().then_some(Dump::End),
             // One that is still being written at the end is not waited for: its successor has more.
-            Some(Phase::Ended(_)) => (last && self.last).then_some(Dump::Whole),
+            Some(Phase::Ended(..)) => (last && self.last).then_some(Dump::Whole),
         };
         if let Some(dump) = dump {
             self.wanted = false;
-            self.phase = Some(if dump == Dump::Begin { Phase::Begun(epoch) } else { Phase::Ended(epoch) });
+            self.phase = Some(match (dump, self.phase) {
+                (Dump::Begin, _) => Phase::Begun(epoch),
+                (Dump::End, Some(Phase::Begun(begun))) => Phase::Ended(begun, epoch),
+                (Dump::End | Dump::Whole, _) => Phase::Ended(epoch, epoch),
+            });
         }
         dump
     }
@@ -81,7 +90,7 @@ impl Dumping {
 
     /// A cut that every process has on disk, and whose outputs are all acknowledged; named once.
     pub fn whole(&mut self) -> Option<Epoch> {
-        let Some(Phase::Ended(epoch)) = self.phase else { return None };
+        let Some(Phase::Ended(_, epoch)) = self.phase else { return None };
         let there = |reached: Option<Epoch>| reached >= Some(epoch);
         if !self.reached.iter().all(|reached| there(reached.written) && there(reached.acknowledged)) {
             return None;

@@ -112,4 +112,6 @@ pub struct Report {
     pub acknowledged: Option<Epoch>,
     /// The last epoch at whose end a dump began that this worker has given all pieces of.
     pub dumped: Option<Epoch>,
+    /// The epoch at whose end the last cut began that its process could not write.
+    pub cut_failed: Option<Epoch>,
 }

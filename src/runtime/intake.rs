@@ -340,6 +340,7 @@ impl Intake {
             backlog: engine.owed.keys(),
             written: self.feed.cutter.as_ref().and_then(CutterEnd::written),
             acknowledged: self.acknowledged(),
+            cut_failed: self.feed.cutter.as_ref().and_then(CutterEnd::failed),
             dumped: self.dumping.filter(|&begun| engine.images.is_whole(begun)),
         };
         if self.reported.as_ref() == Some(&report) {

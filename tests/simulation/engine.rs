@@ -246,7 +246,7 @@ impl Engine {
         let written = self.cutter_end.written();
         let acknowledged = written.and_then(|_| self.acknowledgements.reached());
         let worker = &mut self.workers[index];
-        self.reports.extend(worker.report(now_ns, stop, written, acknowledged));
+        self.reports.extend(worker.report(now_ns, stop, written, acknowledged, self.cutter_end.failed()));
         while let Some(word) = worker.words.pop_front() {
             match word {
                 Word::Reach(epoch, reach) if epoch == worker.next => worker.stash.reach(reach),
@@ -407,6 +407,7 @@ impl Worker {
         stopping: bool,
         written: Option<Epoch>,
         acknowledged: Option<Epoch>,
+        cut_failed: Option<Epoch>,
     ) -> Option<Report> {
         if !self.inputs.hand_over() {
             return None;
@@ -429,6 +430,7 @@ impl Worker {
             written,
             acknowledged,
             dumped: self.dumping,
+            cut_failed,
         };
         if self.reported.as_ref() == Some(&report) {
             return None;

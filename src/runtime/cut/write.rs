@@ -71,16 +71,15 @@ pub struct Cutter {
 #[derive(Clone)]
 pub struct CutterEnd {
     to_disk: Sender<Message>,
-    /// The epoch after the last cut that this process has on disk; 0 before the first, [`FAILED`] once writing has failed.
+    /// The epoch after the last cut that this process has on disk; 0 before the first.
     written: Arc<AtomicU64>,
+    /// The epoch after the one at whose end the last cut began that could not be written; 0 if there is none.
+    failed: Arc<AtomicU64>,
     /// The epoch after the one that the last cut is of; 0 before the first.
     ended: Arc<AtomicU64>,
     /// CPU time that the last cut took, nanoseconds.
     cost_ns: Arc<AtomicU64>,
 }
-
-/// See [`CutterEnd::written`].
-const FAILED: u64 = u64::MAX;
 
 impl Cutter {
     /// Starts the thread.
@@ -95,7 +94,7 @@ impl Cutter {
         self.end.clone()
     }
 
-    /// Waits until everything is written. All ends must be gone. The error is why no more cuts were written.
+    /// Waits until everything is written. All ends must be gone. The error is why the last cut was not written.
     pub fn finish(self) -> Result<(), CutError> {
         drop(self.end);
         self.thread.join().unwrap_or_else(|_| Err(CutError::of(Path::new(FOLDER), "the thread panicked")))
@@ -141,19 +140,16 @@ impl CutterEnd {
 
     /// The last cut that this process has on disk.
     pub fn written(&self) -> Option<Epoch> {
-        match self.written.load(Ordering::Acquire) {
-            0 | FAILED => None,
-            next => Some(next - 1),
-        }
+        self.written.load(Ordering::Acquire).checked_sub(1)
     }
 
-    /// Whether cuts are still written.
-    pub fn works(&self) -> bool {
-        self.written.load(Ordering::Acquire) != FAILED
+    /// The epoch at whose end the last cut began that this process could not write.
+    pub fn failed(&self) -> Option<Epoch> {
+        self.failed.load(Ordering::Acquire).checked_sub(1)
     }
 
     fn send(&self, message: Message) {
-        // Once writing has failed nobody takes it any more, which the thread has said.
+        // The thread goes on for as long as there are ends.
         let _ = self.to_disk.send(message);
     }
 }
@@ -182,17 +178,26 @@ pub struct CutWriter {
     queue: Receiver<Message>,
     /// What an earlier run has left was removed.
     swept: bool,
+    /// The epoch at whose end the last cut began, and why that one failed.
+    begun: Epoch,
     failed: Option<CutError>,
+    failed_at: Arc<AtomicU64>,
 }
 
 impl CutWriter {
     /// With the end that workers get copies of.
     pub fn new(cutting: Cutting) -> (CutterEnd, Self) {
         let (to_disk, queue) = unbounded();
-        let end = CutterEnd { to_disk, written: Arc::default(), ended: Arc::default(), cost_ns: Arc::default() };
-        let (written, cost_ns) = (end.written.clone(), end.cost_ns.clone());
+        let end = CutterEnd {
+            to_disk,
+            written: Arc::default(),
+            failed: Arc::default(),
+            ended: Arc::default(),
+            cost_ns: Arc::default(),
+        };
+        let (written, cost_ns, failed_at) = (end.written.clone(), end.cost_ns.clone(), end.failed.clone());
         let writing = Writing { cutting, written, cost_ns, part: None, covered: BTreeMap::new() };
-        (end, CutWriter { writing, queue, swept: false, failed: None })
+        (end, CutWriter { writing, queue, swept: false, begun: 0, failed: None, failed_at })
     }
 
     fn run(mut self) -> Result<(), CutError> {
@@ -220,18 +225,25 @@ impl CutWriter {
     }
 
     fn take(&mut self, message: Message) {
+        if let Message::Begin(epoch) = message
+            && epoch != self.begun
+        {
+            // After a failure the next one is tried.
+            (self.begun, self.failed) = (epoch, None);
+        }
         if self.failed.is_none() {
             let taken = self.writing.take(message);
             self.note(taken);
         }
     }
 
-    /// The engine goes on after a failure: it has the journal. But a restart takes longer from then on.
+    /// The engine goes on after a failure: it has the journal. But a restart takes longer until a cut is whole again.
     fn note(&mut self, result: Result<(), CutError>) {
         if let Err(error) = result {
-            self.writing.written.store(FAILED, Ordering::Release);
+            self.writing.part = None;
+            self.failed_at.store(self.begun + 1, Ordering::Release);
             self.writing.cutting.metrics.vitals.trouble("cuts", Some(format!("cannot write a cut: {error}")));
-            tracing::error!(%error, "no more cuts are written");
+            tracing::error!(%error, "a cut cannot be written; the next one is tried");
             self.failed = Some(error);
         }
     }
@@ -326,6 +338,7 @@ impl Writing {
         let (ms, cpu_ms) = (disk.now_ns().saturating_sub(part.started_ns) as f64 / 1e6, cost_ns as f64 / 1e6);
         tracing::info!(epoch, images, bytes = part.bytes, ms, cpu_ms, "a cut is on disk");
         self.written.store(epoch + 1, Ordering::Release);
+        self.cutting.metrics.vitals.trouble("cuts", None);
         Ok(())
     }
 
