@@ -67,7 +67,38 @@ const SYNC_EVERY_NS: u64 = 100_000_000;
 /// How often a compressed file gets the end of a member, which costs compression; nanoseconds.
 const MEMBER_EVERY_NS: u64 = 5_000_000_000;
 
-type Encoder = Box<dyn Write + Send>;
+/// A file, or what compresses into it. What it still has to say is said when it is dropped, unless it was before.
+enum Encoder {
+    Plain(DiskFile),
+    Gzip(flate2::write::GzEncoder<DiskFile>),
+    Zstd(Box<zstd::Encoder<'static, DiskFile>>),
+}
+
+impl Encoder {
+    /// Writes the end of a member.
+    fn finish(&mut self) -> io::Result<()> {
+        match self {
+            Encoder::Plain(_) => Ok(()),
+            Encoder::Gzip(encoder) => encoder.try_finish(),
+            Encoder::Zstd(encoder) => encoder.do_finish(),
+        }
+    }
+
+    fn inner(&mut self) -> &mut dyn Write {
+        match self {
+            Encoder::Plain(file) => file,
+            Encoder::Gzip(encoder) => encoder,
+            Encoder::Zstd(encoder) => encoder,
+        }
+    }
+}
+
+impl Drop for Encoder {
+    fn drop(&mut self) {
+        // Whoever cares about errors has finished before.
+        let _ = self.finish();
+    }
+}
 
 /// A way to a file that can be given a new beginning.
 #[derive(Clone)]
@@ -75,11 +106,11 @@ struct Shared(Arc<Mutex<Encoder>>);
 
 impl Write for Shared {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).inner().write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).flush()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).inner().flush()
     }
 }
 
@@ -111,9 +142,10 @@ impl Committer {
             None => 0,
             Some((shared, file, compression)) => {
                 let mut out = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
-                out.flush()?;
+                out.inner().flush()?;
                 if *compression != Compression::None {
-                    // The encoder that goes writes the end of its member.
+                    // An end that is not written would only be found out by a reader.
+                    out.finish()?;
                     *out = encoder(file.again()?, *compression)?;
                 }
                 file.sync()?;
@@ -150,9 +182,9 @@ fn length(file: &DiskFile) -> io::Result<u64> {
 
 fn encoder(file: DiskFile, compression: Compression) -> io::Result<Encoder> {
     Ok(match compression {
-        Compression::None => Box::new(file),
-        Compression::Gzip => Box::new(flate2::write::GzEncoder::new(file, flate2::Compression::default())),
-        Compression::Zstd => Box::new(zstd::Encoder::new(file, ZSTD_LEVEL)?.auto_finish()),
+        Compression::None => Encoder::Plain(file),
+        Compression::Gzip => Encoder::Gzip(flate2::write::GzEncoder::new(file, flate2::Compression::default())),
+        Compression::Zstd => Encoder::Zstd(Box::new(zstd::Encoder::new(file, ZSTD_LEVEL)?)),
     })
 }
 
