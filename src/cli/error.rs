@@ -23,6 +23,8 @@ pub enum Failure {
     Failed(String),
     /// It was stopped before it was done: exit code 3.
     Undrained(String),
+    /// It was stopped before it had begun: exit code 0, and nothing to say.
+    Stopped,
 }
 
 impl Failure {
@@ -37,6 +39,7 @@ impl Failure {
             Failure::Usage(message) => (message, 2),
             Failure::Failed(message) => (message, 1),
             Failure::Undrained(message) => (message, 3),
+            Failure::Stopped => return 0,
         };
         // One line, whatever a library put into its message.
         let line: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
@@ -91,6 +94,7 @@ impl From<StateError> for Failure {
     fn from(error: StateError) -> Self {
         match error {
             StateError::Lock(reason) => Failure::Usage(reason),
+            busy @ StateError::Busy(_) => Failure::Usage(busy.to_string()),
             other => Failure::Failed(other.to_string()),
         }
     }

@@ -102,6 +102,10 @@ pub struct JobFlags {
     #[arg(long, value_name = "DIR", env = "DELTAWATCH_STATE", help_heading = "Engine")]
     pub state: Option<PathBuf>,
 
+    /// Waits for as long as another run has the state directory, and goes on from there once that one has ended, however it did
+    #[arg(long, env = "DELTAWATCH_STANDBY", help_heading = "Engine", requires = "state")]
+    pub standby: bool,
+
     /// What --state keeps of the input: the events, or offsets alone, which trusts the topic to have what a restart needs
     #[arg(long, value_enum, default_value = "events", env = "DELTAWATCH_JOURNAL", help_heading = "Engine")]
     pub journal: Kept,

@@ -24,7 +24,7 @@ use crate::generator::GeneratorSource;
 use crate::metrics::Metrics;
 use crate::runtime::job::{Job, Outputs, terms};
 use crate::runtime::renew::Renewing;
-use crate::runtime::state::{State, StateSettings};
+use crate::runtime::state::{State, StateError, StateSettings};
 use crate::score::model::{Model, ModelDir};
 use crate::score::scorer::{Scorer, Thresholds};
 use crate::source::kafka::{KafkaConfig, KafkaSource, Position};
@@ -114,7 +114,17 @@ impl JobFlags {
             kept_ms: self.journal_keep,
             segment_bytes: SEGMENT_BYTES_MAX,
         };
-        let open = |directory| State::open(directory, settings_of_state, &terms, plan);
+        let open = |directory| loop {
+            match State::open(directory, settings_of_state, &terms, plan.clone()) {
+                Err(StateError::Busy(_)) if self.standby && mode.pace == Pace::Live => {
+                    eprintln!("standby   another run has {}; this one goes on when it ends", directory.display());
+                    if !State::wait_until_free(directory, process, &stop)? {
+                        return Err(Failure::Stopped);
+                    }
+                }
+                opened => return Ok::<_, Failure>(opened?),
+            }
+        };
         let mut anew = None;
         let mut state = self.state.as_deref().map(open).transpose()?;
         if let Some(renewing) = state.as_ref().map(|state| state.renewing(&setup.schema)).transpose()?.flatten() {

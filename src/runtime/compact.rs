@@ -14,7 +14,7 @@ use crate::epoch::journal::{Compacted, Covered, compact as compact_journal};
 /// If a run uses the directory, or something in it is damaged; then nothing behind that is dropped.
 pub fn compact(directory: &Path, kept_ms: i64) -> Result<Compacted, StateError> {
     let disk = Disk::real();
-    let _locks = lock_all(&disk, directory).map_err(StateError::Lock)?;
+    let _locks = lock_all(&disk, directory)?;
     let manifest = CutManifest::read(&disk, directory)?;
     sweep(&disk, directory, &manifest, |_| true)?;
     // What the older of the two covers, neither needs; and both must be there, whole, before anything is dropped.

@@ -16,6 +16,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -70,6 +71,9 @@ impl StateSettings {
     }
 }
 
+/// How often a run that stands by looks whether the other one has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// A state directory, locked.
 #[derive(Debug)]
 pub struct State {
@@ -105,6 +109,9 @@ pub enum StateError {
     /// Another run has it, or it cannot be written.
     #[error("{0}")]
     Lock(String),
+    /// Another run has it.
+    #[error("--state {0}: another run uses it; stop that one, name another directory, or wait for it with --standby")]
+    Busy(String),
     /// Its journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -140,7 +147,7 @@ impl State {
         terms: &Terms,
         mut plan: EnginePlan,
     ) -> Result<Self, StateError> {
-        let lock = lock(disk, directory, settings.process).map_err(StateError::Lock)?;
+        let lock = lock(disk, directory, settings.process)?;
         if disk.look(&directory.join("remap.jsonl")).is_some() {
             let shown = directory.display();
             return Err(StateError::Lock(format!(
@@ -198,6 +205,30 @@ impl State {
             bases,
             identity,
         })
+    }
+
+    /// Waits until no run has a directory as this process, and says whether that came before `stop`. What the last cut holds is read
+    /// meanwhile, again and again, so that it is in memory when it is needed.
+    ///
+    /// # Errors
+    /// If the directory cannot be locked for another reason.
+    pub fn wait_until_free(directory: &Path, process: usize, stop: &AtomicBool) -> Result<bool, StateError> {
+        let (disk, mut read) = (Disk::real(), None);
+        while !stop.load(Ordering::Relaxed) {
+            match lock(&disk, directory, process) {
+                Ok(_) => return Ok(true),
+                Err(StateError::Busy(_)) => {}
+                Err(error) => return Err(error),
+            }
+            let newest = CutManifest::read(&disk, directory).ok().and_then(|manifest| manifest.cuts.first().copied());
+            if let Some(cut) = newest.filter(|cut| read != Some(*cut)) {
+                // One that goes while it is read is followed by another.
+                let _ = load(&disk, directory, cut, None);
+                read = newest;
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(false)
     }
 
     /// The directory.
@@ -416,18 +447,19 @@ fn newest(disk: &Disk, directory: &Path, manifest: &CutManifest, terms: &Terms) 
 }
 
 /// Locks a directory for all processes that have ever used it. The error says why not.
-pub(super) fn lock_all(disk: &Disk, directory: &Path) -> Result<Vec<DiskLock>, String> {
-    let names = disk.list(directory).map_err(|error| format!("--state {}: {error}", directory.display()))?;
+pub(super) fn lock_all(disk: &Disk, directory: &Path) -> Result<Vec<DiskLock>, StateError> {
+    let failed = |error: io::Error| StateError::Lock(format!("--state {}: {error}", directory.display()));
+    let names = disk.list(directory).map_err(failed)?;
     let processes = names.iter().filter_map(|name| name.to_str()?.strip_prefix("lock-")?.parse().ok());
     processes.map(|process| lock(disk, directory, process)).collect()
 }
 
 /// Creates the directory if it is missing, and locks it for a process of a cluster: free again when the lock is dropped, or the
 /// process ends however it does. The error says why not.
-fn lock(disk: &Disk, directory: &Path, process: usize) -> Result<DiskLock, String> {
+fn lock(disk: &Disk, directory: &Path, process: usize) -> Result<DiskLock, StateError> {
     let shown = directory.display();
-    let failed = |error: io::Error| format!("--state {shown}: {error}");
+    let failed = |error: io::Error| StateError::Lock(format!("--state {shown}: {error}"));
     disk.create_folder(directory).map_err(failed)?;
     let held = disk.lock(&directory.join(format!("lock-{process}"))).map_err(failed)?;
-    held.ok_or_else(|| format!("--state {shown}: another run uses it; stop that one, or name another directory"))
+    held.ok_or_else(|| StateError::Busy(shown.to_string()))
 }

@@ -103,6 +103,30 @@ fn a_stream_goes_on_with_another_number_of_processes() {
     assert!(lost.is_empty() && more.is_empty(), "lost {lost:#?}, more {more:#?}");
 }
 
+/// A run that stands by goes on within seconds when the other one is killed: nothing is lost, nothing said twice.
+#[test]
+fn a_standby_takes_over() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| path(&folder, name);
+    let (state, out) = (at("state"), at("out.jsonl"));
+    let input = ["--input", "generator", "--events", "9000", "--state", &state];
+    let flags = ["run", "--pace", "4000", "--cut-every", "200ms", "--output", &out, "--standby"];
+    let first = Run::start(&[&flags[..], &input].concat());
+    std::thread::sleep(Duration::from_millis(400));
+    let second = Run::start(&[&flags[..], &input].concat());
+    let third = Run::start(&[&flags[..], &input].concat());
+    std::thread::sleep(Duration::from_millis(800));
+    assert!(!lines(&out).is_empty(), "the first run has said nothing");
+    third.signal("-TERM");
+    assert_eq!(third.end().0.code(), Some(0), "one that stands by is stopped at once");
+    first.signal("-KILL");
+    drop(first.end());
+    let (status, _, said) = second.end();
+    assert_eq!(status.code(), Some(0), "{said}");
+    done(&[&["replay", "--output", &at("replayed.jsonl")], &input[..]].concat());
+    assert_eq!(lines(&out), lines(&at("replayed.jsonl")));
+}
+
 /// From copies of what one kill has left, on other numbers of workers; and each once more, killed right after its start.
 #[test]
 fn restarts_from_one_cut_all_say_the_same() {
