@@ -42,13 +42,13 @@ impl<V> ShardedMap<V> {
         old
     }
 
-    /// Removes a key. A shard that has become two thirds empty gives its memory back.
+    /// Removes a key. A shard that has become more than half empty gives its memory back.
     pub fn remove(&mut self, key: &MapKey) -> Option<V> {
         let shard = &mut self.shards[Self::shard(key)];
         let old = shard.remove(key);
         self.len -= old.is_some() as usize;
-        if old.is_some() && shard.capacity() > 64 && shard.len() * 3 < shard.capacity() {
-            shard.shrink_to(shard.len() * 3 / 2);
+        if old.is_some() && shard.capacity() > 64 && shard.len() * 9 < shard.capacity() * 4 {
+            shard.shrink_to(shard.len() + shard.len() / 8);
         }
         old
     }

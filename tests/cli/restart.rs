@@ -140,18 +140,20 @@ fn restarts_from_one_cut_all_say_the_same() {
     run.signal("-KILL");
     drop(run.end());
     assert!(fs::exists(format!("{state}/MANIFEST")).expect("a folder"), "no cut was taken");
+    let copy = |from: &str, to: &str| {
+        drop(fs::remove_dir_all(to));
+        assert!(std::process::Command::new("cp").args(["-r", from, to]).status().expect("cp").success());
+    };
+    let (kept_state, kept_out) = (at("kept"), at("kept.jsonl"));
+    copy(&state, &kept_state);
+    fs::copy(&out, &kept_out).expect("a copy");
     let mut said: Option<Vec<String>> = None;
     let restarts = if std::env::var_os("DELTAWATCH_FULL").is_some() { 30 } else { 5 };
     for number in 0..restarts {
-        let (state_copy, out_copy) = (at(&format!("state-{number}")), at(&format!("out-{number}.jsonl")));
-        let copy = |from: &str, to: &str| std::process::Command::new("cp").args(["-r", from, to]).status().expect("cp");
-        assert!(copy(&state, &state_copy).success());
-        // The output's own name is part of what is known of it.
-        fs::copy(&out, &out_copy).expect("a copy");
-        let marks = format!("{state_copy}/outputs-0.json");
-        fs::write(&marks, read(&marks).replace("out.jsonl", &format!("out-{number}.jsonl"))).expect("it is written");
+        copy(&kept_state, &state);
+        fs::copy(&kept_out, &out).expect("a copy");
         let workers = ["1", "2", "4"][number % 3];
-        let again = ["--state", &state_copy, "--output", &out_copy, "--cut-every", "100ms", "--workers", workers];
+        let again = ["--state", &state, "--output", &out, "--cut-every", "100ms", "--workers", workers];
         if number % 2 == 1 {
             let run = Run::start(&[&input[..], &again].concat());
             std::thread::sleep(Duration::from_millis(100 + 37 * number as u64 % 800));
@@ -160,7 +162,7 @@ fn restarts_from_one_cut_all_say_the_same() {
         }
         done(&[&input[..], &again].concat());
         // What comes after what was recorded may be cut into other epochs: compared is what each transaction is in the end.
-        let now = ends(&out_copy);
+        let now = ends(&out);
         assert!(now.len() > 3000, "{} transactions", now.len());
         match &said {
             None => said = Some(now),

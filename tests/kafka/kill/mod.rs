@@ -147,7 +147,7 @@ fn seeds() -> RangeInclusive<u64> {
 
 /// Prints a line though a test that passes prints nothing.
 fn say(line: &str) {
-    writeln!(std::io::stderr(), "{line}").unwrap();
+    eprintln!("{line}");
 }
 
 #[test]
