@@ -10,7 +10,8 @@
 //!
 //! Epochs without requests pass by, but for views that wait for event time ([`View::waits`]) and for rows that wait to be read
 //! again: then the next epoch is kept open, with or without records. Shards are dumped at the end of the epochs whose facts say
-//! so, before anything later is applied.
+//! so, before anything later is applied, or one by one while epochs come and go; then what they ask is written down, too
+//! ([`crate::operators::Dumper`]).
 
 use std::sync::Arc;
 

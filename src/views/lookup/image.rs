@@ -7,6 +7,7 @@
 //! Which version of a row holds is decided as records are applied, so a row alone says it: what comes later comes in a
 //! later epoch. Images are in order, so that equal tables have equal images.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ use super::table::LookupTable;
 use crate::event::{Key, MapKey};
 use crate::flow::Place;
 use crate::flow::reference::Cells;
+use crate::flow::shard_of;
 
 /// A share of the rows of a look-up, and of who looked at them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,17 +37,34 @@ pub struct NetworksImage {
     pub content: Arc<[u8]>,
 }
 
+fn key(&MapKey { hi, lo }: &MapKey) -> Key {
+    Key { hi, lo }
+}
+
 impl LookupTable {
     /// What it holds of some of the keys.
     pub fn dump(&self, of: impl Fn(Key) -> bool) -> LookupImage {
-        let key = |&MapKey { hi, lo }: &MapKey| Key { hi, lo };
-        let rows = self.rows.iter().map(|(at, cells)| (key(at), cells.clone()));
-        let mut rows: Vec<(Key, Cells)> = rows.filter(|(key, _)| of(*key)).collect();
+        let rows = self.rows.iter().filter(|(at, _)| of(key(at)));
+        let lookers = self.lookers.iter().filter(|(at, _)| of(key(at)));
+        self.image(rows, lookers, &of)
+    }
+
+    /// What it holds of a shard, without a look at the others.
+    pub fn dump_shard(&self, shard: u32) -> LookupImage {
+        let of = |key: Key| shard_of(key.route()) == shard;
+        self.image(self.rows.of_shard(shard), self.lookers.of_shard(shard), &of)
+    }
+
+    fn image<'a>(
+        &'a self,
+        rows: impl Iterator<Item = (&'a MapKey, &'a Cells)>,
+        lookers: impl Iterator<Item = (&'a MapKey, &'a VecDeque<Place>)>,
+        of: &impl Fn(Key) -> bool,
+    ) -> LookupImage {
+        let mut rows: Vec<(Key, Cells)> = rows.map(|(at, cells)| (key(at), cells.clone())).collect();
         rows.sort_unstable_by_key(|(key, _)| *key);
-        let lookers = self.lookers.iter().map(|(at, lookers)| (key(at), lookers));
-        let lookers = lookers.filter(|(key, _)| of(*key));
         let mut lookers: Vec<(Key, Vec<Place>)> =
-            lookers.map(|(key, lookers)| (key, lookers.iter().copied().collect())).collect();
+            lookers.map(|(at, lookers)| (key(at), lookers.iter().copied().collect())).collect();
         lookers.sort_unstable_by_key(|(key, _)| *key);
         let due = self.expiring.entries().map(|(start_ms, at)| (start_ms, key(at)));
         let mut due: Vec<(i64, Key)> = due.filter(|(_, key)| of(*key)).collect();

@@ -160,7 +160,7 @@ impl View for LookupView {
         if shard == EVERY_SHARD {
             return self.table.dump_networks().map(LookupPart::Networks);
         }
-        let image = self.table.dump(|key| shard_of(key.route()) == shard);
+        let image = self.table.dump_shard(shard);
         (image != LookupImage::default()).then_some(LookupPart::Keys(image))
     }
 

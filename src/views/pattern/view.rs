@@ -102,8 +102,7 @@ impl View for PatternView {
     }
 
     fn dump(&self, _part: usize, shard: u32) -> Option<Self::Image> {
-        let of_shard = |key: Key| shard_of(key.route()) == shard;
-        let groups = self.groups.iter().map(|group| (group.group().name.clone(), group.dump(of_shard)));
+        let groups = self.groups.iter().map(|group| (group.group().name.clone(), group.dump(shard)));
         let groups: Self::Image = groups.filter(|(_, image)| !image.keys.is_empty()).collect();
         (!groups.is_empty()).then_some(groups)
     }

@@ -110,6 +110,12 @@ impl Keys {
         self.chunks.iter().flatten()
     }
 
+    /// The states of a shard's keys, in no order.
+    pub fn of_shard(&self, shard: u32) -> impl Iterator<Item = &KeyState> {
+        let slots = self.index.of_shard(shard).map(|(_, slot)| *slot as usize);
+        slots.filter_map(|slot| self.chunks.get(slot / CHUNK)?.get(slot % CHUNK))
+    }
+
     /// Sets the state of a key.
     pub fn put(&mut self, mut state: KeyState) {
         // It counts as counted by the last round.

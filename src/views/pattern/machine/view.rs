@@ -176,9 +176,9 @@ impl GroupView {
         self.keys.expire(&self.group, bound_ms, visits);
     }
 
-    /// What is kept of the keys of which `of` says so. Loaded anywhere, those keys go on as they would have here.
-    pub fn dump(&self, of: impl Fn(Key) -> bool) -> GroupImage {
-        let states = self.keys.states().filter(|state| !state.is_empty() && of(state.key));
+    /// What is kept of the keys of a shard. Loaded anywhere, they go on as they would have here.
+    pub fn dump(&self, shard: u32) -> GroupImage {
+        let states = self.keys.of_shard(shard).filter(|state| !state.is_empty());
         let mut keys: Vec<_> = states.map(KeyState::image).collect();
         keys.sort_unstable_by_key(|image| image.key);
         GroupImage { keys }
