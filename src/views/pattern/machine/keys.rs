@@ -106,7 +106,7 @@ impl Keys {
     }
 
     /// All that is kept, and places of keys of which nothing is left.
-    pub fn states(&self) -> impl Iterator<Item = &KeyState> {
+    fn states(&self) -> impl Iterator<Item = &KeyState> {
         self.chunks.iter().flatten()
     }
 
