@@ -1,4 +1,4 @@
-//! The manifest: which cuts there are. Written beside itself and renamed, so that it is whole or the one before.
+//! The manifest: which cuts there are. One sealed line, written beside itself and renamed, so that it is whole or the one before.
 
 use std::path::Path;
 
@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::CutError;
 use crate::disk::Disk;
 use crate::flow::Epoch;
+use crate::source::sealed::Seal;
 
 const FILE: &str = "MANIFEST";
 
@@ -41,9 +42,11 @@ impl CutManifest {
         let path = directory.join(FILE);
         let text = disk.read_if_there(&path).map_err(|error| CutError::of(&path, error))?;
         let Some(text) = text else { return Ok(CutManifest::default()) };
-        let manifest: CutManifest = serde_json::from_slice(&text).map_err(|error| {
-            CutError::of(&path, format!("is damaged ({error}); remove it to go on from the journal alone"))
-        })?;
+        let damaged = |what: String| {
+            CutError::of(&path, format!("is damaged ({what}); remove it to go on from the journal alone"))
+        };
+        let entry = Seal::first(&path).open(&text).map_err(&damaged)?;
+        let manifest: CutManifest = serde_json::from_str(entry).map_err(|error| damaged(error.to_string()))?;
         if manifest.format != super::FORMAT {
             let found = manifest.format;
             return Err(CutError::of(
@@ -63,7 +66,8 @@ impl CutManifest {
         self.cuts.insert(0, cut);
         self.cuts.truncate(CUTS_KEPT);
         let (path, beside) = (directory.join(FILE), directory.join("MANIFEST.new"));
-        let written = serde_json::to_vec(self).map_err(std::io::Error::from);
-        written.and_then(|text| disk.replace(&path, &beside, &text)).map_err(|error| CutError::of(&path, error))
+        let mut line = Vec::new();
+        let sealed = Seal::first(&path).line(self, &mut line);
+        sealed.and_then(|()| disk.replace(&path, &beside, &line)).map_err(|error| CutError::of(&path, error))
     }
 }
