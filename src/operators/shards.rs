@@ -47,7 +47,9 @@ impl<V> ShardedMap<V> {
         let shard = &mut self.shards[Self::shard(key)];
         let old = shard.remove(key);
         self.len -= old.is_some() as usize;
-        if old.is_some() && shard.capacity() > 64 && shard.len() * 9 < shard.capacity() * 4 {
+        // Of what capacity is left, tombstones take their part: the table itself says how large it is.
+        let places = shard.allocation_size() / (size_of::<(MapKey, V)>() + 1);
+        if old.is_some() && places > 128 && shard.len() * 5 < places * 2 {
             shard.shrink_to(shard.len() + shard.len() / 8);
         }
         old
