@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use timely::worker::Worker;
 
 use super::dumper::{Dates, Turns, dumped_of};
-use super::{Renewal, TRANSACTIONS_IMAGE};
+use super::{Copied, Renewal, TRANSACTIONS_IMAGE};
 use crate::flow::{EVERY_SHARD, Epoch, Facts, worker_of};
 
 /// What one view keeps of one shard at the end of an epoch.
@@ -27,6 +27,31 @@ pub struct ShardImage {
     pub bytes: Vec<u8>,
     /// Whether this is not what was kept but what an epoch asked of it later.
     pub asked: bool,
+}
+
+/// An image on its way: some are made on the thread that writes them down.
+pub struct GivenImage {
+    image: ShardImage,
+    later: Option<Box<dyn FnOnce() -> Vec<u8> + Send>>,
+}
+
+impl fmt::Debug for GivenImage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GivenImage")
+            .field("view", &self.image.view)
+            .field("shard", &self.image.shard)
+            .finish_non_exhaustive()
+    }
+}
+
+impl GivenImage {
+    /// The image, made if it was not yet.
+    pub fn made(self) -> ShardImage {
+        match self.later {
+            Some(make) => ShardImage { bytes: make(), ..self.image },
+            None => self.image,
+        }
+    }
 }
 
 /// What all workers have kept at the end of an epoch.
@@ -116,7 +141,7 @@ pub struct Images {
     from: Rc<RefCell<Option<Arc<Image>>>>,
     /// The facts of the epoch that what is loaded ends with.
     facts: Option<Facts>,
-    to: Rc<RefCell<dyn FnMut(ShardImage)>>,
+    to: Rc<RefCell<dyn FnMut(GivenImage)>>,
     /// Operators of this worker that dump, and how many have dumped an epoch.
     dumping: Rc<RefCell<(usize, BTreeMap<Epoch, usize>)>>,
     turns: Rc<Turns>,
@@ -135,7 +160,7 @@ impl fmt::Debug for Images {
 
 impl Images {
     /// Of worker `here` of `peers`: what is loaded, if anything, and who takes what is dumped.
-    pub fn new(from: Option<Arc<Image>>, to: impl FnMut(ShardImage) + 'static, here: usize, peers: usize) -> Self {
+    pub fn new(from: Option<Arc<Image>>, to: impl FnMut(GivenImage) + 'static, here: usize, peers: usize) -> Self {
         let facts = from.as_ref().map(|image| image.facts);
         let (from, to) = (Rc::new(RefCell::new(from)), Rc::new(RefCell::new(to)));
         let (dumping, turns, bytes_put) = Default::default();
@@ -258,11 +283,21 @@ impl Images {
     }
 
     fn give(&self, image: ShardImage) {
-        self.bytes_put.set(self.bytes_put.get() + image.bytes.len());
-        (self.to.borrow_mut())(image);
+        if !image.asked {
+            self.bytes_put.set(self.bytes_put.get() + image.bytes.len());
+        }
+        (self.to.borrow_mut())(GivenImage { image, later: None });
     }
 
-    /// Bytes that were given away so far.
+    /// Gives away what a view has copied of a shard.
+    pub fn put_copy<I: Serialize + 'static>(&self, view: &str, shard: u32, epoch: Epoch, copied: Copied<I>) {
+        let image = ShardImage { view: view.to_owned(), shard, epoch, bytes: Vec::new(), asked: false };
+        // Writing to a vector cannot fail, and images are plain data.
+        let later = Box::new(move || bincode::serialize(&copied()).unwrap_or_default());
+        (self.to.borrow_mut())(GivenImage { image, later: Some(later) });
+    }
+
+    /// Bytes of what was kept that were given away so far.
     pub fn bytes_put(&self) -> usize {
         self.bytes_put.get()
     }

@@ -69,6 +69,9 @@ pub struct ViewPart {
     pub fingerprint: u64,
 }
 
+/// Makes an image of what was copied.
+pub type Copied<I> = Box<dyn FnOnce() -> I + Send>;
+
 /// State that is kept per key, in shards, and answers the requests of epochs. [`super::own`] runs it; what it does depends on the
 /// facts of the epochs and on what they ask, in their order, and on nothing else.
 pub trait View: 'static {
@@ -132,6 +135,13 @@ pub trait View: 'static {
 
     /// What a part keeps of a shard; `None` if that is nothing.
     fn dump(&self, part: usize, shard: u32) -> Option<Self::Image>;
+
+    /// The same in two steps, for what takes long: copies what is kept of a shard at the speed of memory; another thread makes an image
+    /// of the copy.
+    fn copy(&self, part: usize, shard: u32) -> Option<Copied<Self::Image>> {
+        let _ = (part, shard);
+        None
+    }
 
     /// Leaves out what asks of other parts and shards than these. Where one owner has all keys, all of it stays or goes.
     fn retain_asks(&self, asks: &mut Asks, of: &dyn Fn(usize, u32) -> bool);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::cut::CutterEnd;
 use super::outlet::Closing;
-use super::worker::{DUMP_BYTES_PER_MS, TURN_BYTES};
+use super::worker::{DUMP_BYTES_PER_MS, TURN_BYTES, TURN_BYTES_MAX};
 use crate::dataflow::Prepare;
 use crate::decode::{Counters, Decoder};
 use crate::epoch::clock::End;
@@ -92,8 +92,17 @@ pub(super) struct Intake {
     cutting: Option<(Epoch, u64)>,
     /// The epoch at whose end the last dump began.
     dumping: Option<Epoch>,
-    /// When a piece was last granted, and how many bytes had been given then.
-    granted: (u64, u64),
+    /// What may be dumped.
+    allowance: Allowance,
+}
+
+/// How much of a cut a worker may dump: it grows with time, and shrinks by what was dumped.
+#[derive(Clone, Copy, Debug, Default)]
+struct Allowance {
+    /// When it was last looked at, and how many bytes had been dumped by then.
+    at_ns: u64,
+    put: i64,
+    bytes: i64,
 }
 
 impl Intake {
@@ -120,7 +129,7 @@ impl Intake {
             peers,
             cutting: None,
             dumping: None,
-            granted: (0, 0),
+            allowance: Allowance::default(),
         }
     }
 
@@ -273,15 +282,17 @@ impl Intake {
         if images.is_whole(begun) {
             return false;
         }
-        let (now, put) = (now_ns(), images.bytes_put() as u64);
-        if busy && put > self.granted.1 {
-            let due_ns = self.granted.0 + (put - self.granted.1) * 1_000_000 / DUMP_BYTES_PER_MS;
-            if now < due_ns {
-                return false;
-            }
+        let (now, put) = (now_ns(), images.bytes_put() as i64);
+        let earned = (now.saturating_sub(self.allowance.at_ns) / 1_000) as i64 * DUMP_BYTES_PER_MS / 1_000;
+        let bytes = self.allowance.bytes + earned - (put - self.allowance.put);
+        // A worker that comes round seldom dumps more at a time, in the same share of its time.
+        let bytes = bytes.clamp(-TURN_BYTES, TURN_BYTES_MAX);
+        self.allowance = Allowance { at_ns: now, put, bytes };
+        let bytes = if busy { bytes } else { bytes.max(TURN_BYTES) };
+        if bytes < TURN_BYTES {
+            return false;
         }
-        self.granted = (now, put);
-        images.grant(TURN_BYTES)
+        images.grant(bytes as usize)
     }
 
     /// Says when all operators of this worker have dumped a cut; returns whether none is waited for.
@@ -388,6 +399,8 @@ impl Intake {
             }
             if dump == Dump::Begin {
                 self.dumping = Some(binding.epoch);
+                let put = engine.images.bytes_put() as i64;
+                self.allowance = Allowance { at_ns: now_ns(), put, bytes: 0 };
             } else {
                 if let Some(cutter) = &self.feed.cutter {
                     cutter.end(engine.facts.of(binding.epoch), self.stash.ends().collect());

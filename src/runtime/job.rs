@@ -26,7 +26,7 @@ use crate::decode::Decoder;
 use crate::epoch::{Authority, Pace, PartitionBounds, Recorded};
 use crate::event::{InputStream, Lane, Limits, Origin};
 use crate::metrics::{Metrics, set_worker};
-use crate::operators::{Images, ShardImage};
+use crate::operators::{GivenImage, Images};
 use crate::pipeline;
 use crate::sink::features::FeatureLog;
 use crate::sink::{Acknowledgements, Refused, ScoredEncoder, SinkError, Writer};
@@ -271,9 +271,9 @@ impl Job {
             let state = of_workers.as_deref();
             let cutter = cutter_end.clone();
             let (to, dumps) = (cutter.clone(), state.and_then(State::dumps).cloned());
-            let give = move |image: ShardImage| match (&to, &dumps) {
+            let give = move |image: GivenImage| match (&to, &dumps) {
                 (Some(to), _) => to.image(image),
-                (None, Some(dumps)) => dumps.take(image),
+                (None, Some(dumps)) => dumps.take(image.made()),
                 (None, None) => {}
             };
             let images = Images::new(state.and_then(State::image), give, worker.index(), worker.peers());

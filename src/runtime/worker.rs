@@ -41,10 +41,11 @@ pub struct Mint {
 
 /// The next cut is taken once the process has used so many times the CPU time that the last one cost, at the earliest.
 const CUT_RESTS: u64 = 12;
-/// What is dumped in one go: less than a millisecond's work.
-pub(super) const TURN_BYTES: usize = 128 << 10;
+/// What is dumped in one go: less than a millisecond's work; and at most, where a worker comes round seldom.
+pub(super) const TURN_BYTES: i64 = 128 << 10;
+pub(super) const TURN_BYTES_MAX: i64 = 16 << 20;
 /// While a dump is under way and there is other work, a worker dumps at most so many bytes per millisecond: a quarter of its time.
-pub(super) const DUMP_BYTES_PER_MS: u64 = 64 << 10;
+pub(super) const DUMP_BYTES_PER_MS: i64 = 64 << 10;
 
 /// How long the images of the last epoch are waited for once everything has left.
 const LAST_IMAGES: Duration = Duration::from_secs(30);

@@ -26,7 +26,7 @@ use crate::event::Id;
 use crate::feature::rows::{RowHead, Rows};
 use crate::flow::{Cause, Dump, Epoch, Facts, Reject, Repair};
 use crate::metrics::{Metrics, set_worker};
-use crate::operators::{Image, Images, ShardImage};
+use crate::operators::{GivenImage, Image, Images, ShardImage};
 use crate::pipeline;
 use crate::pipeline::Engine;
 use crate::runtime::outlet::discard;
@@ -238,7 +238,8 @@ impl Harness {
             set_worker(worker.index());
             let ports = if run.captured { captured.ports() } else { to_nowhere() };
             let dumped = captured.dumped.clone();
-            let dump = move |image| dumped.lock().unwrap_or_else(PoisonError::into_inner).push(image);
+            let dump =
+                move |image: GivenImage| dumped.lock().unwrap_or_else(PoisonError::into_inner).push(image.made());
             let images = Images::new(from.clone(), dump, worker.index(), worker.peers());
             let engine = pipeline::build(worker, &*run.dataflow, &run.setup, &run.settings, ports, images, metrics)?;
             let (repair_rows_max, next) = (run.settings.repair_rows_max, now.start as Epoch);

@@ -14,7 +14,7 @@ use deltawatch::epoch::{Authority, Pace, PartitionBounds, Stash};
 use deltawatch::event::{Event, Id, Lane, Partition, Record};
 use deltawatch::flow::{Arrival, Binding, Decoded, Dump, EVERY_SHARD, Epoch, EpochFacts, Report, Word};
 use deltawatch::metrics::Metrics;
-use deltawatch::operators::{EnginePlan, Images, ShardImage};
+use deltawatch::operators::{EnginePlan, GivenImage, Images};
 use deltawatch::runtime::cut::{CutWriter, CutterEnd};
 use deltawatch::runtime::outlet::{Closing, EpochDelivery, Parcel, Reporting, closing, port};
 use deltawatch::runtime::state::{State, StateSettings};
@@ -121,7 +121,7 @@ impl Engine {
         acknowledgements.settle().map_err(|error| error.to_string())?;
         let (cutter_end, cutter) = CutWriter::new(state.cutting(workers, 1, &metrics).expect("cuts are taken"));
         let to = cutter_end.clone();
-        let images = Images::new(state.image(), move |image: ShardImage| to.image(image), 0, 1);
+        let images = Images::new(state.image(), move |image: GivenImage| to.image(image), 0, 1);
         let sums = Rc::new(RefCell::new(Sums::default()));
         images.load("keys", |part: Vec<(u32, u64)>| {
             sums.borrow_mut().by_key.extend(part);

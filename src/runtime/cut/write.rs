@@ -17,7 +17,7 @@ use crate::epoch::journal::{BindingLog, Chain, Covered};
 use crate::event::{InputStream, Lane};
 use crate::flow::{Epoch, Facts};
 use crate::metrics::Metrics;
-use crate::operators::{EnginePlan, ShardImage};
+use crate::operators::{EnginePlan, GivenImage, ShardImage};
 use crate::source::sealed::Terms;
 
 /// Zstandard's fastest ordinary level.
@@ -26,7 +26,7 @@ const LEVEL: i32 = 1;
 enum Message {
     /// The first of each worker's messages about a cut: it begins at the end of this epoch.
     Begin(Epoch),
-    Image(ShardImage),
+    Image(GivenImage),
     /// It is of the end of an epoch of these facts, and a worker's lanes are there.
     End(Facts, BTreeMap<Lane, LaneEnd>),
     /// The last one of a worker.
@@ -114,7 +114,7 @@ impl CutterEnd {
     }
 
     /// An image of a shard.
-    pub fn image(&self, image: ShardImage) {
+    pub fn image(&self, image: GivenImage) {
         self.send(Message::Image(image));
     }
 
@@ -262,7 +262,7 @@ impl Writing {
     fn take(&mut self, message: Message) -> Result<(), CutError> {
         match message {
             Message::Begin(epoch) => self.begin(epoch),
-            Message::Image(image) => self.part.as_mut().map_or(Ok(()), |part| part.image(&image)),
+            Message::Image(image) => self.part.as_mut().map_or(Ok(()), |part| part.image(&image.made())),
             Message::End(facts, ends) => {
                 self.end(facts, ends);
                 Ok(())

@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::columns::{Frauds, Ledger, Member, Payments, SPANS_MS, TallyImage, ValueFacts, merged};
-use super::links::{ACCOUNT, Links, LinksImage};
+use super::columns::{Frauds, Ledger, LedgerCopy, Member, Payments, SPANS_MS, TallyImage, ValueFacts, merged};
+use super::links::{ACCOUNT, Calendar, Links, LinksCopy, LinksImage};
 use super::spec::IdentityPlan;
-use super::view::{ClusterView, FRESH_MS};
+use super::view::{ClusterView, FRESH_MS, Then};
 use crate::event::{Id, Key};
 
 /// The longest of the spans, in which every payment stands that is in any.
@@ -33,14 +33,35 @@ pub struct IdentityImage {
     pub tallies: Vec<TallyImage>,
 }
 
+/// The tables that an image is made of, as they were.
+#[derive(Clone, Debug)]
+pub struct IdentityCopy {
+    links: LinksCopy,
+    payments: Calendar<(Then, Payments)>,
+    frauds: Vec<(Id, Key, i64)>,
+    ledger: LedgerCopy,
+}
+
+impl IdentityCopy {
+    /// The image.
+    pub fn image(&self) -> IdentityImage {
+        let ((links, places), values) = (self.links.image(), self.links.values());
+        let live = self.payments.entries().filter(|(_, ((number, then), _))| values.is(*number, *then));
+        let payments = merged(live.map(|&(time_ms, ((number, _), paid))| (time_ms, places[number as usize], paid)));
+        IdentityImage { links, payments, frauds: self.frauds.clone(), tallies: self.ledger.image() }
+    }
+}
+
 impl<P: Member> ClusterView<P> {
     /// All that it holds. To be called between two epochs: after [`ClusterView::advance`] has said that it is done.
     pub fn dump(&self) -> IdentityImage {
-        let (links, places) = self.links.dump();
-        let values = self.links.values();
-        let live = self.leaving[LONGEST].entries().filter(|(_, ((number, then), _))| values.is(*number, *then));
-        let payments = merged(live.map(|&(time_ms, ((number, _), paid))| (time_ms, places[number as usize], paid)));
-        IdentityImage { links, payments, frauds: self.frauds.dump(), tallies: self.ledger.dump() }
+        self.copy().image()
+    }
+
+    /// The same in two steps: what is copied can be made an image of while the view goes on.
+    pub fn copy(&self) -> IdentityCopy {
+        let (links, payments) = (self.links.copy(), self.leaving[LONGEST].clone());
+        IdentityCopy { links, payments, frauds: self.frauds.dump(), ledger: self.ledger.copy() }
     }
 
     /// An owner as it was when an image was taken, for the plan it was taken with. Whoever asks for the links that carry

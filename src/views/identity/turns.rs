@@ -12,7 +12,7 @@ use super::view::ClusterView;
 use crate::event::{Key, Schema};
 use crate::flow::{Asker, Block, Change, Facts, NO_TICKET, Outgoing, shard_of};
 use crate::metrics::Metrics;
-use crate::operators::{Asks, Out, Turn, View};
+use crate::operators::{Asks, Copied, Out, Turn, View};
 
 /// Links that die, and payments and events that leave a window, before the view lets others work: a gap in the data does not
 /// stall the worker.
@@ -226,6 +226,13 @@ impl<P: Member + 'static> View for IdentityView<P> {
 
     fn dump(&self, _part: usize, shard: u32) -> Option<IdentityImage> {
         (shard == shard_of(route(&self.plan))).then(|| self.clusters.dump())
+    }
+
+    fn copy(&self, _part: usize, shard: u32) -> Option<Copied<IdentityImage>> {
+        (shard == shard_of(route(&self.plan))).then(|| {
+            let copy = self.clusters.copy();
+            Box::new(move || copy.image()) as Copied<IdentityImage>
+        })
     }
 
     fn retain_asks(&self, asks: &mut Asks, of: &dyn Fn(usize, u32) -> bool) {

@@ -16,7 +16,7 @@ use crate::flow::NO_TICKET;
 pub(super) const FRESH_MS: i64 = 86_400_000;
 
 /// A value as it was when something was noted of it.
-type Then = (u32, u32);
+pub(super) type Then = (u32, u32);
 
 /// State of all clusters.
 #[derive(Debug)]

@@ -50,6 +50,25 @@ pub(in super::super) fn merged<K: Copy + Ord>(
     entries
 }
 
+/// What an image of a ledger is made of.
+#[derive(Clone, Debug)]
+pub struct LedgerCopy {
+    windows_ms: Vec<i64>,
+    leaving: Vec<Calendar<(Key, Payments)>>,
+}
+
+impl LedgerCopy {
+    /// What counts in tallies.
+    pub fn image(&self) -> Vec<TallyImage> {
+        let tallies = self.windows_ms.iter().zip(&self.leaving);
+        let tallies = tallies.map(|(&window_ms, leaving)| {
+            let entries = leaving.entries().map(|&(time_ms, (account, events))| (time_ms, account, events));
+            TallyImage { window_ms, events: merged(entries) }
+        });
+        tallies.collect()
+    }
+}
+
 impl Ledger {
     /// Nothing has happened yet.
     pub fn new(plan: &TalliesPlan) -> Self {
@@ -92,14 +111,9 @@ impl Ledger {
         self.by_account.get(&account.into()).copied().unwrap_or_default()
     }
 
-    /// What counts, by tally.
-    pub fn dump(&self) -> Vec<TallyImage> {
-        let tallies = self.windows_ms.iter().zip(&self.leaving);
-        let tallies = tallies.map(|(&window_ms, leaving)| {
-            let entries = leaving.entries().map(|&(time_ms, (account, events))| (time_ms, account, events));
-            TallyImage { window_ms, events: merged(entries) }
-        });
-        tallies.collect()
+    /// What its image is made of.
+    pub fn copy(&self) -> LedgerCopy {
+        LedgerCopy { windows_ms: self.windows_ms.clone(), leaving: self.leaving.clone() }
     }
 
     /// The tallies of an image. The error says what does not fit.

@@ -7,10 +7,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::columns::{Bare, Member, Payments, ValueFacts};
-use super::super::graph::{self, NIL};
+use super::super::graph::{self, NIL, Slab};
 use super::super::propagate::Entity;
 use super::live::{ACCOUNT, Link, LinkRules, Links, hash};
-use super::sightings::Seen;
+use super::sightings::{Seen, Sightings};
+use super::values::Values;
 
 /// All live links.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,12 +57,34 @@ pub struct SightingImage {
     pub time_ms: i64,
 }
 
+fn is_live(links: &Slab<Link>, link: u32) -> bool {
+    link != NIL && links.has(link) && links[link].wires.ends[0] != NIL
+}
+
 /// The place of what is in no image.
 const NOWHERE: u32 = u32::MAX;
 
-impl<P: Member> Links<P> {
-    /// All links between two events, after time has come to where it was moved; and the places of the values, by number.
-    pub fn dump(&self) -> (LinksImage, Vec<u32>) {
+/// The tables that an image is made of, as they were: copied at the speed of memory, so that sorting them and writing them down
+/// keeps no one waiting.
+#[derive(Clone, Debug)]
+pub struct LinksCopy {
+    now_ms: i64,
+    missed: u64,
+    values: Values,
+    /// By number, if they are kept.
+    facts: Vec<(u32, FactsImage)>,
+    links: Slab<Link>,
+    sightings: Sightings,
+}
+
+impl LinksCopy {
+    /// All values.
+    pub fn values(&self) -> &Values {
+        &self.values
+    }
+
+    /// The image; and the places of the values, by number.
+    pub fn image(&self) -> (LinksImage, Vec<u32>) {
         let entity = |number: u32| (self.values.get(number).kind, self.values.get(number).key);
         let mut numbers: Vec<u32> = self.values.numbers().collect();
         numbers.sort_unstable_by_key(|&number| entity(number));
@@ -70,26 +93,24 @@ impl<P: Member> Links<P> {
         let mut links: Vec<u32> = self.links.numbers().filter(|&number| self.is_live(number)).collect();
         links.sort_unstable_by_key(|&number| ends(number));
         let link_places = places(&links);
-        let facts = numbers.iter().filter(|_| P::keeps_facts()).map(|&number| {
-            let ValueFacts { first_seen_ms, payments, .. } = self.facts(number);
-            FactsImage { first_seen_ms, payments }
-        });
+        let mut facts = self.facts.clone();
+        facts.sort_unstable_by_key(|(number, _)| value_places[*number as usize]);
         let image = LinksImage {
             now_ms: self.now_ms,
             missed: self.missed,
             values: numbers.iter().map(|&number| entity(number)).collect(),
-            facts: facts.collect(),
+            facts: facts.into_iter().map(|(_, facts)| facts).collect(),
             links: links
                 .iter()
                 .map(|&number| LinkImage { ends: ends(number), settled_ms: self.links[number].seen.settled_ms() })
                 .collect(),
-            sightings: self.dump_sightings(&link_places),
+            sightings: self.sightings_image(&link_places),
         };
         (image, value_places)
     }
 
     /// What stands in the queue, without what is gone and lets what comes behind it pass no later than that does itself.
-    fn dump_sightings(&self, link_places: &[u32]) -> Vec<SightingImage> {
+    fn sightings_image(&self, link_places: &[u32]) -> Vec<SightingImage> {
         let mut sightings: Vec<SightingImage> = Vec::with_capacity(self.sightings.len());
         for (place, link, time_ms) in self.sightings.queued().rev() {
             let holds = self.is_live(link) && self.links[link].seen.holds(place);
@@ -103,7 +124,25 @@ impl<P: Member> Links<P> {
     }
 
     fn is_live(&self, link: u32) -> bool {
-        link != NIL && self.links.has(link) && self.links[link].wires.ends[0] != NIL
+        is_live(&self.links, link)
+    }
+}
+
+impl<P: Member> Links<P> {
+    /// What an image is made of. To be called between two events, after time has come to where it was moved.
+    pub fn copy(&self) -> LinksCopy {
+        let facts = self.values.numbers().filter(|_| P::keeps_facts()).map(|number| {
+            let ValueFacts { first_seen_ms, payments, .. } = self.facts(number);
+            (number, FactsImage { first_seen_ms, payments })
+        });
+        LinksCopy {
+            now_ms: self.now_ms,
+            missed: self.missed,
+            facts: facts.collect(),
+            values: self.values.clone(),
+            links: self.links.clone(),
+            sightings: self.sightings.clone(),
+        }
     }
 
     /// The links of an image; `part` says what is known of the value at a place. Also the numbers of the values, by place.
@@ -178,7 +217,7 @@ impl<P: Member> Links<P> {
     /// The links that carry, account first, in order: what the changes up to now add up to.
     pub fn carried(&self) -> Vec<(Entity, Entity)> {
         let entity = |number: u32| (self.values.get(number).kind, self.values.get(number).key);
-        let live = self.links.numbers().filter(|&number| self.is_live(number) && self.links[number].carries);
+        let live = self.links.numbers().filter(|&number| is_live(&self.links, number) && self.links[number].carries);
         let mut carried: Vec<_> = live.map(|number| self.links[number].wires.ends.map(entity)).collect();
         carried.sort_unstable();
         carried.into_iter().map(|[account, value]| (account, value)).collect()

@@ -23,7 +23,7 @@ mod sightings;
 mod values;
 
 pub use calendar::Calendar;
-pub use image::{FactsImage, LinkImage, LinksImage, SightingImage};
+pub use image::{FactsImage, LinkImage, LinksCopy, LinksImage, SightingImage};
 pub use live::{ACCOUNT, Carried, LinkRule, LinkRules, Links};
 pub use sightings::{Seen, Sightings};
 pub use values::{LinkedValue, Values};
