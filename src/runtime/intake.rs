@@ -277,7 +277,7 @@ impl Intake {
 
     /// Lets the operators of this worker dump a piece, if a dump is under way and the last piece is long enough ago. Says whether
     /// they may.
-    pub fn grant(&mut self, images: &Images, busy: bool) -> bool {
+    pub fn grant(&mut self, images: &Images) -> bool {
         let Some(begun) = self.dumping else { return false };
         if images.is_whole(begun) {
             return false;
@@ -288,7 +288,6 @@ impl Intake {
         // A worker that comes round seldom dumps more at a time, in the same share of its time.
         let bytes = bytes.clamp(-TURN_BYTES, TURN_BYTES_MAX);
         self.allowance = Allowance { at_ns: now, put, bytes };
-        let bytes = if busy { bytes } else { bytes.max(TURN_BYTES) };
         if bytes < TURN_BYTES {
             return false;
         }

@@ -44,7 +44,8 @@ const CUT_RESTS: u64 = 12;
 /// What is dumped in one go: less than a millisecond's work; and at most, where a worker comes round seldom.
 pub(super) const TURN_BYTES: i64 = 128 << 10;
 pub(super) const TURN_BYTES_MAX: i64 = 16 << 20;
-/// While a dump is under way and there is other work, a worker dumps at most so many bytes per millisecond: a quarter of its time.
+/// While a dump is under way a worker dumps at most so many bytes per millisecond: a quarter of its time, also where it has nothing else
+/// to do, as the thread that writes them takes as much.
 pub(super) const DUMP_BYTES_PER_MS: i64 = 64 << 10;
 
 /// How long the images of the last epoch are waited for once everything has left.
@@ -109,7 +110,7 @@ pub fn run(
             break;
         }
         let busy = read || told;
-        let dumping = intake.grant(&engine.images, busy);
+        let dumping = intake.grant(&engine.images);
         worker.step_or_park(Some(if busy || dumping { Duration::ZERO } else { PARK_MAX }));
     }
     let images = engine.images.clone();
