@@ -195,6 +195,44 @@ fn what_is_added_is_as_if_it_had_been_there_and_the_rest_goes_on() {
 }
 
 #[test]
+fn how_far_a_journal_goes_back_is_said_and_old_columns_do_not_depend_on_it() {
+    let folder = TempDir::new().expect("a folder");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (input, state, out) = (at("events.jsonl"), at("state"), at("out.jsonl"));
+    // Some days of events.
+    done(false, &["generate", "--events", "6000", "--rate", "0.01", "--output", &at("generated.jsonl")]);
+    let text = fs::read_to_string(at("generated.jsonl")).expect("events");
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let run = |evolved, rows: &str, until: usize| {
+        fs::write(&input, lines[..until].concat()).expect("it is written");
+        let flags =
+            ["run", "--log", "info", "--input", &input, "--state", &state, "--output", &out, "--features", rows];
+        done(evolved, &flags)
+    };
+    for piece in 1..=4 {
+        run(false, &at("before.csv"), piece * 1000);
+        fs::remove_file(at("before.csv")).expect("rows");
+    }
+    done(false, &["state", "compact", &state, "--journal-keep", "0s"]);
+    let said = run(true, &at("after.csv"), 6000);
+    assert!(said.contains("goes back to then alone") && said.contains("Velocity card_later"), "{said}");
+    done(true, &["run", "--input", &input, "--output", &at("whole.jsonl"), "--features", &at("whole.csv")]);
+    let (after, whole) = (rows(&at("after.csv")), rows(&at("whole.csv")));
+    assert!(after.len() > 1000);
+    let mut short = BTreeSet::new();
+    for (id, row) in &after {
+        for (column, cell) in row.iter().filter(|(column, _)| *column != "revision") {
+            if Some(cell) != whole[id].get(column) {
+                short.insert(column.clone());
+            }
+        }
+    }
+    assert!(!short.is_empty(), "the journal was to be cut off");
+    let new = |column: &String| column.starts_with("card_later_") && !column.ends_with("_3h");
+    assert!(short.iter().all(new), "only long windows of what is new may lack something: {short:?}");
+}
+
+#[test]
 fn what_cannot_be_gone_on_from_is_refused_and_says_what_to_do() {
     let folder = TempDir::new().expect("a folder");
     let at = |name: &str| folder.path().join(name).display().to_string();
