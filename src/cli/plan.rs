@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -151,11 +151,6 @@ impl JobFlags {
             };
             metrics.vitals.starting("building what is new from the journal".to_owned());
             anew = Some(Renewing::build(job, dumps, usize::from(self.cluster.workers))?);
-            if stop.load(Ordering::Relaxed) {
-                return Err(Failure::Failed(
-                    "stopped before what is new was built from the journal; start it again".into(),
-                ));
-            }
         }
         if let Some(state) = &mut state {
             state.renew(anew);

@@ -27,8 +27,9 @@ pub fn compact(directory: &Path, kept_ms: i64) -> Result<Compacted, StateError> 
         let kept_from_ms = facts.watermark_ms.saturating_sub(kept_ms);
         covered = Some(Covered { epoch: facts.epoch, uppers, kept_from_ms });
     }
-    match covered {
-        None => Ok(Compacted::default()),
-        Some(covered) => Ok(compact_journal(&disk, directory, &covered)?),
-    }
+    let covered = covered.ok_or_else(|| {
+        let shown = directory.display();
+        StateError::Lock(format!("--state {shown}: has no cut, so all of its journal is needed; a run writes one every --cut-every, and when it ends"))
+    })?;
+    Ok(compact_journal(&disk, directory, &covered)?)
 }

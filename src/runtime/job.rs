@@ -25,6 +25,7 @@ use crate::dataflow::{BuildError, Dataflow, EngineSettings, Setup};
 use crate::decode::Decoder;
 use crate::epoch::{Authority, Pace, PartitionBounds, Recorded};
 use crate::event::{InputStream, Lane, Limits, Origin};
+use crate::flow::Epoch;
 use crate::metrics::{Metrics, set_worker};
 use crate::operators::{GivenImage, Images};
 use crate::pipeline;
@@ -102,6 +103,9 @@ pub enum JobError {
     /// The cluster could not be formed.
     #[error(transparent)]
     Peers(#[from] PeerError),
+    /// What is new was not built.
+    #[error("what is new was not built from the journal up to epoch {0}; start it again")]
+    NotBuilt(Epoch),
     /// A worker did not come to its end.
     #[error("cluster: {0}")]
     Cluster(String),
@@ -333,8 +337,16 @@ impl Job {
                 metrics,
             };
             feed_metrics.vitals.running();
+            let images = engine.images.clone();
             worker::run(worker, engine, coordinator, mint, feed)?;
-            failed.map_or(Ok(()), |error| Err(JobError::Source(error)))
+            if let Some(error) = failed {
+                return Err(JobError::Source(error));
+            }
+            match state.and_then(State::dumps).filter(|dumps| !images.is_whole(dumps.epoch)) {
+                // Stopped, or slower than a worker waits at its end.
+                Some(dumps) => Err(JobError::NotBuilt(dumps.epoch)),
+                None => Ok(()),
+            }
         })
         .map_err(JobError::Cluster)?;
 

@@ -62,9 +62,14 @@ pub fn reached(config: &KafkaConfig, flags: &Flags) -> Option<Epoch> {
     // The progress topic is made by the first run that comes so far.
     let there = topics.into_iter().filter(|topic| exists(config, topic));
     let in_topics = there.flat_map(|topic| lines(config, &topic).into_keys()).filter_map(of_record).max();
-    let noted = fs::read_to_string(flags.state.join("outputs-0.json")).unwrap_or_default();
-    let noted: Value = serde_json::from_str(&noted).unwrap_or_default();
-    in_topics.max(noted["outputs"]["--output"]["acknowledged"]["epoch"].as_u64())
+    in_topics.max(noted(&flags.state))
+}
+
+/// The epoch that a run has noted as acknowledged.
+fn noted(state: &Path) -> Option<Epoch> {
+    let noted = parse(&fs::read_to_string(state.join("outputs-0.json")).ok()?);
+    let outputs = noted["entry"]["outputs"].as_object().unwrap_or_else(|| panic!("says nothing of outputs: {noted}"));
+    outputs.get("--output")?["acknowledged"]["epoch"].as_u64()
 }
 
 /// Waits until what was on its way to the broker when its sender was killed is there, or never will be.
