@@ -156,10 +156,10 @@ pub fn image(share: f64) {
         }
         let timed = |start: ProcessTime| start.elapsed().as_secs_f64() * 1e3;
         let start = ProcessTime::now();
-        let copy = view.copy();
-        let copied = timed(start);
+        let frozen = view.freeze();
+        let held = timed(start);
         let start = ProcessTime::now();
-        let image = copy.image();
+        let image = frozen.image();
         let dumped = timed(start);
         let start = ProcessTime::now();
         let bytes = bincode::serialize(&image).expect("it is written");
@@ -168,11 +168,11 @@ pub fn image(share: f64) {
         let image: IdentityImage = bincode::deserialize(&bytes).expect("it is read");
         let read = timed(start);
         let start = ProcessTime::now();
-        let again = ClusterView::<ValueFacts>::load(plan.clone(), &image).expect("it fits");
+        let mut again = ClusterView::<ValueFacts>::load(plan.clone(), &image).expect("it fits");
         let loaded = timed(start);
         assert!(again.dump() == image, "the image of an image");
         println!(
-            "{} links, {} values, {} sightings, {} clusters, {name}: {:.1} MB; CPU ms: copy {copied:.0} (what scoring waits for), dump {dumped:.0}, encode {written:.0}, \
+            "{} links, {} values, {} sightings, {} clusters, {name}: {:.1} MB; CPU ms: hold {held:.1} (what scoring waits for), dump {dumped:.0}, encode {written:.0}, \
              decode {read:.0}, load {loaded:.0}; held {:.0} MB before, {:.0} MB after",
             image.links.links.len(),
             image.links.values.len(),

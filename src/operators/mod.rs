@@ -5,6 +5,7 @@
 
 mod ask;
 pub mod backlog;
+mod copy_on_write;
 mod dumper;
 mod engine_plan;
 mod epochs;
@@ -20,6 +21,7 @@ mod within;
 pub mod words;
 
 pub use ask::ask;
+pub use copy_on_write::CopyOnWrite;
 pub use dumper::Dumper;
 pub use engine_plan::{EnginePlan, Renewal, TRANSACTIONS_IMAGE, name_of_part};
 pub use epochs::Epochs;

@@ -133,12 +133,12 @@ pub trait View: 'static {
         vec![ViewPart::default()]
     }
 
-    /// What a part keeps of a shard; `None` if that is nothing.
+    /// What a part keeps of a shard; `None` if that is nothing, or [`View::copy`] gives it.
     fn dump(&self, part: usize, shard: u32) -> Option<Self::Image>;
 
-    /// The same in two steps, for what takes long: copies what is kept of a shard at the speed of memory; another thread makes an image
-    /// of the copy.
-    fn copy(&self, part: usize, shard: u32) -> Option<Copied<Self::Image>> {
+    /// The same in two steps, for what takes long: holds what is kept of a shard as it is ([`super::CopyOnWrite`]); another thread makes an
+    /// image of it.
+    fn copy(&mut self, part: usize, shard: u32) -> Option<Copied<Self::Image>> {
         let _ = (part, shard);
         None
     }

@@ -10,7 +10,7 @@ use deltawatch::views::identity::columns::{Bare, Member, Tallied, ValueFacts};
 use deltawatch::views::identity::graph::SMALL_MAX;
 use deltawatch::views::identity::propagate::Entity;
 use deltawatch::views::identity::{
-    ClusterMeasure as C, ClusterView, EntityRequest, Identity, IdentityImage, IdentityPlan, stride,
+    ClusterMeasure as C, ClusterView, EntityRequest, FrozenIdentity, Identity, IdentityImage, IdentityPlan, stride,
 };
 use deltawatch::views::velocity::Window;
 use rand::rngs::StdRng;
@@ -124,6 +124,7 @@ fn check<P: Member>(spec: &Identity, records: &[Event], seed: u64, met: &mut Met
     let mut whole = ClusterView::<P>::new(plan.clone());
     whole.links_mut().note_changes();
     let mut others: Vec<(usize, ClusterView<P>)> = Vec::new();
+    let mut held: Vec<(usize, FrozenIdentity<P>, IdentityImage)> = Vec::new();
     let mut carried: BTreeMap<(Entity, Entity), i32> = BTreeMap::new();
     for (number, epoch) in epochs.iter().enumerate() {
         if places.contains(&number) {
@@ -133,11 +134,12 @@ fn check<P: Member>(spec: &Identity, records: &[Event], seed: u64, met: &mut Met
             assert_eq!(read, image);
             let mut again = ClusterView::<P>::load(plan.clone(), &read).expect("it fits");
             assert!(again.dump() == image, "seed {seed}, epoch {number}: the image of an image");
-            assert!(others.iter().all(|(_, other)| other.dump() == image), "seed {seed}, epoch {number}: images");
+            assert!(others.iter_mut().all(|(_, other)| other.dump() == image), "seed {seed}, epoch {number}: images");
             let all: Vec<_> = carried.keys().copied().collect();
             assert_eq!(again.links().carried(), all, "seed {seed}, epoch {number}");
             again.links_mut().note_changes();
             others.push((number, again));
+            held.push((number, whole.freeze(), image.clone()));
             met.frauds = met.frauds.max(image.frauds.len());
             met.payments = met.payments.max(image.payments.len());
             met.sightings = met.sightings.max(image.links.sightings.len());
@@ -164,8 +166,11 @@ fn check<P: Member>(spec: &Identity, records: &[Event], seed: u64, met: &mut Met
         met.links += wanted.1.len();
         met.capped = met.capped.max(whole.links().capped());
     }
+    for (number, frozen, image) in held {
+        assert!(frozen.image() == image, "seed {seed}, epoch {number}: what was held has changed");
+    }
     let last = whole.dump();
-    assert!(others.iter().all(|(_, other)| other.dump() == last), "seed {seed}: the last images");
+    assert!(others.iter_mut().all(|(_, other)| other.dump() == last), "seed {seed}: the last images");
 }
 
 /// Links of every kind, as in [`identity`], with other columns.

@@ -168,7 +168,7 @@ impl<V: View> Owner<V> {
 }
 
 /// Puts the image of a part's shard, if anything is kept of it.
-fn put<V: View>(view: &V, name: &str, part: usize, shard: u32, epoch: Epoch, images: &Images) {
+fn put<V: View>(view: &mut V, name: &str, part: usize, shard: u32, epoch: Epoch, images: &Images) {
     if let Some(copied) = view.copy(part, shard) {
         images.put_copy(name, shard, epoch, copied);
     } else if let Some(image) = view.dump(part, shard) {

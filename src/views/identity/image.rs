@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::columns::{Frauds, Ledger, LedgerCopy, Member, Payments, SPANS_MS, TallyImage, ValueFacts, merged};
-use super::links::{ACCOUNT, Calendar, Links, LinksCopy, LinksImage};
+use super::columns::{Frauds, FrozenLedger, Ledger, Member, Payments, SPANS_MS, TallyImage, ValueFacts, merged};
+use super::links::{ACCOUNT, FrozenCalendar, FrozenLinks, Links, LinksImage};
 use super::spec::IdentityPlan;
 use super::view::{ClusterView, FRESH_MS, Then};
 use crate::event::{Id, Key};
@@ -34,34 +34,41 @@ pub struct IdentityImage {
 }
 
 /// The tables that an image is made of, as they were.
-#[derive(Clone, Debug)]
-pub struct IdentityCopy {
-    links: LinksCopy,
-    payments: Calendar<(Then, Payments)>,
+#[derive(Debug)]
+pub struct FrozenIdentity<P> {
+    links: FrozenLinks<P>,
+    payments: FrozenCalendar<(Then, Payments)>,
+    /// In no order.
     frauds: Vec<(Id, Key, i64)>,
-    ledger: LedgerCopy,
+    ledger: FrozenLedger,
 }
 
-impl IdentityCopy {
+impl<P: Member> FrozenIdentity<P> {
     /// The image.
     pub fn image(&self) -> IdentityImage {
         let ((links, places), values) = (self.links.image(), self.links.values());
         let live = self.payments.entries().filter(|(_, ((number, then), _))| values.is(*number, *then));
         let payments = merged(live.map(|&(time_ms, ((number, _), paid))| (time_ms, places[number as usize], paid)));
-        IdentityImage { links, payments, frauds: self.frauds.clone(), tallies: self.ledger.image() }
+        let mut frauds = self.frauds.clone();
+        frauds.sort_unstable();
+        IdentityImage { links, payments, frauds, tallies: self.ledger.image() }
     }
 }
 
 impl<P: Member> ClusterView<P> {
     /// All that it holds. To be called between two epochs: after [`ClusterView::advance`] has said that it is done.
-    pub fn dump(&self) -> IdentityImage {
-        self.copy().image()
+    pub fn dump(&mut self) -> IdentityImage {
+        self.freeze().image()
     }
 
-    /// The same in two steps: what is copied can be made an image of while the view goes on.
-    pub fn copy(&self) -> IdentityCopy {
-        let (links, payments) = (self.links.copy(), self.leaving[LONGEST].clone());
-        IdentityCopy { links, payments, frauds: self.frauds.dump(), ledger: self.ledger.copy() }
+    /// The same in two steps: an image can be made of what is held while the view goes on.
+    pub fn freeze(&mut self) -> FrozenIdentity<P> {
+        FrozenIdentity {
+            links: self.links.freeze(),
+            payments: self.leaving[LONGEST].freeze(),
+            frauds: self.frauds.all(),
+            ledger: self.ledger.freeze(),
+        }
     }
 
     /// An owner as it was when an image was taken, for the plan it was taken with. Whoever asks for the links that carry

@@ -58,7 +58,7 @@ mod view;
 
 pub use columns::tally::Flag;
 pub use family::identity;
-pub use image::IdentityImage;
+pub use image::{FrozenIdentity, IdentityImage};
 pub use request::{EntityAsk, EntityRequest, stride};
 pub use spec::{ClusterMeasure, EXPIRY_DEFAULT, EXPIRY_IP, Identity, IdentityPlan, LinkPlan, LinkSpec};
 pub use turns::{IdentityAsker, IdentityView, Publishes};

@@ -13,7 +13,7 @@ pub const SPANS_MS: [i64; 3] = [86_400_000, 7 * 86_400_000, 30 * 86_400_000];
 
 /// What a vertex of the link graph carries: [`ValueFacts`], the same with tallies ([`super::tallied::Tallied`]), or [`Bare`] where
 /// nothing but the number of members is asked for.
-pub trait Member: Part<Total: Into<ClusterFacts>> {
+pub trait Member: Part<Total: Into<ClusterFacts>> + Send + Sync {
     /// Keeps of the facts what it has room for.
     fn of(facts: &ValueFacts) -> Self;
 

@@ -50,11 +50,9 @@ impl Frauds {
         }
     }
 
-    /// Every fraud that is known or becomes so, by event: the account, and from when on.
-    pub fn dump(&self) -> Vec<(Id, Key, i64)> {
-        let mut frauds: Vec<_> = self.by_event.iter().map(|(&id, &(account, at))| (id, account, at)).collect();
-        frauds.sort_unstable();
-        frauds
+    /// Every fraud that is known or becomes so, by event, in no order: the account, and from when on.
+    pub fn all(&self) -> Vec<(Id, Key, i64)> {
+        self.by_event.iter().map(|(&id, &(account, at))| (id, account, at)).collect()
     }
 
     /// The same as of a time.

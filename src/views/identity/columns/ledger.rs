@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::links::Calendar;
+use super::super::links::{Calendar, FrozenCalendar};
 use super::super::request::EntityRequest;
 use super::facts::{Payments, Tallies};
 use super::tally::TalliesPlan;
@@ -50,14 +50,14 @@ pub(in super::super) fn merged<K: Copy + Ord>(
     entries
 }
 
-/// What an image of a ledger is made of.
-#[derive(Clone, Debug)]
-pub struct LedgerCopy {
+/// What an image of a ledger is made of, as it was.
+#[derive(Debug)]
+pub struct FrozenLedger {
     windows_ms: Vec<i64>,
-    leaving: Vec<Calendar<(Key, Payments)>>,
+    leaving: Vec<FrozenCalendar<(Key, Payments)>>,
 }
 
-impl LedgerCopy {
+impl FrozenLedger {
     /// What counts in tallies.
     pub fn image(&self) -> Vec<TallyImage> {
         let tallies = self.windows_ms.iter().zip(&self.leaving);
@@ -112,8 +112,9 @@ impl Ledger {
     }
 
     /// What its image is made of.
-    pub fn copy(&self) -> LedgerCopy {
-        LedgerCopy { windows_ms: self.windows_ms.clone(), leaving: self.leaving.clone() }
+    pub fn freeze(&mut self) -> FrozenLedger {
+        let leaving = self.leaving.iter_mut().map(Calendar::freeze).collect();
+        FrozenLedger { windows_ms: self.windows_ms.clone(), leaving }
     }
 
     /// The tallies of an image. The error says what does not fit.

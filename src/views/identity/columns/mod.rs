@@ -21,6 +21,6 @@ pub mod tally;
 pub use facts::{Bare, ClusterFacts, KINDS_MAX, Member, Payments, SPANS_MS, Tallies, ValueFacts};
 pub use frauds::{FRAUD_MEMORY_MS, Frauds};
 pub(super) use ledger::merged;
-pub use ledger::{Ledger, LedgerCopy, TallyImage};
+pub use ledger::{FrozenLedger, Ledger, TallyImage};
 pub use read::{Before, ColumnReader, DISTANCE_MAX, DISTANCE_VALUES_MAX, HUB_MEMBERS_MAX};
 pub use tallied::{Tallied, TalliedCluster};

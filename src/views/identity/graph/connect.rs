@@ -15,7 +15,7 @@
 use hashbrown::HashMap;
 
 use super::bulk::AT_ONCE_MAX;
-use super::slab::{NIL, Slab};
+use super::slab::{Frozen, NIL, Slab};
 use super::sum::Sum;
 use super::tour::{Part, Total, Tours};
 use super::wires::{self, Wired, Wires};
@@ -184,6 +184,11 @@ impl<P: Part> Connectivity<P> {
     /// What a vertex adds.
     pub fn part(&self, vertex: u32) -> &P {
         &self.parts[vertex]
+    }
+
+    /// What each vertex adds to the totals as of now, for another thread.
+    pub fn freeze_parts(&mut self) -> Frozen<P> {
+        self.parts.freeze()
     }
 
     /// Changes what a vertex adds.

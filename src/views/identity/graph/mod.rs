@@ -30,6 +30,6 @@ mod wires;
 
 pub use connect::{Component, ComponentPlace, Connectivity, SMALL_AGAIN, SMALL_MAX};
 pub use numbers::Numbers;
-pub use slab::{NIL, Slab};
+pub use slab::{Frozen, NIL, Slab};
 pub use tour::{Part, Total};
 pub use wires::{Wired, Wires, attach, detach};

@@ -21,7 +21,7 @@ impl Wires {
 }
 
 /// A record that is an edge.
-pub trait Wired {
+pub trait Wired: Copy {
     /// Its place in the lists.
     fn wires(&self) -> &Wires;
     /// The same, to change.

@@ -7,11 +7,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::columns::{Bare, Member, Payments, ValueFacts};
-use super::super::graph::{self, NIL, Slab};
+use super::super::graph::{self, Frozen, NIL};
 use super::super::propagate::Entity;
 use super::live::{ACCOUNT, Link, LinkRules, Links, hash};
-use super::sightings::{Seen, Sightings};
-use super::values::Values;
+use super::sightings::{FrozenSightings, Seen};
+use super::values::FrozenValues;
 
 /// All live links.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,29 +57,24 @@ pub struct SightingImage {
     pub time_ms: i64,
 }
 
-fn is_live(links: &Slab<Link>, link: u32) -> bool {
-    link != NIL && links.has(link) && links[link].wires.ends[0] != NIL
-}
-
 /// The place of what is in no image.
 const NOWHERE: u32 = u32::MAX;
 
-/// The tables that an image is made of, as they were: copied at the speed of memory, so that sorting them and writing them down
-/// keeps no one waiting.
-#[derive(Clone, Debug)]
-pub struct LinksCopy {
+/// The tables that an image is made of, as they were: held, not copied, so that sorting them and writing them down keeps no one waiting.
+#[derive(Debug)]
+pub struct FrozenLinks<P> {
     now_ms: i64,
     missed: u64,
-    values: Values,
-    /// By number, if they are kept.
-    facts: Vec<(u32, FactsImage)>,
-    links: Slab<Link>,
-    sightings: Sightings,
+    values: FrozenValues,
+    /// What is known of each value, by number.
+    parts: Frozen<P>,
+    links: Frozen<Link>,
+    sightings: FrozenSightings,
 }
 
-impl LinksCopy {
+impl<P: Member> FrozenLinks<P> {
     /// All values.
-    pub fn values(&self) -> &Values {
+    pub fn values(&self) -> &FrozenValues {
         &self.values
     }
 
@@ -93,13 +88,15 @@ impl LinksCopy {
         let mut links: Vec<u32> = self.links.numbers().filter(|&number| self.is_live(number)).collect();
         links.sort_unstable_by_key(|&number| ends(number));
         let link_places = places(&links);
-        let mut facts = self.facts.clone();
-        facts.sort_unstable_by_key(|(number, _)| value_places[*number as usize]);
+        let facts = numbers.iter().filter(|_| P::keeps_facts()).map(|&number| {
+            let ValueFacts { first_seen_ms, payments, .. } = self.parts[number].facts();
+            FactsImage { first_seen_ms, payments }
+        });
         let image = LinksImage {
             now_ms: self.now_ms,
             missed: self.missed,
             values: numbers.iter().map(|&number| entity(number)).collect(),
-            facts: facts.into_iter().map(|(_, facts)| facts).collect(),
+            facts: facts.collect(),
             links: links
                 .iter()
                 .map(|&number| LinkImage { ends: ends(number), settled_ms: self.links[number].seen.settled_ms() })
@@ -124,24 +121,20 @@ impl LinksCopy {
     }
 
     fn is_live(&self, link: u32) -> bool {
-        is_live(&self.links, link)
+        link != NIL && self.links.has(link) && self.links[link].wires.ends[0] != NIL
     }
 }
 
 impl<P: Member> Links<P> {
     /// What an image is made of. To be called between two events, after time has come to where it was moved.
-    pub fn copy(&self) -> LinksCopy {
-        let facts = self.values.numbers().filter(|_| P::keeps_facts()).map(|number| {
-            let ValueFacts { first_seen_ms, payments, .. } = self.facts(number);
-            (number, FactsImage { first_seen_ms, payments })
-        });
-        LinksCopy {
+    pub fn freeze(&mut self) -> FrozenLinks<P> {
+        FrozenLinks {
             now_ms: self.now_ms,
             missed: self.missed,
-            facts: facts.collect(),
-            values: self.values.clone(),
-            links: self.links.clone(),
-            sightings: self.sightings.clone(),
+            values: self.values.freeze(),
+            parts: self.wide.freeze_parts(),
+            links: self.links.freeze(),
+            sightings: self.sightings.freeze(),
         }
     }
 
@@ -217,7 +210,10 @@ impl<P: Member> Links<P> {
     /// The links that carry, account first, in order: what the changes up to now add up to.
     pub fn carried(&self) -> Vec<(Entity, Entity)> {
         let entity = |number: u32| (self.values.get(number).kind, self.values.get(number).key);
-        let live = self.links.numbers().filter(|&number| is_live(&self.links, number) && self.links[number].carries);
+        let live = self.links.numbers().filter(|&number| {
+            let link = &self.links[number];
+            link.carries && link.wires.ends[0] != NIL
+        });
         let mut carried: Vec<_> = live.map(|number| self.links[number].wires.ends.map(entity)).collect();
         carried.sort_unstable();
         carried.into_iter().map(|[account, value]| (account, value)).collect()

@@ -22,8 +22,8 @@ mod live;
 mod sightings;
 mod values;
 
-pub use calendar::Calendar;
-pub use image::{FactsImage, LinkImage, LinksCopy, LinksImage, SightingImage};
+pub use calendar::{Calendar, FrozenCalendar};
+pub use image::{FactsImage, FrozenLinks, LinkImage, LinksImage, SightingImage};
 pub use live::{ACCOUNT, Carried, LinkRule, LinkRules, Links};
-pub use sightings::{Seen, Sightings};
-pub use values::{LinkedValue, Values};
+pub use sightings::{FrozenSightings, Seen, Sightings};
+pub use values::{FrozenValues, LinkedValue, Values};

@@ -6,7 +6,9 @@
 //! latest event first. A withdrawal follows the chain, which costs as many steps as the link was seen since.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use crate::operators::CopyOnWrite;
 use crate::views::identity::graph::NIL;
 
 /// The start of a link's chain.
@@ -69,7 +71,7 @@ const PIECE: u64 = 4096;
 /// Sightings of all links.
 #[derive(Clone, Debug, Default)]
 pub struct Sightings {
-    pieces: VecDeque<Box<[Sighting]>>,
+    pieces: VecDeque<CopyOnWrite<Box<[Sighting]>>>,
     /// Places of the front of the queue and behind its end; the first piece begins at the front, rounded down to a piece.
     base: u64,
     end: u64,
@@ -89,7 +91,7 @@ impl Sightings {
         }
         let place = self.end;
         if place.is_multiple_of(PIECE) {
-            self.pieces.push_back(vec![Sighting::default(); PIECE as usize].into_boxed_slice());
+            self.pieces.push_back(CopyOnWrite::new(vec![Sighting::default(); PIECE as usize].into_boxed_slice()));
         }
         self.end += 1;
         if let Some(sighting) = self.at_mut(place) {
@@ -127,10 +129,10 @@ impl Sightings {
         }
     }
 
-    /// What is queued, in its order: place, link (`NIL` once withdrawn) and time.
-    pub fn queued(&self) -> impl DoubleEndedIterator<Item = (u64, u32, i64)> {
-        (self.base..self.end)
-            .filter_map(|place| self.at(place).map(|&Sighting { link, time_ms, .. }| (place, link, time_ms)))
+    /// What is queued as it is now, for another thread.
+    pub fn freeze(&mut self) -> FrozenSightings {
+        let pieces = self.pieces.iter_mut().map(CopyOnWrite::share).collect();
+        FrozenSightings { pieces, base: self.base, end: self.end }
     }
 
     /// When a link was last seen; `i64::MIN` if it never was.
@@ -162,7 +164,7 @@ impl Sightings {
 
     fn at_mut(&mut self, place: u64) -> Option<&mut Sighting> {
         let (piece, index) = self.split(place)?;
-        self.pieces.get_mut(piece)?.get_mut(index)
+        self.pieces.get_mut(piece)?.to_mut().get_mut(index)
     }
 
     /// Piece and index of a place that is in the queue.
@@ -177,5 +179,29 @@ impl Sightings {
             Some(before) => before.next = next,
             None => seen.head = next,
         }
+    }
+}
+
+/// Sightings of all links, as they were.
+#[derive(Debug)]
+pub struct FrozenSightings {
+    pieces: Vec<Arc<Box<[Sighting]>>>,
+    base: u64,
+    end: u64,
+}
+
+impl FrozenSightings {
+    /// What was queued, in its order: place, link (`NIL` once withdrawn) and time.
+    pub fn queued(&self) -> impl DoubleEndedIterator<Item = (u64, u32, i64)> {
+        (self.base..self.end).map(|place| {
+            let piece = &self.pieces[(place / PIECE - self.base / PIECE) as usize];
+            let Sighting { link, time_ms, .. } = piece[(place % PIECE) as usize];
+            (place, link, time_ms)
+        })
+    }
+
+    /// Sightings queued.
+    pub fn len(&self) -> usize {
+        (self.end - self.base) as usize
     }
 }

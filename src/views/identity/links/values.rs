@@ -1,7 +1,7 @@
 //! Values by kind and key: the vertices of the link graph.
 
 use crate::event::Key;
-use crate::views::identity::graph::{NIL, Numbers, Slab};
+use crate::views::identity::graph::{Frozen, NIL, Numbers, Slab};
 
 /// A value that has live links.
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,9 +76,9 @@ impl Values {
         self.records.has(number) && self.records[number].generation == generation
     }
 
-    /// The numbers of all values.
-    pub fn numbers(&self) -> impl Iterator<Item = u32> {
-        self.records.numbers().filter(|&number| self.records[number].generation != 0)
+    /// All values as they are now, for another thread.
+    pub fn freeze(&mut self) -> FrozenValues {
+        FrozenValues(self.records.freeze())
     }
 
     /// Values that are there.
@@ -94,5 +94,26 @@ impl Values {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.records.bytes() + self.by_key.bytes()
+    }
+}
+
+/// All values, as they were.
+#[derive(Debug)]
+pub struct FrozenValues(Frozen<LinkedValue>);
+
+impl FrozenValues {
+    /// A value.
+    pub fn get(&self, number: u32) -> &LinkedValue {
+        &self.0[number]
+    }
+
+    /// Whether a number still stood for the value that it stood for in a generation.
+    pub fn is(&self, number: u32, generation: u32) -> bool {
+        self.0.has(number) && self.0[number].generation == generation
+    }
+
+    /// The numbers of all values.
+    pub fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.0.numbers().filter(|&number| self.0[number].generation != 0)
     }
 }
