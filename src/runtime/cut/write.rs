@@ -1,11 +1,12 @@
 //! Writing cuts: a thread per process takes the images of its workers.
 
 use std::collections::BTreeMap;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
@@ -22,6 +23,13 @@ use crate::source::sealed::Terms;
 
 /// Zstandard's fastest ordinary level.
 const LEVEL: i32 = 1;
+
+/// So much of a cut is synced at a time. Whatever else is synced on the same file system waits for it, above all the journal.
+const SYNC_BYTES: usize = 1 << 20;
+
+/// Priority of the thread, as in nice(1): about a tenth of a core that others want all of.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
 
 enum Message {
     /// The first of each worker's messages about a cut: it begins at the end of this epoch.
@@ -160,7 +168,9 @@ struct Part {
     begun: Epoch,
     facts: Option<Facts>,
     path: PathBuf,
-    file: BufWriter<DiskFile>,
+    file: DiskFile,
+    /// What is not written yet.
+    unwritten: Vec<u8>,
     chain: Chain,
     ends: BTreeMap<Lane, LaneEnd>,
     images: u64,
@@ -201,6 +211,7 @@ impl CutWriter {
     }
 
     fn run(mut self) -> Result<(), CutError> {
+        step_back();
         self.sweep();
         while let Ok(message) = self.queue.recv() {
             self.take(message);
@@ -280,7 +291,7 @@ impl Writing {
         let (folder, path) = (folder(directory, epoch), part(directory, epoch, process.0));
         let io = |error: std::io::Error| CutError::of(&path, error);
         disk.create_folder(&folder).map_err(io)?;
-        let file = BufWriter::with_capacity(1 << 20, disk.open(&path, Opening::Empty).map_err(io)?);
+        let file = disk.open(&path, Opening::Empty).map_err(io)?;
         let chain = Chain::first(&path);
         let (ends, started_ns, started_cpu_ns) = ((**ends).clone(), disk.now_ns(), disk.cpu_ns());
         let mut part = Part {
@@ -288,6 +299,7 @@ impl Writing {
             facts: None,
             path,
             file,
+            unwritten: Vec::new(),
             chain,
             ends,
             images: 0,
@@ -327,8 +339,8 @@ impl Writing {
         let begun = part.begun;
         self.covered.insert(epoch, (begun, Covered { epoch, uppers, kept_from_ms }));
         part.write(&Block::End(facts, ends, images))?;
+        part.flush()?;
         let io = |error: std::io::Error| CutError::of(&part.path, error);
-        part.file.flush().and_then(|()| part.file.get_ref().sync()).map_err(io)?;
         let Cutting { disk, directory, .. } = &self.cutting;
         let folder = folder(directory, part.begun);
         disk.sync_folder(&folder).and_then(|()| disk.sync_folder_of(&folder)).map_err(io)?;
@@ -380,6 +392,14 @@ impl Writing {
     }
 }
 
+/// Lets all other threads go first, where a thread can have a priority of its own.
+fn step_back() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
+        tracing::debug!(%error, "cuts are written with the priority of the others");
+    }
+}
+
 /// Removes what the manifest does not name of the cuts that are `over`.
 pub fn sweep(
     disk: &Disk,
@@ -408,9 +428,23 @@ impl Part {
     }
 
     fn write(&mut self, block: &Block) -> Result<(), CutError> {
-        let mut bytes = Vec::new();
-        let written = self.chain.write(block, &mut bytes).and_then(|()| self.file.write_all(&bytes));
-        self.bytes += bytes.len() as u64;
-        written.map_err(|error| CutError::of(&self.path, error))
+        let before = self.unwritten.len();
+        let written = self.chain.write(block, &mut self.unwritten);
+        self.bytes += (self.unwritten.len() - before) as u64;
+        written.map_err(|error| CutError::of(&self.path, error))?;
+        if self.unwritten.len() < SYNC_BYTES { Ok(()) } else { self.flush() }
+    }
+
+    /// Writes and syncs what is not written yet, piece by piece.
+    fn flush(&mut self) -> Result<(), CutError> {
+        for piece in self.unwritten.chunks(SYNC_BYTES) {
+            let begin = Instant::now();
+            let written = self.file.write_all(piece).and_then(|()| self.file.sync());
+            // As long as that took, the disk is left to others.
+            thread::sleep(begin.elapsed());
+            written.map_err(|error| CutError::of(&self.path, error))?;
+        }
+        self.unwritten.clear();
+        Ok(())
     }
 }
