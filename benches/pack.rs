@@ -267,7 +267,7 @@ fn models() -> PathBuf {
 pub fn scorer(name: &str, columns: &[String]) -> Scorer {
     let loaded = ModelDir::find(&models(), name).and_then(|path| ModelDir::load(&path)).expect("the shipped model");
     let thresholds = loaded.manifest().thresholds;
-    let thresholds = Thresholds { review: thresholds.review, block: thresholds.block };
+    let thresholds = Thresholds { review: thresholds.review, challenge: f64::INFINITY, block: thresholds.block };
     let model: Arc<dyn Model> = Arc::new(loaded.bind(columns).expect("the shipped model fits"));
     Scorer::new(vec![model], thresholds)
 }
@@ -275,5 +275,5 @@ pub fn scorer(name: &str, columns: &[String]) -> Scorer {
 /// Encodes the scored diffs of `payments` with its shipped model.
 pub fn encoder(columns: &[String]) -> ScoredEncoder {
     let models = scorer("payments", columns).labels();
-    ScoredEncoder::new(setup(crate::dataflow("payments")).schema, models, columns.to_vec())
+    ScoredEncoder::new(setup(crate::dataflow("payments")).schema, models, Vec::new(), columns.to_vec())
 }

@@ -22,7 +22,7 @@ use deltawatch::flow::Cause;
 use deltawatch::metrics::Metrics;
 use deltawatch::runtime::job::{Job, Outputs};
 use deltawatch::runtime::state::{State, StateSettings};
-use deltawatch::score::assessment::{Decision, ScoredDiff};
+use deltawatch::score::assessment::{Assessment, Decision, ScoredDiff};
 use deltawatch::sink::features::{FeatureFormat, FeatureLog};
 use deltawatch::sink::{OutputRecord, ScoredEncoder};
 use deltawatch::source::sealed::Terms;
@@ -111,12 +111,13 @@ impl Trial {
         let scored = retained.iter().filter(|(event, _)| schema.is_scored(event.kind));
         let by_id: BTreeMap<_, _> = scored.map(|(event, _)| (event.id, event)).collect();
         let scorer = TestModel::scorer(columns.clone());
-        let encoder = ScoredEncoder::new(schema.clone(), scorer.labels(), columns.clone());
+        let encoder = ScoredEncoder::new(schema.clone(), scorer.labels(), Vec::new(), columns.clone());
         let mut oracle = Held::default();
         for (id, row) in rows {
             let event = Arc::new(by_id[&id].clone());
-            let assessment = scorer.assess(&row, row.len()).remove(0);
-            let decision = Decision { action: assessment.action, score: assessment.score, model: scorer.champion() };
+            let assessment = scorer.assess(&row, row.len(), [&*event].into_iter()).0.remove(0);
+            let Assessment { action, score, rules, .. } = &assessment;
+            let decision = Decision { action: *action, score: *score, rules: rules.clone(), model: scorer.champion() };
             let (cause, assessment) = (Cause::Arrival, Some(assessment));
             let said = ScoredDiff { event, revision: 0, diff: 1, epoch: 0, cause, decision, assessment, arrived_ns: 0 };
             let record = encoder.encode(&said);

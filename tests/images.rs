@@ -27,7 +27,7 @@ fn lines(outcomes: &[&Outcome]) -> Vec<String> {
     let mut lines = Vec::new();
     for outcome in outcomes {
         lines.extend(outcome.scored.iter().map(|diff| {
-            let said = (diff.revision, diff.diff, diff.epoch, diff.cause, diff.decision, &diff.assessment);
+            let said = (diff.revision, diff.diff, diff.epoch, diff.cause, &diff.decision, &diff.assessment);
             format!("scored {:?} {said:?}", diff.event.id)
         }));
         lines.extend(outcome.rows.iter().map(|row| format!("row {:?} {:?} {:?}", row.id, row.cause, row.row)));

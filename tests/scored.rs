@@ -14,30 +14,39 @@ use crate::cases::TINY;
 fn the_model_that_decided_is_named_and_a_tombstone_says_what_ends() {
     let schema = Arc::new(Schema::parse("tiny", TINY).expect("a schema"));
     let labels = vec!["payments@4".to_owned(), "payments@3".to_owned()];
-    let encoder = ScoredEncoder::new(schema.clone(), labels, vec!["own_amount".to_owned()]);
+    let encoder =
+        ScoredEncoder::new(schema.clone(), labels, vec!["new-device@2".to_owned()], vec!["own_amount".to_owned()]);
     let mut builder = EventBuilder::new(&schema);
     builder.set_text(schema.id_slot(), "a");
     let event = Arc::new(builder.finish(Id::from_text("a"), 1_000, 0, Op::Insert, &schema));
     // Model 3 decided; now 4 is the champion, and both score.
-    let decision = Decision { action: Action::Review, score: 8_192, model: 1 };
-    let assessment =
-        Assessment { action: Action::Allow, score: 4_096, scores: [4_096, 8_192].into(), reasons: Box::default() };
+    let decision = Decision { action: Action::Review, score: 8_192, rules: [0].into(), model: 1 };
+    let assessment = Assessment {
+        action: Action::Allow,
+        score: 4_096,
+        scores: [4_096, 8_192].into(),
+        rules: Box::default(),
+        shadow: [0].into(),
+        reasons: Box::default(),
+    };
     let diff = |revision, diff, assessment| ScoredDiff {
         event: event.clone(),
         revision,
         diff,
         epoch: 7,
         cause: Cause::Withdrawal,
-        decision,
+        decision: decision.clone(),
         assessment,
         arrived_ns: 0,
     };
     let said = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).expect("one JSON object");
     let record = encoder.encode(&diff(1, -1, Some(assessment)));
     let line = said(&record.payload.expect("a payload"));
-    let decided = json!({"action": "review", "score": 0.5, "rules": [], "model": "payments@3"});
+    let decided = json!({"action": "review", "score": 0.5, "rules": ["new-device@2"], "model": "payments@3"});
     assert_eq!(line["decision"], decided);
     assert_eq!(line["assessment"]["scores"], json!({"payments@4": 0.25, "payments@3": 0.5}));
+    assert_eq!(line["assessment"]["rules"], json!([]));
+    assert_eq!(line["assessment"]["shadow_rules"], json!(["new-device@2"]));
 
     let tombstone = encoder.encode(&diff(1, 0, None));
     assert!(tombstone.payload.is_none(), "an empty message where there are tombstones");

@@ -10,6 +10,7 @@ use crate::runtime::peers::PeerError;
 use crate::runtime::redact::redact;
 use crate::runtime::state::StateError;
 use crate::score::model::ModelError;
+use crate::score::rules::RuleError;
 use crate::sink::SinkError;
 use crate::source::SourceError;
 use crate::source::kafka::KafkaConfigError;
@@ -110,4 +111,4 @@ macro_rules! usage_errors {
     };
 }
 
-usage_errors!(BuildError, SchemaError, ModelError, KafkaConfigError);
+usage_errors!(BuildError, SchemaError, ModelError, RuleError, KafkaConfigError);

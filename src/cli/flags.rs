@@ -27,6 +27,9 @@ pub struct JobFlags {
     /// Directory of the models [default: models, else the one of the source tree]
     #[arg(long, value_name = "DIR", env = "DELTAWATCH_MODELS")]
     pub models: Option<PathBuf>,
+    /// Rules that decide with the model (TOML); `deltawatch rules check FILE` tries them
+    #[arg(long, value_name = "FILE", env = "DELTAWATCH_RULES")]
+    pub rules: Option<PathBuf>,
 
     /// Files (.csv or .jsonl, also .gz and .zst), `-`, `generator` or `kafka:TOPIC`; files may be repeated
     #[arg(

@@ -21,6 +21,7 @@ mod plan;
 mod progress;
 mod rejects;
 mod replay;
+mod rules;
 mod run;
 mod state;
 mod values;
@@ -68,6 +69,7 @@ enum Command {
     Generate(generate::GenerateFlags),
     Rejects(rejects::RejectsFlags),
     Dataflow(dataflow::DataflowFlags),
+    Rules(rules::RulesFlags),
     State(state::StateFlags),
     Verify(verify::VerifyFlags),
 }
@@ -112,6 +114,7 @@ pub fn main_from(arguments: impl IntoIterator<Item = OsString>, dataflows: &[Arc
         Command::Generate(flags) => flags.run(dataflows),
         Command::Rejects(flags) => flags.run(),
         Command::Dataflow(flags) => flags.run(dataflows),
+        Command::Rules(flags) => flags.run(dataflows),
         Command::State(flags) => flags.run(),
         Command::Verify(flags) => flags.run(dataflows),
     };

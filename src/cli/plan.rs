@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::dataflow::{find, graph};
 use super::error::{Failure, usage};
@@ -26,6 +26,7 @@ use crate::runtime::job::{Job, Outputs, terms};
 use crate::runtime::renew::Renewing;
 use crate::runtime::state::{State, StateError, StateSettings};
 use crate::score::model::{Model, ModelDir};
+use crate::score::rules::{RuleFile, Rules};
 use crate::score::scorer::{Scorer, Thresholds};
 use crate::source::kafka::{KafkaConfig, KafkaSource, Position};
 use crate::source::tables::{ReferenceKind, ReferenceSource, TableInput, WantedTable};
@@ -93,6 +94,7 @@ impl JobFlags {
             (None, Pace::Live) => EngineSettings::default().repair_rows_max,
         };
         let (scorer, model_files) = self.scorer(&*dataflow, &columns)?;
+        let (scorer, rules) = self.with_rules(scorer, &setup.schema, &columns)?;
         let settings = EngineSettings {
             late_ms: self.horizon,
             label_ms: self.label_horizon,
@@ -104,6 +106,7 @@ impl JobFlags {
         let bounds = self.bounds();
         let mut terms = terms(&*dataflow, &setup, &settings, &*source, limits, &bounds)?;
         terms.add("the files of the model", format_args!("{model_files:016x}"));
+        terms.add("the rules (--rules)", rules);
         let process = usize::from(self.cluster.process);
         let settings_of_state = StateSettings {
             process,
@@ -198,10 +201,26 @@ impl JobFlags {
             hash = files_hash(&path, hash).map_err(|error| usage("--model", name, error))?;
             let bound = loaded.bind(columns)?;
             let of_champion = loaded.manifest().thresholds;
-            thresholds.get_or_insert(Thresholds { review: of_champion.review, block: of_champion.block });
+            let (review, block) = (of_champion.review, of_champion.block);
+            thresholds.get_or_insert(Thresholds { review, block, ..Thresholds::NONE });
             models.push(Arc::new(bound));
         }
         Ok((thresholds.map(|thresholds| Scorer::new(models, thresholds)), hash))
+    }
+
+    /// The scorer with the rules that were asked for, and what tells those from others.
+    fn with_rules(
+        &self,
+        scorer: Option<Scorer>,
+        schema: &Schema,
+        columns: &[String],
+    ) -> Result<(Option<Scorer>, String), Failure> {
+        let Some(path) = &self.rules else { return Ok((scorer, "none".to_owned())) };
+        let content = RuleFile::load(path)?;
+        let hash = format!("{:016x}", xxh3_64(format!("{content:?}").as_bytes()));
+        let rules = Rules::new(&path.display().to_string(), content, schema, columns)?;
+        let scorer = scorer.unwrap_or_else(|| Scorer::new(Vec::new(), Thresholds::NONE));
+        Ok((Some(scorer.with_rules(rules)), hash))
     }
 
     fn source(&self, schema: &Arc<Schema>, limits: Limits, mode: &Mode) -> Result<Arc<dyn Source>, Failure> {

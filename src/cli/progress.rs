@@ -99,6 +99,8 @@ fn summary(metrics: &Metrics, elapsed: Duration, live: bool) -> serde_json::Valu
         .collect();
     let decisions: serde_json::Map<_, _> =
         metrics.decisions.by_action().map(|(action, count)| (action.to_owned(), count.into())).collect();
+    let rules: serde_json::Map<_, _> =
+        metrics.rule_hits.by_rule().map(|(rule, hits)| (rule.to_owned(), hits.into())).collect();
     let mut summary = json!({
         "seconds": (elapsed.as_secs_f64() * 1e3).round() / 1e3,
         "events": events,
@@ -109,6 +111,7 @@ fn summary(metrics: &Metrics, elapsed: Duration, live: bool) -> serde_json::Valu
         "stale": metrics.stale.get(),
         "scored": metrics.scored.get(),
         "decisions": decisions,
+        "rules": rules,
         "revised": metrics.revised.get(),
         "withdrawn": metrics.withdrawn.get(),
         "outputs": metrics.outputs.get(),
@@ -152,6 +155,14 @@ fn told(summary: &serde_json::Value) -> String {
         ),
         format!("scored    {}, revised {}, withdrawn {}", count("scored"), count("revised"), count("withdrawn")),
         format!("decisions {}", each("decisions")),
+        format!(
+            "rules     {}",
+            if summary["rules"].as_object().is_none_or(|rules| rules.is_empty()) {
+                "none".to_owned()
+            } else {
+                each("rules")
+            }
+        ),
         format!("outputs   {}, acknowledged {}", count("outputs"), count("acknowledged")),
     ];
     if summary.get("latency_p50_ms").is_some() {

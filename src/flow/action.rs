@@ -9,19 +9,22 @@ pub enum Action {
     Allow,
     /// Have it looked at.
     Review,
+    /// Ask the payer for a proof.
+    Challenge,
     /// Stop it.
     Block,
 }
 
 impl Action {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Action; 3] = [Action::Allow, Action::Review, Action::Block];
+    pub const ALL: [Action; 4] = [Action::Allow, Action::Review, Action::Challenge, Action::Block];
 
     /// The name used in outputs.
     pub fn name(self) -> &'static str {
         match self {
             Action::Allow => "allow",
             Action::Review => "review",
+            Action::Challenge => "challenge",
             Action::Block => "block",
         }
     }

@@ -4,7 +4,7 @@ pub mod vitals;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use hdrhistogram::Histogram;
 
@@ -95,6 +95,29 @@ impl Decisions {
     /// Every action with its count.
     pub fn by_action(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Action::ALL.iter().map(|action| (action.name(), self.0[*action as usize].get()))
+    }
+}
+
+/// Transactions by rule, of the rules of the run.
+#[derive(Debug, Default)]
+pub struct RuleHits(OnceLock<Box<[(String, Counter)]>>);
+
+impl RuleHits {
+    /// Says what the rules are called, by number.
+    pub fn name(&self, labels: Vec<String>) {
+        // A run has one set of them.
+        let _ = self.0.set(labels.into_iter().map(|label| (label, Counter::default())).collect());
+    }
+
+    /// Counts one for each of these rules.
+    pub fn count<'a>(&self, rules: impl Iterator<Item = &'a u16>) {
+        let known = self.0.get().map_or(&[][..], |rules| rules);
+        rules.filter_map(|rule| known.get(usize::from(*rule))).for_each(|(_, hits)| hits.add(1));
+    }
+
+    /// Every rule with its count.
+    pub fn by_rule(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.0.get().into_iter().flatten().map(|(label, hits)| (&**label, hits.get()))
     }
 }
 
@@ -245,6 +268,8 @@ macro_rules! metrics {
             pub event_age: Latency,
             /// Decisions by action.
             pub decisions: Decisions,
+            /// Transactions that rules matched when they came, by rule.
+            pub rule_hits: RuleHits,
             /// What the run is doing, and what stands in its way.
             pub vitals: Vitals,
         }
@@ -287,6 +312,8 @@ metrics! {
     withdrawn: Counter,
     /// Rows read again.
     rescored: Counter,
+    /// Rules that had no value for a row (a division by zero, a sum that does not fit) and did not match it.
+    rule_faults: Counter,
     /// Touched rows that were no longer retained.
     revisions_missed: Counter,
     /// Changes that touched rows beyond the revise horizon of a key kind, which are not repaired.

@@ -29,6 +29,7 @@ use crate::flow::Epoch;
 use crate::metrics::{Metrics, set_worker};
 use crate::operators::{GivenImage, Images};
 use crate::pipeline;
+use crate::score::scorer::Scorer;
 use crate::sink::features::FeatureLog;
 use crate::sink::{Acknowledgements, Refused, ScoredEncoder, SinkError, Writer};
 use crate::source::clock::now_ns;
@@ -245,11 +246,13 @@ impl Job {
             done,
         };
         let models = settings.scorer.as_ref().map_or_else(Vec::new, |scorer| scorer.labels());
+        let rules = settings.scorer.as_ref().map_or_else(Vec::new, Scorer::rule_labels);
+        metrics.rule_hits.name(rules.clone());
         let mut columns = features.columns();
         // Behind them those that what was said still names.
         let named = state.as_ref().map(|state| state.columns().iter().skip(columns.len()).cloned().collect::<Vec<_>>());
         columns.extend(named.into_iter().flatten());
-        let encoder = ScoredEncoder::new(setup.schema.clone(), models, columns);
+        let encoder = ScoredEncoder::new(setup.schema.clone(), models, rules, columns);
         let state = state.map(Arc::new);
         let mint = Mutex::new(Some(state.as_ref().map_or_else(Recorded::default, |state| state.recorded())));
         let of_workers = state.clone();

@@ -246,6 +246,11 @@ impl Collector for Collected {
         for (action, count) in self.0.decisions.by_action() {
             ConstCounter::new(count).encode(decisions.encode_family(&[("action", action)])?)?;
         }
+        let help = "Transactions that a rule matched when they came, by rule";
+        let mut rules = encoder.encode_descriptor("deltawatch_rule_hits", help, None, MetricType::Counter)?;
+        for (rule, count) in self.0.rule_hits.by_rule() {
+            ConstCounter::new(count).encode(rules.encode_family(&[("rule", rule)])?)?;
+        }
         let help = "Bytes of entries and keys, by key kind";
         let mut bytes = encoder.encode_descriptor("deltawatch_retained_bytes_by_key", help, None, MetricType::Gauge)?;
         for (key, count) in self.0.retained_bytes_by_key.get() {

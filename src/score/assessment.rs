@@ -30,30 +30,37 @@ impl PartialEq for Reason {
 /// What other models say stands beside it, and revises nothing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Assessment {
-    /// The action that follows from the score.
+    /// The action that follows from the score and the rules.
     pub action: Action,
-    /// The champion's score, in 1/16384.
+    /// The champion's score and what rules add to it, in 1/16384.
     pub score: u16,
     /// Every deployed model's score, champion first, in 1/16384: those of the others are as they were when the champion's
     /// assessment last changed.
     pub scores: Box<[u16]>,
+    /// The rules that match, by number, those first that say what is done.
+    pub rules: Box<[u16]>,
+    /// Rules in shadow that matched when this assessment was made; they stand beside it, as other models do.
+    pub shadow: Box<[u16]>,
     /// What moved the champion's score most; only where the action is not `allow`.
     pub reasons: Box<[Reason]>,
 }
 
 impl PartialEq for Assessment {
     fn eq(&self, other: &Self) -> bool {
-        (self.action, self.score, &self.reasons) == (other.action, other.score, &other.reasons)
+        let of = |one: &Self| (one.action, one.score);
+        of(self) == of(other) && self.rules == other.rules && self.reasons == other.reasons
     }
 }
 
 /// The decision made at arrival. It never changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
     /// What was done.
     pub action: Action,
-    /// The champion's score then, in 1/16384.
+    /// The score then, in 1/16384.
     pub score: u16,
+    /// The rules that matched then, by number.
+    pub rules: Box<[u16]>,
     /// The model that decided: its place among the labels of the job's models ([`super::scorer::Scorer::labels`]). Kept
     /// with the decision, as another model may decide on what comes later.
     pub model: u16,

@@ -216,8 +216,12 @@ impl Judge {
     fn assess(&mut self, records: &mut Records<Said>, epoch: Epoch, changes: &[Change], diffs: &mut Vec<ScoredDiff>) {
         let Some(scorer) = &self.scorer else { return };
         let champion = scorer.champion();
-        let assessments = scorer.assess(&self.values, self.layout.width);
         let asking = changes.iter().filter(|change| change.ticket != NO_TICKET);
+        let events = asking.clone().map(|change| &*change.event);
+        let (assessments, faults) = scorer.assess(&self.values, self.layout.width, events);
+        if faults > 0 {
+            self.metrics.rule_faults.add(faults);
+        }
         for (change, assessment) in asking.zip(assessments) {
             self.assessed(records, epoch, change, assessment, champion, diffs);
         }
@@ -243,7 +247,7 @@ impl Judge {
             diff,
             epoch,
             cause: *cause,
-            decision: said.decision,
+            decision: said.decision.clone(),
             assessment: Some(assessment),
             arrived_ns: *arrived_ns,
         };
@@ -252,8 +256,9 @@ impl Judge {
                 // What was said of it is forgotten, so it cannot be taken back: better no revision than two that hold.
                 return self.metrics.revisions_missed.add(1);
             }
-            let decision = Decision { action: new.action, score: new.score, model: champion };
+            let decision = Decision { action: new.action, score: new.score, rules: new.rules.clone(), model: champion };
             self.metrics.scored.add(1);
+            self.metrics.rule_hits.count(new.rules.iter().chain(&new.shadow));
             let said = Said { revision: 0, decision, assessment: new };
             diffs.push(diff(&said, 1, said.assessment.clone()));
             transaction.said = Some(said);
@@ -279,7 +284,7 @@ impl Judge {
             diff,
             epoch,
             cause: Cause::Withdrawal,
-            decision,
+            decision: decision.clone(),
             assessment,
             arrived_ns: change.arrived_ns,
         };

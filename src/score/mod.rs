@@ -9,4 +9,5 @@ pub mod assessment;
 mod image;
 pub mod judge;
 pub mod model;
+pub mod rules;
 pub mod scorer;

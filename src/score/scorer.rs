@@ -1,9 +1,11 @@
-//! Models and thresholds over feature rows: a pure function from row to assessment.
+//! Models, rules and thresholds over feature rows: a pure function from row and event to assessment.
 
 use std::sync::Arc;
 
 use super::assessment::{Assessment, Reason};
 use super::model::Model;
+use super::rules::{Matches, RuleThresholds, Rules};
+use crate::event::Event;
 use crate::flow::Action;
 
 /// Steps of a quantised score.
@@ -16,21 +18,48 @@ const REASONS_MAX: usize = 5;
 pub struct Thresholds {
     /// From here on a transaction is reviewed.
     pub review: f64,
+    /// From here on the payer is asked for a proof.
+    pub challenge: f64,
     /// From here on it is blocked.
     pub block: f64,
 }
 
-/// The deployed models of a dataflow. The first is the champion: its score decides.
+impl Thresholds {
+    /// No score has consequences.
+    pub const NONE: Thresholds = Thresholds { review: f64::INFINITY, challenge: f64::INFINITY, block: f64::INFINITY };
+}
+
+/// The deployed models and rules of a dataflow. The first model is the champion: its score decides, with the rules.
 #[derive(Clone)]
 pub struct Scorer {
     models: Arc<[Arc<dyn Model>]>,
+    rules: Option<Rules>,
     thresholds: Thresholds,
 }
 
 impl Scorer {
     /// A champion and further models that score without deciding.
     pub fn new(models: Vec<Arc<dyn Model>>, thresholds: Thresholds) -> Self {
-        Scorer { models: models.into(), thresholds }
+        Scorer { models: models.into(), rules: None, thresholds }
+    }
+
+    /// The same with rules, whose thresholds take the place of its own.
+    #[must_use]
+    pub fn with_rules(mut self, rules: Rules) -> Self {
+        let RuleThresholds { review, challenge, block } = rules.thresholds();
+        let Thresholds { review: own_review, challenge: own_challenge, block: own_block } = self.thresholds;
+        self.thresholds = Thresholds {
+            review: review.unwrap_or(own_review),
+            challenge: challenge.unwrap_or(own_challenge),
+            block: block.unwrap_or(own_block),
+        };
+        self.rules = Some(rules);
+        self
+    }
+
+    /// `id@version` of each rule, by number.
+    pub fn rule_labels(&self) -> Vec<String> {
+        self.rules.as_ref().map_or_else(Vec::new, Rules::labels)
     }
 
     /// `name@version` of each model, champion first.
@@ -43,8 +72,13 @@ impl Scorer {
         0
     }
 
-    /// One assessment per row.
-    pub fn assess(&self, rows: &[f64], width: usize) -> Vec<Assessment> {
+    /// One assessment per row, of these events; and how many rules had no value.
+    pub fn assess<'a>(
+        &self,
+        rows: &[f64],
+        width: usize,
+        events: impl Iterator<Item = &'a Event>,
+    ) -> (Vec<Assessment>, u64) {
         let count = rows.len() / width.max(1);
         let mut by_model = Vec::with_capacity(self.models.len());
         for model in self.models.iter() {
@@ -52,21 +86,28 @@ impl Scorer {
             model.score(rows, &mut scores);
             by_model.push(scores);
         }
-        let of_row = |(index, row): (usize, &[f64])| {
-            let steps = |scores: &Vec<f64>| (scores[index] * STEPS).round() as u16;
-            let scores: Box<[u16]> = by_model.iter().map(steps).collect();
-            let score = scores.first().copied().unwrap_or(0);
-            let action = self.action(score);
+        let mut faults = 0;
+        let of_row = |(index, (row, event)): (usize, (&[f64], &Event))| {
+            let of_models: Box<[f64]> = by_model.iter().map(|scores| scores[index]).collect();
+            let champion = of_models.first().copied().unwrap_or(0.0);
+            let matches = self.rules.as_ref().map(|rules| rules.matches(event, row, champion)).unwrap_or_default();
+            let Matches { rules, shadow, score, action, faults: without_value } = matches;
+            faults += u64::from(without_value);
+            let score = steps((champion + score).clamp(0.0, 1.0));
+            let action = self.action(score).max(action.unwrap_or(Action::Allow));
             let reasons = if action == Action::Allow { Box::default() } else { self.reasons(row) };
-            Assessment { action, score, scores, reasons }
+            let scores = of_models.iter().copied().map(steps).collect();
+            Assessment { action, score, scores, rules: rules.into(), shadow: shadow.into(), reasons }
         };
-        rows.chunks_exact(width.max(1)).enumerate().map(of_row).collect()
+        let assessments = rows.chunks_exact(width.max(1)).zip(events).enumerate().map(of_row).collect();
+        (assessments, faults)
     }
 
     fn action(&self, score: u16) -> Action {
         let score = f64::from(score) / STEPS;
         match () {
             () if score >= self.thresholds.block => Action::Block,
+            () if score >= self.thresholds.challenge => Action::Challenge,
             () if score >= self.thresholds.review => Action::Review,
             () => Action::Allow,
         }
@@ -81,4 +122,9 @@ impl Scorer {
         };
         champion.reasons(row, REASONS_MAX).into_iter().map(reason).collect()
     }
+}
+
+/// A score as it is kept.
+fn steps(score: f64) -> u16 {
+    (score * STEPS).round() as u16
 }

@@ -18,15 +18,17 @@ pub struct ScoredEncoder {
     schema: Arc<Schema>,
     /// `name@version` of the models as JSON, champion first.
     models: Arc<[Vec<u8>]>,
+    /// `id@version` of the rules as JSON.
+    rules: Arc<[Vec<u8>]>,
     /// The feature columns' names as JSON.
     columns: Arc<[Vec<u8>]>,
 }
 
 impl ScoredEncoder {
-    /// For diffs of a dataflow with these models and feature columns.
-    pub fn new(schema: Arc<Schema>, models: Vec<String>, columns: Vec<String>) -> Self {
+    /// For diffs of a dataflow with these models, rules and feature columns.
+    pub fn new(schema: Arc<Schema>, models: Vec<String>, rules: Vec<String>, columns: Vec<String>) -> Self {
         let json = |names: Vec<String>| names.iter().map(|name| serde_json::to_vec(name).unwrap_or_default()).collect();
-        ScoredEncoder { schema, models: json(models), columns: json(columns) }
+        ScoredEncoder { schema, models: json(models), rules: json(rules), columns: json(columns) }
     }
 
     /// One record, keyed by the transaction's id. The end of a transaction is a tombstone, and in a file a line like the
@@ -57,14 +59,15 @@ impl ScoredEncoder {
         serde_json::to_writer(&mut *out, id)?;
         write!(out, ",\"revision\":{revision},\"diff\":{sign},\"epoch\":{epoch},\"event_time\":{}", event.time)?;
         write!(out, ",\"cause\":\"{}\",\"decision\":{{", cause.name())?;
-        let Decision { action, score, model } = decision;
+        let Decision { action, score, rules, model } = decision;
         verdict(out, action.name(), *score);
-        out.extend_from_slice(b",\"rules\":[]");
+        out.extend_from_slice(b",\"rules\":");
+        self.rules(out, rules);
         if let Some(model) = self.models.get(usize::from(*model)) {
             out.extend_from_slice(b",\"model\":");
             out.extend_from_slice(model);
         }
-        let Some(Assessment { action, score, scores, reasons }) = assessment else {
+        let Some(Assessment { action, score, scores, rules, shadow, reasons }) = assessment else {
             // The end of a transaction: nothing is said of it any more.
             out.extend_from_slice(b"},\"assessment\":null}");
             return Ok(());
@@ -78,7 +81,13 @@ impl ScoredEncoder {
             out.push(b':');
             out.extend_from_slice(probability(*score));
         }
-        out.extend_from_slice(b"},\"rules\":[],\"reasons\":[");
+        out.extend_from_slice(b"},\"rules\":");
+        self.rules(out, rules);
+        if !shadow.is_empty() {
+            out.extend_from_slice(b",\"shadow_rules\":");
+            self.rules(out, shadow);
+        }
+        out.extend_from_slice(b",\"reasons\":[");
         for (index, reason) in reasons.iter().enumerate() {
             out.extend_from_slice(if index == 0 { b"{\"feature\":" } else { b",{\"feature\":" });
             out.extend_from_slice(&self.columns[reason.column as usize]);
@@ -91,6 +100,15 @@ impl ScoredEncoder {
         }
         out.extend_from_slice(b"]}}");
         Ok(())
+    }
+
+    fn rules(&self, out: &mut Vec<u8>, rules: &[u16]) {
+        out.push(b'[');
+        for (index, rule) in rules.iter().enumerate() {
+            out.extend_from_slice(if index == 0 { b"" } else { b"," });
+            out.extend_from_slice(&self.rules[usize::from(*rule)]);
+        }
+        out.push(b']');
     }
 }
 

@@ -19,7 +19,10 @@ impl TestModel {
 
     /// A scorer with this model alone, that reviews from 0.5 on and blocks from 0.8 on.
     pub fn scorer(columns: Vec<String>) -> Scorer {
-        Scorer::new(vec![Arc::new(TestModel::new(columns))], Thresholds { review: 0.5, block: 0.8 })
+        Scorer::new(
+            vec![Arc::new(TestModel::new(columns))],
+            Thresholds { review: 0.5, challenge: f64::INFINITY, block: 0.8 },
+        )
     }
 
     /// What a column adds to the log odds.

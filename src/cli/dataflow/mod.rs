@@ -13,6 +13,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::dataflow::Dataflow;
+use crate::event::nearest;
 use crate::sink::SinkError;
 
 use super::error::{Failure, usage};
@@ -117,25 +118,9 @@ pub fn find(dataflows: &[Arc<dyn Dataflow>], name: &str) -> Result<Arc<dyn Dataf
         return Ok(found.clone());
     }
     let names: Vec<&str> = dataflows.iter().map(|one| one.name()).collect();
-    let nearest = names.iter().map(|known| (edits(name, known), known)).min();
-    let hint = match nearest {
-        Some((edits, known)) if edits <= 3 => format!("did you mean '{known}'?"),
-        _ => format!("there are {}", names.join(", ")),
+    let hint = match nearest(name, names.iter().copied()) {
+        Some(known) => format!("did you mean '{known}'?"),
+        None => format!("there are {}", names.join(", ")),
     };
     Err(usage("--dataflow", name, format!("no such dataflow; {hint}")))
-}
-
-/// How many letters to add, drop or change (Levenshtein).
-fn edits(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (above, letter) in from.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], above + 1);
-        for (column, other) in to.iter().enumerate() {
-            let changed = diagonal + usize::from(letter != *other);
-            diagonal = row[column + 1];
-            row[column + 1] = changed.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[to.len()]
 }

@@ -11,6 +11,7 @@ use super::manifest::{Architecture, Calibration, Manifest, MissingPolicy};
 use super::mlp::Mlp;
 use super::tree::{Ensemble, Runnable, parse_lightgbm, parse_xgboost, tree_shap};
 use super::{Model, ModelError, quantise, sigmoid};
+use crate::event::nearest;
 
 /// A version whose files, weights and golden rows were checked. Its rows are its own features in their order.
 ///
@@ -86,9 +87,11 @@ impl LoadedModel {
         if absent.is_empty() {
             return Ok(BoundModel { model: self.clone(), columns, width: dataflow_features.len() });
         }
-        let named = absent.iter().take(ABSENT_NAMED_MAX).map(|feature| match nearest(feature, dataflow_features) {
-            Some(near) => format!("`{feature}` (nearest here: `{near}`)"),
-            None => format!("`{feature}`"),
+        let named = absent.iter().take(ABSENT_NAMED_MAX).map(|feature| {
+            match nearest(feature, dataflow_features.iter().map(String::as_str)) {
+                Some(near) => format!("`{feature}` (nearest here: `{near}`)"),
+                None => format!("`{feature}`"),
+            }
         });
         let mut reason = named.collect::<Vec<_>>().join(", ");
         if absent.len() > ABSENT_NAMED_MAX {
@@ -255,25 +258,4 @@ fn forest(ensemble: Ensemble, features: &[String]) -> Result<Net, String> {
     }
     let run = ensemble.compile();
     Ok(Net::Forest { ensemble, run })
-}
-
-/// The name with the fewest edits, if it is near enough to be meant.
-fn nearest<'a>(wanted: &str, names: &'a [String]) -> Option<&'a str> {
-    let scored = names.iter().map(|name| (edits(wanted, name), name.as_str()));
-    scored.min().filter(|(edits, _)| *edits <= wanted.len() / 2).map(|(_, name)| name)
-}
-
-/// Levenshtein distance.
-fn edits(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let above = row[j + 1];
-            row[j + 1] = (diagonal + usize::from(x != y)).min(above + 1).min(row[j] + 1);
-            diagonal = above;
-        }
-    }
-    row[b.len()]
 }

@@ -108,8 +108,9 @@ impl<P: Member> FrozenLinks<P> {
 
     /// What stands in the queue, without what is gone and lets what comes behind it pass no later than that does itself.
     fn sightings_image(&self, link_places: &[u32]) -> Vec<SightingImage> {
-        let mut sightings: Vec<SightingImage> = Vec::with_capacity(self.sightings.len());
-        for (place, link, time_ms) in self.sightings.queued().rev() {
+        let queued = self.sightings.queued();
+        let mut sightings: Vec<SightingImage> = Vec::with_capacity(queued.size_hint().0);
+        for (place, link, time_ms) in queued.rev() {
             let holds = self.is_live(link) && self.links[link].seen.holds(place);
             let link = holds.then(|| link_places[link as usize]);
             if link.is_some() || sightings.last().is_none_or(|behind| behind.time_ms < time_ms) {

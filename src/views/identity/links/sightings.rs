@@ -199,9 +199,4 @@ impl FrozenSightings {
             (place, link, time_ms)
         })
     }
-
-    /// Sightings queued.
-    pub fn len(&self) -> usize {
-        (self.end - self.base) as usize
-    }
 }

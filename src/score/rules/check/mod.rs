@@ -1,0 +1,359 @@
+//! From an expression of the Common Expression Language (CEL) to a [`program`](super::program): names are resolved to slots and types
+//! are checked, so what is wrong is said once, with its position.
+//!
+//! | in CEL | what it is |
+//! | --- | --- |
+//! | `NAME`, `features.NAME` | a feature: `double` |
+//! | `event.NAME`, or `NAME` where no feature is called so | a field of the event: text `string`, int `int`, time `int` (milliseconds), float and decimal `double` (decimals in whole units), bool `bool` |
+//! | `score`, `kind` | the champion's score (`double`), the kind of the event (`string`) |
+//! | `== != < <= > >=` | of one type, or of two numbers |
+//! | `+ - * /`, `%` | of two numbers of one type (`%`: of ints); `+` joins strings, too |
+//! | `&& \|\| ! ?:`, `in [...]` | a list holds constants of one type |
+//! | `has(event.NAME)`, `has(features.NAME)`, `is_missing(X)` | whether something is there |
+//! | `contains startsWith endsWith matches size int double string` | as in CEL; `matches` takes a constant pattern |
+//!
+//! The rest of the language is refused: unsigned ints, bytes, null, maps, messages, loops (`all`, `exists`, `map`, `filter`), times and
+//! durations as types of their own.
+
+use std::collections::HashMap;
+
+use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue, SelectExpr, SourceInfo, operators};
+use cel::parser::Parser;
+
+use super::program::{Arithmetic, Bool, Comparison, Double, Int, Pair, Text, Typed};
+use crate::event::{FieldType, Schema, nearest};
+
+mod calls;
+mod depth;
+
+/// The longest source, bytes: parsing takes time in proportion, and analysts read it.
+const SOURCE_BYTES_MAX: usize = 16 << 10;
+
+/// How deep expressions may be nested.
+const DEPTH_MAX: u16 = 48;
+
+/// What is wrong with an expression, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{line}:{column}: {reason}")]
+pub struct ExpressionError {
+    /// Counted from 1.
+    pub line: usize,
+    /// Characters, counted from 1.
+    pub column: usize,
+    /// What is wrong, and how to mend it.
+    pub reason: String,
+}
+
+/// The names that expressions may use.
+#[derive(Clone, Debug)]
+pub struct Scope<'a> {
+    schema: &'a Schema,
+    columns: HashMap<&'a str, u16>,
+}
+
+impl<'a> Scope<'a> {
+    /// The fields of a schema and the columns of feature rows.
+    pub fn new(schema: &'a Schema, columns: &'a [String]) -> Self {
+        let columns = columns.iter().enumerate().map(|(column, name)| (&**name, column as u16)).collect();
+        Scope { schema, columns }
+    }
+}
+
+/// Parses, checks and lowers an expression.
+pub(super) fn check(source: &str, scope: &Scope<'_>) -> Result<Typed, ExpressionError> {
+    let at_begin = |reason: String| ExpressionError { line: 1, column: 1, reason };
+    if source.len() > SOURCE_BYTES_MAX {
+        return Err(at_begin(format!("has {} bytes, and {SOURCE_BYTES_MAX} at most are allowed", source.len())));
+    }
+    depth::check(source)?;
+    let parser = Parser::new().max_recursion_depth(DEPTH_MAX).error_recovery_limit(1);
+    let (expression, info) = parser.parse_with_source_info(source).map_err(|errors| {
+        let Some(first) = errors.errors.first() else { return at_begin("is no expression".into()) };
+        let (line, column) = (first.pos.0.max(1) as usize, first.pos.1.max(1) as usize);
+        ExpressionError { line, column, reason: first.msg.lines().next().unwrap_or_default().to_owned() }
+    })?;
+    Checker { scope, info: &info, source }.typed(&expression)
+}
+
+struct Checker<'a> {
+    scope: &'a Scope<'a>,
+    info: &'a SourceInfo,
+    source: &'a str,
+}
+
+type Checked<T = Typed> = Result<T, ExpressionError>;
+
+impl Checker<'_> {
+    fn refuse<T>(&self, at: &IdedExpr, reason: impl Into<String>) -> Checked<T> {
+        // Offsets are counted in characters.
+        let offset = self.info.offset_for(at.id).map_or(0, |(start, _)| start as usize);
+        let before: Vec<char> = self.source.chars().take(offset).collect();
+        let line = before.iter().filter(|&&character| character == '\n').count() + 1;
+        let column = before.iter().rev().take_while(|&&character| character != '\n').count() + 1;
+        Err(ExpressionError { line, column, reason: reason.into() })
+    }
+
+    fn typed(&self, at: &IdedExpr) -> Checked {
+        match &at.expr {
+            Expr::Literal(literal) => self.literal(at, literal),
+            Expr::Ident(name) => self.name(at, name),
+            Expr::Select(select) => self.select(at, select),
+            Expr::Call(call) => self.call(at, call),
+            Expr::List(_) => self.refuse(at, "a list stands behind `in` only"),
+            Expr::Comprehension(_) => self.refuse(at, "loops (all, exists, exists_one, map, filter) are not supported"),
+            Expr::Map(_) => self.refuse(at, "maps are not supported"),
+            Expr::Struct(_) => self.refuse(at, "messages are not supported"),
+            Expr::Unspecified => self.refuse(at, "is no expression"),
+        }
+    }
+
+    fn literal(&self, at: &IdedExpr, literal: &LiteralValue) -> Checked {
+        Ok(match literal {
+            LiteralValue::Boolean(value) => Typed::Bool(Bool::Const(*value.inner())),
+            LiteralValue::Int(value) => Typed::Int(Int::Const(*value.inner())),
+            LiteralValue::Double(value) => Typed::Double(Double::Const(*value.inner())),
+            LiteralValue::String(value) => Typed::Text(Text::Const(value.inner().into())),
+            LiteralValue::UInt(_) => return self.refuse(at, "unsigned ints are not supported: leave out the u"),
+            LiteralValue::Bytes(_) => return self.refuse(at, "bytes are not supported: leave out the b"),
+            LiteralValue::Null => return self.refuse(at, "null is not supported: ask is_missing(X) or has(event.X)"),
+        })
+    }
+
+    fn name(&self, at: &IdedExpr, name: &str) -> Checked {
+        match (name, self.scope.columns.get(name), self.scope.schema.slot(name)) {
+            ("score", None, None) => Ok(Typed::Double(Double::Score)),
+            ("kind", None, None) => Ok(Typed::Text(Text::Kind)),
+            (_, Some(_), Some(_)) => {
+                self.refuse(at, format!("`{name}` is a feature and a field: write features.{name} or event.{name}"))
+            }
+            (_, Some(&column), None) => Ok(Typed::Double(Double::Column(column))),
+            (_, None, Some(_)) => self.field(at, name),
+            (_, None, None) => {
+                let fields = self.scope.schema.fields().iter().map(|field| &*field.name);
+                let known = self.scope.columns.keys().copied().chain(fields).chain(["score", "kind"]);
+                self.unknown(at, "no feature and no field of the event", name, known)
+            }
+        }
+    }
+
+    fn unknown<'a, T>(
+        &self,
+        at: &IdedExpr,
+        what: &str,
+        name: &str,
+        known: impl Iterator<Item = &'a str>,
+    ) -> Checked<T> {
+        let hint = nearest(name, known).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        self.refuse(at, format!("{what} is called `{name}`{hint}"))
+    }
+
+    fn field(&self, at: &IdedExpr, name: &str) -> Checked {
+        let schema = self.scope.schema;
+        let Some(slot) = schema.slot(name) else {
+            let known = schema.fields().iter().map(|field| &*field.name);
+            return self.unknown(at, "no field of the event", name, known);
+        };
+        let field = schema.field(slot);
+        Ok(match field.kind {
+            FieldType::Text => Typed::Text(Text::Field(slot)),
+            FieldType::Int | FieldType::Time => Typed::Int(Int::Field(slot)),
+            FieldType::Bool => Typed::Bool(Bool::Field(slot)),
+            FieldType::Float => Typed::Double(Double::Field(slot)),
+            FieldType::Decimal => Typed::Double(Double::Decimal(slot, 10_f64.powi(i32::from(field.scale)))),
+        })
+    }
+
+    fn column(&self, at: &IdedExpr, name: &str) -> Checked<u16> {
+        match self.scope.columns.get(name) {
+            Some(&column) => Ok(column),
+            None => self.unknown(at, "no feature", name, self.scope.columns.keys().copied()),
+        }
+    }
+
+    fn select(&self, at: &IdedExpr, select: &SelectExpr) -> Checked {
+        let Expr::Ident(of) = &select.operand.expr else {
+            return self.refuse(at, "only event.NAME and features.NAME have a dot");
+        };
+        match (&**of, select.test) {
+            ("event", false) => self.field(at, &select.field),
+            ("features", false) => self.column(at, &select.field).map(|column| Typed::Double(Double::Column(column))),
+            ("features", true) => self.column(at, &select.field).map(|column| Typed::Bool(Bool::HasColumn(column))),
+            ("event", true) => {
+                self.field(at, &select.field)?;
+                let slot = self.scope.schema.slot(&select.field);
+                Ok(Typed::Bool(slot.map_or(Bool::Const(false), Bool::HasField)))
+            }
+            _ => self.refuse(at, format!("`{of}` has no parts: only event.NAME and features.NAME have a dot")),
+        }
+    }
+
+    fn call(&self, at: &IdedExpr, call: &CallExpr) -> Checked {
+        let CallExpr { func_name, target, args } = call;
+        match (&**func_name, target.as_deref(), args.as_slice()) {
+            (operators::LOGICAL_AND, None, all) => Ok(Typed::Bool(Bool::And(self.bools(all, "&&")?))),
+            (operators::LOGICAL_OR, None, any) => Ok(Typed::Bool(Bool::Or(self.bools(any, "||")?))),
+            (operators::LOGICAL_NOT, None, [inner]) => Ok(Typed::Bool(Bool::Not(Box::new(self.bool(inner, "!")?)))),
+            (operators::NEGATE, None, [inner]) => match self.typed(inner)? {
+                Typed::Int(inner) => Ok(Typed::Int(Int::Negate(Box::new(inner)))),
+                Typed::Double(inner) => Ok(Typed::Double(Double::Negate(Box::new(inner)))),
+                other => self.refuse(at, format!("there is no - of a {}", other.name())),
+            },
+            (operators::CONDITIONAL, None, [when, one, other]) => self.conditional(at, when, one, other),
+            (operators::IN, None, [value, list]) => self.among(at, value, list),
+            ("is_missing", None, [inner]) => Ok(Typed::Bool(Bool::Missing(Box::new(self.typed(inner)?)))),
+            ("size", None, [inner]) | ("size", Some(inner), []) => match self.typed(inner)? {
+                Typed::Text(text) => Ok(Typed::Int(Int::Length(Box::new(text)))),
+                other => self.refuse(at, format!("there is no size of a {}", other.name())),
+            },
+            ("int" | "double" | "string" | "bool", None, [inner]) => self.convert(at, func_name, inner),
+            ("contains" | "startsWith" | "endsWith" | "matches", Some(text), [part]) => {
+                self.search(at, func_name, text, part)
+            }
+            ("matches", None, [text, part]) => self.search(at, func_name, text, part),
+            (_, None, [one, other]) if comparison(func_name).is_some() => self.compare(at, func_name, one, other),
+            (_, None, [one, other]) if arithmetic(func_name).is_some() => self.compute(at, func_name, one, other),
+            (operators::INDEX | operators::OPT_INDEX | operators::OPT_SELECT, ..) => {
+                self.refuse(at, "lists and maps have no [] here")
+            }
+            _ => {
+                let known = ["is_missing", "size", "int", "double", "string", "bool", "has"];
+                let known = known.into_iter().chain(["contains", "startsWith", "endsWith", "matches"]);
+                let what = format!("no function with {} arguments", args.len() + usize::from(target.is_some()));
+                self.unknown(at, &what, func_name, known)
+            }
+        }
+    }
+
+    fn bool(&self, at: &IdedExpr, of: &str) -> Checked<Bool> {
+        match self.typed(at)? {
+            Typed::Bool(value) => Ok(value),
+            other => self.refuse(at, format!("{of} takes a bool, and this is a {}", other.name())),
+        }
+    }
+
+    /// What is joined by one operator; its chains are one level deep.
+    fn bools(&self, parts: &[IdedExpr], of: &str) -> Checked<Vec<Bool>> {
+        let mut bools = Vec::with_capacity(parts.len());
+        for part in parts {
+            match (self.bool(part, of)?, of) {
+                (Bool::And(mut inner), "&&") | (Bool::Or(mut inner), "||") => bools.append(&mut inner),
+                (one, _) => bools.push(one),
+            }
+        }
+        Ok(bools)
+    }
+
+    fn conditional(&self, at: &IdedExpr, when: &IdedExpr, one: &IdedExpr, other: &IdedExpr) -> Checked {
+        let when = self.bool(when, "?:")?;
+        Ok(match (self.typed(one)?, self.typed(other)?) {
+            (Typed::Bool(one), Typed::Bool(other)) => Typed::Bool(Bool::If(Box::new((when, one, other)))),
+            (Typed::Int(one), Typed::Int(other)) => Typed::Int(Int::If(Box::new((when, one, other)))),
+            (Typed::Double(one), Typed::Double(other)) => Typed::Double(Double::If(Box::new((when, one, other)))),
+            (Typed::Text(one), Typed::Text(other)) => Typed::Text(Text::If(Box::new((when, one, other)))),
+            (one, other) => {
+                return self.refuse(at, format!("the two sides of ?: are a {} and a {}", one.name(), other.name()));
+            }
+        })
+    }
+
+    fn compare(&self, at: &IdedExpr, operator: &str, one: &IdedExpr, other: &IdedExpr) -> Checked {
+        let Some(mut comparison) = comparison(operator) else { return self.refuse(at, "is no comparison") };
+        let pair = match (self.typed(one)?, self.typed(other)?) {
+            (Typed::Double(one), Typed::Int(Int::Const(other))) if is_exact(other) => {
+                Pair::Doubles(one, Double::Const(other as f64))
+            }
+            (Typed::Int(Int::Const(one)), Typed::Double(other)) if is_exact(one) => {
+                Pair::Doubles(Double::Const(one as f64), other)
+            }
+            (Typed::Double(one), Typed::Int(other)) => {
+                comparison = turned(comparison);
+                Pair::IntAndDouble(other, one)
+            }
+            (Typed::Int(one), Typed::Double(other)) => Pair::IntAndDouble(one, other),
+            (Typed::Bool(one), Typed::Bool(other)) => Pair::Bools(one, other),
+            (Typed::Int(one), Typed::Int(other)) => Pair::Ints(one, other),
+            (Typed::Double(one), Typed::Double(other)) => Pair::Doubles(one, other),
+            (Typed::Text(one), Typed::Text(other)) => Pair::Texts(one, other),
+            (one, other) => {
+                return self.refuse(at, format!("a {} is not compared with a {}", one.name(), other.name()));
+            }
+        };
+        Ok(Typed::Bool(Bool::Compare(comparison, Box::new(pair))))
+    }
+
+    fn compute(&self, at: &IdedExpr, operator: &str, one: &IdedExpr, other: &IdedExpr) -> Checked {
+        let Some(operation) = arithmetic(operator) else { return self.refuse(at, "is no arithmetic") };
+        Ok(match (self.typed(one)?, self.typed(other)?) {
+            (Typed::Int(one), Typed::Int(other)) => Typed::Int(Int::Arithmetic(operation, Box::new((one, other)))),
+            (Typed::Double(one), Typed::Double(other)) if operation != Arithmetic::Remainder => {
+                Typed::Double(Double::Arithmetic(operation, Box::new((one, other))))
+            }
+            (Typed::Text(one), Typed::Text(other)) if operation == Arithmetic::Add => {
+                Typed::Text(Text::Concat(Box::new((one, other))))
+            }
+            (one, other) => {
+                let hint = match (&one, &other) {
+                    (Typed::Double(_), Typed::Int(Int::Const(value)))
+                    | (Typed::Int(Int::Const(value)), Typed::Double(_)) => format!(": write {value}.0"),
+                    (Typed::Double(_), Typed::Int(_)) | (Typed::Int(_), Typed::Double(_)) => {
+                        ": write double(X) around the int".to_owned()
+                    }
+                    _ => String::new(),
+                };
+                let (one, other, sign) = (one.name(), other.name(), operator.trim_matches('_'));
+                return self.refuse(at, format!("there is no {one} {sign} {other}{hint}"));
+            }
+        })
+    }
+}
+
+/// Whether a double is exactly this.
+fn is_exact(int: i64) -> bool {
+    int.unsigned_abs() <= 1 << f64::MANTISSA_DIGITS
+}
+
+fn comparison(operator: &str) -> Option<Comparison> {
+    Some(match operator {
+        operators::EQUALS => Comparison::Equal,
+        operators::NOT_EQUALS => Comparison::NotEqual,
+        operators::LESS => Comparison::Less,
+        operators::LESS_EQUALS => Comparison::LessOrEqual,
+        operators::GREATER => Comparison::Greater,
+        operators::GREATER_EQUALS => Comparison::GreaterOrEqual,
+        _ => return None,
+    })
+}
+
+/// The same with its sides exchanged.
+fn turned(comparison: Comparison) -> Comparison {
+    match comparison {
+        Comparison::Less => Comparison::Greater,
+        Comparison::LessOrEqual => Comparison::GreaterOrEqual,
+        Comparison::Greater => Comparison::Less,
+        Comparison::GreaterOrEqual => Comparison::LessOrEqual,
+        same => same,
+    }
+}
+
+fn arithmetic(operator: &str) -> Option<Arithmetic> {
+    Some(match operator {
+        operators::ADD => Arithmetic::Add,
+        operators::SUBSTRACT => Arithmetic::Subtract,
+        operators::MULTIPLY => Arithmetic::Multiply,
+        operators::DIVIDE => Arithmetic::Divide,
+        operators::MODULO => Arithmetic::Remainder,
+        _ => return None,
+    })
+}
+
+impl Typed {
+    /// The type, as CEL calls it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Typed::Bool(_) => "bool",
+            Typed::Int(_) => "int",
+            Typed::Double(_) => "double",
+            Typed::Text(_) => "string",
+        }
+    }
+}
