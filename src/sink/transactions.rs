@@ -35,6 +35,9 @@ const EMPTY_GROUP: Duration = Duration::from_secs(1);
 /// How long brokers may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long is waited before a topic is asked for again.
+const RETRY: Duration = Duration::from_millis(200);
+
 /// How long a commit is tried before it is taken back.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -337,25 +340,60 @@ fn read(config: &KafkaConfig, topic: &str, state: &str) -> Result<Option<Progres
     }
 }
 
-/// Makes sure that a progress topic is there.
+/// Makes sure that a progress topic is there. A broker that is away meanwhile is waited for.
 fn create_compacted(config: &KafkaConfig, topic: &str) -> Result<(), SinkError> {
     let admin: AdminClient<DefaultClientContext> = config.producer().create().map_err(|error| config.explain(error))?;
-    let wanted = [NewTopic::new(topic, 1, TopicReplication::Fixed(-1)).set("cleanup.policy", "compact")];
-    let options = AdminOptions::new().request_timeout(Some(PATIENCE));
-    let mut answer = pin!(admin.create_topics(&wanted, &options));
     let begin = Instant::now();
     let why = loop {
-        match answer.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
-            Poll::Pending if begin.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(1)),
-            Poll::Pending => break "no answer in time".to_owned(),
-            Poll::Ready(Err(error)) => break error.to_string(),
-            Poll::Ready(Ok(made)) => match made.into_iter().next() {
-                None | Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => return Ok(()),
-                Some(Err((_, code))) => break code.to_string(),
-            },
+        match create_once(&admin, topic, begin) {
+            Ok(()) => return Ok(()),
+            Err((why, Some(code))) if begin.elapsed() < PATIENCE && passes(code) => {
+                tracing::debug!(why, topic, "a topic cannot be made yet");
+                thread::sleep(RETRY);
+            }
+            Err((why, _)) => break why,
         }
     };
     Err(SinkError::External(format!(
         "topic {topic}, which says what was committed, cannot be made: {why}; create it with one partition and cleanup.policy=compact"
     )))
+}
+
+/// Asks for a topic once. The error is what the client or the broker says, with its code.
+fn create_once(
+    admin: &AdminClient<DefaultClientContext>,
+    topic: &str,
+    begin: Instant,
+) -> Result<(), (String, Option<RDKafkaErrorCode>)> {
+    let wanted = [NewTopic::new(topic, 1, TopicReplication::Fixed(-1)).set("cleanup.policy", "compact")];
+    let options = AdminOptions::new().request_timeout(Some(PATIENCE));
+    let mut answer = pin!(admin.create_topics(&wanted, &options));
+    loop {
+        match answer.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
+            Poll::Pending if begin.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(1)),
+            Poll::Pending => return Err(("no answer in time".to_owned(), None)),
+            Poll::Ready(Err(error)) => return Err((error.to_string(), error.rdkafka_error_code())),
+            Poll::Ready(Ok(made)) => match made.into_iter().next() {
+                None | Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => return Ok(()),
+                Some(Err((_, code))) => return Err((code.to_string(), Some(code))),
+            },
+        }
+    }
+}
+
+/// Whether what a broker or the way to it says now may be otherwise in a moment.
+fn passes(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::BrokerTransportFailure
+            | Code::AllBrokersDown
+            | Code::OperationTimedOut
+            | Code::RequestTimedOut
+            | Code::NetworkException
+            | Code::NotController
+            | Code::BrokerNotAvailable
+            | Code::LeaderNotAvailable
+            | Code::InvalidReplicationFactor
+    )
 }

@@ -16,6 +16,7 @@ mod page;
 mod rejects;
 mod restart;
 mod revisions;
+mod rules;
 mod secrets;
 mod state;
 mod verify;
