@@ -20,13 +20,13 @@ fn the_model_that_decided_is_named_and_a_tombstone_says_what_ends() {
     builder.set_text(schema.id_slot(), "a");
     let event = Arc::new(builder.finish(Id::from_text("a"), 1_000, 0, Op::Insert, &schema));
     // Model 3 decided; now 4 is the champion, and both score.
-    let decision = Decision { action: Action::Review, score: 8_192, rules: [0].into(), model: 1 };
+    let decision = Decision { action: Action::Review, score: 8_192, rules: vec![0].into(), model: 1 };
     let assessment = Assessment {
         action: Action::Allow,
         score: 4_096,
         scores: [4_096, 8_192].into(),
-        rules: Box::default(),
-        shadow: [0].into(),
+        rules: Vec::new().into(),
+        shadow: vec![0].into(),
         reasons: Box::default(),
     };
     let diff = |revision, diff, assessment| ScoredDiff {

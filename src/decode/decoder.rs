@@ -72,8 +72,8 @@ impl Decoder {
             Payload::Tombstone { .. } => {
                 (&[][..], Err(Fault::new(RejectReason::Empty, "a tombstone (no content); sources need none")))
             }
-            Payload::Json(bytes) => (bytes.as_slice(), self.json(bytes)),
-            Payload::Csv { header, line } => (line.as_slice(), self.csv(header, line)),
+            Payload::Json(bytes) => (bytes.as_slice(), self.json(bytes, record)),
+            Payload::Csv { header, line } => (line.as_slice(), self.csv(header, line, record)),
         };
         self.counters.payload_bytes += raw.len() as u64;
         match result {
@@ -111,21 +111,23 @@ impl Decoder {
         self.counters.unknown_fields
     }
 
-    fn json(&mut self, bytes: &[u8]) -> Result<Event, Fault> {
+    fn json(&mut self, bytes: &[u8], record: &Record) -> Result<Event, Fault> {
         self.check_length(bytes)?;
         self.row.clear();
         let read = match self.parser {
             JsonParser::Sonic => json::read,
             JsonParser::SerdeJson => reference::read,
         };
-        read(bytes, &mut self.paths, &mut self.row, &mut self.counters)?;
+        read(unframed(bytes), &mut self.paths, &mut self.row, &mut self.counters)?;
+        self.row.put_record(record.partition, record.offset, record.timestamp_ms);
         self.row.finish()
     }
 
-    fn csv(&mut self, header: &Arc<CsvHeader>, line: &[u8]) -> Result<Event, Fault> {
+    fn csv(&mut self, header: &Arc<CsvHeader>, line: &[u8], record: &Record) -> Result<Event, Fault> {
         self.check_length(line)?;
         self.row.clear();
         self.csv.read(header, line, &self.schema, &mut self.row, &mut self.counters.unknown_fields)?;
+        self.row.put_record(record.partition, record.offset, record.timestamp_ms);
         self.row.finish()
     }
 
@@ -135,5 +137,13 @@ impl Decoder {
             return Err(Fault::new(RejectReason::Oversized, format!("longer than the limit of {limit} bytes")));
         }
         Ok(())
+    }
+}
+
+/// The JSON of a message that a schema registry's serializer has framed: a zero byte and the four bytes of a schema's number before it.
+fn unframed(bytes: &[u8]) -> &[u8] {
+    match bytes {
+        [0, _, _, _, _, json @ ..] if json.trim_ascii_start().first() == Some(&b'{') => json,
+        json => json,
     }
 }

@@ -220,7 +220,26 @@ impl<'de, R: RawText<'de>> Visitor<'de> for RowSeed<'_, '_, R> {
     // one, where `device` was a text and not yet an object) may have a scalar there.
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        // A path may name an element by its place.
+        for place in 0_usize.. {
+            let child = self.walk.paths.child(self.node, self.node, &place.to_string());
+            let more = match child {
+                Some(child) if self.walk.paths.is_inner(child) => {
+                    seq.next_element_seed(RowSeed::<R>::new(self.walk, child))?.is_some()
+                }
+                Some(child) => match seq.next_element::<R>()? {
+                    Some(value) => {
+                        self.walk.put_raw(child, value.raw());
+                        true
+                    }
+                    None => false,
+                },
+                None => seq.next_element::<IgnoredAny>()?.is_some(),
+            };
+            if !more {
+                break;
+            }
+        }
         self.walk.put(self.node, Scalar::Composite("an array"));
         Ok(())
     }

@@ -24,6 +24,7 @@
 mod csv;
 mod decoder;
 mod json;
+mod money;
 mod paths;
 mod reference;
 mod row;

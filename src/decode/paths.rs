@@ -88,12 +88,20 @@ impl Paths {
             return Some(*guess);
         }
         let node = &self.nodes[parent as usize];
-        if node.lengths & length_bit(name) == 0 {
-            return None;
+        let found = match node.children.get(name) {
+            _ if node.lengths & length_bit(name) == 0 => None,
+            found => found.copied(),
+        };
+        if let Some(found) = found {
+            *guess = found;
         }
-        let found = *node.children.get(name)?;
-        *guess = found;
-        Some(found)
+        found.or_else(|| if name.contains('.') { self.flattened(parent, name) } else { None })
+    }
+
+    /// The node that a flattened name (`payment.id`) leads to.
+    #[cold]
+    fn flattened(&self, parent: NodeId, name: &str) -> Option<NodeId> {
+        name.split('.').try_fold(parent, |at, name| self.nodes[at as usize].children.get(name).copied())
     }
 
     /// How many fields read the value at a node.

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::paths::Target;
+use super::paths::{Target, targets};
 use super::value::{Cell, Form, Scalar, complain, quote};
-use crate::event::{Event, EventBuilder, Id, IdType, Op, Role, Schema, SchemaError, Slot};
+use crate::event::currency::minor_digits;
+use crate::event::{Event, EventBuilder, Id, IdType, OF_RECORD, Op, Partition, Role, Schema, SchemaError, Slot};
 use crate::flow::RejectReason;
 
 /// Why a record is no event.
@@ -44,6 +45,10 @@ pub(super) struct Row {
     kind: Option<Slot>,
     op: Option<Slot>,
     rank: Option<Slot>,
+    /// Amounts in minor units, and the fields that say their currency.
+    minor: Vec<(Slot, Slot)>,
+    /// Fields that read the record itself: its place, its timestamp.
+    of_record: [Vec<Target>; OF_RECORD.len()],
 }
 
 #[derive(Clone, Debug)]
@@ -92,7 +97,15 @@ impl Row {
         let defaulted = kinds
             .map(|kind| bitmap(&|slot| has_default(slot) && !is_word(slot) && schema.belongs(slot, kind)))
             .collect();
+        let minor = schema.fields().iter().enumerate().filter_map(|(slot, field)| {
+            let currency = schema.slot(field.minor_units.as_deref()?)?;
+            Some((Slot(slot as u16), currency))
+        });
+        let of_record = OF_RECORD
+            .map(|own| targets(&schema).filter(|(path, _)| *path == own).map(|(_, target)| target).collect::<Vec<_>>());
         Ok(Row {
+            minor: minor.collect(),
+            of_record,
             builder: EventBuilder::new(&schema),
             ranks: vec![UNSET; forms.len()],
             aliased: schema.fields().iter().any(|field| !field.aliases.is_empty()),
@@ -151,11 +164,51 @@ impl Row {
         }
     }
 
+    /// Takes the record's own place and timestamp (0: it has none) for the fields that read them and were not in the record.
+    pub fn put_record(&mut self, partition: Partition, offset: u64, timestamp_ms: i64) {
+        let [places, timestamps] = &self.of_record;
+        if places.is_empty() && timestamps.is_empty() {
+            return;
+        }
+        let own = [Some(format!("{partition}-{offset}")), (timestamp_ms > 0).then(|| timestamp_ms.to_string())];
+        for (which, text) in own.iter().enumerate() {
+            for index in 0..self.of_record[which].len() {
+                let (target, Some(text)) = (self.of_record[which][index], text) else { continue };
+                let said = self.builder.has(target.slot) || self.faults.iter().any(|(slot, _)| *slot == target.slot);
+                if !said {
+                    self.put(target, Scalar::Text(text));
+                }
+            }
+        }
+    }
+
+    /// Amounts in minor units become amounts of their scale.
+    fn convert_minor(&mut self) -> Result<(), Fault> {
+        for &(amount, currency) in &self.minor {
+            let Some(value) = self.builder.int(amount) else { continue };
+            let code = self.builder.text(currency).unwrap_or_default();
+            let Some(digits) = minor_digits(code) else {
+                let (amount, currency) = (&self.schema.field(amount).name, &self.schema.field(currency).name);
+                let message = format!(
+                    "field '{currency}': {} is no currency, so the minor units of '{amount}' are not known",
+                    quote(code, "'")
+                );
+                return Err(Fault::new(RejectReason::BadValue, message));
+            };
+            // Half away from zero, as everywhere.
+            let unit = 10_i64.pow(u32::from(digits));
+            let half = unit / 2 * value.signum();
+            self.builder.set_int(amount, value.saturating_add(half) / unit);
+        }
+        Ok(())
+    }
+
     /// The event, once every value was put.
     pub fn finish(&mut self) -> Result<Event, Fault> {
         if let Some((_, message)) = self.faults.iter().min_by_key(|(slot, _)| *slot) {
             return Err(Fault::new(RejectReason::BadValue, message.as_str()));
         }
+        self.convert_minor()?;
         let present = self.builder.present();
         let op = self.op()?;
         let kind = self.kind()?;
@@ -197,9 +250,10 @@ impl Row {
     fn op(&mut self) -> Result<Op, Fault> {
         let Some((slot, text)) = self.word(self.op) else { return Ok(Op::Insert) };
         let op = match text {
-            "insert" => Op::Insert,
-            "correct" => Op::Correct,
-            "withdraw" => Op::Withdraw,
+            // The others are what databases call the changes of their rows (create, read, update, delete).
+            "insert" | "c" | "r" | "create" | "read" => Op::Insert,
+            "correct" | "u" | "update" => Op::Correct,
+            "withdraw" | "d" | "delete" => Op::Withdraw,
             other => {
                 let name = &self.schema.field(slot).name;
                 let message = format!("field '{name}': {} is not insert, correct or withdraw", quote(other, "'"));

@@ -4,7 +4,7 @@
 //! first, so that a decimal is rounded once and from what was written (12.340000000000001 at scale 2 is 1234), half away
 //! from zero. JSON numbers, numbers in JSON strings and CSV columns therefore mean the same.
 
-use super::time;
+use super::{money, time};
 use crate::event::{Field, FieldType, Role, TimeFormat};
 
 /// One value as it stands in a record.
@@ -58,6 +58,8 @@ pub(super) struct Form {
     unsigned: bool,
     /// An empty text is not a value.
     filled: bool,
+    /// A text that is empty but for blanks names no one.
+    entity: bool,
     /// A time is from the one to the other, milliseconds.
     range_ms: (i64, i64),
 }
@@ -70,6 +72,7 @@ impl Form {
             format: field.format,
             scale: field.scale,
             unsigned: matches!(field.role, Role::Id | Role::LabelTarget | Role::Rank),
+            entity: field.role == Role::Entity,
             filled: matches!(field.role, Role::Id | Role::LabelTarget | Role::Kind | Role::Op),
             range_ms: field.range_ms(),
         }
@@ -92,16 +95,29 @@ impl Form {
         };
         match self.kind {
             FieldType::Text if self.filled && text.is_empty() => Err(Misfit::Not("a name; it is empty")),
+            FieldType::Text if self.entity && text.trim().is_empty() => Ok(Cell::Missing),
             FieldType::Text => Ok(Cell::Text(text)),
+            // As an empty column of a CSV record.
+            _ if text.is_empty() && !self.filled => Ok(Cell::Missing),
             FieldType::Int if self.unsigned => natural(text).map(|value| Cell::Int(value as i64)),
             FieldType::Int => scaled(text, 0, false, "an integer").map(Cell::Int),
-            FieldType::Decimal => scaled(text, self.scale, true, "a decimal number").map(Cell::Int),
+            FieldType::Decimal => match scaled(text, self.scale, true, "a decimal number") {
+                Err(Misfit::Not(_)) if let Some(plain) = money::plain(text) => {
+                    scaled(&plain, self.scale, true, "a decimal number").map(Cell::Int)
+                }
+                scaled => scaled.map(Cell::Int),
+            },
+            FieldType::Float if is_no_number(text) => Ok(Cell::Missing),
             FieldType::Float => float(text).map(Cell::Float),
             FieldType::Bool => boolean(text).map(|value| Cell::Int(value.into())),
             FieldType::Time => {
                 let time_ms = match self.format {
                     TimeFormat::Millis => scaled(text, 0, false, "a time in milliseconds")?,
                     TimeFormat::Seconds => scaled(text, 3, true, "a time in seconds")?,
+                    TimeFormat::Micros => scaled(text, 0, false, self.name())?.div_euclid(1_000),
+                    TimeFormat::Nanos => scaled(text, 0, false, self.name())?.div_euclid(1_000_000),
+                    TimeFormat::Hours => scaled(text, 0, false, self.name())?.saturating_mul(3_600_000),
+                    TimeFormat::Days => scaled(text, 0, false, self.name())?.saturating_mul(86_400_000),
                     TimeFormat::Text => time::millis(text).ok_or(Misfit::Not(self.name()))?,
                 };
                 let (earliest_ms, latest_ms) = self.range_ms;
@@ -121,6 +137,10 @@ impl Form {
             (FieldType::Decimal, _) => "a decimal number",
             (FieldType::Time, TimeFormat::Millis) => "a time in milliseconds",
             (FieldType::Time, TimeFormat::Seconds) => "a time in seconds",
+            (FieldType::Time, TimeFormat::Micros) => "a time in microseconds",
+            (FieldType::Time, TimeFormat::Nanos) => "a time in nanoseconds",
+            (FieldType::Time, TimeFormat::Hours) => "a time in hours",
+            (FieldType::Time, TimeFormat::Days) => "a time in days",
             (FieldType::Time, TimeFormat::Text) => "a time (RFC 3339, or YYYY-MM-DD HH:MM:SS in UTC)",
         }
     }
@@ -250,6 +270,12 @@ fn exponent(text: &[u8]) -> Option<i64> {
     Some(sign * digits.iter().fold(0i64, |sum, digit| (sum * 10 + i64::from(digit - b'0')).min(1 << 40)))
 }
 
+/// Whether a text is how many libraries write a double that has no value.
+fn is_no_number(text: &str) -> bool {
+    let text = text.trim_ascii().trim_start_matches(['-', '+']);
+    ["nan", "inf", "infinity"].iter().any(|name| text.eq_ignore_ascii_case(name))
+}
+
 fn float(text: &str) -> Result<f64, Misfit> {
     let text = text.trim_ascii();
     // Rust reads "inf" and "nan"; a record cannot mean them, and they would poison sums.
@@ -266,6 +292,8 @@ fn float(text: &str) -> Result<f64, Misfit> {
 
 fn boolean(text: &str) -> Result<bool, Misfit> {
     let text = text.trim_ascii();
+    // A column of 0 and 1 with something missing in it is written as floats by many.
+    let text = text.strip_suffix('0').map_or(text, |rest| rest.trim_end_matches('0').strip_suffix('.').unwrap_or(text));
     let is = |names: &[&str]| names.iter().any(|name| text.eq_ignore_ascii_case(name));
     if is(&["true", "1", "yes", "t", "y"]) {
         Ok(true)

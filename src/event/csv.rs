@@ -1,11 +1,14 @@
 //! CSV records: the header of a file, and a record taken apart. Quoting as in RFC 4180 and the csv crate.
 
-use super::{Role, Schema};
+use super::{OF_RECORD, Role, Schema};
 
 /// The columns of a CSV file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CsvHeader {
+    /// A name that stood there before has a number behind it: `Account`, `Account.1`.
     columns: Vec<String>,
+    /// Names that stand more than once.
+    repeated: Vec<String>,
 }
 
 /// Where the text of a CSV record stands; tells a line end from one inside quotes.
@@ -46,12 +49,23 @@ impl CsvHeader {
     pub fn parse(line: &[u8]) -> Result<Self, String> {
         let mut columns = Columns::default();
         columns.split(line).map_err(|message| format!("its header is {message}"))?;
-        Ok(CsvHeader { columns: (0..columns.len()).map(|index| columns.get(index).trim().to_owned()).collect() })
+        let names: Vec<&str> = (0..columns.len()).map(|index| columns.get(index).trim()).collect();
+        let mut header = CsvHeader::of(Vec::with_capacity(names.len()));
+        for (index, &name) in names.iter().enumerate() {
+            let before = names[..index].iter().filter(|earlier| **earlier == name).count();
+            if before == 0 || name.is_empty() {
+                header.columns.push(name.to_owned());
+            } else {
+                header.columns.push(format!("{name}.{before}"));
+                header.repeated.push(name.to_owned());
+            }
+        }
+        Ok(header)
     }
 
     /// Of these columns, as they were read before.
     pub fn of(columns: Vec<String>) -> Self {
-        CsvHeader { columns }
+        CsvHeader { columns, repeated: Vec::new() }
     }
 
     /// The columns in order.
@@ -66,7 +80,7 @@ impl CsvHeader {
         for field in schema.fields().iter().filter(|field| matches!(field.role, Role::Id | Role::Time)) {
             let role = if field.role == Role::Id { "id" } else { "time" };
             let mut names = [&field.path].into_iter().chain(&field.aliases);
-            if !names.any(|name| self.columns.contains(name)) {
+            if !names.any(|name| self.columns.contains(name) || OF_RECORD.contains(&&**name)) {
                 return Err(format!(
                     "no column '{}' for the {role} field '{}'; the file has {has}. Correct the field's path in the schema, or name another schema",
                     field.path, field.name
@@ -74,8 +88,11 @@ impl CsvHeader {
             }
         }
         for path in schema.paths() {
-            if self.columns.iter().filter(|column| *column == path).count() > 1 {
-                return Err(format!("column '{path}' stands twice in the header; rename one of them"));
+            let second = format!("{path}.1");
+            if self.repeated.iter().any(|name| name == path) && !schema.paths().any(|other| other == second) {
+                return Err(format!(
+                    "column '{path}' stands twice in the header; rename one of them, or read the second one, too: as '{second}'"
+                ));
             }
         }
         Ok(())

@@ -28,8 +28,16 @@ pub enum TimeFormat {
     /// Integer milliseconds since the epoch.
     #[default]
     Millis,
-    /// Integer seconds since the epoch.
+    /// Seconds since the epoch, with digits after the point or without.
     Seconds,
+    /// Integer microseconds since the epoch; digits beyond milliseconds are cut off, towards the past.
+    Micros,
+    /// Integer nanoseconds since the epoch; digits beyond milliseconds are cut off, towards the past.
+    Nanos,
+    /// Integer hours since the epoch, as in simulations that count steps.
+    Hours,
+    /// Integer days since the epoch.
+    Days,
     /// RFC 3339, or `YYYY-MM-DD HH:MM:SS` taken as UTC.
     Text,
 }
@@ -82,7 +90,8 @@ pub enum IdType {
 pub struct Field {
     /// The name by which features, rules and rows know the field.
     pub name: String,
-    /// Where it stands in a record: dot-separated path in JSON, column in CSV.
+    /// Where it stands in a record: dot-separated path in JSON, where a number names an element of an array; column in CSV, the second
+    /// of a name being `NAME.1`. [`super::OF_RECORD`] are the record's own.
     #[serde(default)]
     pub path: String,
     /// The type of its values.
@@ -100,6 +109,10 @@ pub struct Field {
     /// Digits after the point of a decimal.
     #[serde(default)]
     pub scale: u8,
+    /// The field that says in which currency a decimal is: its numbers are whole minor units of that (ISO 4217), so that 1999 is 19.99
+    /// dollars and 1999 yen.
+    #[serde(default)]
+    pub minor_units: Option<String>,
     /// How a time is written.
     #[serde(default)]
     pub format: TimeFormat,

@@ -174,6 +174,10 @@ fn write_time(time_ms: i64, format: TimeFormat, into: &mut Vec<u8>) {
     match format {
         TimeFormat::Millis => put(into, format_args!("{time_ms}")),
         TimeFormat::Seconds => put(into, format_args!("{}", time_ms.div_euclid(1_000))),
+        TimeFormat::Micros => put(into, format_args!("{}", i128::from(time_ms) * 1_000)),
+        TimeFormat::Nanos => put(into, format_args!("{}", i128::from(time_ms) * 1_000_000)),
+        TimeFormat::Hours => put(into, format_args!("{}", time_ms.div_euclid(3_600_000))),
+        TimeFormat::Days => put(into, format_args!("{}", time_ms.div_euclid(86_400_000))),
         TimeFormat::Text => match jiff::Timestamp::from_millisecond(time_ms) {
             Ok(time) => put(into, format_args!("\"{time}\"")),
             Err(_) => into.extend_from_slice(b"null"),

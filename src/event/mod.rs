@@ -8,6 +8,7 @@
 //! correction; `op = withdraw` takes it back (see [`Op`]).
 
 mod csv;
+pub(crate) mod currency;
 #[allow(clippy::module_inception, reason = "the event itself stands beside its schema and ids")]
 mod event;
 mod field;
@@ -31,5 +32,5 @@ pub use names::nearest;
 pub use outline::{EventMigration, SchemaOutline};
 pub(crate) use raw::as_bytes;
 pub use raw::{Raw, Stand};
-pub use record::{Limits, Origin, Partition, Payload, Record};
+pub use record::{Limits, OF_RECORD, Origin, Partition, Payload, Record};
 pub use schema::{Schema, SchemaError, Slot};

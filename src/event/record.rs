@@ -36,6 +36,9 @@ impl Record {
     }
 }
 
+/// Paths that lead to the record itself, where it has no field of that name: its place (`PARTITION-OFFSET`), and its own timestamp.
+pub const OF_RECORD: [&str; 2] = ["@place", "@timestamp"];
+
 /// What a partition is read from, for those who are to find a record again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Origin {

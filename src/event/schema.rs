@@ -219,6 +219,15 @@ impl Schema {
             }
         }
         fields.iter().try_for_each(Field::check_range)?;
+        for field in fields.iter().filter(|field| field.minor_units.is_some()) {
+            let of = field.minor_units.as_deref().and_then(|name| fields.iter().find(|other| other.name == name));
+            if field.kind != FieldType::Decimal || of.is_none_or(|of| of.kind != FieldType::Text) {
+                return Err(format!(
+                    "field '{}': minor_units is for a decimal, and names the field of type text that says its currency",
+                    field.name
+                ));
+            }
+        }
         Ok(Schema { name: file.name, fields, kinds, scored, default_kind, slots, id, time, label_target, label_kind })
     }
 
@@ -244,6 +253,7 @@ impl Schema {
             required: false,
             default: None,
             scale: 0,
+            minor_units: None,
             format: TimeFormat::Millis,
             earliest: None,
             latest: None,

@@ -1,5 +1,6 @@
 //! What the engine says of a transaction: the decision made at arrival, and what it would say now.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,24 @@ impl PartialEq for Reason {
     }
 }
 
+/// Rules, by number; a word where there are none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleNumbers(Option<Box<Box<[u16]>>>);
+
+impl From<Vec<u16>> for RuleNumbers {
+    fn from(rules: Vec<u16>) -> Self {
+        RuleNumbers((!rules.is_empty()).then(|| Box::new(rules.into())))
+    }
+}
+
+impl Deref for RuleNumbers {
+    type Target = [u16];
+
+    fn deref(&self) -> &[u16] {
+        self.0.as_deref().map_or(&[], |rules| rules)
+    }
+}
+
 /// What the engine says of a transaction, given what is known now. Equal if the champion says the same: then nothing is sent.
 /// What other models say stands beside it, and revises nothing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -38,9 +57,9 @@ pub struct Assessment {
     /// assessment last changed.
     pub scores: Box<[u16]>,
     /// The rules that match, by number, those first that say what is done.
-    pub rules: Box<[u16]>,
+    pub rules: RuleNumbers,
     /// Rules in shadow that matched when this assessment was made; they stand beside it, as other models do.
-    pub shadow: Box<[u16]>,
+    pub shadow: RuleNumbers,
     /// What moved the champion's score most; only where the action is not `allow`.
     pub reasons: Box<[Reason]>,
 }
@@ -60,7 +79,7 @@ pub struct Decision {
     /// The score then, in 1/16384.
     pub score: u16,
     /// The rules that matched then, by number.
-    pub rules: Box<[u16]>,
+    pub rules: RuleNumbers,
     /// The model that decided: its place among the labels of the job's models ([`super::scorer::Scorer::labels`]). Kept
     /// with the decision, as another model may decide on what comes later.
     pub model: u16,

@@ -258,7 +258,7 @@ impl Judge {
             }
             let decision = Decision { action: new.action, score: new.score, rules: new.rules.clone(), model: champion };
             self.metrics.scored.add(1);
-            self.metrics.rule_hits.count(new.rules.iter().chain(&new.shadow));
+            self.metrics.rule_hits.count(new.rules.iter().chain(new.shadow.iter()));
             let said = Said { revision: 0, decision, assessment: new };
             diffs.push(diff(&said, 1, said.assessment.clone()));
             transaction.said = Some(said);

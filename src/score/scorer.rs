@@ -88,15 +88,14 @@ impl Scorer {
         }
         let mut faults = 0;
         let of_row = |(index, (row, event)): (usize, (&[f64], &Event))| {
-            let of_models: Box<[f64]> = by_model.iter().map(|scores| scores[index]).collect();
-            let champion = of_models.first().copied().unwrap_or(0.0);
+            let champion = by_model.first().map_or(0.0, |scores| scores[index]);
             let matches = self.rules.as_ref().map(|rules| rules.matches(event, row, champion)).unwrap_or_default();
             let Matches { rules, shadow, score, action, faults: without_value } = matches;
             faults += u64::from(without_value);
             let score = steps((champion + score).clamp(0.0, 1.0));
             let action = self.action(score).max(action.unwrap_or(Action::Allow));
             let reasons = if action == Action::Allow { Box::default() } else { self.reasons(row) };
-            let scores = of_models.iter().copied().map(steps).collect();
+            let scores = by_model.iter().map(|scores| steps(scores[index])).collect();
             Assessment { action, score, scores, rules: rules.into(), shadow: shadow.into(), reasons }
         };
         let assessments = rows.chunks_exact(width.max(1)).zip(events).enumerate().map(of_row).collect();

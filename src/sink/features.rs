@@ -227,7 +227,7 @@ impl FeatureLog {
         // Writing to a vector cannot fail.
         match self.format {
             FeatureFormat::Csv => {
-                let _ = if id.contains([',', '"', '\n']) {
+                let _ = if id.contains([',', '"', '\n', '\r']) {
                     write!(line, "\"{}\"", id.replace('"', "\"\""))
                 } else {
                     line.write_all(id.as_bytes())

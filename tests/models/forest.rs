@@ -39,7 +39,7 @@ fn lightgbm_is_within_1e_5() {
         let (_, expected) = table(&format!("lightgbm/{name}.expected.csv.gz"));
         assert_eq!(expected.len(), 2 * ROWS);
         let text = String::from_utf8(unpack(&format!("lightgbm/{name}.txt.gz"))).unwrap();
-        let Runnable::Double(exact) = parse_lightgbm(&text).unwrap().compile() else { panic!("not in f64") };
+        let Runnable::Double(exact) = parse_lightgbm(&text, false).unwrap().compile() else { panic!("not in f64") };
         let margins = Runnable::Double(exact).margins(rows.clone(), width).unwrap();
         for (i, (row, expected)) in rows.chunks(width).zip(expected.chunks(2)).enumerate() {
             assert_eq!(margins[i], expected[0], "{name} row {i}: the sums are even bit-exact");
@@ -52,8 +52,8 @@ fn lightgbm_is_within_1e_5() {
 /// The shallow forest laid out both ways gives the same bits.
 #[test]
 fn layouts_agree() {
-    let shallow = parse_xgboost(&unpack("xgboost/depth6.json.gz")).unwrap();
-    let deep = parse_xgboost(&unpack("xgboost/depth12.json.gz")).unwrap();
+    let shallow = parse_xgboost(&unpack("xgboost/depth6.json.gz"), false).unwrap();
+    let deep = parse_xgboost(&unpack("xgboost/depth12.json.gz"), false).unwrap();
     assert!(Forest::<f32>::new(10, 0.0, &shallow.trees).is_complete());
     assert!(!Forest::<f32>::new(10, 0.0, &deep.trees).is_complete());
     // One deep tree at the end makes the whole forest sparse; without leaves of weight it changes nothing but the layout.
@@ -129,11 +129,11 @@ fn unsupported_xgboost_is_named() {
     ];
     for (from, to, said) in cases {
         assert!(good.contains(from), "{from} is not in the fixture");
-        let error = parse_xgboost(good.replacen(from, to, 1).as_bytes()).unwrap_err();
+        let error = parse_xgboost(good.replacen(from, to, 1).as_bytes(), false).unwrap_err();
         assert!(error.contains(said) && !error.contains('\n'), "{to}: {error}");
     }
     for cut in [0, 1, 1000, good.len() / 2] {
-        parse_xgboost(&good.as_bytes()[..cut]).unwrap_err();
+        parse_xgboost(&good.as_bytes()[..cut], false).unwrap_err();
     }
 }
 
@@ -156,7 +156,7 @@ fn unsupported_lightgbm_is_named() {
     ];
     for (from, to, said) in cases {
         assert!(good.contains(from), "{from} is not in the fixture");
-        let error = parse_lightgbm(&good.replacen(from, to, 1)).unwrap_err();
+        let error = parse_lightgbm(&good.replacen(from, to, 1), false).unwrap_err();
         assert!(error.contains(said) && !error.contains('\n'), "{to}: {error}");
     }
 }
@@ -166,7 +166,7 @@ fn unsupported_lightgbm_is_named() {
 fn a_stump_without_splits() {
     let text = "tree\nnum_class=1\nnum_tree_per_iteration=1\nmax_feature_idx=1\nobjective=binary sigmoid:1\n\
                 feature_names=f0 f1\n\nTree=0\nnum_leaves=1\nnum_cat=0\nleaf_value=-1.5\n\nend of trees\n";
-    let ensemble = parse_lightgbm(text).unwrap();
+    let ensemble = parse_lightgbm(text, false).unwrap();
     assert_eq!(ensemble.names, names(2));
     assert_eq!(ensemble.compile().margins(vec![f64::NAN, 1.0, 2.0, 3.0], 2).unwrap(), vec![-1.5, -1.5]);
 }

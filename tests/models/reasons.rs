@@ -11,7 +11,7 @@ use super::fixture::{forest, table, unpack, wild_rows};
 #[test]
 fn tree_shap_equals_xgboost() {
     for name in ["depth6", "depth12"] {
-        let ensemble = parse_xgboost(&unpack(&format!("xgboost/{name}.json.gz"))).unwrap();
+        let ensemble = parse_xgboost(&unpack(&format!("xgboost/{name}.json.gz")), false).unwrap();
         // Ten features, their ten contributions, the average.
         let (width, rows) = table(&format!("xgboost/{name}.shap.csv.gz"));
         for row in rows.chunks(width) {
@@ -30,7 +30,7 @@ fn tree_shap_is_complete_for_lightgbm() {
     let (width, rows) = table("rows.csv.gz");
     for name in ["nan", "zero", "none"] {
         let text = String::from_utf8(unpack(&format!("lightgbm/{name}.txt.gz"))).unwrap();
-        let ensemble = parse_lightgbm(&text).unwrap();
+        let ensemble = parse_lightgbm(&text, false).unwrap();
         let margins = ensemble.compile().margins(rows.clone(), width).unwrap();
         let averages = rows.chunks(width).take(40).zip(margins).map(|(row, margin)| {
             let mut sums = vec![0.0; width];

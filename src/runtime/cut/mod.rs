@@ -36,7 +36,7 @@ pub use write::sweep;
 pub use write::{CutWriter, Cutter, CutterEnd, Cutting};
 
 /// The format of a cut.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// The name of the folder in the state directory.
 const FOLDER: &str = "cuts";

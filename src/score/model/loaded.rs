@@ -53,6 +53,7 @@ impl LoadedModel {
             VarBuilder::from_buffered_safetensors(weights, dtype, &Device::Cpu)
                 .map_err(|e| format!("not a safetensors file ({}); write it again", first_line(e)))
         };
+        let calibrated = manifest.calibration != Calibration::None;
         let net = match manifest.kind {
             Architecture::Logistic => {
                 Net::Logistic(Logistic::new(tensors(weights, DType::F64)?, scales()).map_err(misfit)?)
@@ -60,10 +61,10 @@ impl LoadedModel {
             Architecture::Mlp => {
                 Net::Mlp(Mlp::new(tensors(weights, DType::F32)?, scales(), &manifest.hidden).map_err(misfit)?)
             }
-            Architecture::Xgboost => forest(parse_xgboost(&weights)?, &features)?,
+            Architecture::Xgboost => forest(parse_xgboost(&weights, calibrated)?, &features)?,
             Architecture::Lightgbm => {
                 let text = std::str::from_utf8(&weights).map_err(|_| "not UTF-8: save the model as text")?;
-                forest(parse_lightgbm(text)?, &features)?
+                forest(parse_lightgbm(text, calibrated)?, &features)?
             }
         };
         let missing = manifest.features.iter().map(|feature| feature.missing.unwrap_or(f64::NAN)).collect();

@@ -11,7 +11,7 @@ use super::{Ensemble, Library, Missing, Tree, TreeNode};
 type Block<'a> = HashMap<&'a str, &'a str>;
 
 /// Parses a model file. Errors say what is not supported and how to train it so that it is.
-pub fn parse_lightgbm(text: &str) -> Result<Ensemble, String> {
+pub fn parse_lightgbm(text: &str, calibrated: bool) -> Result<Ensemble, String> {
     if !text.starts_with("tree\n") && !text.starts_with("tree\r\n") {
         return Err("not a LightGBM text model; save it with save_model(\"model.txt\")".into());
     }
@@ -28,7 +28,14 @@ pub fn parse_lightgbm(text: &str) -> Result<Ensemble, String> {
     let features = number::<usize>(&header, "max_feature_idx")? + 1;
     let names = header.get("feature_names").map_or("", |names| names);
     let names: Vec<String> = names.split_whitespace().map(str::to_owned).collect();
-    let slope = slope(header.get("objective").unwrap_or(&"none"))?;
+    // Names that the library itself has given say nothing.
+    let given = |(place, name): (usize, &String)| *name == format!("Column_{place}");
+    let names = if names.iter().enumerate().all(given) { Vec::new() } else { names };
+    let slope = match header.get("objective") {
+        // A custom objective is not written down.
+        None | Some(&"none") if calibrated => 1.0,
+        objective => slope(objective.unwrap_or(&"none"))?,
+    };
     let trees = blocks.enumerate().map(|(i, tree)| {
         nodes(&tree).and_then(|nodes| Tree::check(nodes, features)).map_err(|e| format!("tree {i}: {e}"))
     });
@@ -42,7 +49,11 @@ fn slope(objective: &str) -> Result<f64, String> {
     match words.next() {
         Some("binary") => {}
         Some("cross_entropy") => return Ok(1.0),
-        _ => return Err(format!("objective {objective} gives no probability of fraud: train with objective=binary")),
+        _ => {
+            return Err(format!(
+                "objective {objective} gives no probability of fraud: train with objective=binary, or, if a custom objective gives log odds, say so by [calibration] method = \"platt\", a = 1.0, b = 0.0"
+            ));
+        }
     }
     match words.find_map(|word| word.strip_prefix("sigmoid:")) {
         None => Ok(1.0),

@@ -1,5 +1,7 @@
 //! XGBoost's JSON (`save_model("x.json")`, 1.6 to 3.x), objectives `binary:logistic` and `reg:logistic`.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 
 use super::{Ensemble, Library, Missing, Tree, TreeNode};
@@ -13,9 +15,18 @@ struct File {
 struct Learner {
     #[serde(default)]
     feature_names: Vec<String>,
+    #[serde(default)]
+    attributes: Attributes,
     gradient_booster: Booster,
     learner_model_param: LearnerParam,
     objective: Objective,
+}
+
+/// What training has noted; as strings, too.
+#[derive(Default, Deserialize)]
+struct Attributes {
+    /// After early stopping: the last round that counts.
+    best_iteration: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -43,7 +54,15 @@ struct Booster {
 
 #[derive(Deserialize)]
 struct BoosterModel {
+    #[serde(default)]
+    gbtree_model_param: TreeParam,
     trees: Vec<FileTree>,
+}
+
+#[derive(Default, Deserialize)]
+struct TreeParam {
+    #[serde(default)]
+    num_parallel_tree: String,
 }
 
 #[derive(Deserialize)]
@@ -67,14 +86,20 @@ enum Flag {
     Number(u8),
 }
 
-/// Parses a model file. Errors say what is not supported and how to train it so that it is.
-pub fn parse_xgboost(bytes: &[u8]) -> Result<Ensemble, String> {
-    let file: File = serde_json::from_slice(bytes)
+/// Parses a model file. Of one with another objective the margin is taken, which the manifest must calibrate. Errors say what is not
+/// supported and how to train it so that it is.
+pub fn parse_xgboost(bytes: &[u8], calibrated: bool) -> Result<Ensemble, String> {
+    let finite = without_infinity(bytes);
+    let file: File = serde_json::from_slice(&finite)
         .map_err(|e| format!("not an XGBoost JSON model ({e}); save it with save_model(\"model.json\")"))?;
     let learner = file.learner;
     let objective = learner.objective.name;
-    if objective != "binary:logistic" && objective != "reg:logistic" {
-        return Err(format!("objective {objective} gives no probability of fraud: train with binary:logistic"));
+    let logistic = objective == "binary:logistic" || objective == "reg:logistic";
+    if !logistic && !(calibrated && objective == "reg:squarederror") {
+        return Err(format!(
+            "objective {objective} gives no probability of fraud: train with binary:logistic, or, if a custom objective gives log odds, \
+             say so by [calibration] method = \"platt\", a = 1.0, b = 0.0"
+        ));
     }
     let param = learner.learner_model_param;
     let classes = [&param.num_class, &param.num_target].iter().any(|n| n.parse::<i64>().is_ok_and(|n| n > 1));
@@ -86,8 +111,12 @@ pub fn parse_xgboost(bytes: &[u8]) -> Result<Ensemble, String> {
         Some(model) if booster.name == "gbtree" => model,
         _ => return Err(format!("booster {} is not supported: train with booster=gbtree", booster.name)),
     };
+    // What came after the best round of early stopping does not count.
+    let best = learner.attributes.best_iteration.and_then(|round| round.parse::<usize>().ok());
+    let per_round = model.gbtree_model_param.num_parallel_tree.parse::<usize>().unwrap_or(1).max(1);
+    let counted = best.map_or(usize::MAX, |round| round.saturating_add(1).saturating_mul(per_round));
     let features: usize = param.num_feature.parse().map_err(|_| "num_feature is not a number".to_owned())?;
-    let trees = model.trees.into_iter().enumerate().map(|(i, tree)| {
+    let trees = model.trees.into_iter().take(counted).enumerate().map(|(i, tree)| {
         tree.nodes().and_then(|nodes| Tree::check(nodes, features)).map_err(|e| format!("tree {i}: {e}"))
     });
     let trees = trees.collect::<Result<_, String>>()?;
@@ -95,7 +124,7 @@ pub fn parse_xgboost(bytes: &[u8]) -> Result<Ensemble, String> {
         library: Library::Xgboost,
         features,
         names: learner.feature_names,
-        base: base_margin(&param.base_score)?,
+        base: if logistic { base_margin(&param.base_score)? } else { base_score(&param.base_score)?.into() },
         slope: 1.0,
         trees,
     })
@@ -103,15 +132,42 @@ pub fn parse_xgboost(bytes: &[u8]) -> Result<Ensemble, String> {
 
 /// `base_score` is a probability, a number or (3.x) a list of one: `5E-1`, `[5E-1]`. Its log odds, in `f32` as XGBoost has it.
 fn base_margin(text: &str) -> Result<f64, String> {
-    let number = text.trim().trim_start_matches('[').trim_end_matches(']');
-    let probability: f32 = number
-        .parse()
-        .map_err(|_| format!("base_score {text} is not one number: several targets are not supported"))?;
+    let probability = base_score(text)?;
     if !(probability > 0.0 && probability < 1.0) {
         return Err(format!("base_score {text} is not a probability: train with base_score between 0 and 1"));
     }
     let odds = 1.0 / probability - 1.0;
     Ok(f64::from(-(libm::log(f64::from(odds)) as f32)))
+}
+
+fn base_score(text: &str) -> Result<f32, String> {
+    let number = text.trim().trim_start_matches('[').trim_end_matches(']');
+    number.parse().map_err(|_| format!("base_score {text} is not one number: several targets are not supported"))
+}
+
+/// XGBoost writes splits at infinity as `Infinity`, which is no JSON: a number beyond every `f32` means the same.
+fn without_infinity(bytes: &[u8]) -> Cow<'_, [u8]> {
+    const WORD: &[u8] = b"Infinity";
+    if !bytes.windows(WORD.len()).any(|window| window == WORD) {
+        return Cow::Borrowed(bytes);
+    }
+    let (mut finite, mut at, mut quoted) = (Vec::with_capacity(bytes.len()), 0, false);
+    while let Some(&byte) = bytes.get(at) {
+        if !quoted && bytes[at..].starts_with(WORD) {
+            finite.extend_from_slice(b"1e39");
+            at += WORD.len();
+            continue;
+        }
+        let escaped = quoted && byte == b'\\';
+        finite.push(byte);
+        if escaped && let Some(&next) = bytes.get(at + 1) {
+            finite.push(next);
+            at += 1;
+        }
+        quoted ^= byte == b'"';
+        at += 1;
+    }
+    Cow::Owned(finite)
 }
 
 impl FileTree {
