@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::paths::{Target, targets};
 use super::row::{Fault, Row};
 use super::value::Scalar;
-use crate::event::{Columns, CsvHeader, Schema};
+use crate::event::{Columns, CsvHeader, FieldType, Schema};
 use crate::flow::RejectReason;
 
 /// Reads CSV records; keeps what each header means.
@@ -38,7 +38,7 @@ impl CsvReader {
         if line.trim_ascii().is_empty() {
             return Err(Fault::new(RejectReason::Empty, "the record is empty"));
         }
-        self.columns.split(line).map_err(|message| Fault::new(RejectReason::Malformed, message))?;
+        self.columns.split(line, header.separator()).map_err(|message| Fault::new(RejectReason::Malformed, message))?;
         if self.columns.len() != header.columns().len() {
             let (found, wanted) = (self.columns.len(), header.columns().len());
             let message = format!("has {found} columns where the header has {wanted}");
@@ -49,6 +49,11 @@ impl CsvReader {
         for (column, target) in &layout.readers {
             match self.columns.get(*column) {
                 "" => row.put(*target, Scalar::Null),
+                // Files with semicolons are written where a comma stands in numbers.
+                text if header.separator() == b';' && text.contains(',') && is_fraction(schema, *target) => {
+                    let plain = with_decimal_comma(text);
+                    row.put(*target, Scalar::Text(plain.as_deref().unwrap_or(text)));
+                }
                 text => row.put(*target, Scalar::Text(text)),
             }
         }
@@ -76,4 +81,19 @@ impl CsvReader {
         self.headers.push((header.clone(), layout.clone()));
         layout
     }
+}
+
+/// Whether a field's numbers have digits after the point.
+fn is_fraction(schema: &Schema, target: Target) -> bool {
+    matches!(schema.field(target.slot).kind, FieldType::Decimal | FieldType::Float)
+}
+
+/// `1.234,50` as `1234.50`; `None` if it is not written like this.
+fn with_decimal_comma(text: &str) -> Option<String> {
+    let (whole, fraction) = text.split_once(',')?;
+    let mut groups = whole.split('.');
+    let first = groups.next()?;
+    let grouped = groups.all(|group| group.len() == 3) && !fraction.contains(['.', ',']);
+    let short = !whole.contains('.') || first.trim_start_matches(['-', '+']).len() <= 3;
+    (grouped && short).then(|| format!("{}.{fraction}", whole.replace('.', "")))
 }

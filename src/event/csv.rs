@@ -1,10 +1,17 @@
 //! CSV records: the header of a file, and a record taken apart. Quoting as in RFC 4180 and the csv crate.
 
+use serde::{Deserialize, Serialize};
+
 use super::{OF_RECORD, Role, Schema};
 
+/// What may stand between columns. A header without the first of these says which of the others it is.
+const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
+
 /// The columns of a CSV file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CsvHeader {
+    /// What stands between columns.
+    separator: u8,
     /// A name that stood there before has a number behind it: `Account`, `Account.1`.
     columns: Vec<String>,
     /// Names that stand more than once.
@@ -28,12 +35,12 @@ pub enum Quoting {
 impl Quoting {
     /// The place after one more byte.
     #[inline]
-    pub fn after(self, byte: u8) -> Self {
+    pub fn after(self, byte: u8, separator: u8) -> Self {
         match (self, byte) {
             (Quoting::Start | Quoting::Quote, b'"') => Quoting::Quoted,
             (Quoting::Quoted, b'"') => Quoting::Quote,
             (Quoting::Quoted, _) => Quoting::Quoted,
-            (_, b',') => Quoting::Start,
+            (_, byte) if byte == separator => Quoting::Start,
             _ => Quoting::Bare,
         }
     }
@@ -47,10 +54,11 @@ impl Quoting {
 impl CsvHeader {
     /// Reads a header line. Errors say what is wrong with it.
     pub fn parse(line: &[u8]) -> Result<Self, String> {
+        let separator = separator(line);
         let mut columns = Columns::default();
-        columns.split(line).map_err(|message| format!("its header is {message}"))?;
+        columns.split(line, separator).map_err(|message| format!("its header is {message}"))?;
         let names: Vec<&str> = (0..columns.len()).map(|index| columns.get(index).trim()).collect();
-        let mut header = CsvHeader::of(Vec::with_capacity(names.len()));
+        let mut header = CsvHeader { separator, ..CsvHeader::of(Vec::with_capacity(names.len())) };
         for (index, &name) in names.iter().enumerate() {
             let before = names[..index].iter().filter(|earlier| **earlier == name).count();
             if before == 0 || name.is_empty() {
@@ -63,9 +71,19 @@ impl CsvHeader {
         Ok(header)
     }
 
-    /// Of these columns, as they were read before.
+    /// Of these columns, with commas between them.
     pub fn of(columns: Vec<String>) -> Self {
-        CsvHeader { columns, repeated: Vec::new() }
+        CsvHeader { separator: SEPARATORS[0], columns, repeated: Vec::new() }
+    }
+
+    /// Of these columns of a file without a header, which begins with this line.
+    pub fn named(columns: &[String], first: &[u8]) -> Self {
+        CsvHeader { separator: separator(first), ..CsvHeader::of(columns.to_vec()) }
+    }
+
+    /// What stands between columns.
+    pub fn separator(&self) -> u8 {
+        self.separator
     }
 
     /// The columns in order.
@@ -99,6 +117,26 @@ impl CsvHeader {
     }
 }
 
+/// What stands between the columns of a file that begins with this line: a comma, unless it has none outside quotes and something else.
+fn separator(line: &[u8]) -> u8 {
+    let counts = SEPARATORS.map(|separator| {
+        let mut at = Quoting::Start;
+        let mut count = 0;
+        for &byte in line {
+            at = at.after(byte, separator);
+            count += usize::from(at == Quoting::Start);
+        }
+        count
+    });
+    match counts {
+        [0, ..] => {
+            SEPARATORS.into_iter().zip(counts).rev().max_by_key(|(_, count)| *count).filter(|(_, count)| *count > 0)
+        }
+        _ => None,
+    }
+    .map_or(SEPARATORS[0], |(separator, _)| separator)
+}
+
 /// One record split into columns, quotes taken off.
 #[derive(Debug, Default)]
 pub(crate) struct Columns {
@@ -119,12 +157,12 @@ impl Columns {
     }
 
     /// Takes a record apart. The error says why it is none.
-    pub fn split(&mut self, line: &[u8]) -> Result<(), String> {
+    pub fn split(&mut self, line: &[u8], separator: u8) -> Result<(), String> {
         let line = str::from_utf8(line).map_err(|error| format!("not UTF-8 at byte {}", error.valid_up_to()))?;
         self.text.clear();
         self.ends.clear();
         if !line.contains('"') {
-            for column in line.split(',') {
+            for column in line.split(char::from(separator)) {
                 self.text.push_str(column);
                 self.ends.push(self.text.len());
             }
@@ -132,8 +170,8 @@ impl Columns {
         }
         let mut at = Quoting::Start;
         for character in line.chars() {
-            // Quotes and commas are ASCII, and no byte of another character is.
-            let next = at.after(if character.is_ascii() { character as u8 } else { b'x' });
+            // Quotes and separators are ASCII, and no byte of another character is.
+            let next = at.after(if character.is_ascii() { character as u8 } else { b'x' }, separator);
             match (at, next) {
                 (Quoting::Start, Quoting::Quoted) | (Quoting::Quoted, Quoting::Quote) => {}
                 (_, Quoting::Start) => self.ends.push(self.text.len()),

@@ -20,5 +20,5 @@ pub(crate) fn minor_digits(code: &str) -> Option<u8> {
         return None;
     }
     let is = |known: &&str| known.eq_ignore_ascii_case(code);
-    Some(OTHERS.iter().find(|(_, codes)| codes.iter().any(|known| is(known))).map_or(2, |(digits, _)| *digits))
+    Some(OTHERS.iter().find(|(_, codes)| codes.iter().any(is)).map_or(2, |(digits, _)| *digits))
 }

@@ -6,15 +6,18 @@
 //! name = "payments"
 //! scored = ["payment"]               # kinds that get a score; default: every kind but "label"
 //! default_kind = "payment"           # for records without a kind field
+//! columns = ["id", "time", "amount"] # of CSV files without a header; default: their first line names them
 //!
 //! [[field]]
 //! name = "amount"
-//! path = "tx.amount"                 # default: the name; dots descend into objects; CSV: the column
+//! path = "tx.amount"                 # default: the name; dots descend into objects, numbers into arrays; CSV: the column; "@place" and
+//!                                    # "@timestamp" are the record's own (PARTITION-OFFSET, Kafka's time), where no field is called so
 //! type = "decimal"                   # text | int | float | bool | decimal | time
 //! scale = 2                          # decimal: digits after the point kept (19.99 -> 1999)
 //! role = "amount"                    # id | kind | op | time | rank | entity | amount | number | category | flag
 //!                                    # | label_target | label_value | available_at
-//! format = "millis"                  # time: millis | seconds | text
+//! minor_units = "currency"           # decimal: numbers are in minor units of the currency that this field names
+//! format = "millis"                  # time: millis | seconds | micros | nanos | hours | days | text
 //! earliest = "1970-01-01T00:00:00Z"  # time: what is before is a bad value; default 1970 of an event time in numbers
 //! latest = "2200-01-01T00:00:00Z"    # time: what is after is one too; default 2200 of an event time in numbers
 //! required = true
@@ -47,6 +50,7 @@ pub struct Schema {
     kinds: Vec<String>,
     scored: Vec<bool>,
     default_kind: u16,
+    columns: Vec<String>,
     /// In order: what a spec shows of its schema is hashed, and must be the same in every run.
     slots: BTreeMap<String, Slot>,
     id: Slot,
@@ -86,6 +90,8 @@ struct SchemaFile {
     scored: Vec<String>,
     #[serde(default)]
     default_kind: Option<String>,
+    #[serde(default)]
+    columns: Vec<String>,
     #[serde(default)]
     field: Vec<Field>,
 }
@@ -228,7 +234,8 @@ impl Schema {
                 ));
             }
         }
-        Ok(Schema { name: file.name, fields, kinds, scored, default_kind, slots, id, time, label_target, label_kind })
+        let (name, columns) = (file.name, file.columns);
+        Ok(Schema { name, fields, kinds, scored, default_kind, columns, slots, id, time, label_target, label_kind })
     }
 
     /// A schema of records that are no events: rows of a reference collection, answers of a service. The id is the field
@@ -274,6 +281,7 @@ impl Schema {
             kinds: Vec::new(),
             scored: Vec::new(),
             default_kind: None,
+            columns: Vec::new(),
             field: fields,
         };
         let mut schema = Self::resolve(file)?;
@@ -282,6 +290,11 @@ impl Schema {
             schema.fields[absent].role = Role::Number;
         }
         Ok(schema)
+    }
+
+    /// The columns of CSV files that have no header; empty: they have one.
+    pub fn columns(&self) -> &[String] {
+        &self.columns
     }
 
     /// The schema's name.

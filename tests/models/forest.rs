@@ -170,3 +170,39 @@ fn a_stump_without_splits() {
     assert_eq!(ensemble.names, names(2));
     assert_eq!(ensemble.compile().margins(vec![f64::NAN, 1.0, 2.0, 3.0], 2).unwrap(), vec![-1.5, -1.5]);
 }
+
+/// What else a file may say, and what it means to the library that wrote it.
+#[test]
+fn files_say_more_than_trees() {
+    let good = String::from_utf8(unpack("xgboost/depth6.json.gz")).unwrap();
+    let whole = parse_xgboost(good.as_bytes(), false).unwrap();
+    // After early stopping the rounds up to the best one count.
+    let attributes = good.replacen("\"attributes\":{", "\"attributes\":{\"best_iteration\":\"4\",", 1);
+    let attributes = attributes.replace("\"4\",}", "\"4\"}");
+    assert_ne!(attributes, good);
+    let stopped = parse_xgboost(attributes.as_bytes(), false).unwrap();
+    assert_eq!((stopped.trees.len(), &stopped.trees[..]), (5, &whole.trees[..5]));
+    // A split at infinity: every number is below it.
+    let at = good.find("\"split_conditions\":[").unwrap() + "\"split_conditions\":[".len();
+    let end = at + good[at..].find(',').unwrap();
+    let infinite = format!("{}Infinity{}", &good[..at], &good[end..]);
+    let split = parse_xgboost(infinite.as_bytes(), false).unwrap();
+    let (width, _) = table("rows.csv.gz");
+    let left = |value: f64| split.clone().compile().margins(vec![value; width], width).unwrap()[0];
+    assert!(left(1e30).is_finite() && split.trees[1..] == whole.trees[1..]);
+    // A custom objective gives a margin, if the manifest says what it means.
+    let custom = good.replacen("\"name\":\"binary:logistic\"", "\"name\":\"reg:squarederror\"", 1);
+    let refused = parse_xgboost(custom.as_bytes(), false).unwrap_err();
+    assert!(refused.contains("[calibration] method = \"platt\""), "{refused}");
+    assert_eq!(parse_xgboost(custom.as_bytes(), true).unwrap().trees, whole.trees);
+    // LightGBM: names of its own making, and no objective.
+    let good = String::from_utf8(unpack("lightgbm/nan.txt.gz")).unwrap();
+    let line = good.lines().find(|line| line.starts_with("feature_names=")).unwrap();
+    let count = line.split_whitespace().count();
+    let given: Vec<String> = (0..count).map(|place| format!("Column_{place}")).collect();
+    let unnamed = good.replacen(line, &format!("feature_names={}", given.join(" ")), 1);
+    assert!(parse_lightgbm(&unnamed, false).unwrap().names.is_empty());
+    let custom = good.lines().filter(|line| !line.starts_with("objective=")).collect::<Vec<_>>().join("\n");
+    assert!(parse_lightgbm(&custom, false).unwrap_err().contains("platt"));
+    assert_eq!(parse_lightgbm(&custom, true).unwrap().trees, parse_lightgbm(&good, false).unwrap().trees);
+}

@@ -14,7 +14,7 @@ use crate::flow::Binding;
 use crate::source::sealed::Terms;
 
 /// The format of a journal.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 
 /// The first block of a segment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,7 +77,7 @@ struct Packed {
 #[derive(Deserialize)]
 enum Content {
     Json(#[serde(with = "as_bytes")] Box<[u8]>),
-    Csv(Option<Vec<String>>, #[serde(with = "as_bytes")] Box<[u8]>),
+    Csv(Option<CsvHeader>, #[serde(with = "as_bytes")] Box<[u8]>),
     Tombstone(#[serde(with = "as_bytes")] Box<[u8]>),
     Event(Box<Event>),
 }
@@ -96,7 +96,7 @@ struct PackedRef<'a> {
 enum ContentRef<'a> {
     Json(#[serde(serialize_with = "as_bytes::serialize")] &'a [u8]),
     /// The columns are named by the first record of a partition that has them in a batch.
-    Csv(Option<&'a [String]>, #[serde(serialize_with = "as_bytes::serialize")] &'a [u8]),
+    Csv(Option<&'a CsvHeader>, #[serde(serialize_with = "as_bytes::serialize")] &'a [u8]),
     Tombstone(#[serde(serialize_with = "as_bytes::serialize")] &'a [u8]),
     Event(&'a Event),
 }
@@ -116,7 +116,7 @@ pub(super) fn pack(record: &Record, columns: &mut Columns, into: &mut Vec<u8>) -
             if !known {
                 columns.insert(record.partition, header.clone());
             }
-            ContentRef::Csv((!known).then(|| header.columns()), line)
+            ContentRef::Csv((!known).then_some(&**header), line)
         }
         Payload::Tombstone { key } => ContentRef::Tombstone(key),
         Payload::Event(event) => ContentRef::Event(event),
@@ -135,7 +135,7 @@ pub(super) fn unpack(packed: &mut &[u8], columns: &mut Columns, arrived_ns: u64)
         Content::Json(bytes) => Payload::Json(bytes.into()),
         Content::Csv(named, line) => {
             if let Some(named) = named {
-                columns.insert(partition, Arc::new(CsvHeader::of(named)));
+                columns.insert(partition, Arc::new(named));
             }
             let header = columns.get(&partition).cloned().unwrap_or_else(|| Arc::new(CsvHeader::of(Vec::new())));
             Payload::Csv { header, line: line.into() }

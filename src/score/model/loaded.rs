@@ -114,19 +114,13 @@ impl LoadedModel {
 
     /// Margins of rows of the model's own features, whole rows only.
     fn margins(&self, mut rows: Vec<f64>) -> Vec<f64> {
-        let Inner { missing, manifest, net, .. } = &*self.inner;
+        let Inner { missing, net, .. } = &*self.inner;
         let width = missing.len();
         rows.truncate(rows.len() - rows.len() % width);
         if rows.is_empty() {
             return Vec::new();
         }
-        if manifest.missing == MissingPolicy::Default {
-            for row in rows.chunks_exact_mut(width) {
-                for (x, missing) in row.iter_mut().zip(missing) {
-                    *x = if x.is_nan() { *missing } else { *x };
-                }
-            }
-        }
+        self.settle_missing(&mut rows);
         let count = rows.len() / width;
         let tensor = |rows| Tensor::from_vec(rows, (count, width), &Device::Cpu);
         let margins = match net {
@@ -137,6 +131,20 @@ impl LoadedModel {
         // The operators fail only on tensors of another shape or type than the one built here. Should one fail all the
         // same, the rows count as the highest risk (see `quantise`), so that it is seen.
         margins.unwrap_or_else(|_| vec![f64::NAN; count])
+    }
+
+    /// What is missing is what the manifest says of it.
+    fn settle_missing(&self, rows: &mut [f64]) {
+        let Inner { missing, manifest, .. } = &*self.inner;
+        match manifest.missing {
+            MissingPolicy::Native => {}
+            MissingPolicy::Zero => rows.iter_mut().filter(|x| **x == 0.0).for_each(|x| *x = f64::NAN),
+            MissingPolicy::Default => {
+                for row in rows.chunks_exact_mut(missing.len()) {
+                    row.iter_mut().zip(missing).filter(|(x, _)| x.is_nan()).for_each(|(x, missing)| *x = *missing);
+                }
+            }
+        }
     }
 
     fn calibrate(&self, margin: f64) -> f64 {
@@ -154,8 +162,8 @@ impl LoadedModel {
 
     /// One contribution per feature, log odds.
     fn contributions(&self, row: &[f64]) -> Vec<f64> {
-        let filled = row.iter().zip(&self.inner.missing).map(|(x, missing)| if x.is_nan() { *missing } else { *x });
-        let row: Vec<f64> = filled.collect();
+        let mut row = row.to_vec();
+        self.settle_missing(&mut row);
         match &self.inner.net {
             Net::Logistic(logistic) => logistic.contributions(&row),
             Net::Mlp(mlp) => mlp.contributions(&row),

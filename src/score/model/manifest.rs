@@ -5,7 +5,7 @@
 //! version = 1
 //! kind = "xgboost"                  # logistic, mlp, xgboost, lightgbm
 //! weights = "model.json"
-//! missing = "native"                # the trees know missing values; "default": replaced by each feature's `missing`
+//! missing = "native"                # the trees know missing values; "zero": and zeros are missing, too; "default": replaced by each feature's `missing`
 //! schema_hash = "9f86d0…"           # of the ordered names and types below
 //! features = [                      # in the order of the weights; mean and std normalise for logistic and mlp
 //!   { name = "card_count_1h", type = "count" },
@@ -95,6 +95,8 @@ pub enum Architecture {
 pub enum MissingPolicy {
     /// The model knows them: trees only.
     Native,
+    /// The model knows them, and zeros are missing, too, as in the sparse matrix that it was trained on: trees only.
+    Zero,
     /// Each is replaced by its feature's `missing`.
     Default,
 }
@@ -221,9 +223,9 @@ impl Manifest {
         if self.features.is_empty() || self.features.len() > FEATURES_MAX {
             return Err(format!("features must be 1 to {FEATURES_MAX}, not {}", self.features.len()));
         }
-        if self.missing == MissingPolicy::Native && !self.is_forest() {
+        if self.missing != MissingPolicy::Default && !self.is_forest() {
             return Err(
-                "missing = \"native\" is for trees: write \"default\" and give each feature its `missing`".into()
+                "missing = \"native\" and \"zero\" are for trees: write \"default\" and give each feature its `missing`".into()
             );
         }
         if self.hidden.is_empty() == (self.kind == Architecture::Mlp) || self.hidden.contains(&0) {
@@ -269,7 +271,7 @@ impl Manifest {
         if self.missing == MissingPolicy::Default && !missing.is_some_and(f64::is_finite) {
             return Err(format!("feature `{name}` needs `missing`, a finite number that stands for a missing value"));
         }
-        if self.missing == MissingPolicy::Native && missing.is_some() {
+        if self.missing != MissingPolicy::Default && missing.is_some() {
             return Err(format!("feature `{name}` has `missing`, which needs missing = \"default\""));
         }
         if self.is_forest() && (mean.is_some() || std.is_some()) {

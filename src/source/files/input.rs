@@ -27,6 +27,8 @@ pub(super) struct InputFile {
     compression: Compression,
     /// CSV files have one.
     header: Option<Arc<CsvHeader>>,
+    /// Whether that stands in the first line.
+    has_header_line: bool,
     /// A hash of the first line.
     begins: u64,
 }
@@ -36,7 +38,8 @@ impl InputFile {
     pub fn probe(path: &str, schema: &Schema) -> Result<Self, SourceError> {
         let user = |message: String| SourceError::User(message);
         if path == "-" {
-            return Ok(InputFile { path: path.to_owned(), compression: Compression::None, header: None, begins: 0 });
+            let (path, compression) = (path.to_owned(), Compression::None);
+            return Ok(InputFile { path, compression, header: None, has_header_line: false, begins: 0 });
         }
         let lower = path.to_ascii_lowercase();
         let (stem, compression) = match lower.rsplit_once('.') {
@@ -53,7 +56,8 @@ impl InputFile {
                 )));
             }
         };
-        let mut input = InputFile { path: path.to_owned(), compression, header: None, begins: 0 };
+        let has_header_line = csv && schema.columns().is_empty();
+        let mut input = InputFile { path: path.to_owned(), compression, header: None, has_header_line, begins: 0 };
         let mut reader = input.reader()?;
         let unreadable = |error: io::Error| user(format!("--input {path}: {}", reason(&error, compression)));
         let empty = skip_mark(&mut reader).map_err(unreadable)?;
@@ -64,7 +68,12 @@ impl InputFile {
             if empty {
                 return Err(user(format!("--input {path}: the file is empty; a CSV file needs a header line")));
             }
-            let header = CsvHeader::parse(without_line_end(&line))
+            let line = without_line_end(&line);
+            let header = match schema.columns() {
+                [] => CsvHeader::parse(line),
+                columns => Ok(CsvHeader::named(columns, line)),
+            };
+            let header = header
                 .and_then(|header| header.check(schema).map(|()| header))
                 .map_err(|message| user(format!("--input {path}: {message}")))?;
             input.header = Some(Arc::new(header));
@@ -198,11 +207,12 @@ impl Lines {
         if !self.opened {
             self.opened = true;
             skip_mark(&mut self.reader)?;
-            if self.input.header.is_some() {
+            if self.input.has_header_line {
                 self.read_line()?;
                 self.line.clear();
             }
         }
+        let separator = self.input.header.as_ref().map_or(b',', |header| header.separator());
         let mut quoting = Quoting::default();
         let mut seen = 0;
         while self.read_line()? {
@@ -210,7 +220,7 @@ impl Lines {
                 return Ok(true);
             }
             if seen > 0 || self.line.contains(&b'"') {
-                quoting = self.line[seen..].iter().fold(quoting, |at, byte| at.after(*byte));
+                quoting = self.line[seen..].iter().fold(quoting, |at, byte| at.after(*byte, separator));
             }
             seen = self.line.len();
             if !quoting.is_open() || seen >= self.kept_bytes_max {

@@ -95,7 +95,7 @@ pub fn parse_xgboost(bytes: &[u8], calibrated: bool) -> Result<Ensemble, String>
     let learner = file.learner;
     let objective = learner.objective.name;
     let logistic = objective == "binary:logistic" || objective == "reg:logistic";
-    if !logistic && !(calibrated && objective == "reg:squarederror") {
+    if !(logistic || calibrated && objective == "reg:squarederror") {
         return Err(format!(
             "objective {objective} gives no probability of fraud: train with binary:logistic, or, if a custom objective gives log odds, \
              say so by [calibration] method = \"platt\", a = 1.0, b = 0.0"
