@@ -33,7 +33,7 @@ impl Condition {
         match check(source, scope)? {
             Typed::Bool(condition) => Ok(Condition(condition)),
             other => {
-                let reason = format!("is a {} and not a bool: compare it with something", other.name());
+                let reason = format!("is {} and not a bool: compare it with something", other.one());
                 Err(ExpressionError { line: 1, column: 1, reason })
             }
         }

@@ -176,7 +176,7 @@ fn false_if_missing(value: Value<bool>) -> Value<bool> {
 }
 
 impl Bool {
-    /// Never [`Fault::Missing`].
+    /// Never [`Fault::Missing`]: a missing bool does not hold.
     pub fn eval(&self, facts: &Facts<'_>) -> Value<bool> {
         match self {
             Bool::Const(value) => Ok(*value),
@@ -191,6 +191,17 @@ impl Bool {
             Bool::HasField(slot) => Ok(facts.event.has(*slot)),
             Bool::Missing(typed) => Ok(typed.fault(facts) == Some(Fault::Missing)),
             Bool::If(parts) => if parts.0.eval(facts)? { &parts.1 } else { &parts.2 }.eval(facts),
+        }
+    }
+}
+
+impl Bool {
+    /// Where it is a value and no condition: a missing bool is missing.
+    fn given(&self, facts: &Facts<'_>) -> Value<bool> {
+        match self {
+            Bool::Field(slot) => facts.event.int(*slot).map(|value| value != 0).ok_or(Fault::Missing),
+            Bool::If(parts) => if parts.0.eval(facts)? { &parts.1 } else { &parts.2 }.given(facts),
+            _ => self.eval(facts),
         }
     }
 }
@@ -211,8 +222,7 @@ fn decided(parts: &[Bool], facts: &Facts<'_>, by: bool) -> Value<bool> {
 impl Typed {
     fn fault(&self, facts: &Facts<'_>) -> Option<Fault> {
         match self {
-            Typed::Bool(Bool::Field(slot)) => (!facts.event.has(*slot)).then_some(Fault::Missing),
-            Typed::Bool(value) => value.eval(facts).err(),
+            Typed::Bool(value) => value.given(facts).err(),
             Typed::Int(value) => value.eval(facts).err(),
             Typed::Double(value) => value.eval(facts).err(),
             Typed::Text(value) => value.eval(facts).err(),
@@ -227,7 +237,7 @@ impl Pair {
             Pair::Doubles(one, other) => one.eval(facts)?.partial_cmp(&other.eval(facts)?),
             Pair::Ints(one, other) => Some(one.eval(facts)?.cmp(&other.eval(facts)?)),
             Pair::IntAndDouble(one, other) => compare_exactly(one.eval(facts)?, other.eval(facts)?),
-            Pair::Bools(one, other) => Some(one.eval(facts)?.cmp(&other.eval(facts)?)),
+            Pair::Bools(one, other) => Some(one.given(facts)?.cmp(&other.given(facts)?)),
             Pair::Texts(one, other) => Some(one.eval(facts)?.cmp(&other.eval(facts)?)),
         };
         Ok(comparison.holds(ordering))
@@ -342,7 +352,7 @@ impl Text {
             Text::Kind => Cow::Borrowed(facts.kind),
             Text::Concat(pair) => pair.0.eval(facts)? + pair.1.eval(facts)?,
             Text::OfInt(inner) => Cow::Owned(inner.eval(facts)?.to_string()),
-            Text::OfBool(inner) => Cow::Borrowed(if inner.eval(facts)? { "true" } else { "false" }),
+            Text::OfBool(inner) => Cow::Borrowed(if inner.given(facts)? { "true" } else { "false" }),
             Text::If(parts) => return if parts.0.eval(facts)? { &parts.1 } else { &parts.2 }.eval(facts),
         })
     }
