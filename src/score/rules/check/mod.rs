@@ -319,7 +319,7 @@ impl Checker<'_> {
                 Pair::Doubles(Double::Const(one as f64), other)
             }
             (Typed::Double(one), Typed::Int(other)) => {
-                comparison = turned(comparison);
+                comparison = comparison.turned();
                 Pair::IntAndDouble(other, one)
             }
             (Typed::Int(one), Typed::Double(other)) => Pair::IntAndDouble(one, other),
@@ -331,7 +331,7 @@ impl Checker<'_> {
                 return self.refuse(at, format!("{} is not compared with {}", one.one(), other.one()));
             }
         };
-        Ok(Typed::Bool(Bool::Compare(comparison, Box::new(pair))))
+        Ok(Typed::Bool(Bool::compare(comparison, pair)))
     }
 
     fn compute(&self, at: &IdedExpr, operator: &str, one: &IdedExpr, other: &IdedExpr) -> Checked {
@@ -375,17 +375,6 @@ fn comparison(operator: &str) -> Option<Comparison> {
         operators::GREATER_EQUALS => Comparison::GreaterOrEqual,
         _ => return None,
     })
-}
-
-/// The same with its sides exchanged.
-fn turned(comparison: Comparison) -> Comparison {
-    match comparison {
-        Comparison::Less => Comparison::Greater,
-        Comparison::LessOrEqual => Comparison::GreaterOrEqual,
-        Comparison::Greater => Comparison::Less,
-        Comparison::GreaterOrEqual => Comparison::LessOrEqual,
-        same => same,
-    }
 }
 
 fn arithmetic(operator: &str) -> Option<Arithmetic> {
