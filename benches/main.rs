@@ -17,6 +17,7 @@ mod patterns;
 mod propagate;
 mod reference;
 mod rings;
+mod rules;
 mod scoring;
 mod state;
 mod workers;
@@ -38,7 +39,7 @@ fn dataflow(name: &str) -> &'static dyn Dataflow {
 /// A benchmark by name. `share` is the part of its input to take.
 type Bench = (&'static str, fn(share: f64));
 
-const BENCHES: [Bench; 21] = [
+const BENCHES: [Bench; 22] = [
     ("w1", workloads::w1),
     ("w2", workloads::w2),
     ("w3", identity::w3),
@@ -50,6 +51,7 @@ const BENCHES: [Bench; 21] = [
     ("pack", pack::pack),
     ("latency", latency::latency),
     ("hot", hot::hot),
+    ("rules", rules::rules),
     ("scoring", scoring::scoring),
     ("memory", memory::memory),
     ("workers", workers::workers),

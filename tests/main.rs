@@ -30,6 +30,7 @@ mod pattern;
 mod planted;
 mod readme;
 mod resume;
+mod rules;
 mod scored;
 mod simulation;
 mod tidy;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::assessment::{Assessment, Reason};
 use super::model::Model;
-use super::rules::{Matches, RuleThresholds, Rules};
+use super::rules::{RuleMatches, RuleThresholds, Rules};
 use crate::event::Event;
 use crate::flow::Action;
 
@@ -90,7 +90,7 @@ impl Scorer {
         let of_row = |(index, (row, event)): (usize, (&[f64], &Event))| {
             let champion = by_model.first().map_or(0.0, |scores| scores[index]);
             let matches = self.rules.as_ref().map(|rules| rules.matches(event, row, champion)).unwrap_or_default();
-            let Matches { rules, shadow, score, action, faults: without_value } = matches;
+            let RuleMatches { rules, shadow, score, action, faults: without_value } = matches;
             faults += u64::from(without_value);
             let score = steps((champion + score).clamp(0.0, 1.0));
             let action = self.action(score).max(action.unwrap_or(Action::Allow));

@@ -1,11 +1,11 @@
 //! Expressions that are ready to be evaluated.
 
 use super::check::{ExpressionError, Scope, check};
-use super::program::{Bool, Facts, Fault, Typed};
+use super::program::{Bool, Fault, RuleFacts, Typed};
 
 /// A condition: an expression that is a bool.
 #[derive(Clone, Debug)]
-pub struct Condition(Bool);
+pub struct RuleCondition(Bool);
 
 /// An expression of any type.
 #[derive(Clone, Debug)]
@@ -24,16 +24,16 @@ pub enum ExpressionValue {
     Text(String),
 }
 
-impl Condition {
+impl RuleCondition {
     /// Parses, checks and lowers an expression, which must be a bool.
     ///
     /// # Errors
     /// If it is none, with the position.
     pub fn new(source: &str, scope: &Scope<'_>) -> Result<Self, ExpressionError> {
         match check(source, scope)? {
-            Typed::Bool(condition) => Ok(Condition(condition)),
+            Typed::Bool(condition) => Ok(RuleCondition(condition)),
             other => {
-                let reason = format!("is a {} and not a bool: compare it with something", other.name());
+                let reason = format!("is {} and not a bool: compare it with something", other.one());
                 Err(ExpressionError { line: 1, column: 1, reason })
             }
         }
@@ -43,7 +43,7 @@ impl Condition {
     ///
     /// # Errors
     /// If it has no value; what is missing makes a comparison false and is no error here.
-    pub fn holds(&self, facts: &Facts<'_>) -> Result<bool, Fault> {
+    pub fn holds(&self, facts: &RuleFacts<'_>) -> Result<bool, Fault> {
         self.0.eval(facts)
     }
 }
@@ -61,7 +61,7 @@ impl Expression {
     ///
     /// # Errors
     /// If it has no value.
-    pub fn value(&self, facts: &Facts<'_>) -> Result<ExpressionValue, Fault> {
+    pub fn value(&self, facts: &RuleFacts<'_>) -> Result<ExpressionValue, Fault> {
         Ok(match &self.0 {
             Typed::Bool(value) => ExpressionValue::Bool(value.eval(facts)?),
             Typed::Int(value) => ExpressionValue::Int(value.eval(facts)?),

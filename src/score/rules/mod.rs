@@ -22,7 +22,7 @@ mod rule;
 mod set;
 
 pub use check::{ExpressionError, Scope};
-pub use expression::{Condition, Expression, ExpressionValue};
-pub use program::{Facts, Fault};
+pub use expression::{Expression, ExpressionValue, RuleCondition};
+pub use program::{Fault, RuleFacts};
 pub use rule::{Rule, RuleAction, RuleError, RuleFile, RuleMode, RuleThresholds};
-pub use set::{Matches, Rules};
+pub use set::{RuleMatches, Rules};

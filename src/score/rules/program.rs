@@ -14,7 +14,7 @@ use crate::event::{Event, Slot};
 
 /// What a condition is evaluated over.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
+pub struct RuleFacts<'a> {
     /// The feature row; NaN is missing.
     pub row: &'a [f64],
     /// The champion's score.
@@ -75,6 +75,31 @@ impl Comparison {
     }
 }
 
+impl Comparison {
+    /// The same with its sides exchanged.
+    pub fn turned(self) -> Self {
+        match self {
+            Comparison::Less => Comparison::Greater,
+            Comparison::LessOrEqual => Comparison::GreaterOrEqual,
+            Comparison::Greater => Comparison::Less,
+            Comparison::GreaterOrEqual => Comparison::LessOrEqual,
+            same => same,
+        }
+    }
+
+    /// The first and the last number that compare so with a finite one, if all between them do.
+    fn range(self, bound: f64) -> Option<(f64, f64)> {
+        match self {
+            Comparison::Equal => Some((bound, bound)),
+            Comparison::NotEqual => None,
+            Comparison::Less => Some((f64::NEG_INFINITY, bound.next_down())),
+            Comparison::LessOrEqual => Some((f64::NEG_INFINITY, bound)),
+            Comparison::Greater => Some((bound.next_up(), f64::INFINITY)),
+            Comparison::GreaterOrEqual => Some((bound, f64::INFINITY)),
+        }
+    }
+}
+
 /// Two values that are compared.
 #[derive(Clone, Debug)]
 pub(super) enum Pair {
@@ -112,6 +137,8 @@ pub(super) enum Bool {
     And(Vec<Bool>),
     Or(Vec<Bool>),
     Compare(Comparison, Box<Pair>),
+    /// A column is between two numbers, both included: what most clauses are, without a step between the load and the answer.
+    Within(u16, f64, f64),
     In(Box<Among>),
     Search(Box<(Text, Search)>),
     HasColumn(u16),
@@ -176,8 +203,25 @@ fn false_if_missing(value: Value<bool>) -> Value<bool> {
 }
 
 impl Bool {
-    /// Never [`Fault::Missing`].
-    pub fn eval(&self, facts: &Facts<'_>) -> Value<bool> {
+    /// A comparison of two values, as the cheapest step that there is for it.
+    pub fn compare(comparison: Comparison, pair: Pair) -> Bool {
+        let (comparison, pair) = match pair {
+            Pair::Doubles(one @ Double::Const(_), other @ Double::Column(_)) => {
+                (comparison.turned(), Pair::Doubles(other, one))
+            }
+            pair => (comparison, pair),
+        };
+        if let Pair::Doubles(Double::Column(column), Double::Const(bound)) = &pair
+            && bound.is_finite()
+            && let Some((low, high)) = comparison.range(*bound)
+        {
+            return Bool::Within(*column, low, high);
+        }
+        Bool::Compare(comparison, Box::new(pair))
+    }
+
+    /// Never [`Fault::Missing`]: a missing bool does not hold.
+    pub fn eval(&self, facts: &RuleFacts<'_>) -> Value<bool> {
         match self {
             Bool::Const(value) => Ok(*value),
             Bool::Field(slot) => Ok(facts.event.int(*slot).is_some_and(|value| value != 0)),
@@ -185,6 +229,11 @@ impl Bool {
             Bool::And(all) => decided(all, facts, false),
             Bool::Or(any) => decided(any, facts, true),
             Bool::Compare(comparison, pair) => false_if_missing(pair.compare(*comparison, facts)),
+            // What is missing is NaN, and between no numbers.
+            Bool::Within(column, low, high) => {
+                let value = facts.row[usize::from(*column)];
+                Ok((*low <= value) & (value <= *high))
+            }
             Bool::In(among) => false_if_missing(among.holds(facts)),
             Bool::Search(search) => false_if_missing(search.1.finds(&search.0, facts)),
             Bool::HasColumn(column) => Ok(!facts.row[usize::from(*column)].is_nan()),
@@ -195,8 +244,19 @@ impl Bool {
     }
 }
 
+impl Bool {
+    /// Where it is a value and no condition: a missing bool is missing.
+    fn given(&self, facts: &RuleFacts<'_>) -> Value<bool> {
+        match self {
+            Bool::Field(slot) => facts.event.int(*slot).map(|value| value != 0).ok_or(Fault::Missing),
+            Bool::If(parts) => if parts.0.eval(facts)? { &parts.1 } else { &parts.2 }.given(facts),
+            _ => self.eval(facts),
+        }
+    }
+}
+
 /// The first that has this value decides; a fault remains if none does.
-fn decided(parts: &[Bool], facts: &Facts<'_>, by: bool) -> Value<bool> {
+fn decided(parts: &[Bool], facts: &RuleFacts<'_>, by: bool) -> Value<bool> {
     let mut fault = None;
     for part in parts {
         match part.eval(facts) {
@@ -209,10 +269,9 @@ fn decided(parts: &[Bool], facts: &Facts<'_>, by: bool) -> Value<bool> {
 }
 
 impl Typed {
-    fn fault(&self, facts: &Facts<'_>) -> Option<Fault> {
+    fn fault(&self, facts: &RuleFacts<'_>) -> Option<Fault> {
         match self {
-            Typed::Bool(Bool::Field(slot)) => (!facts.event.has(*slot)).then_some(Fault::Missing),
-            Typed::Bool(value) => value.eval(facts).err(),
+            Typed::Bool(value) => value.given(facts).err(),
             Typed::Int(value) => value.eval(facts).err(),
             Typed::Double(value) => value.eval(facts).err(),
             Typed::Text(value) => value.eval(facts).err(),
@@ -222,12 +281,12 @@ impl Typed {
 
 impl Pair {
     #[inline]
-    fn compare(&self, comparison: Comparison, facts: &Facts<'_>) -> Value<bool> {
+    fn compare(&self, comparison: Comparison, facts: &RuleFacts<'_>) -> Value<bool> {
         let ordering = match self {
             Pair::Doubles(one, other) => one.eval(facts)?.partial_cmp(&other.eval(facts)?),
             Pair::Ints(one, other) => Some(one.eval(facts)?.cmp(&other.eval(facts)?)),
             Pair::IntAndDouble(one, other) => compare_exactly(one.eval(facts)?, other.eval(facts)?),
-            Pair::Bools(one, other) => Some(one.eval(facts)?.cmp(&other.eval(facts)?)),
+            Pair::Bools(one, other) => Some(one.given(facts)?.cmp(&other.given(facts)?)),
             Pair::Texts(one, other) => Some(one.eval(facts)?.cmp(&other.eval(facts)?)),
         };
         Ok(comparison.holds(ordering))
@@ -252,7 +311,7 @@ pub(super) fn bits(value: f64) -> u64 {
 }
 
 impl Among {
-    fn holds(&self, facts: &Facts<'_>) -> Value<bool> {
+    fn holds(&self, facts: &RuleFacts<'_>) -> Value<bool> {
         Ok(match self {
             Among::Ints(value, among) => among.contains(&value.eval(facts)?),
             Among::Doubles(value, among) => among.contains(&bits(value.eval(facts)?)),
@@ -262,7 +321,7 @@ impl Among {
 }
 
 impl Search {
-    fn finds(&self, text: &Text, facts: &Facts<'_>) -> Value<bool> {
+    fn finds(&self, text: &Text, facts: &RuleFacts<'_>) -> Value<bool> {
         let text = text.eval(facts)?;
         Ok(match self {
             Search::Contains(part) => text.contains(&*part.eval(facts)?),
@@ -274,7 +333,7 @@ impl Search {
 }
 
 impl Int {
-    pub fn eval(&self, facts: &Facts<'_>) -> Value<i64> {
+    pub fn eval(&self, facts: &RuleFacts<'_>) -> Value<i64> {
         match self {
             Int::Const(value) => Ok(*value),
             Int::Field(slot) => facts.event.int(*slot).ok_or(Fault::Missing),
@@ -304,7 +363,7 @@ impl Int {
 }
 
 impl Double {
-    pub fn eval(&self, facts: &Facts<'_>) -> Value<f64> {
+    pub fn eval(&self, facts: &RuleFacts<'_>) -> Value<f64> {
         match self {
             Double::Const(value) => Ok(*value),
             Double::Column(column) => {
@@ -335,14 +394,14 @@ impl Double {
 }
 
 impl Text {
-    pub fn eval<'a>(&'a self, facts: &Facts<'a>) -> Value<Cow<'a, str>> {
+    pub fn eval<'a>(&'a self, facts: &RuleFacts<'a>) -> Value<Cow<'a, str>> {
         Ok(match self {
             Text::Const(value) => Cow::Borrowed(value),
             Text::Field(slot) => Cow::Borrowed(facts.event.text(*slot).ok_or(Fault::Missing)?),
             Text::Kind => Cow::Borrowed(facts.kind),
             Text::Concat(pair) => pair.0.eval(facts)? + pair.1.eval(facts)?,
             Text::OfInt(inner) => Cow::Owned(inner.eval(facts)?.to_string()),
-            Text::OfBool(inner) => Cow::Borrowed(if inner.eval(facts)? { "true" } else { "false" }),
+            Text::OfBool(inner) => Cow::Borrowed(if inner.given(facts)? { "true" } else { "false" }),
             Text::If(parts) => return if parts.0.eval(facts)? { &parts.1 } else { &parts.2 }.eval(facts),
         })
     }

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::check::Scope;
-use super::expression::Condition;
-use super::program::Facts;
+use super::expression::RuleCondition;
+use super::program::RuleFacts;
 use super::rule::{Rule, RuleAction, RuleError, RuleFile, RuleMode, RuleThresholds};
 use crate::event::{Event, Schema};
 use crate::flow::Action;
@@ -16,7 +16,7 @@ const RULES_MAX: usize = 10_000;
 #[derive(Debug)]
 struct ActiveRule {
     rule: Rule,
-    condition: Condition,
+    condition: RuleCondition,
     /// By kind of event: whether it looks at it.
     kinds: Vec<bool>,
     /// Event time that it holds for, milliseconds.
@@ -33,7 +33,7 @@ pub struct Rules {
 
 /// What rules say of a transaction.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Matches {
+pub struct RuleMatches {
     /// The active ones that match.
     pub rules: Vec<u16>,
     /// Those in shadow that do.
@@ -90,10 +90,10 @@ impl Rules {
     }
 
     /// What matches a transaction with this row, to which the champion gives this score.
-    pub fn matches(&self, event: &Event, row: &[f64], score: f64) -> Matches {
+    pub fn matches(&self, event: &Event, row: &[f64], score: f64) -> RuleMatches {
         let kind = self.kinds.get(usize::from(event.kind)).map_or("", |kind| kind);
-        let facts = Facts { row, score, event, kind };
-        let mut matches = Matches::default();
+        let facts = RuleFacts { row, score, event, kind };
+        let mut matches = RuleMatches::default();
         for (number, ActiveRule { rule, condition, kinds, valid_ms }) in self.rules.iter().enumerate() {
             let looks = kinds.get(usize::from(event.kind)).copied().unwrap_or(false) && valid_ms.contains(&event.time);
             if !looks {
@@ -149,7 +149,7 @@ fn activate(file: &str, rule: Rule, scope: &Scope<'_>, schema: &Schema) -> Resul
     if valid_ms.is_empty() {
         return wrong("valid_until", "is not behind valid_from".into());
     }
-    match Condition::new(&rule.when, scope) {
+    match RuleCondition::new(&rule.when, scope) {
         Ok(condition) => Ok(ActiveRule { rule, condition, kinds, valid_ms }),
         Err(error) => wrong("when", error.to_string()),
     }

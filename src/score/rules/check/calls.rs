@@ -4,7 +4,7 @@ use cel::common::ast::{Expr, IdedExpr, ListExpr};
 use regex::RegexBuilder;
 
 use super::super::program::{Among, Bool, Double, Int, Search, Text, Typed, bits};
-use super::{Checked, Checker, is_exact};
+use super::{Checked, Checker, is_exact, shortened};
 
 /// Bytes that a pattern may be compiled to.
 const PATTERN_BYTES_MAX: usize = 256 << 10;
@@ -22,7 +22,7 @@ impl Checker<'_> {
             ("string", Typed::Int(value)) => Typed::Text(Text::OfInt(Box::new(value))),
             ("string", Typed::Bool(value)) => Typed::Text(Text::OfBool(Box::new(value))),
             ("bool", Typed::Bool(value)) => Typed::Bool(value),
-            (_, other) => return self.refuse(at, format!("there is no {to}() of a {}", other.name())),
+            (_, other) => return self.refuse(at, format!("there is no {to}() of {}", other.one())),
         })
     }
 
@@ -30,8 +30,8 @@ impl Checker<'_> {
         let (text, part) = match (self.typed(text)?, self.typed(part)?) {
             (Typed::Text(text), Typed::Text(part)) => (text, part),
             (one, other) => {
-                let (one, other) = (one.name(), other.name());
-                return self.refuse(at, format!("{how} looks for a string in a string, not for a {other} in a {one}"));
+                let (one, other) = (one.one(), other.one());
+                return self.refuse(at, format!("{how} looks for a string in a string, not for {other} in {one}"));
             }
         };
         let search = match how {
@@ -49,6 +49,7 @@ impl Checker<'_> {
                     Err(error) => {
                         let error = error.to_string();
                         let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+                        let pattern = shortened(pattern);
                         return self.refuse(at, format!("the pattern {pattern:?}: {reason}"));
                     }
                 }

@@ -17,8 +17,8 @@
 
 use std::collections::HashMap;
 
+use cel::Env;
 use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue, SelectExpr, SourceInfo, operators};
-use cel::parser::Parser;
 
 use super::program::{Arithmetic, Bool, Comparison, Double, Int, Pair, Text, Typed};
 use crate::event::{FieldType, Schema, nearest};
@@ -29,8 +29,17 @@ mod depth;
 /// The longest source, bytes: parsing takes time in proportion, and analysts read it.
 const SOURCE_BYTES_MAX: usize = 16 << 10;
 
-/// How deep expressions may be nested.
+/// How deep expressions may be nested. What is as deep takes less than half a megabyte of stack; threads have two.
 const DEPTH_MAX: u16 = 48;
+
+const NO_LOOPS: &str = "loops (all, exists, exists_one, map, filter) are not supported";
+
+/// Functions, for hints.
+const FUNCTIONS: [&str; 11] =
+    ["is_missing", "size", "int", "double", "string", "bool", "has", "contains", "startsWith", "endsWith", "matches"];
+
+/// Characters of what is wrong that are repeated in a message.
+const REPEATED_MAX: usize = 80;
 
 /// What is wrong with an expression, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,13 +75,42 @@ pub(super) fn check(source: &str, scope: &Scope<'_>) -> Result<Typed, Expression
         return Err(at_begin(format!("has {} bytes, and {SOURCE_BYTES_MAX} at most are allowed", source.len())));
     }
     depth::check(source)?;
-    let parser = Parser::new().max_recursion_depth(DEPTH_MAX).error_recovery_limit(1);
+    // Without the standard macros: loops are refused as they are written, and `has` keeps its position.
+    let parser = Env::default().parser().enable_optional_syntax(false);
+    let parser = parser.max_recursion_depth(DEPTH_MAX).error_recovery_limit(1);
     let (expression, info) = parser.parse_with_source_info(source).map_err(|errors| {
         let Some(first) = errors.errors.first() else { return at_begin("is no expression".into()) };
         let (line, column) = (first.pos.0.max(1) as usize, first.pos.1.max(1) as usize);
-        ExpressionError { line, column, reason: first.msg.lines().next().unwrap_or_default().to_owned() }
+        ExpressionError { line, column, reason: syntax(&first.msg) }
     })?;
     Checker { scope, info: &info, source }.typed(&expression)
+}
+
+/// What the parser says, on a line: without all that might stand there instead.
+fn syntax(said: &str) -> String {
+    if said.contains("mismatched input '<EOF>'") {
+        return "ends too early: something is missing here".to_owned();
+    }
+    if said.starts_with("invalid string literal") {
+        return "this string has an escape that is no character".to_owned();
+    }
+    let said = said.split(" expecting ").next().unwrap_or_default();
+    let said =
+        said.strip_prefix("Syntax error: ").map_or_else(|| said.to_owned(), |what| format!("syntax error: {what}"));
+    shortened(&said)
+}
+
+/// The begin of a text that may be long and hold what is no line.
+fn shortened(text: &str) -> String {
+    let mut begin: String = text
+        .chars()
+        .take(REPEATED_MAX)
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .collect();
+    if text.chars().nth(REPEATED_MAX).is_some() {
+        begin.push_str("...");
+    }
+    begin
 }
 
 struct Checker<'a> {
@@ -85,11 +123,11 @@ type Checked<T = Typed> = Result<T, ExpressionError>;
 
 impl Checker<'_> {
     fn refuse<T>(&self, at: &IdedExpr, reason: impl Into<String>) -> Checked<T> {
-        // Offsets are counted in characters.
+        // Offsets are counted in bytes.
         let offset = self.info.offset_for(at.id).map_or(0, |(start, _)| start as usize);
-        let before: Vec<char> = self.source.chars().take(offset).collect();
-        let line = before.iter().filter(|&&character| character == '\n').count() + 1;
-        let column = before.iter().rev().take_while(|&&character| character != '\n').count() + 1;
+        let before = self.source.get(..offset).unwrap_or(self.source);
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|&character| character != '\n').count() + 1;
         Err(ExpressionError { line, column, reason: reason.into() })
     }
 
@@ -100,7 +138,7 @@ impl Checker<'_> {
             Expr::Select(select) => self.select(at, select),
             Expr::Call(call) => self.call(at, call),
             Expr::List(_) => self.refuse(at, "a list stands behind `in` only"),
-            Expr::Comprehension(_) => self.refuse(at, "loops (all, exists, exists_one, map, filter) are not supported"),
+            Expr::Comprehension(_) => self.refuse(at, NO_LOOPS),
             Expr::Map(_) => self.refuse(at, "maps are not supported"),
             Expr::Struct(_) => self.refuse(at, "messages are not supported"),
             Expr::Unspecified => self.refuse(at, "is no expression"),
@@ -143,7 +181,8 @@ impl Checker<'_> {
         name: &str,
         known: impl Iterator<Item = &'a str>,
     ) -> Checked<T> {
-        let hint = nearest(name, known).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        let name = shortened(name);
+        let hint = nearest(&name, known).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
         self.refuse(at, format!("{what} is called `{name}`{hint}"))
     }
 
@@ -174,16 +213,32 @@ impl Checker<'_> {
         let Expr::Ident(of) = &select.operand.expr else {
             return self.refuse(at, "only event.NAME and features.NAME have a dot");
         };
-        match (&**of, select.test) {
-            ("event", false) => self.field(at, &select.field),
-            ("features", false) => self.column(at, &select.field).map(|column| Typed::Double(Double::Column(column))),
-            ("features", true) => self.column(at, &select.field).map(|column| Typed::Bool(Bool::HasColumn(column))),
-            ("event", true) => {
-                self.field(at, &select.field)?;
-                let slot = self.scope.schema.slot(&select.field);
+        match &**of {
+            "event" => self.field(at, &select.field),
+            "features" => self.column(at, &select.field).map(|column| Typed::Double(Double::Column(column))),
+            _ => {
+                let of = shortened(of);
+                self.refuse(at, format!("`{of}` has no parts: only event.NAME and features.NAME have a dot"))
+            }
+        }
+    }
+
+    fn has(&self, at: &IdedExpr) -> Checked {
+        let of = match &at.expr {
+            Expr::Select(SelectExpr { operand, field, .. }) => match &operand.expr {
+                Expr::Ident(of) => Some((&**of, &**field)),
+                _ => None,
+            },
+            _ => None,
+        };
+        match of {
+            Some(("features", name)) => self.column(at, name).map(|column| Typed::Bool(Bool::HasColumn(column))),
+            Some(("event", name)) => {
+                self.field(at, name)?;
+                let slot = self.scope.schema.slot(name);
                 Ok(Typed::Bool(slot.map_or(Bool::Const(false), Bool::HasField)))
             }
-            _ => self.refuse(at, format!("`{of}` has no parts: only event.NAME and features.NAME have a dot")),
+            _ => self.refuse(at, "has() takes event.NAME or features.NAME"),
         }
     }
 
@@ -196,14 +251,15 @@ impl Checker<'_> {
             (operators::NEGATE, None, [inner]) => match self.typed(inner)? {
                 Typed::Int(inner) => Ok(Typed::Int(Int::Negate(Box::new(inner)))),
                 Typed::Double(inner) => Ok(Typed::Double(Double::Negate(Box::new(inner)))),
-                other => self.refuse(at, format!("there is no - of a {}", other.name())),
+                other => self.refuse(at, format!("there is no - of {}", other.one())),
             },
             (operators::CONDITIONAL, None, [when, one, other]) => self.conditional(at, when, one, other),
             (operators::IN, None, [value, list]) => self.among(at, value, list),
+            ("has", None, [inner]) => self.has(inner),
             ("is_missing", None, [inner]) => Ok(Typed::Bool(Bool::Missing(Box::new(self.typed(inner)?)))),
             ("size", None, [inner]) | ("size", Some(inner), []) => match self.typed(inner)? {
                 Typed::Text(text) => Ok(Typed::Int(Int::Length(Box::new(text)))),
-                other => self.refuse(at, format!("there is no size of a {}", other.name())),
+                other => self.refuse(at, format!("there is no size of {}", other.one())),
             },
             ("int" | "double" | "string" | "bool", None, [inner]) => self.convert(at, func_name, inner),
             ("contains" | "startsWith" | "endsWith" | "matches", Some(text), [part]) => {
@@ -215,19 +271,16 @@ impl Checker<'_> {
             (operators::INDEX | operators::OPT_INDEX | operators::OPT_SELECT, ..) => {
                 self.refuse(at, "lists and maps have no [] here")
             }
-            _ => {
-                let known = ["is_missing", "size", "int", "double", "string", "bool", "has"];
-                let known = known.into_iter().chain(["contains", "startsWith", "endsWith", "matches"]);
-                let what = format!("no function with {} arguments", args.len() + usize::from(target.is_some()));
-                self.unknown(at, &what, func_name, known)
-            }
+            ("all" | "exists" | "exists_one" | "map" | "filter", Some(_), _) => self.refuse(at, NO_LOOPS),
+            (name, ..) if FUNCTIONS.contains(&name) => self.refuse(at, format!("{name} is not called like this")),
+            _ => self.unknown(at, "no function", func_name, FUNCTIONS.into_iter()),
         }
     }
 
     fn bool(&self, at: &IdedExpr, of: &str) -> Checked<Bool> {
         match self.typed(at)? {
             Typed::Bool(value) => Ok(value),
-            other => self.refuse(at, format!("{of} takes a bool, and this is a {}", other.name())),
+            other => self.refuse(at, format!("{of} takes a bool, and this is {}", other.one())),
         }
     }
 
@@ -251,7 +304,7 @@ impl Checker<'_> {
             (Typed::Double(one), Typed::Double(other)) => Typed::Double(Double::If(Box::new((when, one, other)))),
             (Typed::Text(one), Typed::Text(other)) => Typed::Text(Text::If(Box::new((when, one, other)))),
             (one, other) => {
-                return self.refuse(at, format!("the two sides of ?: are a {} and a {}", one.name(), other.name()));
+                return self.refuse(at, format!("the two sides of ?: are {} and {}", one.one(), other.one()));
             }
         })
     }
@@ -266,7 +319,7 @@ impl Checker<'_> {
                 Pair::Doubles(Double::Const(one as f64), other)
             }
             (Typed::Double(one), Typed::Int(other)) => {
-                comparison = turned(comparison);
+                comparison = comparison.turned();
                 Pair::IntAndDouble(other, one)
             }
             (Typed::Int(one), Typed::Double(other)) => Pair::IntAndDouble(one, other),
@@ -275,10 +328,10 @@ impl Checker<'_> {
             (Typed::Double(one), Typed::Double(other)) => Pair::Doubles(one, other),
             (Typed::Text(one), Typed::Text(other)) => Pair::Texts(one, other),
             (one, other) => {
-                return self.refuse(at, format!("a {} is not compared with a {}", one.name(), other.name()));
+                return self.refuse(at, format!("{} is not compared with {}", one.one(), other.one()));
             }
         };
-        Ok(Typed::Bool(Bool::Compare(comparison, Box::new(pair))))
+        Ok(Typed::Bool(Bool::compare(comparison, pair)))
     }
 
     fn compute(&self, at: &IdedExpr, operator: &str, one: &IdedExpr, other: &IdedExpr) -> Checked {
@@ -324,17 +377,6 @@ fn comparison(operator: &str) -> Option<Comparison> {
     })
 }
 
-/// The same with its sides exchanged.
-fn turned(comparison: Comparison) -> Comparison {
-    match comparison {
-        Comparison::Less => Comparison::Greater,
-        Comparison::LessOrEqual => Comparison::GreaterOrEqual,
-        Comparison::Greater => Comparison::Less,
-        Comparison::GreaterOrEqual => Comparison::LessOrEqual,
-        same => same,
-    }
-}
-
 fn arithmetic(operator: &str) -> Option<Arithmetic> {
     Some(match operator {
         operators::ADD => Arithmetic::Add,
@@ -354,6 +396,16 @@ impl Typed {
             Typed::Int(_) => "int",
             Typed::Double(_) => "double",
             Typed::Text(_) => "string",
+        }
+    }
+
+    /// One of the type.
+    pub fn one(&self) -> &'static str {
+        match self {
+            Typed::Bool(_) => "a bool",
+            Typed::Int(_) => "an int",
+            Typed::Double(_) => "a double",
+            Typed::Text(_) => "a string",
         }
     }
 }

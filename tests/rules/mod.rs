@@ -1,0 +1,6 @@
+//! Rules: the language against its conformance cases, lowered programs against an interpreter, and what is hostile.
+
+mod conformance;
+mod hostile;
+mod oracle;
+mod textproto;
