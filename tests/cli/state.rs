@@ -372,3 +372,35 @@ fn what_nothing_needs_is_dropped_on_demand_and_the_run_goes_on() {
     busy.0.signal("-TERM");
     assert_eq!(busy.0.end().0.code(), Some(0));
 }
+
+#[test]
+fn a_journal_is_whole_though_a_first_segment_was_never_begun() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (state, out) = (path(&folder, "state"), path(&folder, "out.jsonl"));
+    let flags = |command, out, more: &[&str]| {
+        let all = [command, "--input", "generator", "--events", "2000", "--state", &state, "--output", out];
+        done(&[&all[..], more].concat())
+    };
+    flags("run", &out, &["--pace", "max", "--cut-every", "0s"]);
+    fails(&["state", "compact", &state], &["has no cut, so all of its journal is needed"]);
+    flags("run", &out, &["--pace", "max"]);
+    let replayed = path(&folder, "replayed.jsonl");
+    flags("replay", &replayed, &[]);
+    // A run that is killed while it writes the beginning of its first segment leaves nothing but a number that is not given again.
+    let names = segments(&state);
+    for path in names.iter().rev() {
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+        let (begins, rest) = name.split_once('-').expect("a number");
+        let (number, process) = rest.split_once('-').expect("a process");
+        let next = format!("{begins}-{:08}-{process}", number.parse::<u64>().expect("digits") + 1);
+        fs::rename(path, path.with_file_name(next)).expect("a name");
+    }
+    let again = path(&folder, "again.jsonl");
+    flags("replay", &again, &[]);
+    assert!(read(&again) == read(&replayed) && !read(&again).is_empty());
+    // Without the segment that has the beginning there is not all of it: the cut is what a replay goes on from.
+    fs::remove_file(&segments(&state)[0]).expect("it goes");
+    let rest = path(&folder, "rest.jsonl");
+    flags("replay", &rest, &[]);
+    assert!(read(&rest).lines().count() < read(&again).lines().count());
+}

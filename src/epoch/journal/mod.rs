@@ -142,11 +142,13 @@ impl JournalPast {
     /// If it cannot be read.
     pub fn is_whole(disk: &Disk, directory: &Path, terms: &Terms) -> Result<bool, JournalError> {
         let names = segment::list(disk, directory)?;
-        if names.first().is_some_and(|name| name.begins > 0 || name.number > 0) {
-            return Ok(false);
-        }
-        for name in &names {
+        for (place, name) in names.iter().enumerate() {
             let head = segment::head(disk, directory, name)?;
+            // One that was killed before its beginning was written is gone, and nothing with it.
+            let follows = name.begins > 0 || name.number > 0 && head.as_ref().is_none_or(|head| !head.last.is_empty());
+            if place == 0 && follows {
+                return Ok(false);
+            }
             if head.is_some_and(|head| terms.difference(&head.terms).is_some()) {
                 return Ok(false);
             }
