@@ -54,7 +54,7 @@ impl Quoting {
 impl CsvHeader {
     /// Reads a header line. Errors say what is wrong with it.
     pub fn parse(line: &[u8]) -> Result<Self, String> {
-        let separator = separator(line);
+        let separator = separator(line, None);
         let mut columns = Columns::default();
         columns.split(line, separator).map_err(|message| format!("its header is {message}"))?;
         let names: Vec<&str> = (0..columns.len()).map(|index| columns.get(index).trim()).collect();
@@ -78,7 +78,7 @@ impl CsvHeader {
 
     /// Of these columns of a file without a header, which begins with this line.
     pub fn named(columns: &[String], first: &[u8]) -> Self {
-        CsvHeader { separator: separator(first), ..CsvHeader::of(columns.to_vec()) }
+        CsvHeader { separator: separator(first, Some(columns.len())), ..CsvHeader::of(columns.to_vec()) }
     }
 
     /// What stands between columns.
@@ -117,8 +117,9 @@ impl CsvHeader {
     }
 }
 
-/// What stands between the columns of a file that begins with this line: a comma, unless it has none outside quotes and something else.
-fn separator(line: &[u8]) -> u8 {
+/// What stands between the columns of a file that begins with this line: what makes as many columns as there are, if that is known; else
+/// a comma, unless it has none outside quotes and something else.
+fn separator(line: &[u8], columns: Option<usize>) -> u8 {
     let counts = SEPARATORS.map(|separator| {
         let mut at = Quoting::Start;
         let mut count = 0;
@@ -126,15 +127,12 @@ fn separator(line: &[u8]) -> u8 {
             at = at.after(byte, separator);
             count += usize::from(at == Quoting::Start);
         }
-        count
+        (separator, count)
     });
-    match counts {
-        [0, ..] => {
-            SEPARATORS.into_iter().zip(counts).rev().max_by_key(|(_, count)| *count).filter(|(_, count)| *count > 0)
-        }
-        _ => None,
-    }
-    .map_or(SEPARATORS[0], |(separator, _)| separator)
+    let fits = counts.iter().find(|(_, count)| columns == Some(count + 1));
+    let first = counts.iter().take(1).find(|(_, count)| *count > 0);
+    let most = counts.iter().rev().max_by_key(|(_, count)| *count).filter(|(_, count)| *count > 0);
+    fits.or(first).or(most).map_or(SEPARATORS[0], |(separator, _)| *separator)
 }
 
 /// One record split into columns, quotes taken off.

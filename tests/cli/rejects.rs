@@ -226,7 +226,7 @@ fn the_summary_counts_what_records_were() {
         assert_eq!(replay[name], count, "{name} of {replay}");
     }
     let decisions = replay["decisions"].as_object().expect("decisions");
-    assert_eq!(decisions.keys().map(String::as_str).collect::<Vec<_>>(), ["allow", "block", "review"]);
+    assert_eq!(decisions.keys().map(String::as_str).collect::<Vec<_>>(), ["allow", "block", "challenge", "review"]);
     assert_eq!(decisions.values().filter_map(Value::as_u64).sum::<u64>(), replay["scored"].as_u64().expect("a number"));
     // How long a replay takes says nothing of how long anyone waits.
     assert!(replay.get("latency_p99_ms").is_none(), "{replay}");

@@ -62,7 +62,7 @@ fn what_is_wrong_with_a_rule_is_said_with_its_place() {
         "when: 1:1: no feature and no field of the event is called `card_count_1hh`; did you mean `card_count_1h`?",
     );
     fails("card_count_1h", "", "when: 1:1: is a double and not a bool");
-    fails("kind == 'payment' && event.currency > 5", "", "when: 1:38: a string is not compared with a int");
+    fails("kind == 'payment' && event.currency > 5", "", "when: 1:37: a string is not compared with an int");
     fails("amount > 5", "", "when: 1:1: `amount` is a feature and a field: write features.amount or event.amount");
     fails("true", "scope = [\"login\"]", "scope: no kind of event that is scored is called `login`");
     fails("true", "score = 2.0", "score: is 2; a score is between -1 and 1");
@@ -120,6 +120,8 @@ fn rules_decide_alone_add_up_and_hold_for_their_time() {
         "replay",
         "--dataflow",
         "spend_profile",
+        "--epoch-records",
+        "1",
         "--model",
         "none",
         "--input",

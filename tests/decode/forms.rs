@@ -143,7 +143,7 @@ fn minor_units_have_the_digits_of_their_currency() {
     decode(&schema, "{\"id\":\"a\",\"time\":1}").unwrap();
     let wrong = Schema::parse(
         "t",
-        "[[field]]\nname='id'\ntype='text'\nrole='id'\n[[field]]\nname='time'\ntype='time'\nrole='time'\n[[field]]\nname='x'\ntype='int'\nminor_units='y'",
+        "name='t'\n[[field]]\nname='id'\ntype='text'\nrole='id'\n[[field]]\nname='time'\ntype='time'\nrole='time'\n[[field]]\nname='x'\ntype='int'\nminor_units='y'",
     );
     assert!(wrong.unwrap_err().to_string().contains("minor_units is for a decimal"));
 }

@@ -27,9 +27,9 @@ const LEVEL: i32 = 1;
 /// So much of a cut is synced at a time. Whatever else is synced on the same file system waits for it, above all the journal.
 const SYNC_BYTES: usize = 1 << 20;
 
-/// Priority of the thread, as in nice(1): about a tenth of a core that others want all of.
+/// Priority of the thread, as in nice(1): about a quarter of a core that others want all of.
 #[cfg(target_os = "linux")]
-const NICE: i32 = 10;
+const NICE: i32 = 5;
 
 enum Message {
     /// The first of each worker's messages about a cut: it begins at the end of this epoch.

@@ -145,7 +145,7 @@ fn base_score(text: &str) -> Result<f32, String> {
     number.parse().map_err(|_| format!("base_score {text} is not one number: several targets are not supported"))
 }
 
-/// XGBoost writes splits at infinity as `Infinity`, which is no JSON: a number beyond every `f32` means the same.
+/// XGBoost writes splits at infinity as `Infinity`, which is no JSON: the largest `f32` parts the same values.
 fn without_infinity(bytes: &[u8]) -> Cow<'_, [u8]> {
     const WORD: &[u8] = b"Infinity";
     if !bytes.windows(WORD.len()).any(|window| window == WORD) {
@@ -154,7 +154,7 @@ fn without_infinity(bytes: &[u8]) -> Cow<'_, [u8]> {
     let (mut finite, mut at, mut quoted) = (Vec::with_capacity(bytes.len()), 0, false);
     while let Some(&byte) = bytes.get(at) {
         if !quoted && bytes[at..].starts_with(WORD) {
-            finite.extend_from_slice(b"1e39");
+            finite.extend_from_slice(b"3.4028235e38");
             at += WORD.len();
             continue;
         }
