@@ -285,6 +285,31 @@ fn records_of_a_run_that_bound_nothing_are_kept_as_long_as_what_binds_them() {
 }
 
 #[test]
+fn what_was_bound_before_event_time_was_known_is_not_old() {
+    let folder = TempDir::new().expect("a folder");
+    // A partition has said nothing yet, and the run is killed.
+    let journal = past(folder.path()).begin(0, Terms::default(), true).expect("it begins");
+    let unknown = Binding { watermark_ms: i64::MIN, ..binding(0, 0) };
+    assert!(journal.bindings().append(unknown).is_ok());
+    journal.finish();
+    let journal = past(folder.path()).begin(0, Terms::default(), true).expect("it begins");
+    let release = |kept_from_ms| {
+        journal.bindings().release(Covered { epoch: 0, uppers: [(0, 20), (1, 20)].into(), kept_from_ms });
+    };
+    release(1_000);
+    write(&journal, 1..2);
+    release(1_000);
+    write(&journal, 2..3);
+    assert_eq!(segments(folder.path()).len(), 2);
+    assert!(JournalPast::is_whole(&Disk::real(), folder.path(), &Terms::default()).expect("a journal"));
+    // It goes with what came next.
+    release(2_001);
+    write(&journal, 3..4);
+    journal.finish();
+    assert_eq!(segments(folder.path()).len(), 1);
+}
+
+#[test]
 fn offsets_alone_are_read_from_the_source_again() {
     let folder = TempDir::new().expect("a folder");
     let journal = past(folder.path()).begin(0, Terms::default(), false).expect("it begins");

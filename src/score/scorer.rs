@@ -10,6 +10,8 @@ use crate::flow::Action;
 
 /// Steps of a quantised score.
 const STEPS: f64 = 16_384.0;
+/// More than sums of scores are off by, and less than any two scores of a model are apart.
+const ROUNDING: f64 = 1e-9;
 /// Reasons given with an assessment that is not `allow`.
 const REASONS_MAX: usize = 5;
 
@@ -92,8 +94,9 @@ impl Scorer {
             let matches = self.rules.as_ref().map(|rules| rules.matches(event, row, champion)).unwrap_or_default();
             let RuleMatches { rules, shadow, score, action, faults: without_value } = matches;
             faults += u64::from(without_value);
-            let score = steps((champion + score).clamp(0.0, 1.0));
-            let action = self.action(score).max(action.unwrap_or(Action::Allow));
+            let sum = (champion + score).clamp(0.0, 1.0);
+            let score = steps(sum);
+            let action = self.action(sum).max(action.unwrap_or(Action::Allow));
             let reasons = if action == Action::Allow { Box::default() } else { self.reasons(row) };
             let scores = by_model.iter().map(|scores| steps(scores[index])).collect();
             Assessment { action, score, scores, rules: rules.into(), shadow: shadow.into(), reasons }
@@ -102,8 +105,9 @@ impl Scorer {
         (assessments, faults)
     }
 
-    fn action(&self, score: u16) -> Action {
-        let score = f64::from(score) / STEPS;
+    fn action(&self, score: f64) -> Action {
+        // What rules add is seldom a multiple of a step: 0.3 is 0.3, in whatever order it was added up.
+        let score = score + ROUNDING;
         match () {
             () if score >= self.thresholds.block => Action::Block,
             () if score >= self.thresholds.challenge => Action::Challenge,

@@ -31,9 +31,9 @@ pub fn compact(disk: &Disk, directory: &Path, covered: &Covered) -> Result<Compa
     for (process, segments) in by_process {
         let droppable = segments.len() - usize::from(process == 0);
         for (number, segment) in segments.iter().take(droppable).enumerate() {
-            // One without epochs goes with the next that has some: its records may be bound there.
-            let later = segments[number..].iter().find(|later| later.epochs.is_some());
-            let watermark_ms = later.map_or(i64::MIN, |later| later.watermark_ms);
+            // One whose time is not known goes with the next: its records may be bound there.
+            let later = segments[number..].iter().find_map(Segment::known_ms);
+            let watermark_ms = later.unwrap_or(segment.unknown_ms());
             if !covered.covers(segment, watermark_ms) {
                 break;
             }

@@ -134,9 +134,19 @@ impl Segment {
         }
     }
 
-    /// The watermark of its first binding, milliseconds, if it has any.
+    /// The first watermark of its bindings, milliseconds, if it has any.
     pub fn begins_ms(&self) -> Option<i64> {
         self.begins_ms
+    }
+
+    /// How far event time has come with it, if it is known.
+    pub(super) fn known_ms(&self) -> Option<i64> {
+        (self.watermark_ms > i64::MIN).then_some(self.watermark_ms)
+    }
+
+    /// What is taken for that if no segment knows it: epochs are bound by the first process alone, so others drop what is covered.
+    pub(super) fn unknown_ms(&self) -> i64 {
+        if self.name.process == 0 { i64::MAX } else { i64::MIN }
     }
 
     /// Takes note of a block.
@@ -153,7 +163,9 @@ impl Segment {
     }
 
     fn bind(&mut self, binding: &Binding) {
-        self.begins_ms.get_or_insert(binding.watermark_ms);
+        if binding.watermark_ms > i64::MIN {
+            self.begins_ms.get_or_insert(binding.watermark_ms);
+        }
         let first = self.epochs.map_or(binding.epoch, |(first, _)| first);
         self.epochs = Some((first, binding.epoch));
         self.uppers.extend(binding.uppers.iter().map(|(&lane, &upper)| (lane, upper)));

@@ -382,15 +382,13 @@ impl Writing {
     }
 
     /// How far event time has come with the oldest segment. One of a run that was killed before it bound anything may have records that
-    /// the next one binds: it goes with that one.
+    /// the next one binds, and before all partitions have said something the time is not known: then it goes with the next one.
     fn watermark_of(&self, oldest: &Segment) -> i64 {
-        if oldest.epochs.is_some() {
-            return oldest.watermark_ms;
-        }
+        let known = |segment: Segment| segment.known_ms();
         let older =
             self.older.iter().filter_map(|name| Segment::scan(&self.disk, &self.directory, name, |_| Ok(())).ok());
-        let later = older.chain(self.closed.iter().cloned()).find(|segment| segment.epochs.is_some());
-        later.map_or(self.segment.watermark_ms, |later| later.watermark_ms)
+        let later = older.chain(self.closed.iter().cloned()).chain([self.segment.clone()]);
+        oldest.known_ms().or_else(|| later.filter_map(known).next()).unwrap_or(oldest.unknown_ms())
     }
 
     /// Drops the oldest segments, as far as all that they hold is covered.

@@ -27,10 +27,6 @@ const LEVEL: i32 = 1;
 /// So much of a cut is synced at a time. Whatever else is synced on the same file system waits for it, above all the journal.
 const SYNC_BYTES: usize = 1 << 20;
 
-/// Priority of the thread, as in nice(1): about a quarter of a core that others want all of.
-#[cfg(target_os = "linux")]
-const NICE: i32 = 5;
-
 enum Message {
     /// The first of each worker's messages about a cut: it begins at the end of this epoch.
     Begin(Epoch),
@@ -211,7 +207,6 @@ impl CutWriter {
     }
 
     fn run(mut self) -> Result<(), CutError> {
-        step_back();
         self.sweep();
         while let Ok(message) = self.queue.recv() {
             self.take(message);
@@ -389,14 +384,6 @@ impl Writing {
         // A newer one may be on its way, of another process.
         let over = |begun| (begun <= newest || first) && self.part.as_ref().is_none_or(|part| part.begun != begun);
         sweep(disk, directory, manifest, over)
-    }
-}
-
-/// Lets all other threads go first, where a thread can have a priority of its own.
-fn step_back() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
-        tracing::debug!(%error, "cuts are written with the priority of the others");
     }
 }
 
