@@ -170,7 +170,7 @@ impl Row {
         if places.is_empty() && timestamps.is_empty() {
             return;
         }
-        let own = [Some(format!("{partition}-{offset}")), (timestamp_ms > 0).then(|| timestamp_ms.to_string())];
+        let own = [Some(format!("{partition}:{offset}")), (timestamp_ms > 0).then(|| timestamp_ms.to_string())];
         for (which, text) in own.iter().enumerate() {
             for index in 0..self.of_record[which].len() {
                 let (target, Some(text)) = (self.of_record[which][index], text) else { continue };

@@ -36,7 +36,7 @@ impl Record {
     }
 }
 
-/// Paths that lead to the record itself, where it has no field of that name: its place (`PARTITION-OFFSET`), and its own timestamp.
+/// Paths that lead to the record itself, where it has no field of that name: its place (`PARTITION:OFFSET`), and its own timestamp.
 pub const OF_RECORD: [&str; 2] = ["@place", "@timestamp"];
 
 /// What a partition is read from, for those who are to find a record again.

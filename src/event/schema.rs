@@ -11,7 +11,7 @@
 //! [[field]]
 //! name = "amount"
 //! path = "tx.amount"                 # default: the name; dots descend into objects, numbers into arrays; CSV: the column; "@place" and
-//!                                    # "@timestamp" are the record's own (PARTITION-OFFSET, Kafka's time), where no field is called so
+//!                                    # "@timestamp" are the record's own (PARTITION:OFFSET, Kafka's time), where no field is called so
 //! type = "decimal"                   # text | int | float | bool | decimal | time
 //! scale = 2                          # decimal: digits after the point kept (19.99 -> 1999)
 //! role = "amount"                    # id | kind | op | time | rank | entity | amount | number | category | flag

@@ -239,13 +239,13 @@ fn a_record_can_be_named_by_its_place() {
         "name = 't'\n[[field]]\nname = 'id'\ntype = 'text'\nrole = 'id'\npath = '@place'\n[[field]]\nname = 'time'\ntype = 'time'\nrole = 'time'\npath = '@timestamp'",
     );
     let event = decode(&schema, "{\"amount\":1}").unwrap();
-    assert_eq!((event.id_text(&schema), event.time), ("3-17".to_owned(), 5));
+    assert_eq!((event.id_text(&schema), event.time), ("3:17".to_owned(), 5));
     // A field that is called so comes first.
     let event = decode(&schema, "{\"@timestamp\":9,\"@place\":\"p\"}").unwrap();
     assert_eq!((event.id_text(&schema), event.time), ("p".to_owned(), 9));
     assert!(decode(&schema, "{\"@timestamp\":\"soon\"}").unwrap_err().message.contains("'soon' is not a time"));
     let columns = csv(&schema, "V1,Amount", "1,2").unwrap();
-    assert_eq!(columns.id_text(&schema), "3-17");
+    assert_eq!(columns.id_text(&schema), "3:17");
 }
 
 #[test]
