@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -33,8 +34,12 @@ enum Message {
     Binding(Binding),
     /// Written along.
     Heard(Binding),
-    Release(Covered),
+    /// There is something to release.
+    Release,
 }
+
+/// What the newest cut covers, until segments were dropped for it.
+type Released = Arc<Mutex<Option<Covered>>>;
 
 /// Records that were noted and not handed over yet.
 #[derive(Default)]
@@ -70,6 +75,7 @@ impl Covered {
 pub struct Journal {
     to_disk: Sender<Message>,
     durable: Receiver<Result<Binding, String>>,
+    released: Released,
     keeps_records: bool,
     last: BTreeMap<Partition, LastRecord>,
     /// Until it is started.
@@ -99,8 +105,9 @@ impl Journal {
         let writing = Writing::begin(continuation)?;
         let (to_disk, queue) = bounded(QUEUE_MAX);
         let (done, durable) = bounded(QUEUE_MAX);
-        let writer = Some(JournalWriter { writing, queue, done, failed: None });
-        Ok(Journal { to_disk, durable, keeps_records, last, writer, thread: None })
+        let released = Released::default();
+        let writer = Some(JournalWriter { writing, queue, done, released: released.clone(), failed: None });
+        Ok(Journal { to_disk, durable, released, keeps_records, last, writer, thread: None })
     }
 
     /// Starts the thread.
@@ -134,7 +141,8 @@ impl Journal {
 
     /// The end of the worker that hears or mints bindings for its process.
     pub fn bindings(&self) -> BindingLog {
-        BindingLog { to_disk: self.to_disk.clone(), durable: self.durable.clone() }
+        let Journal { to_disk, durable, released, .. } = self;
+        BindingLog { to_disk: to_disk.clone(), durable: durable.clone(), released: released.clone() }
     }
 
     /// Waits until everything is written. All ends must be gone.
@@ -150,6 +158,7 @@ impl Journal {
 pub struct BindingLog {
     to_disk: Sender<Message>,
     durable: Receiver<Result<Binding, String>>,
+    released: Released,
 }
 
 impl BindingLog {
@@ -168,9 +177,11 @@ impl BindingLog {
         self.durable.try_recv().ok()
     }
 
-    /// Says what a cut covers: whole segments of it are dropped. Not said if the queue is full: the next cut covers more.
+    /// Says what a cut covers: whole segments of it are dropped.
     pub fn release(&self, covered: Covered) {
-        let _ = self.to_disk.try_send(Message::Release(covered));
+        *self.released.lock().unwrap_or_else(PoisonError::into_inner) = Some(covered);
+        // If the queue is full, the thread looks once it has written what waits in it.
+        let _ = self.to_disk.try_send(Message::Release);
     }
 
     fn send(&self, message: Message) -> Result<(), Binding> {
@@ -248,6 +259,7 @@ pub struct JournalWriter {
     writing: Writing,
     queue: Receiver<Message>,
     done: Sender<Result<Binding, String>>,
+    released: Released,
     failed: Option<String>,
 }
 
@@ -274,7 +286,6 @@ impl JournalWriter {
     /// Writes a message and all that wait behind it. Says whether anybody wants to hear of it.
     fn take(&mut self, first: Message) -> bool {
         let (mut gathered, mut bindings, mut answers) = (Gathered::default(), Vec::new(), Vec::new());
-        let mut covered = None;
         for message in std::iter::once(first).chain(self.queue.try_iter()) {
             match message {
                 Message::Records(more) => gathered.append(more),
@@ -283,9 +294,10 @@ impl JournalWriter {
                     bindings.push(binding);
                 }
                 Message::Heard(binding) => bindings.push(binding),
-                Message::Release(more) => covered = Some(more),
+                Message::Release => {}
             }
         }
+        let covered = self.released.lock().unwrap_or_else(PoisonError::into_inner).take();
         if self.failed.is_none() {
             let writing = &mut self.writing;
             let written = writing.write_group(gathered, bindings).and_then(|()| match covered {
