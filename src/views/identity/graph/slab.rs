@@ -9,7 +9,7 @@ use crate::operators::{CopyOnWrite, prefetch};
 pub const NIL: u32 = 0;
 
 /// Bytes per chunk at most: few enough that a new chunk, or a copy of one, stalls no one.
-const CHUNK_BYTES: usize = 64 << 10;
+const CHUNK_BYTES: usize = 16 << 10;
 
 /// Records by number. Numbers are 32 bits: memory ends before they do.
 #[derive(Clone, Debug)]
