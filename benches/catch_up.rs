@@ -78,18 +78,19 @@ fn run(pace: Pace, source: Arc<dyn Source>) -> Cost {
     let columns = dataflow.features(&setup).expect("its features are valid").columns();
     let (metrics, stop) = (Arc::new(Metrics::default()), Arc::new(AtomicBool::new(false)));
     let repair_rows_max = if pace == Pace::Live { 64 } else { 65_536 };
-    let scorer = Some(scorer("payments@1", &columns));
+    let deployments = Some(scorer("payments@1", &columns).into());
     let shipped = crate::dataflows::all().into_iter().find(|one| one.name() == "payments").expect("it ships");
     let job = Job {
         dataflow: shipped,
         setup,
-        settings: EngineSettings { scorer, repair_rows_max, ..EngineSettings::default() },
+        settings: EngineSettings { deployments, repair_rows_max, ..EngineSettings::default() },
         source,
         references: ReferenceSource::new(Vec::new(), None, false, Default::default()).expect("none"),
         services: Default::default(),
         limits: Default::default(),
         pace,
         bounds: PartitionBounds::default(),
+        control: None,
         outputs: Outputs { scored: Some(Box::new(MemoryWriter::default())), ..Outputs::default() },
         state: None,
         terms: Default::default(),

@@ -97,7 +97,7 @@ impl Feed {
         let sent = batch.len();
         self.engine.arrivals.send_batch(&mut batch);
         let repair = Repair::of(self.repair_rows_max, sent as u64, self.owed());
-        self.engine.close(self.next, self.watermark_ms, repair, None);
+        self.engine.close(self.next, self.watermark_ms, repair, None, None);
         self.next += 1;
         sent
     }

@@ -123,8 +123,8 @@ fn scored(share: f64) {
             }
             true
         });
-        let scorer = Some(scorer("payments", payments.columns()));
-        let (settings, metrics) = (EngineSettings { scorer, ..EngineSettings::default() }, Arc::default());
+        let deployments = Some(scorer("payments", payments.columns()).into());
+        let (settings, metrics) = (EngineSettings { deployments, ..EngineSettings::default() }, Arc::default());
         let engine = engine(worker, dataflow, &settings, &metrics, Some(scored), None);
         let mut feed = Feed::new(engine, &settings, payments.before());
         feed.at_full_speed(worker, usize::MAX);

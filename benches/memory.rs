@@ -44,8 +44,8 @@ pub fn of(name: &str, share: f64) {
     timely::execute_directly(move |worker| {
         if name == "payments" {
             let payments = Payments::new(share);
-            let scorer = Some(scorer("payments", payments.columns()));
-            let settings = EngineSettings { scorer, ..EngineSettings::default() };
+            let deployments = Some(scorer("payments", payments.columns()).into());
+            let settings = EngineSettings { deployments, ..EngineSettings::default() };
             return measure(worker, &name, key_kinds, settings, payments.before());
         }
         let schema = setup(crate::dataflow(&name)).schema;
@@ -63,7 +63,7 @@ fn measure(
 ) {
     let (dataflow, metrics) = (crate::dataflow(name), Arc::<Metrics>::default());
     let columns = dataflow.features(&setup(dataflow)).expect("a shipped dataflow has features").columns();
-    let with_model = settings.scorer.is_some();
+    let with_model = settings.deployments.is_some();
     let encoder = with_model.then(|| encoder(&columns));
     let scored = Box::new(move |diffs: Option<(u64, Vec<_>)>| {
         for diff in diffs.iter().flat_map(|(_, diffs)| diffs) {

@@ -177,7 +177,7 @@ struct Left {
 
 fn measure(worker: &mut timely::worker::Worker, model: bool, share: f64) {
     let mut payments = Payments::new(share);
-    let scorer = model.then(|| scorer("payments", payments.columns()));
+    let deployments = model.then(|| scorer("payments", payments.columns()).into());
     let (left, counted) = (Rc::<RefCell<Left>>::default(), Rc::<RefCell<Left>>::default());
     let (of_diffs, of_rows, encoder) = (left.clone(), counted.clone(), encoder(payments.columns()));
     let scored = Box::new(move |batches: Option<(u64, Vec<ScoredDiff>)>| {
@@ -202,7 +202,7 @@ fn measure(worker: &mut timely::worker::Worker, model: bool, share: f64) {
             true
         })
     });
-    let (settings, metrics) = (EngineSettings { scorer, ..EngineSettings::default() }, Arc::<Metrics>::default());
+    let (settings, metrics) = (EngineSettings { deployments, ..EngineSettings::default() }, Arc::<Metrics>::default());
     let engine = engine(worker, crate::dataflow("payments"), &settings, &metrics, Some(scored), features);
     let mut feed = Feed::new(engine, &settings, payments.before());
     feed.at_full_speed(worker, usize::MAX);
@@ -274,6 +274,6 @@ pub fn scorer(name: &str, columns: &[String]) -> Scorer {
 
 /// Encodes the scored diffs of `payments` with its shipped model.
 pub fn encoder(columns: &[String]) -> ScoredEncoder {
-    let models = scorer("payments", columns).labels();
-    ScoredEncoder::new(setup(crate::dataflow("payments")).schema, models, Vec::new(), columns.to_vec())
+    let deployments = scorer("payments", columns).into();
+    ScoredEncoder::new(setup(crate::dataflow("payments")).schema, Some(deployments), columns.to_vec())
 }

@@ -14,7 +14,8 @@ pub fn rings(share: f64) {
         let dataflow = crate::dataflow(name);
         let setup = setup(dataflow);
         let columns = dataflow.features(&setup).expect("a shipped dataflow has features").columns();
-        let settings = EngineSettings { scorer: Some(scorer("payments", &columns)), ..EngineSettings::default() };
+        let settings =
+            EngineSettings { deployments: Some(scorer("payments", &columns).into()), ..EngineSettings::default() };
         run(dataflow, settings, events(&setup.schema, share), BATCH).us_per_event()
     };
     // In turns, so that neither has the warm memory alone.

@@ -131,7 +131,7 @@ pub fn rules(share: f64) {
     let interpreter_us = begin.elapsed().as_secs_f64() * 1e6 / contexts.len() as f64;
     for (Transaction { row, event, score, .. }, hits) in interpreted.iter().zip(hits) {
         let matches = rules.matches(event, row, *score).rules;
-        assert_eq!(matches.iter().map(|&number| usize::from(number)).collect::<BTreeSet<_>>(), hits);
+        assert_eq!(matches.iter().map(|&number| number as usize).collect::<BTreeSet<_>>(), hits);
     }
 
     println!("{RULES} rules of five clauses over {} columns, {:.1} % match", columns.len(), 100.0 * matching);

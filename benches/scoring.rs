@@ -114,7 +114,8 @@ fn run(dataflow: &'static Beside, scenario: Scenario, links_per_tick: usize, sha
     let (events, preloaded) = Script::new(&setup.schema).events(scenario, links_per_tick, share, ticks);
     let events_count = events.len();
     let columns = dataflow.features(&setup).expect("its features are valid").columns();
-    let settings = EngineSettings { scorer: Some(scorer("payments@1", &columns)), ..EngineSettings::default() };
+    let settings =
+        EngineSettings { deployments: Some(scorer("payments@1", &columns).into()), ..EngineSettings::default() };
     timely::execute_directly(move |worker| {
         let start = Instant::now();
         let latencies: Rc<RefCell<Option<Histogram<u64>>>> = Rc::default();

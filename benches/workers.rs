@@ -73,17 +73,18 @@ fn run(name: &str, source: &MemorySource, events: usize, workers: usize) -> Cost
     let dataflow = crate::dataflows::all().into_iter().find(|one| one.name() == name).expect("it ships");
     let setup = setup(&*dataflow);
     let columns = dataflow.features(&setup).expect("its features are valid").columns();
-    let scorer = dataflow.model().map(|model| scorer(model, &columns));
+    let deployments = dataflow.model().map(|model| scorer(model, &columns).into());
     let job = Job {
         dataflow,
         setup,
-        settings: EngineSettings { scorer, repair_rows_max: REPAIR_ROWS, ..EngineSettings::default() },
+        settings: EngineSettings { deployments, repair_rows_max: REPAIR_ROWS, ..EngineSettings::default() },
         source: Arc::new(source.clone()),
         references: ReferenceSource::new(Vec::new(), None, false, Default::default()).expect("none"),
         services: Default::default(),
         limits: Default::default(),
         pace: Pace::Bounded,
         bounds: PartitionBounds::default(),
+        control: None,
         outputs: Outputs { scored: Some(Box::new(MemoryWriter::default())), ..Outputs::default() },
         state: None,
         terms: Default::default(),

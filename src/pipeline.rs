@@ -28,7 +28,7 @@ use timely::worker::Worker;
 
 use crate::dataflow::{BuildError, Context, Dataflow, EngineSettings, Leftover, Setup};
 use crate::feature::FeatureSet;
-use crate::flow::{Arrival, Epoch, EpochFacts, Horizons, ReferenceRecord, Reject};
+use crate::flow::{Arrival, DeploymentNumber, Epoch, EpochFacts, Horizons, ReferenceRecord, Reject};
 use crate::flow::{Dump, Owed, Repair};
 use crate::metrics::Metrics;
 use crate::operators::Images;
@@ -52,6 +52,8 @@ pub struct Engine {
     pub owed: Owed,
     /// Where what is kept is dumped to.
     pub images: Images,
+    /// How long after its event a transaction may be retained, milliseconds of event time.
+    pub retained_ms: i64,
     /// Whether the dataflow's own graph needs all events that ever were, so that no cut has what it keeps.
     pub whole_history: bool,
     /// Epochs behind this frontier have left the engine.
@@ -59,10 +61,17 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Closes an epoch: nothing more comes for it. Says how far event time has come with it, how much it repairs, and which shards
-    /// are dumped at its end.
-    pub fn close(&mut self, epoch: Epoch, watermark_ms: i64, repair: Repair, dump: Option<Dump>) {
-        self.facts.set(epoch, watermark_ms, repair, dump);
+    /// Closes an epoch: nothing more comes for it. Says how far event time has come with it, how much it repairs, which shards are
+    /// dumped at its end, and which deployment is in force from it on, if that changes.
+    pub fn close(
+        &mut self,
+        epoch: Epoch,
+        watermark_ms: i64,
+        repair: Repair,
+        dump: Option<Dump>,
+        deployment: Option<DeploymentNumber>,
+    ) {
+        self.facts.set(epoch, watermark_ms, repair, dump, deployment);
         self.arrivals.advance_to(epoch + 1);
         self.rejects.advance_to(epoch + 1);
         self.references.advance_to(epoch + 1);
@@ -160,7 +169,8 @@ pub fn build(
         deliver(rejects_leaving, "Rejects", port).probe_with(&probe);
         images.release();
         let whole_history = whole_history.get();
-        Ok(Engine { arrivals, rejects, references, facts, owed, images, whole_history, probe })
+        let retained_ms = horizons.by_id_ms.max(horizons.read_ms);
+        Ok(Engine { arrivals, rejects, references, facts, owed, images, retained_ms, whole_history, probe })
     })
 }
 

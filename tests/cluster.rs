@@ -111,13 +111,13 @@ impl Trial {
         let scored = retained.iter().filter(|(event, _)| schema.is_scored(event.kind));
         let by_id: BTreeMap<_, _> = scored.map(|(event, _)| (event.id, event)).collect();
         let scorer = TestModel::scorer(columns.clone());
-        let encoder = ScoredEncoder::new(schema.clone(), scorer.labels(), Vec::new(), columns.clone());
+        let encoder = ScoredEncoder::new(schema.clone(), Some(scorer.clone().into()), columns.clone());
         let mut oracle = Held::default();
         for (id, row) in rows {
             let event = Arc::new(by_id[&id].clone());
-            let assessment = scorer.assess(&row, row.len(), [&*event].into_iter()).0.remove(0);
+            let (assessment, model) = scorer.assess(&row, row.len(), [&*event].into_iter()).rows.remove(0);
             let Assessment { action, score, rules, .. } = &assessment;
-            let decision = Decision { action: *action, score: *score, rules: rules.clone(), model: scorer.champion() };
+            let decision = Decision { action: *action, score: *score, rules: rules.clone(), model, deployment: 0 };
             let (cause, assessment) = (Cause::Arrival, Some(assessment));
             let said = ScoredDiff { event, revision: 0, diff: 1, epoch: 0, cause, decision, assessment, arrived_ns: 0 };
             let record = encoder.encode(&said);
@@ -144,12 +144,16 @@ impl Trial {
             services: Default::default(),
             dataflow,
             setup,
-            settings: EngineSettings { scorer: Some(TestModel::scorer(columns)), ..EngineSettings::default() },
+            settings: EngineSettings {
+                deployments: Some(TestModel::scorer(columns).into()),
+                ..EngineSettings::default()
+            },
             source: Arc::new(source),
             limits: Limits::default(),
             pace,
             // Small, so that what comes late comes in a later epoch.
             bounds: deltawatch::epoch::PartitionBounds { records_max: 10, ..Default::default() },
+            control: None,
             outputs: Outputs {
                 scored: Some(Box::new(scored.clone())),
                 features: Some(log.expect("a log")),

@@ -59,6 +59,7 @@ fn binding(epoch: Epoch, upper: u64) -> Binding {
         repair: Repair::default(),
         merging: true,
         dump: None,
+        control: None,
         stop: false,
         last: false,
     }

@@ -5,22 +5,53 @@ use std::sync::Arc;
 use deltawatch::event::{EventBuilder, Id, Op, Schema};
 use deltawatch::flow::{Action, Cause};
 use deltawatch::score::assessment::{Assessment, Decision, ScoredDiff};
+use deltawatch::score::model::Model;
+use deltawatch::score::rules::{RuleFile, Rules};
+use deltawatch::score::scorer::{Scorer, Thresholds};
 use deltawatch::sink::ScoredEncoder;
 use serde_json::{Value, json};
 
 use crate::cases::TINY;
 
+/// A model that is there for its name.
+struct Labelled(&'static str);
+
+impl Model for Labelled {
+    fn label(&self) -> &str {
+        self.0
+    }
+
+    fn features(&self) -> &[String] {
+        &[]
+    }
+
+    fn width(&self) -> usize {
+        1
+    }
+
+    fn score(&self, _rows: &[f64], scores: &mut Vec<f64>) {
+        scores.clear();
+    }
+
+    fn reasons(&self, _row: &[f64], _top: usize) -> Vec<(usize, f64)> {
+        Vec::new()
+    }
+}
+
 #[test]
 fn the_model_that_decided_is_named_and_a_tombstone_says_what_ends() {
     let schema = Arc::new(Schema::parse("tiny", TINY).expect("a schema"));
-    let labels = vec!["payments@4".to_owned(), "payments@3".to_owned()];
-    let encoder =
-        ScoredEncoder::new(schema.clone(), labels, vec!["new-device@2".to_owned()], vec!["own_amount".to_owned()]);
+    let columns = vec!["own_amount".to_owned()];
+    let models = ["payments@4", "payments@3"].map(|label| Arc::new(Labelled(label)) as Arc<dyn Model>);
+    let rule = "[[rule]]\nid = 'new-device'\nversion = 2\nwhen = 'own_amount > 1.0'\naction = 'review'\nreason = 'new'";
+    let rules = RuleFile::parse("rules", rule).and_then(|file| Rules::new("rules", file, &schema, &columns));
+    let scorer = Scorer::new(models.into(), Thresholds::NONE).with_rules(rules.expect("a rule"));
+    let encoder = ScoredEncoder::new(schema.clone(), Some(scorer.into()), columns);
     let mut builder = EventBuilder::new(&schema);
     builder.set_text(schema.id_slot(), "a");
     let event = Arc::new(builder.finish(Id::from_text("a"), 1_000, 0, Op::Insert, &schema));
     // Model 3 decided; now 4 is the champion, and both score.
-    let decision = Decision { action: Action::Review, score: 8_192, rules: vec![0].into(), model: 1 };
+    let decision = Decision { action: Action::Review, score: 8_192, rules: vec![0].into(), model: 1, deployment: 0 };
     let assessment = Assessment {
         action: Action::Allow,
         score: 4_096,

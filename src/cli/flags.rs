@@ -30,6 +30,12 @@ pub struct JobFlags {
     /// Rules that decide with the model (TOML); `deltawatch rules check FILE` tries them
     #[arg(long, value_name = "FILE", env = "DELTAWATCH_RULES")]
     pub rules: Option<PathBuf>,
+    /// Messages that change rules, thresholds and models while it runs: a file that is added to, or a topic of one partition
+    #[arg(long, value_name = "FILE|kafka:TOPIC", env = "DELTAWATCH_CONTROL", value_parser = OutputName::parse)]
+    pub control: Option<OutputName>,
+    /// A file that is added to: what became of each control message, a JSON line each
+    #[arg(long, value_name = "FILE", env = "DELTAWATCH_CONTROL_REPLIES", requires = "control")]
+    pub control_replies: Option<PathBuf>,
 
     /// Files (.csv or .jsonl, also .gz and .zst), `-`, `generator` or `kafka:TOPIC`; files may be repeated
     #[arg(

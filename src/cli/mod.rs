@@ -11,11 +11,13 @@
 //! A binary of one's own dataflows is `fn main() -> ExitCode { deltawatch::cli::main(&my::all()) }`.
 
 mod cluster;
+mod control;
 mod dataflow;
 mod error;
 mod flags;
 mod generate;
 mod interrupt;
+mod models;
 mod outputs;
 mod plan;
 mod progress;
@@ -70,6 +72,7 @@ enum Command {
     Rejects(rejects::RejectsFlags),
     Dataflow(dataflow::DataflowFlags),
     Rules(rules::RulesFlags),
+    Models(models::ModelsFlags),
     State(state::StateFlags),
     Verify(verify::VerifyFlags),
 }
@@ -115,6 +118,7 @@ pub fn main_from(arguments: impl IntoIterator<Item = OsString>, dataflows: &[Arc
         Command::Rejects(flags) => flags.run(),
         Command::Dataflow(flags) => flags.run(dataflows),
         Command::Rules(flags) => flags.run(dataflows),
+        Command::Models(flags) => flags.run(),
         Command::State(flags) => flags.run(),
         Command::Verify(flags) => flags.run(dataflows),
     };

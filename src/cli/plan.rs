@@ -22,12 +22,15 @@ use crate::event::{Limits, Schema};
 use crate::feature::FeatureSet;
 use crate::generator::GeneratorSource;
 use crate::metrics::Metrics;
+use crate::runtime::control::ControlStream;
 use crate::runtime::job::{Job, Outputs, terms};
 use crate::runtime::renew::Renewing;
 use crate::runtime::state::{State, StateError, StateSettings};
+use crate::score::control::{Deployments, Workshop};
 use crate::score::model::{Model, ModelDir};
 use crate::score::rules::{RuleFile, Rules};
 use crate::score::scorer::{Scorer, Thresholds};
+use crate::source::control::ControlInput;
 use crate::source::kafka::{KafkaConfig, KafkaSource, Position};
 use crate::source::tables::{ReferenceKind, ReferenceSource, TableInput, WantedTable};
 use crate::source::{FileSource, Source};
@@ -95,12 +98,17 @@ impl JobFlags {
         };
         let (scorer, model_files) = self.scorer(&*dataflow, &columns)?;
         let (scorer, rules) = self.with_rules(scorer, &setup.schema, &columns)?;
+        let workshop =
+            Workshop { schema: setup.schema.clone(), columns: columns.clone().into(), models: self.models_directory() };
+        // What a control stream changes is there from the start.
+        let scorer = scorer.or_else(|| self.control.as_ref().map(|_| Scorer::default()));
+        let deployments = scorer.map(|scorer| Deployments::new(scorer, Some(workshop)));
         let settings = EngineSettings {
             late_ms: self.horizon,
             label_ms: self.label_horizon,
             repair_rows_max,
             forget_ms: self.forget,
-            scorer,
+            deployments: deployments.clone(),
         };
         let plan = graph::check(dataflow.clone(), setup.clone(), settings.clone())?;
         let bounds = self.bounds();
@@ -137,13 +145,14 @@ impl JobFlags {
                 dataflow: dataflow.clone(),
                 setup: setup.clone(),
                 // Nothing is scored: what was said is known.
-                settings: EngineSettings { scorer: None, ..settings.clone() },
+                settings: EngineSettings { deployments: None, ..settings.clone() },
                 source: Arc::new(source),
                 references,
                 services,
                 limits,
                 pace: Pace::Bounded,
                 bounds,
+                control: None,
                 outputs: Outputs::default(),
                 state: Some(state),
                 terms: terms.clone(),
@@ -158,6 +167,10 @@ impl JobFlags {
         if let Some(state) = &mut state {
             state.renew(anew);
         }
+        if let (Some(state), Some(deployments)) = (&state, &deployments) {
+            deployments.restore(state.control()).map_err(Failure::Failed)?;
+        }
+        let control = self.control(mode.pace == Pace::Bounded, process)?;
         // A replay may look into the log of a run; one cluster does one thing.
         terms.add("the command", mode.command);
         terms.add("--repair-rows", repair_rows_max);
@@ -172,6 +185,7 @@ impl JobFlags {
             limits,
             pace: mode.pace,
             bounds,
+            control,
             outputs,
             state,
             terms,
@@ -193,7 +207,7 @@ impl JobFlags {
             [none] if none == "none" => Vec::new(),
             named => named.iter().map(String::as_str).collect(),
         };
-        let directory = self.models.clone().unwrap_or_else(models_directory);
+        let directory = self.models_directory();
         let (mut thresholds, mut models, mut hash) = (None, Vec::<Arc<dyn Model>>::new(), 0);
         for name in wanted {
             let path = ModelDir::find(&directory, name)?;
@@ -221,6 +235,25 @@ impl JobFlags {
         let rules = Rules::new(&path.display().to_string(), content, schema, columns)?;
         let scorer = scorer.unwrap_or_else(|| Scorer::new(Vec::new(), Thresholds::NONE));
         Ok((Some(scorer.with_rules(rules)), hash))
+    }
+
+    /// Where control messages come from: of the first process.
+    fn control(&self, bounded: bool, process: usize) -> Result<Option<ControlStream>, Failure> {
+        // A replay of a state repeats what the run has taken in.
+        let own = process == 0 && !(bounded && self.state.is_some());
+        let Some(named) = self.control.as_ref().filter(|_| own) else { return Ok(None) };
+        let input = match named {
+            OutputName::Path(path) if !Path::new(path).exists() => {
+                return Err(usage("--control", path, "is not there; make the file, it may be empty"));
+            }
+            OutputName::Path(path) => ControlInput::File(path.into()),
+            OutputName::Kafka(topic) => ControlInput::Topic(self.kafka.resolve()?, topic.clone()),
+        };
+        Ok(Some(ControlStream { input, replies: self.control_replies.clone(), bounded }))
+    }
+
+    fn models_directory(&self) -> PathBuf {
+        self.models.clone().unwrap_or_else(models_directory)
     }
 
     fn source(&self, schema: &Arc<Schema>, limits: Limits, mode: &Mode) -> Result<Arc<dyn Source>, Failure> {

@@ -100,7 +100,7 @@ fn summary(metrics: &Metrics, elapsed: Duration, live: bool) -> serde_json::Valu
     let decisions: serde_json::Map<_, _> =
         metrics.decisions.by_action().map(|(action, count)| (action.to_owned(), count.into())).collect();
     let rules: serde_json::Map<_, _> =
-        metrics.rule_hits.by_rule().map(|(rule, hits)| (rule.to_owned(), hits.into())).collect();
+        metrics.rule_hits.by_rule().into_iter().map(|(rule, hits)| (rule, hits.into())).collect();
     let mut summary = json!({
         "seconds": (elapsed.as_secs_f64() * 1e3).round() / 1e3,
         "events": events,

@@ -1,4 +1,4 @@
-//! `deltawatch rules`: what a file of rules says, and whether it is right.
+//! `deltawatch rules`: what a file of rules says, and whether it is right; and what a running engine's rules are to be.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -7,14 +7,22 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::control::ControlFlags;
 use super::error::Failure;
 use super::plan::setup;
 use crate::cli::dataflow::find;
 use crate::dataflow::Dataflow;
-use crate::score::rules::{Rule, RuleFile, Rules};
+use crate::score::control::ControlChange;
+use crate::score::rules::{Rule, RuleFile, RuleMode, Rules};
 
-/// Rules: list them, or check a file of them against a dataflow
+/// Rules: list them, check a file of them against a dataflow, change those of a running engine
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  deltawatch rules check rules.toml
+  deltawatch rules put rules.toml --control control.jsonl
+  deltawatch rules shadow card-testing --control control.jsonl
+  deltawatch rules promote card-testing --by anna --control kafka:control --brokers localhost:9092
+  deltawatch rules snooze card-testing --until 2026-12-01T00:00:00Z --control control.jsonl")]
 pub struct RulesFlags {
     #[command(subcommand)]
     command: RulesCommand,
@@ -26,6 +34,46 @@ enum RulesCommand {
     Check(FileFlags),
     /// List the rules of a file with their conditions and the reasons that they exist
     List(FileFlags),
+    /// Send the rules of a file to a running engine: each is added, or takes the place of the one with its id
+    Put(PutFlags),
+    /// Send the rules of a file to a running engine: they take the place of all, thresholds included
+    Replace(PutFlags),
+    /// Let a rule decide from now on
+    Promote(RuleFlags),
+    /// Let a rule be shown beside decisions, and decide nothing
+    Shadow(RuleFlags),
+    /// Do not evaluate a rule from now on
+    Pause(RuleFlags),
+    /// Let a rule rest for events before a time
+    Snooze(SnoozeFlags),
+    /// Delete a rule
+    Delete(RuleFlags),
+}
+
+#[derive(Args, Debug)]
+struct PutFlags {
+    #[command(flatten)]
+    file: FileFlags,
+    #[command(flatten)]
+    control: ControlFlags,
+}
+
+#[derive(Args, Debug)]
+struct RuleFlags {
+    /// The rule's id
+    #[arg(value_name = "ID")]
+    rule: String,
+    #[command(flatten)]
+    control: ControlFlags,
+}
+
+#[derive(Args, Debug)]
+struct SnoozeFlags {
+    #[command(flatten)]
+    rule: RuleFlags,
+    /// Event time before which it rests
+    #[arg(long, value_name = "TIME", env = "DELTAWATCH_UNTIL")]
+    until: jiff::Timestamp,
 }
 
 #[derive(Args, Debug)]
@@ -50,26 +98,55 @@ struct FileFlags {
 impl RulesFlags {
     /// Does what was asked.
     pub fn run(&self, dataflows: &[Arc<dyn Dataflow>]) -> Result<(), Failure> {
-        let (flags, lists) = match &self.command {
-            RulesCommand::Check(flags) => (flags, false),
-            RulesCommand::List(flags) => (flags, true),
+        let mode = |RuleFlags { rule, control }: &RuleFlags, mode| {
+            control.send([ControlChange::RuleMode { rule: rule.clone(), mode }])
         };
-        let dataflow = find(dataflows, &flags.dataflow)?;
-        let setup = setup(&*dataflow, flags.schema.as_deref(), &flags.set)?;
-        let columns = dataflow.features(&setup)?.columns();
-        let content = RuleFile::load(&flags.file)?;
-        let (shown, all) = (flags.file.display().to_string(), content.rules.clone());
-        let rules = Rules::new(&shown, content, &setup.schema, &columns)?;
-        let said = match (flags.json, lists) {
-            (true, _) => format!("{}\n", json!(all.iter().map(as_json).collect::<Vec<_>>())),
-            (false, true) => all.iter().map(as_text).collect(),
-            (false, false) => {
-                let (all, used) = (all.len(), rules.iter().count());
-                format!("{shown}: {all} rules are right, {} of them paused\n", all - used)
+        match &self.command {
+            RulesCommand::Check(flags) => show(flags, dataflows, false),
+            RulesCommand::List(flags) => show(flags, dataflows, true),
+            RulesCommand::Put(PutFlags { file, control }) => {
+                let RuleFile { rules, .. } = checked(file, dataflows)?.0;
+                control.send(rules.into_iter().map(|rule| ControlChange::Rule { rule }))
             }
-        };
-        std::io::stdout().write_all(said.as_bytes()).map_err(|error| Failure::Failed(error.to_string()))
+            RulesCommand::Replace(PutFlags { file, control }) => {
+                let RuleFile { rules, thresholds } = checked(file, dataflows)?.0;
+                control.send([ControlChange::Rules { rules, thresholds }])
+            }
+            RulesCommand::Promote(flags) => mode(flags, RuleMode::Active),
+            RulesCommand::Shadow(flags) => mode(flags, RuleMode::Shadow),
+            RulesCommand::Pause(flags) => mode(flags, RuleMode::Paused),
+            RulesCommand::Snooze(SnoozeFlags { rule: RuleFlags { rule, control }, until }) => {
+                control.send([ControlChange::RuleSnooze { rule: rule.clone(), until: *until }])
+            }
+            RulesCommand::Delete(RuleFlags { rule, control }) => {
+                control.send([ControlChange::RuleDelete { rule: rule.clone() }])
+            }
+        }
     }
+}
+
+/// A file of rules, and the rules once they are checked.
+fn checked(flags: &FileFlags, dataflows: &[Arc<dyn Dataflow>]) -> Result<(RuleFile, Rules), Failure> {
+    let dataflow = find(dataflows, &flags.dataflow)?;
+    let setup = setup(&*dataflow, flags.schema.as_deref(), &flags.set)?;
+    let columns = dataflow.features(&setup)?.columns();
+    let content = RuleFile::load(&flags.file)?;
+    let rules = Rules::new(&flags.file.display().to_string(), content.clone(), &setup.schema, &columns)?;
+    Ok((content, rules))
+}
+
+fn show(flags: &FileFlags, dataflows: &[Arc<dyn Dataflow>], lists: bool) -> Result<(), Failure> {
+    let (RuleFile { rules: all, .. }, rules) = checked(flags, dataflows)?;
+    let shown = flags.file.display();
+    let said = match (flags.json, lists) {
+        (true, _) => format!("{}\n", json!(all.iter().map(as_json).collect::<Vec<_>>())),
+        (false, true) => all.iter().map(as_text).collect(),
+        (false, false) => {
+            let paused = rules.iter().filter(|checked| checked.rule.mode == RuleMode::Paused).count();
+            format!("{shown}: {} rules are right, {paused} of them paused\n", all.len())
+        }
+    };
+    std::io::stdout().write_all(said.as_bytes()).map_err(|error| Failure::Failed(error.to_string()))
 }
 
 fn as_json(rule: &Rule) -> serde_json::Value {

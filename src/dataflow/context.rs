@@ -203,7 +203,7 @@ impl<'scope> Context<'scope> {
             records: self.given.records.clone(),
             layout: Layout::new(self.given.features.clone(), &self.given.plans),
             looked_up,
-            scorer: self.given.settings.scorer.clone(),
+            deployments: self.given.settings.deployments.clone(),
             wanted: wanted.clone(),
             facts: self.given.facts.clone(),
             images: self.given.images.clone(),
@@ -301,7 +301,7 @@ impl<'scope> Context<'scope> {
     /// Scores the rows with the deployed models and emits the scored diffs. Without a model nothing is scored: the
     /// feature rows are the output.
     pub fn score(&mut self, features: &Features<'scope>) -> Result<(), BuildError> {
-        if self.given.settings.scorer.is_none() {
+        if self.given.settings.deployments.is_none() {
             return Ok(());
         }
         match self.given.ports.scored.take() {

@@ -1,6 +1,6 @@
 //! How the engine runs a dataflow.
 
-use crate::score::scorer::Scorer;
+use crate::score::control::Deployments;
 use crate::views::velocity::ALL_TIME_IDLE_MS;
 
 /// How the engine runs a dataflow.
@@ -14,8 +14,8 @@ pub struct EngineSettings {
     pub repair_rows_max: usize,
     /// A key that was silent for longer begins anew in features over all time, milliseconds of event time.
     pub forget_ms: i64,
-    /// The deployed models; none leaves rows unscored.
-    pub scorer: Option<Scorer>,
+    /// Models, rules and thresholds; none leaves rows unscored.
+    pub deployments: Option<Deployments>,
 }
 
 impl Default for EngineSettings {
@@ -25,7 +25,7 @@ impl Default for EngineSettings {
             label_ms: 30 * 86_400_000,
             repair_rows_max: 64,
             forget_ms: ALL_TIME_IDLE_MS,
-            scorer: None,
+            deployments: None,
         }
     }
 }

@@ -24,10 +24,11 @@
 
 use std::collections::BTreeSet;
 
+use super::controlling::{ControlNext, Controlling, before_control};
 use super::dumping::Dumping;
 use super::{PartitionBounds, Recorded};
-use crate::event::{InputStream, Lane};
-use crate::flow::{Binding, Dump, Epoch, Offer, Reach, Repair, Report, Word};
+use crate::event::Lane;
+use crate::flow::{Binding, DeploymentNumber, Dump, Epoch, Offer, Reach, Repair, Report, Word};
 
 /// When epochs are closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +75,8 @@ pub struct Authority {
     finished: bool,
     /// Which epochs are cut.
     dumping: Dumping,
+    /// Which control messages are bound next.
+    controlling: Controlling,
     /// Since when the source has less than what is recorded, nanoseconds.
     short_ns: Option<u64>,
     /// Why what was recorded cannot be repeated.
@@ -100,6 +103,7 @@ impl Authority {
             settled: false,
             finished: false,
             dumping: Dumping::new(workers),
+            controlling: Controlling::new(workers),
             short_ns: None,
             fault: None,
         }
@@ -115,6 +119,7 @@ impl Authority {
     pub fn report(&mut self, report: Report) {
         let worker = report.worker as usize;
         self.dumping.report(&report);
+        self.controlling.report(&report);
         if report.next == self.next {
             self.reports[worker] = Some(report);
         }
@@ -131,6 +136,23 @@ impl Authority {
         self
     }
 
+    /// With a control stream, of which this comes first.
+    #[must_use]
+    pub fn controlled(mut self, first: ControlNext) -> Self {
+        self.controlling.set(first);
+        self
+    }
+
+    /// Takes note of what comes next on the control stream.
+    pub fn control(&mut self, next: ControlNext) {
+        self.controlling.set(next);
+    }
+
+    /// The group of control messages that is next and that a process could not make a deployment of, and why: it is not bound.
+    pub fn refused(&mut self) -> Option<(DeploymentNumber, String)> {
+        self.controlling.give_up()
+    }
+
     /// A cut that every process has on disk, and whose outputs are all acknowledged; named once.
     pub fn whole(&mut self) -> Option<Epoch> {
         self.dumping.whole()
@@ -140,6 +162,10 @@ impl Authority {
     pub fn check(&mut self, now_ns: u64) -> Result<(), String> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
+        }
+        let group = self.ahead.as_ref().and_then(|ahead| ahead.control.as_ref());
+        if let Some(reason) = group.and_then(|group| self.controlling.fault(group.number)) {
+            return Err(format!("a control message cannot be repeated: {reason}"));
         }
         let Some((lane, upper, reached)) = self.short() else {
             self.short_ns = None;
@@ -152,7 +178,7 @@ impl Authority {
         Err(format!(
             "{} ends at {reached}, but {upper} records or offsets of it were read when --state \
              was written: it was cut off or made anew; name another --state",
-            named(lane)
+            lane.in_words()
         ))
     }
 
@@ -178,20 +204,25 @@ impl Authority {
 
     /// What the workers are to do next, if it is time. `left` is the first epoch that has not left the engine yet.
     pub fn mint(&mut self, now_ns: u64, left: Epoch) -> Option<Word> {
+        if self.finished || self.fault.is_some() {
+            return None;
+        }
+        self.look_ahead();
+        if let Some(word) = self.prepare() {
+            return Some(word);
+        }
         let reach = self.reach.map(|(reach, _)| reach);
         let stale = |report: &Option<Report>| report.as_ref().is_none_or(|report| report.reach != reach);
-        if self.finished
-            || self.fault.is_some()
-            || self.next.saturating_sub(left) >= IN_FLIGHT_MAX
-            || self.reports.iter().any(stale)
-        {
+        if self.next.saturating_sub(left) >= IN_FLIGHT_MAX || self.reports.iter().any(stale) {
             return None;
         }
         let settled = self.ended() && left >= self.next;
-        self.look_ahead();
         let mut word = if self.ahead.is_none() { self.decide(now_ns, left)? } else { self.repeat()? };
         if let Word::Bind(binding) = &mut word {
             if binding.epoch >= self.recorded.until {
+                if self.pace == Pace::Live {
+                    binding.control = self.controlling.take();
+                }
                 binding.dump = self.dumping.of(binding.epoch, binding.last);
             }
             self.next = binding.epoch + 1;
@@ -204,6 +235,15 @@ impl Authority {
             self.reports.fill(None);
         }
         Some(word)
+    }
+
+    /// Has deployments made that an epoch will have.
+    fn prepare(&mut self) -> Option<Word> {
+        match self.ahead.as_ref() {
+            Some(ahead) => ahead.control.as_ref().and_then(|group| self.controlling.ask(group)),
+            None if self.repeating() > 0 => None,
+            None => self.controlling.ask_next(),
+        }
     }
 
     fn decide(&mut self, now_ns: u64, left: Epoch) -> Option<Word> {
@@ -220,6 +260,10 @@ impl Authority {
         let fresh = self.offers().any(|offer| offer.records > 0);
         let idle = left >= self.next;
         let (ended, live) = (self.ended(), self.pace == Pace::Live);
+        let control_ms = self.controlling.due_ms();
+        if !live && self.controlling.is_waited_for() && !stop && !self.stop_sent {
+            return None;
+        }
         let due = !ended
             && match self.merging {
                 true => fresh && self.events().all(|offer| self.is_ready(offer)),
@@ -229,8 +273,13 @@ impl Authority {
         let last = ended && (!live || self.settled && !backlog);
         // A replay's epochs do not depend on when something is idle: what waits is repaired along with its records, and at
         // the end by itself.
-        if !(due || stop || last || live && idle && (backlog || ended || self.dumping.all_dumped())) {
+        let controlled = control_ms.is_some();
+        if !(due || stop || last || live && idle && (backlog || ended || controlled || self.dumping.all_dumped())) {
             return None;
+        }
+        if !live && (due || last) && control_ms.is_some_and(|ms| !self.any_before(ms)) {
+            let control = self.controlling.take();
+            return Some(Word::Bind(Binding { stop, control, ..self.binding(self.watermark_ms) }));
         }
         if !due {
             return Some(Word::Bind(Binding { stop, last, ..self.binding(self.watermark_ms) }));
@@ -239,7 +288,9 @@ impl Authority {
             return Some(Word::Bind(Binding { stop, ..self.taking(self.live_watermark()) }));
         }
         let even = self.is_even();
-        match self.next_reach().filter(|_| !even) {
+        let reach = self.next_reach().filter(|_| !even);
+        let latest_ms = self.events().map(|offer| offer.clock_ms).max().unwrap_or(self.watermark_ms);
+        match control_ms.map_or(reach, |ms| before_control(ms, reach, latest_ms, self.offers())) {
             Some((reach, watermark_ms)) => {
                 self.reach = Some((reach, watermark_ms));
                 Some(Word::Reach(self.next, reach))
@@ -323,6 +374,11 @@ impl Authority {
         Some((Reach { before_ms, ties_of }, latest.min(before_ms.saturating_sub(1))))
     }
 
+    /// Whether any record that is offered comes before control messages of this time.
+    fn any_before(&self, ms: i64) -> bool {
+        self.offers().any(|offer| offer.records > 0 && offer.first_ms < ms)
+    }
+
     /// Recorded bindings that have not been minted again yet.
     pub fn repeating(&self) -> u64 {
         self.recorded.until.saturating_sub(self.next)
@@ -352,7 +408,8 @@ impl Authority {
         let binding = self.ahead.as_ref()?;
         let there =
             |(lane, upper): (&Lane, &u64)| self.offers().any(|offer| offer.lane == *lane && offer.came >= *upper);
-        if !binding.uppers.iter().all(there) {
+        let made = binding.control.as_ref().is_none_or(|group| self.controlling.is_made(group.number));
+        if !made || !binding.uppers.iter().all(there) {
             return None;
         }
         let next = self.next;
@@ -403,6 +460,7 @@ impl Authority {
             watermark_ms: watermark_ms.max(self.watermark_ms),
             repair: self.repair(0),
             dump: None,
+            control: None,
             merging: self.merging,
             stop: false,
             last: false,
@@ -430,16 +488,5 @@ impl Authority {
 
     fn events(&self) -> impl Iterator<Item = &Offer> {
         self.offers().filter(|offer| offer.lane.is_events())
-    }
-}
-
-/// A lane as users know it.
-fn named(lane: Lane) -> String {
-    let partition = lane.partition;
-    match lane.stream {
-        InputStream::Events => format!("partition {partition} of the input"),
-        InputStream::Table(table) => format!("partition {partition} of reference {}", table + 1),
-        InputStream::LateAnswers => format!("the log of late answers to partition {partition}"),
-        InputStream::Nowhere => lane.to_string(),
     }
 }

@@ -13,6 +13,7 @@
 
 mod authority;
 pub mod clock;
+mod controlling;
 mod dumping;
 pub mod journal;
 mod queue;
@@ -20,6 +21,7 @@ mod recorded;
 mod stash;
 
 pub use authority::{Authority, Pace};
+pub use controlling::ControlNext;
 pub use queue::LaneEnd;
 pub use recorded::Recorded;
 pub use stash::Stash;

@@ -76,9 +76,10 @@ pub enum Role {
 }
 
 /// Whether ids are integers or text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IdType {
     /// Integers from 0 to 2^64 - 1.
+    #[default]
     Int,
     /// Text.
     Text,

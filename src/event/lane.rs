@@ -55,6 +55,17 @@ impl Lane {
     pub fn is_events(self) -> bool {
         self.stream == InputStream::Events
     }
+
+    /// As users know it.
+    pub fn in_words(self) -> String {
+        let partition = self.partition;
+        match self.stream {
+            InputStream::Events => format!("partition {partition} of the input"),
+            InputStream::Table(table) => format!("partition {partition} of reference {}", table + 1),
+            InputStream::LateAnswers => format!("the log of late answers to partition {partition}"),
+            InputStream::Nowhere => self.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Lane {

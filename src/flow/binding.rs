@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Epoch, Repair};
+use super::{ControlGroup, DeploymentNumber, Epoch, Repair};
 use crate::event::Lane;
 use crate::flow::Dump;
 
@@ -24,8 +24,9 @@ pub struct Binding {
     /// Partitions go on to be merged by event time after this epoch.
     pub merging: bool,
     /// What is dumped at its end.
-    #[serde(default)]
     pub dump: Option<Dump>,
+    /// Control messages that take effect with it.
+    pub control: Option<ControlGroup>,
     /// Readers are to stop: what has been read is the end.
     pub stop: bool,
     /// No epoch follows.
@@ -46,6 +47,10 @@ pub struct Reach {
 pub enum Word {
     /// Offer for this epoch what lies before the reach.
     Reach(Epoch, Reach),
+    /// Make the deployment of these control messages: an epoch will have it.
+    Prepare(ControlGroup),
+    /// No epoch will have this deployment: a process could not make it.
+    GiveUp(DeploymentNumber),
     /// This belongs to the epoch.
     Bind(Binding),
     /// The cut at the end of this epoch is whole: every process has it on disk.
@@ -114,4 +119,8 @@ pub struct Report {
     pub dumped: Option<Epoch>,
     /// The epoch at whose end the last cut began that its process could not write.
     pub cut_failed: Option<Epoch>,
+    /// The last deployment that its process has made.
+    pub deployment: DeploymentNumber,
+    /// One that its process could not make, and why.
+    pub deployment_failed: Option<(DeploymentNumber, String)>,
 }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 use timely::progress::frontier::MutableAntichain;
 
-use super::Epoch;
+use super::{DeploymentNumber, Epoch};
 
 /// How many touched rows an epoch reads again, over all workers and operators; see [`crate::operators::backlog`] for how they
 /// are shared out.
@@ -57,6 +57,8 @@ pub struct Facts {
     pub repair: Repair,
     /// What is dumped at its end.
     pub dump: Option<Dump>,
+    /// The deployment in force.
+    pub deployment: DeploymentNumber,
 }
 
 /// The facts of recent epochs. The worker sets an epoch's before it closes the epoch; operators act on an epoch once it is
@@ -77,14 +79,22 @@ impl EpochFacts {
         self.epochs.borrow_mut().insert(facts.epoch, facts);
     }
 
-    /// Sets the facts of an epoch. A watermark that would go back is held.
-    pub fn set(&self, epoch: Epoch, watermark_ms: i64, repair: Repair, dump: Option<Dump>) {
+    /// Sets the facts of an epoch. A watermark that would go back is held, and the deployment before goes on without another one.
+    pub fn set(
+        &self,
+        epoch: Epoch,
+        watermark_ms: i64,
+        repair: Repair,
+        dump: Option<Dump>,
+        deployment: Option<DeploymentNumber>,
+    ) {
         let before = epoch.checked_sub(1).and_then(|before| self.last(before));
         let (expired_ms, before_ms) =
             before.map_or((i64::MIN, i64::MIN), |facts| (facts.before_ms, facts.watermark_ms));
+        let deployment = deployment.or(before.map(|facts| facts.deployment)).unwrap_or_default();
         let mut epochs = self.epochs.borrow_mut();
         let watermark_ms = watermark_ms.max(before_ms);
-        epochs.insert(epoch, Facts { epoch, expired_ms, before_ms, watermark_ms, repair, dump });
+        epochs.insert(epoch, Facts { epoch, expired_ms, before_ms, watermark_ms, repair, dump, deployment });
         while epochs.len() > EPOCHS_KEPT_MAX {
             epochs.pop_first();
         }
@@ -121,11 +131,12 @@ impl EpochFacts {
             // Beyond the last epoch nothing happens any more.
             Some(last) => {
                 let (expired_ms, before_ms) = (last.watermark_ms, last.watermark_ms);
-                Facts { epoch, expired_ms, before_ms, watermark_ms: before_ms, repair: last.repair, dump: None }
+                Facts { epoch, expired_ms, before_ms, watermark_ms: before_ms, dump: None, ..last }
             }
             None => {
                 let (expired_ms, before_ms, watermark_ms) = (i64::MIN, i64::MIN, i64::MIN);
-                Facts { epoch, expired_ms, before_ms, watermark_ms, repair: Repair::default(), dump: None }
+                let (repair, deployment) = (Repair::default(), 0);
+                Facts { epoch, expired_ms, before_ms, watermark_ms, repair, dump: None, deployment }
             }
         }
     }
@@ -143,6 +154,11 @@ impl EpochFacts {
     /// How much an epoch repairs.
     pub fn repair(&self, epoch: Epoch) -> Repair {
         self.of(epoch).repair
+    }
+
+    /// The deployment in force in an epoch.
+    pub fn deployment(&self, epoch: Epoch) -> DeploymentNumber {
+        self.of(epoch).deployment
     }
 
     fn last(&self, epoch: Epoch) -> Option<Facts> {

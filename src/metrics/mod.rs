@@ -4,7 +4,7 @@ pub mod vitals;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use hdrhistogram::Histogram;
 
@@ -100,24 +100,30 @@ impl Decisions {
 
 /// Transactions by rule, of the rules of the run.
 #[derive(Debug, Default)]
-pub struct RuleHits(OnceLock<Box<[(String, Counter)]>>);
+pub struct RuleHits(RwLock<Vec<(String, Counter)>>);
 
 impl RuleHits {
-    /// Says what the rules are called, by number.
+    /// Says what the rules are called, by number: those that came since.
     pub fn name(&self, labels: Vec<String>) {
-        // A run has one set of them.
-        let _ = self.0.set(labels.into_iter().map(|label| (label, Counter::default())).collect());
+        let mut named = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let known = named.len();
+        named.extend(labels.into_iter().skip(known).map(|label| (label, Counter::default())));
     }
 
     /// Counts one for each of these rules.
-    pub fn count<'a>(&self, rules: impl Iterator<Item = &'a u16>) {
-        let known = self.0.get().map_or(&[][..], |rules| rules);
-        rules.filter_map(|rule| known.get(usize::from(*rule))).for_each(|(_, hits)| hits.add(1));
+    pub fn count<'a>(&self, rules: impl Iterator<Item = &'a u32>) {
+        let mut rules = rules.peekable();
+        if rules.peek().is_none() {
+            return;
+        }
+        let named = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        rules.filter_map(|rule| named.get(*rule as usize)).for_each(|(_, hits)| hits.add(1));
     }
 
     /// Every rule with its count.
-    pub fn by_rule(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.0.get().into_iter().flatten().map(|(label, hits)| (&**label, hits.get()))
+    pub fn by_rule(&self) -> Vec<(String, u64)> {
+        let named = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        named.iter().map(|(label, hits)| (label.clone(), hits.get())).collect()
     }
 }
 
@@ -312,6 +318,10 @@ metrics! {
     withdrawn: Counter,
     /// Rows read again.
     rescored: Counter,
+    /// Control messages that took effect.
+    control_applied: Counter,
+    /// Control messages that were refused.
+    control_refused: Counter,
     /// Rules that had no value for a row (a division by zero, a sum that does not fit) and did not match it.
     rule_faults: Counter,
     /// Touched rows that were no longer retained.
@@ -392,6 +402,8 @@ metrics! {
     stashed: Gauge,
     /// Records the source has and the engine has not bound: those that wait for an epoch are among them.
     lag: Gauge,
+    /// The number of the deployment in force.
+    deployment: Level,
     /// The watermark of the last epoch, milliseconds of event time.
     watermark_ms: Level,
     /// 1 while partitions are merged by event time: a replay, or a run of which some partition has a backlog.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::control::ControlEnd;
 use super::cut::CutterEnd;
 use super::outlet::Closing;
 use super::worker::{DUMP_BYTES_PER_MS, TURN_BYTES, TURN_BYTES_MAX};
@@ -13,15 +14,22 @@ use crate::epoch::clock::End;
 use crate::epoch::journal::{BindingLog, Inputs};
 use crate::epoch::{LaneEnd, PartitionBounds, Stash};
 use crate::event::{Lane, Partition, Payload, Raw, Record};
-use crate::flow::{Arrival, Binding, Decoded, Dump, Epoch, ReferenceRecord, Reject, RejectReason, Report};
+use crate::flow::{
+    Arrival, Binding, ControlGroup, Decoded, DeploymentNumber, Dump, Epoch, ReferenceRecord, Reject, RejectReason,
+    Report,
+};
 use crate::metrics::Metrics;
 use crate::operators::Images;
 use crate::pipeline::Engine;
+use crate::score::control::Deployments;
 use crate::sink::Acknowledgements;
 use crate::source::clock::{now_ns, wall_ms};
 use crate::source::services::{HELD_MAX, Stage};
 use crate::source::tables::ReferenceReader;
 use crate::source::{Reader, Ready, SourceError};
+
+/// So far ahead of the watermark an event may be, milliseconds: of a partition that is ahead of the others.
+const AHEAD_MS_MAX: i64 = 2 * 86_400_000;
 
 /// Records taken from the reader in one turn.
 const POLL_RECORDS_MAX: usize = 1024;
@@ -52,6 +60,8 @@ pub struct Feed {
     pub acknowledgements: Arc<Acknowledgements>,
     /// Where cuts are written.
     pub cutter: Option<CutterEnd>,
+    /// Where deployments are made, if there are any.
+    pub control: Option<ControlEnd>,
     /// What keeps the partitions together.
     pub bounds: PartitionBounds,
     /// Whether the wall clock says something about the records: they come in as they happen.
@@ -339,6 +349,7 @@ impl Intake {
         let (mut offers, reach) = self.stash.offers(closed, now_ns());
         let at_end = closed || self.feed.reader.is_log();
         offers.iter_mut().for_each(|offer| offer.spent &= at_end);
+        let deployments = || self.feed.control.as_ref().map(ControlEnd::deployments);
         let report = Report {
             worker: self.worker,
             next: self.next,
@@ -352,12 +363,40 @@ impl Intake {
             acknowledged: self.acknowledged(),
             cut_failed: self.feed.cutter.as_ref().and_then(CutterEnd::failed),
             dumped: self.dumping.filter(|&begun| engine.images.is_whole(begun)),
+            // A graph that does not score waits for none.
+            deployment: deployments().map_or(DeploymentNumber::MAX, Deployments::newest),
+            deployment_failed: deployments().and_then(Deployments::failed),
         };
         if self.reported.as_ref() == Some(&report) {
             return None;
         }
         self.reported = Some(report.clone());
         Some(report)
+    }
+
+    /// Has the deployment of a group made, once in a process.
+    pub fn prepare(&self, group: ControlGroup) {
+        if let Some(control) = self.feed.control.as_ref().filter(|_| self.feed.first_of_process) {
+            control.prepare(group);
+        }
+    }
+
+    /// No epoch will have this deployment.
+    pub fn give_up(&self, number: DeploymentNumber) {
+        if let Some(control) = self.feed.control.as_ref().filter(|_| self.feed.first_of_process) {
+            control.deployments().give_up(number);
+        }
+    }
+
+    /// An epoch has this deployment.
+    fn switched(&self, number: DeploymentNumber, epoch: Epoch, engine: &Engine) {
+        let Some(control) = self.feed.control.as_ref().filter(|_| self.feed.first_of_process) else { return };
+        let watermark_ms = engine.facts.at(epoch);
+        let forget_ms = watermark_ms.saturating_sub(engine.retained_ms).saturating_sub(AHEAD_MS_MAX);
+        control.deployments().switched(number, watermark_ms, forget_ms);
+        self.feed.metrics.rule_hits.name(control.deployments().all_rules());
+        self.feed.metrics.deployment.set(number.into());
+        control.bound(number, epoch);
     }
 
     /// Puts the records of a binding into the graph and closes the epoch.
@@ -391,7 +430,11 @@ impl Intake {
             engine.rejects.send_batch(&mut self.rejects);
             self.rejects.clear();
         }
-        engine.close(binding.epoch, binding.watermark_ms, binding.repair, binding.dump);
+        let deployment = binding.control.as_ref().map(|group| group.number);
+        engine.close(binding.epoch, binding.watermark_ms, binding.repair, binding.dump, deployment);
+        if let Some(number) = deployment {
+            self.switched(number, binding.epoch, engine);
+        }
         if let Some(dump) = binding.dump {
             if let Some(cutter) = self.feed.cutter.as_ref().filter(|_| dump != Dump::End) {
                 cutter.begin(binding.epoch);

@@ -13,6 +13,7 @@ use timely::execute::execute_from;
 use timely::worker::Worker;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::control::{ControlDesk, ControlStream};
 use super::coordinate::Coordinator;
 use super::cut::Cutter;
 use super::intake::Feed;
@@ -23,13 +24,13 @@ use super::state::{State, StateError};
 use super::worker::{self, Mint};
 use crate::dataflow::{BuildError, Dataflow, EngineSettings, Setup};
 use crate::decode::Decoder;
-use crate::epoch::{Authority, Pace, PartitionBounds, Recorded};
+use crate::epoch::{Authority, ControlNext, Pace, PartitionBounds, Recorded};
 use crate::event::{InputStream, Lane, Limits, Origin};
 use crate::flow::Epoch;
 use crate::metrics::{Metrics, set_worker};
 use crate::operators::{GivenImage, Images};
 use crate::pipeline;
-use crate::score::scorer::Scorer;
+use crate::score::control::Deployments;
 use crate::sink::features::FeatureLog;
 use crate::sink::{Acknowledgements, Refused, ScoredEncoder, SinkError, Writer};
 use crate::source::clock::now_ns;
@@ -58,6 +59,8 @@ pub struct Job {
     pub pace: Pace,
     /// What keeps the partitions together, and how many of their records an epoch takes.
     pub bounds: PartitionBounds,
+    /// Messages that change what decides.
+    pub control: Option<ControlStream>,
     /// Where outputs go.
     pub outputs: Outputs,
     /// The state directory.
@@ -123,7 +126,7 @@ pub fn terms(
 ) -> Result<Terms, BuildError> {
     let hash = |text: String| format!("{:016x}", xxh3_64(text.as_bytes()));
     let features = dataflow.features(setup)?;
-    let models = settings.scorer.as_ref().map_or_else(Vec::new, |scorer| scorer.labels());
+    let models = settings.deployments.as_ref().map_or_else(Vec::new, |deployments| deployments.of(0).labels());
     let models = if models.is_empty() { "none".to_owned() } else { models.join(",") };
     let mut terms = Terms::default();
     terms.add_evolving("the version", env!("CARGO_PKG_VERSION"));
@@ -168,6 +171,7 @@ impl Job {
             limits,
             pace,
             bounds,
+            control,
             outputs,
             state,
             terms,
@@ -245,20 +249,24 @@ impl Job {
             features: feature_log.as_ref().map(Outlet::sender),
             done,
         };
-        let models = settings.scorer.as_ref().map_or_else(Vec::new, |scorer| scorer.labels());
-        let rules = settings.scorer.as_ref().map_or_else(Vec::new, Scorer::rule_labels);
-        metrics.rule_hits.name(rules.clone());
+        let deployments = settings.deployments.clone();
+        metrics.rule_hits.name(deployments.as_ref().map_or_else(Vec::new, Deployments::all_rules));
         let mut columns = features.columns();
         // Behind them those that what was said still names.
         let named = state.as_ref().map(|state| state.columns().iter().skip(columns.len()).cloned().collect::<Vec<_>>());
         columns.extend(named.into_iter().flatten());
-        let encoder = ScoredEncoder::new(setup.schema.clone(), models, rules, columns);
+        let encoder = ScoredEncoder::new(setup.schema.clone(), deployments.clone(), columns);
         let state = state.map(Arc::new);
         let mint = Mutex::new(Some(state.as_ref().map_or_else(Recorded::default, |state| state.recorded())));
         let of_workers = state.clone();
-        let cutter = state.as_ref().map(|state| state.start_cutter(threads, processes, &metrics)).transpose();
+        let start = |state: &Arc<State>| state.start_cutter(threads, processes, deployments.clone(), &metrics);
+        let cutter = state.as_ref().map(start).transpose();
         let cutter = cutter.map_err(|error| JobError::Cluster(format!("cannot start a thread: {error}")))?.flatten();
         let cutter_end = cutter.as_ref().map(Cutter::end);
+        let controlled = control.is_some();
+        let desk =
+            deployments.map(|deployments| ControlDesk::start(deployments, control, metrics.clone())).transpose()?;
+        let control_end = desk.as_ref().map(ControlDesk::end);
         let (built, of_outlets) = (AtomicUsize::new(0), acknowledgements.clone());
 
         let worker_metrics = metrics.clone();
@@ -276,7 +284,7 @@ impl Job {
             };
             let ports = ports(&senders, &encoder, metrics, &setup, origin);
             let state = of_workers.as_deref();
-            let cutter = cutter_end.clone();
+            let (cutter, control) = (cutter_end.clone(), control_end.clone());
             let (to, dumps) = (cutter.clone(), state.and_then(State::dumps).cloned());
             let give = move |image: GivenImage| match (&to, &dumps) {
                 (Some(to), _) => to.image(image),
@@ -297,6 +305,8 @@ impl Job {
                 let log = state.and_then(State::bindings);
                 let every = state.and_then(State::cut_every).filter(|_| !engine.whole_history);
                 let authority = Authority::new(worker.peers(), pace, &bounds, recorded).cutting_last(every.is_some());
+                let first = if controlled { ControlNext::Unknown } else { ControlNext::Nothing };
+                let authority = authority.controlled(first);
                 Mint {
                     recorded: until,
                     authority: authority.repairing(settings.repair_rows_max),
@@ -306,6 +316,7 @@ impl Job {
                     cut_ns: now_ns(),
                     cut_cpu: ProcessTime::now(),
                     cutter: cutter.clone(),
+                    control: control.clone(),
                 }
             });
             let (reader, references, failed) = open(&*source, &references, state, worker, &stop);
@@ -332,6 +343,7 @@ impl Job {
                 heard,
                 ends,
                 cutter,
+                control,
                 first_of_process,
                 bounds,
                 live,
@@ -369,6 +381,9 @@ impl Job {
             && acknowledgements.reached() >= Some(last)
         {
             end.publish(last);
+        }
+        if let Some(desk) = desk {
+            desk.finish();
         }
         if let Some(cutter) = cutter
             && let Err(error) = cutter.finish()

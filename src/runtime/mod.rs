@@ -1,6 +1,7 @@
 //! Running it: the cluster, the worker loop, shutdown, logging, health.
 
 pub mod compact;
+pub mod control;
 pub mod coordinate;
 pub mod cut;
 pub mod intake;

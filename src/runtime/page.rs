@@ -249,7 +249,7 @@ impl Collector for Collected {
         let help = "Transactions that a rule matched when they came, by rule";
         let mut rules = encoder.encode_descriptor("deltawatch_rule_hits", help, None, MetricType::Counter)?;
         for (rule, count) in self.0.rule_hits.by_rule() {
-            ConstCounter::new(count).encode(rules.encode_family(&[("rule", rule)])?)?;
+            ConstCounter::new(count).encode(rules.encode_family(&[("rule", &*rule)])?)?;
         }
         let help = "Bytes of entries and keys, by key kind";
         let mut bytes = encoder.encode_descriptor("deltawatch_retained_bytes_by_key", help, None, MetricType::Gauge)?;

@@ -89,6 +89,7 @@ impl State {
             watermark_ms: i64::MIN,
             repair: Repair::default(),
             dump: None,
+            deployment: 0,
         };
         let dumps = Dumps { epoch: facts.epoch, images: Arc::default() };
         let from = (past.from() > 0).then_some(nothing);

@@ -29,6 +29,7 @@ use crate::event::Lane;
 use crate::flow::{Epoch, Facts};
 use crate::metrics::Metrics;
 use crate::operators::{EnginePlan, Image, Renewal};
+use crate::score::control::{ControlHistory, Deployments};
 use crate::sink::transactions::WriterIdentity;
 use crate::sink::{OutputMark, OutputMarks, marks};
 use crate::source::sealed::Terms;
@@ -96,6 +97,8 @@ pub struct State {
     pub(super) image: Mutex<Option<Arc<Image>>>,
     pub(super) cut: Option<Facts>,
     pub(super) ends: Arc<BTreeMap<Lane, LaneEnd>>,
+    /// What has made the deployments up to there.
+    control: ControlHistory,
     marks: OutputMarks,
     /// What outputs had acknowledged when this number of processes began.
     bases: BTreeMap<String, Epoch>,
@@ -163,6 +166,7 @@ impl State {
             let renewal = Renewal { earlier: Arc::new(loaded.plan.clone()), plan: Arc::new(plan.clone()) };
             (plan != loaded.plan).then_some(renewal)
         });
+        let control = loaded.as_ref().map(|loaded| loaded.control.clone()).unwrap_or_default();
         let (image, ends) = loaded.map(|loaded| (loaded.image, loaded.ends)).unzip();
         let cut = image.as_ref().map(Image::facts);
         let ends = ends.unwrap_or_default();
@@ -201,6 +205,7 @@ impl State {
             image: Mutex::new(image.map(Arc::new)),
             cut,
             ends: Arc::new(ends),
+            control,
             marks,
             bases,
             identity,
@@ -298,6 +303,11 @@ impl State {
         self.ends.clone()
     }
 
+    /// What has made the deployments up to the cut.
+    pub fn control(&self) -> &ControlHistory {
+        &self.control
+    }
+
     /// What the operators load, if there is a cut.
     pub fn image(&self) -> Option<Arc<Image>> {
         self.image.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -341,8 +351,15 @@ impl State {
     ///
     /// # Errors
     /// If the system has no thread.
-    pub fn start_cutter(&self, workers: usize, processes: usize, metrics: &Arc<Metrics>) -> io::Result<Option<Cutter>> {
-        self.cutting(workers, processes, metrics).map(Cutter::start).transpose()
+    pub fn start_cutter(
+        &self,
+        workers: usize,
+        processes: usize,
+        deployments: Option<Deployments>,
+        metrics: &Arc<Metrics>,
+    ) -> io::Result<Option<Cutter>> {
+        let cutting = self.cutting(workers, processes, metrics).map(|cutting| Cutting { deployments, ..cutting });
+        cutting.map(Cutter::start).transpose()
     }
 
     /// What that thread must know.
@@ -359,6 +376,7 @@ impl State {
             manifest: self.manifest.clone(),
             journal,
             kept_ms: self.settings.kept_ms,
+            deployments: None,
             metrics: metrics.clone(),
         })
     }
@@ -386,6 +404,7 @@ impl State {
             image: Mutex::new(before),
             cut: from,
             ends: Arc::default(),
+            control: ControlHistory::default(),
             marks: OutputMarks::default(),
             bases: BTreeMap::new(),
             identity: String::new(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use cpu_time::ProcessTime;
 use timely::worker::Worker;
 
+use super::control::ControlEnd;
 use super::coordinate::Coordinator;
 use super::cut::CutterEnd;
 use super::intake::{Feed, Intake};
@@ -37,6 +38,8 @@ pub struct Mint {
     pub cut_cpu: ProcessTime,
     /// Knows what the last one cost.
     pub cutter: Option<CutterEnd>,
+    /// Says what comes next on the control stream.
+    pub control: Option<ControlEnd>,
 }
 
 /// The next cut is taken once the process has used so many times the CPU time that the last one cost, at the earliest.
@@ -95,6 +98,8 @@ pub fn run(
                 Word::Reach(epoch, reach) if epoch == intake.next => intake.stash.reach(reach),
                 Word::Reach(..) => {}
                 Word::Whole(epoch) => intake.publish(epoch),
+                Word::Prepare(group) => intake.prepare(group),
+                Word::GiveUp(number) => intake.give_up(number),
                 Word::End => last = true,
                 Word::Bind(binding) => {
                     if binding.last && failed.is_some() {
@@ -140,12 +145,28 @@ impl Mint {
         cost_ns == 0 || self.cut_cpu.elapsed().as_nanos() as u64 >= cost_ns.saturating_mul(CUT_RESTS)
     }
 
+    /// Takes note of what comes next on the control stream, once all is repeated that was recorded.
+    fn control(&mut self, publish: &mut impl FnMut(Word)) {
+        let Some(control) = &self.control else { return };
+        if self.authority.repeating() == 0 {
+            control.begin();
+        }
+        while let Some(next) = control.next() {
+            self.authority.control(next);
+        }
+        if let Some((number, reason)) = self.authority.refused() {
+            control.refused(number, reason);
+            publish(Word::GiveUp(number));
+        }
+    }
+
     /// Decides what is next, `left` being the first epoch that has not left the engine, and publishes what is durable.
     ///
     /// # Errors
     /// If the journal cannot be written, or the source is not what it was.
     pub fn advance(&mut self, now_ns: u64, left: Epoch, mut publish: impl FnMut(Word)) -> Result<(), SourceError> {
         self.authority.check(now_ns).map_err(SourceError::External)?;
+        self.control(&mut publish);
         if let Some(epoch) = self.authority.whole() {
             publish(Word::Whole(epoch));
         }
@@ -160,12 +181,12 @@ impl Mint {
         let word = if self.held.is_some() { None } else { self.authority.mint(now_ns, left) };
         match (word, &self.log) {
             (None, _) => {}
-            // What was recorded is on disk already, and a reach binds nothing.
-            (Some(word @ (Word::Reach(..) | Word::Whole(_) | Word::End)), _) | (Some(word), None) => publish(word),
+            // What was recorded is on disk already, and other words bind nothing.
             (Some(Word::Bind(binding)), Some(_)) if binding.epoch < self.recorded => {
                 publish(Word::Bind(binding));
             }
             (Some(Word::Bind(binding)), Some(log)) => self.held = log.append(binding).err(),
+            (Some(word), _) => publish(word),
         }
         while let Some(durable) = self.log.as_ref().and_then(BindingLog::durable) {
             publish(Word::Bind(durable.map_err(SourceError::External)?));

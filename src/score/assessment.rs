@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
-use crate::flow::{Action, Cause, Epoch};
+use crate::flow::{Action, Cause, DeploymentNumber, Epoch};
 
 /// A feature that moved a score, with its value and its contribution to the log odds. Equal if the bits are: a missing
 /// value (NaN) equals itself.
@@ -29,18 +29,18 @@ impl PartialEq for Reason {
 
 /// Rules, by number; a word where there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RuleNumbers(Option<Box<Box<[u16]>>>);
+pub struct RuleNumbers(Option<Box<Box<[u32]>>>);
 
-impl From<Vec<u16>> for RuleNumbers {
-    fn from(rules: Vec<u16>) -> Self {
+impl From<Vec<u32>> for RuleNumbers {
+    fn from(rules: Vec<u32>) -> Self {
         RuleNumbers((!rules.is_empty()).then(|| Box::new(rules.into())))
     }
 }
 
 impl Deref for RuleNumbers {
-    type Target = [u16];
+    type Target = [u32];
 
-    fn deref(&self) -> &[u16] {
+    fn deref(&self) -> &[u32] {
         self.0.as_deref().map_or(&[], |rules| rules)
     }
 }
@@ -53,7 +53,7 @@ pub struct Assessment {
     pub action: Action,
     /// The champion's score and what rules add to it, in 1/16384.
     pub score: u16,
-    /// Every deployed model's score, champion first, in 1/16384: those of the others are as they were when the champion's
+    /// Every deployed model's score, in the order of its deployment, in 1/16384: those of the others are as they were when the champion's
     /// assessment last changed.
     pub scores: Box<[u16]>,
     /// The rules that match, by number, those first that say what is done.
@@ -71,6 +71,9 @@ impl PartialEq for Assessment {
     }
 }
 
+/// Instead of a model's number where rules alone decide.
+pub const NO_MODEL: u16 = u16::MAX;
+
 /// The decision made at arrival. It never changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
@@ -80,9 +83,10 @@ pub struct Decision {
     pub score: u16,
     /// The rules that matched then, by number.
     pub rules: RuleNumbers,
-    /// The model that decided: its place among the labels of the job's models ([`super::scorer::Scorer::labels`]). Kept
-    /// with the decision, as another model may decide on what comes later.
+    /// The number of the model that decided ([`super::control::Deployments::model`]), or [`NO_MODEL`].
     pub model: u16,
+    /// The deployment that was in force; what is known later is assessed under it, too.
+    pub deployment: DeploymentNumber,
 }
 
 /// One output record: an assessment that holds (+1), one that no longer does (-1), or the end of a transaction.

@@ -5,7 +5,7 @@
 //! 1. put the slices together to rows; what was looked up for a fresh row is noted with its transaction, and a row that is read
 //!    again gets it from there: a late event changes a velocity feature, and the rescore must see the same look-ups as the first
 //!    score;
-//! 2. assess the rows;
+//! 2. assess the rows: a transaction's first one under the deployment in force, a later one under that of its arrival;
 //! 3. say what is new. A row of a transaction of which nothing was said is its arrival: the decision is made and `+1` sent. A later
 //!    row is a revision: if its assessment differs from the last one, that one goes as `-1` and the new one as `+1`, in this
 //!    order. A withdrawal sends `-1` and a tombstone.
@@ -25,10 +25,11 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use super::assessment::{Assessment, Decision, ScoredDiff};
+use super::control::Deployments;
 use super::image;
-use super::scorer::Scorer;
+use super::scorer::Assessed;
 use crate::feature::rows::{Layout, RowHead, Rows, ends};
-use crate::flow::{Block, Cause, Change, Changes, Epoch, EpochFacts, NO_TICKET, Verb};
+use crate::flow::{Block, Cause, Change, Changes, DeploymentNumber, Epoch, EpochFacts, NO_TICKET, Verb};
 use crate::metrics::Metrics;
 use crate::operators::{Dumper, Epochs, Images};
 use crate::retain::{Records, SharedRecords, kept};
@@ -65,8 +66,8 @@ pub struct JudgeInputs<'scope> {
     pub layout: Layout,
     /// The [`Block::plan`]s of what is looked up on arrival.
     pub looked_up: HashSet<u16>,
-    /// The deployed models; none leaves rows unscored.
-    pub scorer: Option<Scorer>,
+    /// What decides; none leaves rows unscored.
+    pub deployments: Option<Deployments>,
     /// What of the output someone takes.
     pub wanted: Wanted,
     /// The facts of each epoch.
@@ -90,7 +91,8 @@ pub struct Judged<'scope> {
 /// # Errors
 /// If what is to be loaded is not what a judge has said.
 pub fn judge(inputs: JudgeInputs<'_>) -> Result<Judged<'_>, String> {
-    let JudgeInputs { changes, slices, records, layout, looked_up, scorer, wanted, facts, images, metrics } = inputs;
+    let JudgeInputs { changes, slices, records, layout, looked_up, deployments, wanted, facts, images, metrics } =
+        inputs;
     let scope = changes.scope();
     let mut builder = OperatorBuilder::new("Judge".to_owned(), scope);
     let activator = scope.activator_for(builder.operator_info().address);
@@ -104,7 +106,7 @@ pub fn judge(inputs: JudgeInputs<'_>) -> Result<Judged<'_>, String> {
 
     image::load(&images, &mut records.borrow_mut())?;
     let mut dumper = Dumper::new(images, image::NAME, activator);
-    let mut judge = Judge { layout, looked_up, scorer, metrics, values: Vec::new() };
+    let mut judge = Judge { layout, looked_up, deployments, metrics, values: Vec::new(), gathered: Vec::new() };
     builder.build(move |_| {
         let mut epochs: Epochs<(Vec<Changes>, Vec<Block>)> = Epochs::new(2);
         move |frontiers| {
@@ -128,7 +130,7 @@ pub fn judge(inputs: JudgeInputs<'_>) -> Result<Judged<'_>, String> {
                     let asking = || changes.iter().filter(|change| change.ticket != NO_TICKET);
                     judge.assemble(&mut records, &changes, asking().count(), &slices);
                     if wanted.scores.get() {
-                        judge.assess(&mut records, epoch, &changes, &mut diffs);
+                        judge.assess(&mut records, (epoch, facts.deployment(epoch)), &changes, &mut diffs);
                     }
                     if dumper.logs() {
                         logged.extend(changes.iter().filter_map(|change| records.get(change.number)).map(image::of));
@@ -160,10 +162,12 @@ pub fn judge(inputs: JudgeInputs<'_>) -> Result<Judged<'_>, String> {
 struct Judge {
     layout: Layout,
     looked_up: HashSet<u16>,
-    scorer: Option<Scorer>,
+    deployments: Option<Deployments>,
     metrics: Arc<Metrics>,
     /// The rows of the epoch.
     values: Vec<f64>,
+    /// Those of one deployment.
+    gathered: Vec<f64>,
 }
 
 impl Judge {
@@ -213,21 +217,67 @@ impl Judge {
     }
 
     /// Says what is new of the transactions whose rows were put together, and of those that are gone.
-    fn assess(&mut self, records: &mut Records<Said>, epoch: Epoch, changes: &[Change], diffs: &mut Vec<ScoredDiff>) {
-        let Some(scorer) = &self.scorer else { return };
-        let champion = scorer.champion();
-        let asking = changes.iter().filter(|change| change.ticket != NO_TICKET);
-        let events = asking.clone().map(|change| &*change.event);
-        let (assessments, faults) = scorer.assess(&self.values, self.layout.width, events);
-        if faults > 0 {
-            self.metrics.rule_faults.add(faults);
-        }
-        for (change, assessment) in asking.zip(assessments) {
-            self.assessed(records, epoch, change, assessment, champion, diffs);
+    fn assess(
+        &mut self,
+        records: &mut Records<Said>,
+        (epoch, in_force): (Epoch, DeploymentNumber),
+        changes: &[Change],
+        diffs: &mut Vec<ScoredDiff>,
+    ) {
+        let Some(deployments) = self.deployments.clone() else { return };
+        let asking: Vec<&Change> = changes.iter().filter(|change| change.ticket != NO_TICKET).collect();
+        let said = |change: &Change| records.get(change.number).and_then(|transaction| transaction.said.as_ref());
+        let numbers = asking.iter().map(|change| said(change).map_or(in_force, |said| said.decision.deployment));
+        let numbers: Vec<DeploymentNumber> = numbers.collect();
+        for (index, (assessment, model)) in self.assess_under(&deployments, &asking, &numbers).into_iter().enumerate() {
+            let decision = Decision {
+                action: assessment.action,
+                score: assessment.score,
+                rules: assessment.rules.clone(),
+                model,
+                deployment: numbers[index],
+            };
+            self.assessed(records, epoch, asking[index], (assessment, decision), diffs);
         }
         for change in changes.iter().filter(|change| ends(change)) {
             self.withdrawn(records, epoch, change, diffs);
         }
+    }
+
+    /// Assesses rows, each under the deployment with its number, and says which model decides on it.
+    fn assess_under(
+        &mut self,
+        deployments: &Deployments,
+        asking: &[&Change],
+        numbers: &[DeploymentNumber],
+    ) -> Vec<(Assessment, u16)> {
+        let (width, Judge { values, gathered, metrics, .. }) = (self.layout.width, self);
+        let events = |places: &[usize]| places.iter().map(|&place| &*asking[place].event).collect::<Vec<_>>();
+        let mut by_deployment: Vec<(DeploymentNumber, Vec<usize>)> = Vec::new();
+        for (place, number) in numbers.iter().enumerate() {
+            // There is nearly always one.
+            match by_deployment.iter_mut().find(|(one, _)| one == number) {
+                Some((_, places)) => places.push(place),
+                None => by_deployment.push((*number, vec![place])),
+            }
+        }
+        let mut all: Vec<Option<(Assessment, u16)>> = vec![None; asking.len()];
+        let single = by_deployment.len() == 1;
+        for (number, places) in by_deployment {
+            let rows: &[f64] = if single {
+                values
+            } else {
+                gathered.clear();
+                places.iter().for_each(|place| gathered.extend_from_slice(&values[place * width..][..width]));
+                gathered
+            };
+            let Assessed { rows, faults } = deployments.of(number).assess(rows, width, events(&places).into_iter());
+            if faults > 0 {
+                metrics.rule_faults.add(faults);
+            }
+            places.into_iter().zip(rows).for_each(|(place, row)| all[place] = Some(row));
+        }
+        all.into_iter().flatten().collect()
     }
 
     fn assessed(
@@ -235,8 +285,7 @@ impl Judge {
         records: &mut Records<Said>,
         epoch: Epoch,
         change: &Change,
-        new: Assessment,
-        champion: u16,
+        (new, decision): (Assessment, Decision),
         diffs: &mut Vec<ScoredDiff>,
     ) {
         let Change { event, cause, row_revision, arrived_ns, number, .. } = change;
@@ -256,7 +305,6 @@ impl Judge {
                 // What was said of it is forgotten, so it cannot be taken back: better no revision than two that hold.
                 return self.metrics.revisions_missed.add(1);
             }
-            let decision = Decision { action: new.action, score: new.score, rules: new.rules.clone(), model: champion };
             self.metrics.scored.add(1);
             self.metrics.rule_hits.count(new.rules.iter().chain(new.shadow.iter()));
             let said = Said { revision: 0, decision, assessment: new };

@@ -3,9 +3,12 @@
 //! ```text
 //!  changes ──┬──────────────────────────────────────────────────────────────┐
 //!  slices ───┴─► [judge: rows ─► scorer: row -> assessment, pure ─► what is new] ──► scored diffs
+//!                                  ▲
+//!  control messages ─► [control: deployments, by number]
 //! ```
 
 pub mod assessment;
+pub mod control;
 mod image;
 pub mod judge;
 pub mod model;

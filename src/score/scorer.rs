@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use super::assessment::{Assessment, Reason};
+use serde::{Deserialize, Serialize};
+
+use super::assessment::{Assessment, NO_MODEL, Reason};
 use super::model::Model;
 use super::rules::{RuleMatches, RuleThresholds, Rules};
-use crate::event::Event;
+use crate::event::{Event, IdType};
 use crate::flow::Action;
 
 /// Steps of a quantised score.
@@ -31,100 +33,157 @@ impl Thresholds {
     pub const NONE: Thresholds = Thresholds { review: f64::INFINITY, challenge: f64::INFINITY, block: f64::INFINITY };
 }
 
-/// The deployed models and rules of a dataflow. The first model is the champion: its score decides, with the rules.
+/// What a model is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelRole {
+    /// It decides.
+    Champion,
+    /// It decides on a share of the transactions, by a hash of their ids; it scores them all.
+    Challenger,
+    /// It scores, and decides nothing.
+    Shadow,
+}
+
+/// A model of a deployment.
 #[derive(Clone)]
+pub struct DeployedModel {
+    /// What decisions refer to it by.
+    pub number: u16,
+    /// The model.
+    pub model: Arc<dyn Model>,
+    /// What it is there for.
+    pub role: ModelRole,
+    /// The share of the transactions that a challenger decides on.
+    pub share: f64,
+    /// Scores from which on something is done where it decides.
+    pub thresholds: Thresholds,
+}
+
+/// A deployment: models, rules and thresholds. A changed copy shares what is the same.
+#[derive(Clone, Default)]
 pub struct Scorer {
-    models: Arc<[Arc<dyn Model>]>,
-    rules: Option<Rules>,
-    thresholds: Thresholds,
+    models: Arc<[DeployedModel]>,
+    /// What ids are, if there are challengers.
+    id_type: IdType,
+    rules: Rules,
+}
+
+/// What is said of the rows of an epoch.
+#[derive(Default)]
+pub struct Assessed {
+    /// An assessment per row, and the number of the model that decides on it.
+    pub rows: Vec<(Assessment, u16)>,
+    /// How often a rule had no value.
+    pub faults: u64,
 }
 
 impl Scorer {
     /// A champion and further models that score without deciding.
     pub fn new(models: Vec<Arc<dyn Model>>, thresholds: Thresholds) -> Self {
-        Scorer { models: models.into(), rules: None, thresholds }
-    }
-
-    /// The same with rules, whose thresholds take the place of its own.
-    #[must_use]
-    pub fn with_rules(mut self, rules: Rules) -> Self {
-        let RuleThresholds { review, challenge, block } = rules.thresholds();
-        let Thresholds { review: own_review, challenge: own_challenge, block: own_block } = self.thresholds;
-        self.thresholds = Thresholds {
-            review: review.unwrap_or(own_review),
-            challenge: challenge.unwrap_or(own_challenge),
-            block: block.unwrap_or(own_block),
+        let model = |(number, model)| DeployedModel {
+            number,
+            model,
+            role: if number == 0 { ModelRole::Champion } else { ModelRole::Shadow },
+            share: 0.0,
+            thresholds,
         };
-        self.rules = Some(rules);
-        self
+        Scorer { models: (0..).zip(models).map(model).collect(), ..Scorer::default() }
     }
 
-    /// `id@version` of each rule, by number.
-    pub fn rule_labels(&self) -> Vec<String> {
-        self.rules.as_ref().map_or_else(Vec::new, Rules::labels)
+    /// The same with other rules, whose thresholds take the place of the models' own.
+    #[must_use]
+    pub fn with_rules(&self, rules: Rules) -> Self {
+        Scorer { rules, ..self.clone() }
     }
 
-    /// `name@version` of each model, champion first.
+    /// The same with other models, for transactions with ids of this type.
+    #[must_use]
+    pub fn with_models(&self, models: Vec<DeployedModel>, id_type: IdType) -> Self {
+        Scorer { models: models.into(), id_type, ..self.clone() }
+    }
+
+    /// Its rules.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Its models, in the order of [`Assessment::scores`].
+    pub fn models(&self) -> &[DeployedModel] {
+        &self.models
+    }
+
+    /// `name@version` of each model.
     pub fn labels(&self) -> Vec<String> {
-        self.models.iter().map(|model| model.label().to_owned()).collect()
+        self.models.iter().map(|deployed| deployed.model.label().to_owned()).collect()
     }
 
-    /// The place of the model that decides, among [`Scorer::labels`].
-    pub fn champion(&self) -> u16 {
-        0
-    }
-
-    /// One assessment per row, of these events; and how many rules had no value.
-    pub fn assess<'a>(
-        &self,
-        rows: &[f64],
-        width: usize,
-        events: impl Iterator<Item = &'a Event>,
-    ) -> (Vec<Assessment>, u64) {
+    /// One assessment per row, of these events.
+    pub fn assess<'a>(&self, rows: &[f64], width: usize, events: impl Iterator<Item = &'a Event>) -> Assessed {
         let count = rows.len() / width.max(1);
         let mut by_model = Vec::with_capacity(self.models.len());
-        for model in self.models.iter() {
+        for deployed in self.models.iter() {
             let mut scores = Vec::with_capacity(count);
-            model.score(rows, &mut scores);
+            deployed.model.score(rows, &mut scores);
             by_model.push(scores);
         }
-        let mut faults = 0;
-        let of_row = |(index, (row, event)): (usize, (&[f64], &Event))| {
-            let champion = by_model.first().map_or(0.0, |scores| scores[index]);
-            let matches = self.rules.as_ref().map(|rules| rules.matches(event, row, champion)).unwrap_or_default();
-            let RuleMatches { rules, shadow, score, action, faults: without_value } = matches;
-            faults += u64::from(without_value);
-            let sum = (champion + score).clamp(0.0, 1.0);
-            let score = steps(sum);
-            let action = self.action(sum).max(action.unwrap_or(Action::Allow));
-            let reasons = if action == Action::Allow { Box::default() } else { self.reasons(row) };
+        let mut assessed = Assessed { rows: Vec::with_capacity(count), faults: 0 };
+        for (index, (row, event)) in rows.chunks_exact(width.max(1)).zip(events).enumerate() {
+            let decides = self.decides_on(event);
+            let score = decides.map_or(0.0, |model| by_model[model][index]);
+            let matches = self.rules.matches(event, row, score);
+            let RuleMatches { rules, shadow, score: added, action, faults } = matches;
+            assessed.faults += u64::from(faults);
+            let sum = (score + added).clamp(0.0, 1.0);
+            let decider = decides.map(|model| &self.models[model]);
+            let action = self.action(sum, decider).max(action.unwrap_or(Action::Allow));
+            let reasons = match decider {
+                Some(decider) if action != Action::Allow => reasons(decider, row),
+                _ => Box::default(),
+            };
             let scores = by_model.iter().map(|scores| steps(scores[index])).collect();
-            Assessment { action, score, scores, rules: rules.into(), shadow: shadow.into(), reasons }
-        };
-        let assessments = rows.chunks_exact(width.max(1)).zip(events).enumerate().map(of_row).collect();
-        (assessments, faults)
+            let score = steps(sum);
+            let assessment = Assessment { action, score, scores, rules: rules.into(), shadow: shadow.into(), reasons };
+            assessed.rows.push((assessment, decider.map_or(NO_MODEL, |decider| decider.number)));
+        }
+        assessed
     }
 
-    fn action(&self, score: f64) -> Action {
+    /// The model that decides on a transaction: its place among [`Scorer::models`].
+    fn decides_on(&self, event: &Event) -> Option<usize> {
+        let mut share = (event.id.map_key(self.id_type).route() >> 11) as f64 / (1_u64 << 53) as f64;
+        for (place, deployed) in self.models.iter().enumerate() {
+            if deployed.role == ModelRole::Challenger {
+                if share < deployed.share {
+                    return Some(place);
+                }
+                share -= deployed.share;
+            }
+        }
+        self.models.iter().position(|deployed| deployed.role == ModelRole::Champion)
+    }
+
+    fn action(&self, score: f64, decider: Option<&DeployedModel>) -> Action {
         // What rules add is seldom a multiple of a step: 0.3 is 0.3, in whatever order it was added up.
         let score = score + ROUNDING;
+        let own = decider.map_or(Thresholds::NONE, |decider| decider.thresholds);
+        let RuleThresholds { review, challenge, block } = self.rules.thresholds();
         match () {
-            () if score >= self.thresholds.block => Action::Block,
-            () if score >= self.thresholds.challenge => Action::Challenge,
-            () if score >= self.thresholds.review => Action::Review,
+            () if score >= block.unwrap_or(own.block) => Action::Block,
+            () if score >= challenge.unwrap_or(own.challenge) => Action::Challenge,
+            () if score >= review.unwrap_or(own.review) => Action::Review,
             () => Action::Allow,
         }
     }
+}
 
-    fn reasons(&self, row: &[f64]) -> Box<[Reason]> {
-        let Some(champion) = self.models.first() else { return Box::default() };
-        let reason = |(column, contribution): (usize, f64)| Reason {
-            column: column as u16,
-            value: row[column],
-            contribution: (contribution * 1000.0).round() / 1000.0,
-        };
-        champion.reasons(row, REASONS_MAX).into_iter().map(reason).collect()
-    }
+fn reasons(decider: &DeployedModel, row: &[f64]) -> Box<[Reason]> {
+    let reason = |(column, contribution): (usize, f64)| Reason {
+        column: column as u16,
+        value: row[column],
+        contribution: (contribution * 1000.0).round() / 1000.0,
+    };
+    decider.model.reasons(row, REASONS_MAX).into_iter().map(reason).collect()
 }
 
 /// A score as it is kept.

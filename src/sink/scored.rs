@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use crate::event::Schema;
 use crate::score::assessment::{Assessment, Decision, ScoredDiff};
+use crate::score::control::Deployments;
 
 use super::port::CollectionUpdate;
 use super::{Headers, OutputRecord};
@@ -16,19 +17,17 @@ const STEPS: f64 = 16_384.0;
 #[derive(Clone, Debug)]
 pub struct ScoredEncoder {
     schema: Arc<Schema>,
-    /// `name@version` of the models as JSON, champion first.
-    models: Arc<[Vec<u8>]>,
-    /// `id@version` of the rules as JSON.
-    rules: Arc<[Vec<u8>]>,
+    /// What models and rules are called.
+    deployments: Option<Deployments>,
     /// The feature columns' names as JSON.
     columns: Arc<[Vec<u8>]>,
 }
 
 impl ScoredEncoder {
-    /// For diffs of a dataflow with these models, rules and feature columns.
-    pub fn new(schema: Arc<Schema>, models: Vec<String>, rules: Vec<String>, columns: Vec<String>) -> Self {
+    /// For diffs of a dataflow with these models and rules, and feature columns.
+    pub fn new(schema: Arc<Schema>, deployments: Option<Deployments>, columns: Vec<String>) -> Self {
         let json = |names: Vec<String>| names.iter().map(|name| serde_json::to_vec(name).unwrap_or_default()).collect();
-        ScoredEncoder { schema, models: json(models), rules: json(rules), columns: json(columns) }
+        ScoredEncoder { schema, deployments, columns: json(columns) }
     }
 
     /// One record, keyed by the transaction's id. The end of a transaction is a tombstone, and in a file a line like the
@@ -59,13 +58,17 @@ impl ScoredEncoder {
         serde_json::to_writer(&mut *out, id)?;
         write!(out, ",\"revision\":{revision},\"diff\":{sign},\"epoch\":{epoch},\"event_time\":{}", event.time)?;
         write!(out, ",\"cause\":\"{}\",\"decision\":{{", cause.name())?;
-        let Decision { action, score, rules, model } = decision;
+        let Decision { action, score, rules, model, deployment } = decision;
+        let deployed = self.deployments.as_ref().map(|deployments| deployments.of(*deployment)).unwrap_or_default();
         verdict(out, action.name(), *score);
         out.extend_from_slice(b",\"rules\":");
         self.rules(out, rules);
-        if let Some(model) = self.models.get(usize::from(*model)) {
+        if let Some(decider) = deployed.models().iter().find(|deployed| deployed.number == *model) {
             out.extend_from_slice(b",\"model\":");
-            out.extend_from_slice(model);
+            name(out, decider.model.label());
+        }
+        if *deployment > 0 {
+            write!(out, ",\"deployment\":{deployment}")?;
         }
         let Some(Assessment { action, score, scores, rules, shadow, reasons }) = assessment else {
             // The end of a transaction: nothing is said of it any more.
@@ -75,9 +78,9 @@ impl ScoredEncoder {
         out.extend_from_slice(b"},\"assessment\":{");
         verdict(out, action.name(), *score);
         out.extend_from_slice(b",\"scores\":{");
-        for (index, (model, score)) in self.models.iter().zip(scores).enumerate() {
+        for (index, (deployed, score)) in deployed.models().iter().zip(scores).enumerate() {
             out.extend_from_slice(if index == 0 { b"" } else { b"," });
-            out.extend_from_slice(model);
+            name(out, deployed.model.label());
             out.push(b':');
             out.extend_from_slice(probability(*score));
         }
@@ -102,14 +105,27 @@ impl ScoredEncoder {
         Ok(())
     }
 
-    fn rules(&self, out: &mut Vec<u8>, rules: &[u16]) {
+    fn rules(&self, out: &mut Vec<u8>, rules: &[u32]) {
         out.push(b'[');
-        for (index, rule) in rules.iter().enumerate() {
-            out.extend_from_slice(if index == 0 { b"" } else { b"," });
-            out.extend_from_slice(&self.rules[usize::from(*rule)]);
-        }
+        let begin = out.len();
+        let deployments = self.deployments.iter();
+        deployments.for_each(|deployments| {
+            deployments.rule_names(rules, |rule| {
+                if out.len() > begin {
+                    out.push(b',');
+                }
+                name(out, rule);
+            });
+        });
         out.push(b']');
     }
+}
+
+/// The name of a rule or model: letters, digits and signs that stand for themselves in JSON.
+fn name(out: &mut Vec<u8>, name: &str) {
+    out.push(b'"');
+    out.extend_from_slice(name.as_bytes());
+    out.push(b'"');
 }
 
 fn verdict(out: &mut Vec<u8>, action: &str, score: u16) {

@@ -6,6 +6,7 @@
 //! restart from the journal reads on exactly where the log ends.
 
 pub mod clock;
+pub mod control;
 pub mod kafka;
 pub mod sealed;
 pub mod services;

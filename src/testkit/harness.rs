@@ -157,7 +157,7 @@ impl Harness {
         self
     }
 
-    /// Other engine settings. A scorer among them takes the place of the test model.
+    /// Other engine settings. Deployments among them take the place of the test model.
     pub fn settings(mut self, settings: EngineSettings) -> Self {
         self.settings = settings;
         self
@@ -218,8 +218,8 @@ impl Harness {
     ) -> Result<(Outcome, Option<Image>), BuildError> {
         let columns = self.dataflow.features(&self.setup)?.columns();
         let mut run = self.clone();
-        if self.scored && self.settings.scorer.is_none() {
-            run.settings.scorer = Some(TestModel::scorer(columns));
+        if self.scored && self.settings.deployments.is_none() {
+            run.settings.deployments = Some(TestModel::scorer(columns).into());
         }
         let (plan, captured, metrics) = (
             plan.clone().dealt(self.partitions.unwrap_or(self.workers), self.setup.schema.id_type()),
@@ -344,7 +344,7 @@ impl Feeder<'_> {
     fn close(&mut self, watermark_ms: i64, records: usize, dump: Option<Dump>) {
         self.captured.epoch.store(self.next, Ordering::Relaxed);
         let repair = Repair::of(self.repair_rows_max, records as u64, 0);
-        self.engine.close(self.next, watermark_ms, repair, dump);
+        self.engine.close(self.next, watermark_ms, repair, dump, None);
         self.next += 1;
     }
 

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 mod amounts;
 mod cluster;
+mod control;
 mod days;
 mod files;
 pub mod live;

@@ -70,6 +70,7 @@ impl Trial {
             limits,
             pace,
             bounds: deltawatch::epoch::PartitionBounds { records_max: 4, ..Default::default() },
+            control: None,
             outputs: Outputs { features: Some(log), ..Outputs::default() },
             state: state.map(|state| {
                 State::open(&state, StateSettings::of(pace), &Terms::default(), Default::default()).unwrap()

@@ -208,13 +208,18 @@ fn run(pace: Pace, workers: usize, source: Arc<dyn Source>, until: u64, state: O
     let job = Job {
         dataflow,
         setup,
-        settings: EngineSettings { scorer: Some(TestModel::scorer(columns)), repair_rows_max, ..Default::default() },
+        settings: EngineSettings {
+            deployments: Some(TestModel::scorer(columns).into()),
+            repair_rows_max,
+            ..Default::default()
+        },
         source,
         references: ReferenceSource::new(Vec::new(), None, false, Default::default()).expect("none"),
         services: Default::default(),
         limits: Default::default(),
         pace,
         bounds: PartitionBounds { records_max: 256, ..Default::default() },
+        control: None,
         outputs: Outputs { scored: Some(Box::new(scored.clone())), ..Outputs::default() },
         state: state.map(|state| {
             State::open(state, StateSettings::of(pace), &Default::default(), Default::default())

@@ -81,6 +81,7 @@ impl Trial {
             limits: Default::default(),
             pace: self.pace,
             bounds: self.bounds,
+            control: None,
             outputs: Outputs { rejects: Some(Box::new(rejects.clone())), ..Outputs::default() },
             state: None,
             terms: Default::default(),

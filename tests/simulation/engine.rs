@@ -143,6 +143,7 @@ impl Engine {
             cut_ns: disk.now_ns(),
             cut_cpu: cpu_time::ProcessTime::now(),
             cutter: Some(cutter_end.clone()),
+            control: None,
         };
         let source = TimedSource { world: world.clone(), clock: disk.clone() };
         let mut running = Vec::new();
@@ -252,7 +253,8 @@ impl Engine {
                 Word::Reach(epoch, reach) if epoch == worker.next => worker.stash.reach(reach),
                 Word::Reach(..) => {}
                 Word::Whole(epoch) if index == 0 => self.cutter_end.publish(epoch),
-                Word::Whole(_) => {}
+                // Sums have no deployments.
+                Word::Whole(_) | Word::Prepare(_) | Word::GiveUp(_) => {}
                 Word::End => worker.last = true,
                 Word::Bind(binding) => {
                     worker.last |= binding.last;
@@ -431,6 +433,8 @@ impl Worker {
             acknowledged,
             dumped: self.dumping,
             cut_failed,
+            deployment: 0,
+            deployment_failed: None,
         };
         if self.reported.as_ref() == Some(&report) {
             return None;
@@ -448,7 +452,7 @@ impl Worker {
                 items.push(Item { partition, offset, refused, bytes: raw.bytes.into() });
             }
         });
-        self.facts.set(binding.epoch, binding.watermark_ms, binding.repair, binding.dump);
+        self.facts.set(binding.epoch, binding.watermark_ms, binding.repair, binding.dump, None);
         if matches!(binding.dump, Some(Dump::Begin | Dump::Whole)) {
             cutter.begin(binding.epoch);
         }

@@ -14,7 +14,7 @@ use crate::flow::Binding;
 use crate::source::sealed::Terms;
 
 /// The format of a journal.
-pub(super) const FORMAT: u32 = 3;
+pub(super) const FORMAT: u32 = 4;
 
 /// The first block of a segment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -28,6 +28,7 @@ use crate::epoch::LaneEnd;
 use crate::event::Lane;
 use crate::flow::{Epoch, Facts};
 use crate::operators::EnginePlan;
+use crate::score::control::ControlHistory;
 use crate::source::sealed::Terms;
 
 pub use manifest::CutManifest;
@@ -36,7 +37,7 @@ pub use write::sweep;
 pub use write::{CutWriter, Cutter, CutterEnd, Cutting};
 
 /// The format of a cut.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// The name of the folder in the state directory.
 const FOLDER: &str = "cuts";
@@ -58,6 +59,8 @@ enum Block<'a> {
     /// What a view kept of a shard, or was asked later.
     #[serde(borrow)]
     Image(Packed<'a>),
+    /// What has made the deployments; the last block but one.
+    Control(ControlHistory),
     /// The last block: the facts of the cut's epoch, where the lanes of the process's workers are, and how many images come
     /// before it.
     End(Facts, BTreeMap<Lane, LaneEnd>, u64),

@@ -11,6 +11,7 @@ use crate::epoch::journal::Chain;
 use crate::event::Lane;
 use crate::flow::Facts;
 use crate::operators::{EnginePlan, Image, ShardImage};
+use crate::score::control::ControlHistory;
 use crate::source::sealed::Terms;
 
 /// A cut that was read.
@@ -24,6 +25,8 @@ pub struct Loaded {
     pub plan: EnginePlan,
     /// Under which terms.
     pub terms: Terms,
+    /// What has made the deployments.
+    pub control: ControlHistory,
 }
 
 /// Reads and verifies all parts of a cut, which must have been written under these terms, if any are given.
@@ -32,6 +35,7 @@ pub struct Loaded {
 /// If a part is missing or damaged, or was written under other terms.
 pub fn load(disk: &Disk, directory: &Path, cut: WholeCut, terms: Option<&Terms>) -> Result<Loaded, CutError> {
     let (mut shards, mut ends, mut first, mut facts) = (Vec::new(), BTreeMap::new(), None, None);
+    let mut control = ControlHistory::default();
     for process in 0..cut.processes {
         let path = part(directory, cut.begun, process);
         let failed = |reason: String| CutError::of(&path, reason);
@@ -48,6 +52,8 @@ pub fn load(disk: &Disk, directory: &Path, cut: WholeCut, terms: Option<&Terms>)
                     shards.push(ShardImage { view: view.to_owned(), shard, epoch, bytes, asked });
                     images += 1;
                 }
+                // Each process has the same.
+                Block::Control(history) => control = history,
                 Block::End(of, lanes, count) if count == images && of.epoch == cut.epoch => {
                     (end, facts) = (Some(lanes), Some(of));
                 }
@@ -61,7 +67,7 @@ pub fn load(disk: &Disk, directory: &Path, cut: WholeCut, terms: Option<&Terms>)
     let no_process = || CutError::of(directory, "a cut of no process");
     let Head { plan, terms, .. } = first.ok_or_else(no_process)?;
     let facts: Facts = facts.ok_or_else(no_process)?;
-    Ok(Loaded { image: Image::of(facts, shards), ends, plan, terms })
+    Ok(Loaded { image: Image::of(facts, shards), ends, plan, terms, control })
 }
 
 fn check(head: Head, terms: Option<&Terms>) -> Result<Head, String> {

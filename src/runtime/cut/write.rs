@@ -19,6 +19,7 @@ use crate::event::{InputStream, Lane};
 use crate::flow::{Epoch, Facts};
 use crate::metrics::Metrics;
 use crate::operators::{EnginePlan, GivenImage, ShardImage};
+use crate::score::control::Deployments;
 use crate::source::sealed::Terms;
 
 /// Zstandard's fastest ordinary level.
@@ -61,6 +62,8 @@ pub struct Cutting {
     pub journal: BindingLog,
     /// How far behind the watermark the journal is kept, milliseconds of event time.
     pub kept_ms: i64,
+    /// What decides, if anything does.
+    pub deployments: Option<Deployments>,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
@@ -333,6 +336,9 @@ impl Writing {
         let uppers = ends.iter().filter_map(upper).collect();
         let begun = part.begun;
         self.covered.insert(epoch, (begun, Covered { epoch, uppers, kept_from_ms }));
+        if let Some(deployments) = &self.cutting.deployments {
+            part.write(&Block::Control(deployments.history(facts.deployment)))?;
+        }
         part.write(&Block::End(facts, ends, images))?;
         part.flush()?;
         let io = |error: std::io::Error| CutError::of(&part.path, error);

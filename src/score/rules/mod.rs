@@ -25,4 +25,4 @@ pub use check::{ExpressionError, Scope};
 pub use expression::{Expression, ExpressionValue, RuleCondition};
 pub use program::{Fault, RuleFacts};
 pub use rule::{Rule, RuleAction, RuleError, RuleFile, RuleMode, RuleThresholds};
-pub use set::{RuleMatches, Rules};
+pub use set::{CheckedRule, RuleMatches, Rules};

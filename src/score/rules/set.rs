@@ -10,23 +10,30 @@ use super::rule::{Rule, RuleAction, RuleError, RuleFile, RuleMode, RuleThreshold
 use crate::event::{Event, Schema};
 use crate::flow::Action;
 
-/// Rules at most: what matches is kept as numbers of 16 bits.
+/// Rules at most.
 const RULES_MAX: usize = 10_000;
 
+/// A rule whose names are resolved and whose types are checked.
 #[derive(Debug)]
-struct ActiveRule {
-    rule: Rule,
-    condition: RuleCondition,
+pub struct CheckedRule {
+    /// As it was written.
+    pub rule: Rule,
+    /// What decisions and assessments refer to it by.
+    pub number: u32,
+    /// Event time before which it rests, milliseconds.
+    pub snoozed_until_ms: Option<i64>,
+    condition: Arc<RuleCondition>,
     /// By kind of event: whether it looks at it.
-    kinds: Vec<bool>,
+    kinds: Arc<[bool]>,
     /// Event time that it holds for, milliseconds.
     valid_ms: std::ops::Range<i64>,
 }
 
-/// All rules of a run, in the order in which they are named: by action, priority, id.
-#[derive(Clone, Debug)]
+/// All rules of a deployment, in the order in which they are named: by action, priority, id. A changed copy shares them with the one
+/// that it was made of.
+#[derive(Clone, Debug, Default)]
 pub struct Rules {
-    rules: Arc<[ActiveRule]>,
+    rules: Arc<[Arc<CheckedRule>]>,
     thresholds: RuleThresholds,
     kinds: Arc<[String]>,
 }
@@ -35,9 +42,9 @@ pub struct Rules {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RuleMatches {
     /// The active ones that match.
-    pub rules: Vec<u16>,
+    pub rules: Vec<u32>,
     /// Those in shadow that do.
-    pub shadow: Vec<u16>,
+    pub shadow: Vec<u32>,
     /// What they add to the score.
     pub score: f64,
     /// The strongest action that one asks for.
@@ -47,13 +54,13 @@ pub struct RuleMatches {
 }
 
 impl Rules {
-    /// The rules of a file, for a schema and the columns of feature rows. Messages call it `file`.
+    /// The rules of a file, for a schema and the columns of feature rows, numbered in their order. Messages call it `file`.
     ///
     /// # Errors
     /// If one of them is wrong.
     pub fn new(file: &str, content: RuleFile, schema: &Schema, columns: &[String]) -> Result<Self, RuleError> {
         let scope = Scope::new(schema, columns);
-        let RuleFile { thresholds, mut rules } = content;
+        let RuleFile { thresholds, rules } = content;
         check_thresholds(file, &thresholds)?;
         if rules.len() > RULES_MAX {
             let reason = format!("has {} rules, and {RULES_MAX} at most are allowed", rules.len());
@@ -64,24 +71,67 @@ impl Rules {
             let reason = "another rule has it already; give it one of its own".to_owned();
             return Err(RuleError::Rule { file: file.to_owned(), rule: twice.id.clone(), field: "id", reason });
         }
-        rules.retain(|rule| rule.mode != RuleMode::Paused);
-        rules.sort_by(|one, other| {
-            let of = |rule: &Rule| (std::cmp::Reverse(rule.action), std::cmp::Reverse(rule.priority));
-            of(one).cmp(&of(other)).then_with(|| one.id.cmp(&other.id))
-        });
-        let activate = |rule: Rule| activate(file, rule, &scope, schema);
-        let rules = rules.into_iter().map(activate).collect::<Result<Vec<_>, _>>()?;
-        Ok(Rules { rules: rules.into(), thresholds, kinds: schema.kinds().into() })
+        let check = |rule: Rule| CheckedRule::new(file, rule, &scope, schema);
+        let mut rules = rules.into_iter().map(check).collect::<Result<Vec<_>, _>>()?;
+        rules.sort_by(|one, other| order(&one.rule, &other.rule));
+        (0..).zip(&mut rules).for_each(|(number, checked)| checked.number = number);
+        let rules = rules.into_iter().map(Arc::new).collect();
+        Ok(Rules { rules, thresholds, kinds: schema.kinds().into() })
     }
 
-    /// `id@version` of each rule, by its number.
+    /// The same with this rule, in place of the one that has its id.
+    ///
+    /// # Errors
+    /// If there are too many then.
+    pub fn with(&self, checked: CheckedRule, schema: &Schema) -> Result<Self, String> {
+        let mut rules: Vec<_> = self.rules.iter().filter(|one| one.rule.id != checked.rule.id).cloned().collect();
+        if rules.len() >= RULES_MAX {
+            return Err(format!("there are {RULES_MAX} rules, and that is the most; delete some"));
+        }
+        let at = rules.partition_point(|one| order(&one.rule, &checked.rule).is_lt());
+        rules.insert(at, Arc::new(checked));
+        Ok(Rules { rules: rules.into(), kinds: schema.kinds().into(), ..self.clone() })
+    }
+
+    /// The same without the rule of this id.
+    #[must_use]
+    pub fn without(&self, id: &str) -> Self {
+        Rules { rules: self.rules.iter().filter(|one| one.rule.id != id).cloned().collect(), ..self.clone() }
+    }
+
+    /// The same with other thresholds.
+    ///
+    /// # Errors
+    /// If they are none.
+    pub fn with_thresholds(&self, thresholds: RuleThresholds) -> Result<Self, String> {
+        check_thresholds("", &thresholds).map_err(|_| THRESHOLDS.to_owned())?;
+        Ok(Rules { thresholds, ..self.clone() })
+    }
+
+    /// The same rules, each with the number that its label has.
+    #[must_use]
+    pub fn renumbered(&self, mut number: impl FnMut(&str) -> u32) -> Self {
+        let numbered = |checked: &Arc<CheckedRule>| {
+            let mut same = checked.changed(checked.rule.mode, checked.snoozed_until_ms);
+            same.number = number(&checked.rule.to_string());
+            Arc::new(same)
+        };
+        Rules { rules: self.rules.iter().map(numbered).collect(), ..self.clone() }
+    }
+
+    /// The rule of an id.
+    pub fn get(&self, id: &str) -> Option<&Arc<CheckedRule>> {
+        self.rules.iter().find(|checked| checked.rule.id == id)
+    }
+
+    /// `id@version` of each rule, by its number, of rules that no one has changed.
     pub fn labels(&self) -> Vec<String> {
-        self.rules.iter().map(|active| active.rule.to_string()).collect()
+        self.rules.iter().map(|checked| checked.rule.to_string()).collect()
     }
 
-    /// All rules but those that are paused, by number.
-    pub fn iter(&self) -> impl Iterator<Item = &Rule> {
-        self.rules.iter().map(|active| &active.rule)
+    /// All rules, in their order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<CheckedRule>> {
+        self.rules.iter()
     }
 
     /// Scores from which on an action follows.
@@ -94,17 +144,17 @@ impl Rules {
         let kind = self.kinds.get(usize::from(event.kind)).map_or("", |kind| kind);
         let facts = RuleFacts { row, score, event, kind };
         let mut matches = RuleMatches::default();
-        for (number, ActiveRule { rule, condition, kinds, valid_ms }) in self.rules.iter().enumerate() {
-            let looks = kinds.get(usize::from(event.kind)).copied().unwrap_or(false) && valid_ms.contains(&event.time);
-            if !looks {
+        for checked in &*self.rules {
+            let CheckedRule { rule, number, condition, .. } = &**checked;
+            if !checked.looks_at(event) {
                 continue;
             }
             match condition.holds(&facts) {
                 Ok(false) => {}
                 Err(_) => matches.faults += 1,
-                Ok(true) if rule.mode == RuleMode::Shadow => matches.shadow.push(number as u16),
+                Ok(true) if rule.mode == RuleMode::Shadow => matches.shadow.push(*number),
                 Ok(true) => {
-                    matches.rules.push(number as u16);
+                    matches.rules.push(*number);
                     matches.score += rule.score;
                     matches.action = matches.action.max(rule.action.action());
                 }
@@ -114,7 +164,39 @@ impl Rules {
     }
 }
 
-fn activate(file: &str, rule: Rule, scope: &Scope<'_>, schema: &Schema) -> Result<ActiveRule, RuleError> {
+/// The order in which rules are named.
+fn order(one: &Rule, other: &Rule) -> std::cmp::Ordering {
+    let of = |rule: &Rule| (std::cmp::Reverse(rule.action), std::cmp::Reverse(rule.priority));
+    of(one).cmp(&of(other)).then_with(|| one.id.cmp(&other.id))
+}
+
+impl CheckedRule {
+    /// Checks a rule; its number is to be set. Messages call where it stands `file`.
+    ///
+    /// # Errors
+    /// If it is wrong.
+    pub fn new(file: &str, rule: Rule, scope: &Scope<'_>, schema: &Schema) -> Result<Self, RuleError> {
+        activate(file, rule, scope, schema)
+    }
+
+    /// The same rule in another mode, or at rest before an event time (milliseconds).
+    #[must_use]
+    pub fn changed(&self, mode: RuleMode, snoozed_until_ms: Option<i64>) -> Self {
+        let CheckedRule { rule, number, condition, kinds, valid_ms, .. } = self;
+        let (condition, kinds, valid_ms) = (condition.clone(), kinds.clone(), valid_ms.clone());
+        let rule = Rule { mode, ..rule.clone() };
+        CheckedRule { rule, number: *number, snoozed_until_ms, condition, kinds, valid_ms }
+    }
+
+    fn looks_at(&self, event: &Event) -> bool {
+        self.rule.mode != RuleMode::Paused
+            && self.kinds.get(usize::from(event.kind)).copied().unwrap_or(false)
+            && self.valid_ms.contains(&event.time)
+            && self.snoozed_until_ms.is_none_or(|until_ms| event.time >= until_ms)
+    }
+}
+
+fn activate(file: &str, rule: Rule, scope: &Scope<'_>, schema: &Schema) -> Result<CheckedRule, RuleError> {
     let id = rule.id.clone();
     let wrong = |field, reason: String| Err(RuleError::Rule { file: file.to_owned(), rule: id.clone(), field, reason });
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -150,10 +232,16 @@ fn activate(file: &str, rule: Rule, scope: &Scope<'_>, schema: &Schema) -> Resul
         return wrong("valid_until", "is not behind valid_from".into());
     }
     match RuleCondition::new(&rule.when, scope) {
-        Ok(condition) => Ok(ActiveRule { rule, condition, kinds, valid_ms }),
+        Ok(condition) => {
+            let (condition, kinds) = (Arc::new(condition), kinds.into());
+            Ok(CheckedRule { rule, number: 0, snoozed_until_ms: None, condition, kinds, valid_ms })
+        }
         Err(error) => wrong("when", error.to_string()),
     }
 }
+
+/// What thresholds must be.
+const THRESHOLDS: &str = "they are between 0 and 1, review <= challenge <= block";
 
 fn check_thresholds(file: &str, thresholds: &RuleThresholds) -> Result<(), RuleError> {
     let RuleThresholds { review, challenge, block } = *thresholds;
@@ -162,6 +250,5 @@ fn check_thresholds(file: &str, thresholds: &RuleThresholds) -> Result<(), RuleE
     if ordered {
         return Ok(());
     }
-    let reason = "[thresholds]: they are between 0 and 1, review <= challenge <= block".to_owned();
-    Err(RuleError::Format { file: file.to_owned(), reason })
+    Err(RuleError::Format { file: file.to_owned(), reason: format!("[thresholds]: {THRESHOLDS}") })
 }
