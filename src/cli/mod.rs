@@ -14,6 +14,7 @@ mod cluster;
 mod control;
 mod dataflow;
 mod error;
+mod explain;
 mod flags;
 mod generate;
 mod interrupt;
@@ -75,6 +76,7 @@ enum Command {
     Models(models::ModelsFlags),
     State(state::StateFlags),
     Verify(verify::VerifyFlags),
+    Explain(explain::ExplainFlags),
 }
 
 /// A peer is lost, and some thread says so.
@@ -121,6 +123,7 @@ pub fn main_from(arguments: impl IntoIterator<Item = OsString>, dataflows: &[Arc
         Command::Models(flags) => flags.run(),
         Command::State(flags) => flags.run(),
         Command::Verify(flags) => flags.run(dataflows),
+        Command::Explain(flags) => flags.run(dataflows),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -103,11 +103,11 @@ impl Decisions {
 pub struct RuleHits(RwLock<Vec<(String, Counter)>>);
 
 impl RuleHits {
-    /// Says what the rules are called, by number: those that came since.
-    pub fn name(&self, labels: Vec<String>) {
+    /// Says what the rules are called, by number: those behind so many that are known.
+    pub fn name(&self, behind: impl FnOnce(usize) -> Vec<String>) {
         let mut named = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let known = named.len();
-        named.extend(labels.into_iter().skip(known).map(|label| (label, Counter::default())));
+        let labels = behind(named.len());
+        named.extend(labels.into_iter().map(|label| (label, Counter::default())));
     }
 
     /// Counts one for each of these rules.

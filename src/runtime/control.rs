@@ -31,6 +31,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Messages of a group at most: they are parts of one binding.
 const GROUP_MESSAGES_MAX: usize = 1_000;
 
+/// Bytes of them, about.
+const GROUP_BYTES_MAX: usize = 1 << 20;
+
 /// Where control messages come from, and where it is said what became of them.
 #[derive(Clone, Debug)]
 pub struct ControlStream {
@@ -234,12 +237,14 @@ impl Desk {
     /// The messages that take effect together next, the offset after them, and when, milliseconds. Those that are none are refused.
     fn take(&mut self, bounded: bool) -> (Vec<(u64, ControlMessage)>, u64, i64) {
         let (mut messages, mut count, mut upper, mut together_ms) = (Vec::new(), 0, 0, i64::MIN);
+        let mut bytes = 0;
         for (offset, text) in &self.waiting[..self.waiting.len().min(GROUP_MESSAGES_MAX)] {
             let parsed = ControlMessage::parse(text);
             let time = parsed.as_ref().ok().and_then(|message| message.time);
             // One that names an earlier time than those before it comes behind them all the same.
             let ms = time.filter(|_| bounded).map_or(i64::MIN, |time| time.as_millisecond()).max(together_ms);
-            if !messages.is_empty() && ms > together_ms {
+            bytes += text.len();
+            if !messages.is_empty() && (ms > together_ms || bytes > GROUP_BYTES_MAX) {
                 break;
             }
             match parsed {

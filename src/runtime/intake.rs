@@ -394,7 +394,7 @@ impl Intake {
         let watermark_ms = engine.facts.at(epoch);
         let forget_ms = watermark_ms.saturating_sub(engine.retained_ms).saturating_sub(AHEAD_MS_MAX);
         control.deployments().switched(number, watermark_ms, forget_ms);
-        self.feed.metrics.rule_hits.name(control.deployments().all_rules());
+        self.feed.metrics.rule_hits.name(|known| control.deployments().rules_from(known));
         self.feed.metrics.deployment.set(number.into());
         control.bound(number, epoch);
     }

@@ -30,7 +30,6 @@ use crate::flow::Epoch;
 use crate::metrics::{Metrics, set_worker};
 use crate::operators::{GivenImage, Images};
 use crate::pipeline;
-use crate::score::control::Deployments;
 use crate::sink::features::FeatureLog;
 use crate::sink::{Acknowledgements, Refused, ScoredEncoder, SinkError, Writer};
 use crate::source::clock::now_ns;
@@ -250,7 +249,7 @@ impl Job {
             done,
         };
         let deployments = settings.deployments.clone();
-        metrics.rule_hits.name(deployments.as_ref().map_or_else(Vec::new, Deployments::all_rules));
+        metrics.rule_hits.name(|known| deployments.as_ref().map_or_else(Vec::new, |all| all.rules_from(known)));
         let mut columns = features.columns();
         // Behind them those that what was said still names.
         let named = state.as_ref().map(|state| state.columns().iter().skip(columns.len()).cloned().collect::<Vec<_>>());

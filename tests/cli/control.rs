@@ -252,7 +252,7 @@ fn random_changes_survive_kills_and_are_repeated_bit_by_bit() {
     let changes = if std::env::var_os("DELTAWATCH_FULL").is_some() { 10_000 } else { 300 };
     let mut controlled = Controlled::new(&control, replies.clone());
     let mut random = ChaCha8Rng::seed_from_u64(7);
-    let input = ["--input", "generator", "--rate", "0.5", "--state", &state];
+    let input = ["--input", "generator", "--events", "1000000", "--rate", "0.5", "--state", &state];
     let flags = ["--output", &out, "--control", &control, "--control-replies", &replies, "--cut-every", "200ms"];
     let start =
         |workers: &str| Run::start(&[&["run", "--pace", "5000", "--workers", workers][..], &input, &flags].concat());
@@ -374,4 +374,35 @@ fn processes_switch_together() {
         }
         assert!(before > 0 && after > 0, "{before} {after}");
     }
+}
+
+/// The commands of the README's section: what they send is taken in.
+#[test]
+fn the_commands_of_the_readme_send_what_is_taken_in() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (control, replies) = (path(&folder, "control.jsonl"), path(&folder, "replies.jsonl"));
+    let text = read("README.md");
+    let section =
+        text.split("## Changing what decides").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("a section");
+    let mut sent = 0;
+    for command in section.lines().filter_map(|line| line.strip_prefix("deltawatch ")) {
+        if command.starts_with("run ") {
+            continue;
+        }
+        let command = command.split('#').next().unwrap_or_default();
+        let rules = "dataflows/payments_rules.toml";
+        let command = command.replace("control.jsonl", &control).replace("my_rules.toml", rules);
+        done(&command.split_whitespace().collect::<Vec<_>>());
+        sent += 1;
+    }
+    assert!(sent >= 6, "{sent} commands");
+    let messages = read(&control).lines().count();
+    assert!(messages > 25, "{messages}");
+    let flags = ["--events", "500", "--control", &control, "--control-replies", &replies, "--output", "-"];
+    let said = lines(&done(&[&["replay"][..], &flags].concat()));
+    assert!(said.iter().all(|line| line["decision"]["model"] == "payments@1"));
+    let replies = lines(&read(&replies));
+    assert_eq!(replies.len(), messages);
+    assert!(replies.iter().all(|reply| reply["status"] == "applied"), "{replies:?}");
+    assert!(replies.iter().any(|reply| reply["by"] == "anna"));
 }

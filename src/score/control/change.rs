@@ -98,7 +98,8 @@ impl Workshop {
 
     fn check(&self, rule: &Rule) -> Result<CheckedRule, String> {
         let scope = Scope::new(&self.schema, &self.columns);
-        CheckedRule::new("message", rule.clone(), &scope, &self.schema).map_err(|error| error.to_string())
+        let checked = CheckedRule::new("message", rule.clone(), &scope, &self.schema);
+        checked.map_err(|error| error.to_string().trim_start_matches("message: ").to_owned())
     }
 
     fn model(

@@ -116,9 +116,9 @@ impl Deployments {
         numbers.iter().for_each(|number| each(known.names.rules.name(*number).unwrap_or("unknown")));
     }
 
-    /// `id@version` of all rules that ever were, by number.
-    pub fn all_rules(&self) -> Vec<String> {
-        self.read().names.rules.all().to_vec()
+    /// `id@version` of all rules that ever were, by number, from one on.
+    pub fn rules_from(&self, first: usize) -> Vec<String> {
+        self.read().names.rules.all().get(first..).map_or_else(Vec::new, <[String]>::to_vec)
     }
 
     /// `name@version` of a model.

@@ -254,6 +254,10 @@ impl Model for BoundModel {
         let reasons = self.model.reasons(&self.gather(row), top);
         reasons.into_iter().map(|(feature, contribution)| (self.columns[feature], contribution)).collect()
     }
+
+    fn reason_text(&self, feature: &str) -> Option<&str> {
+        self.model.manifest().reasons.get(feature).map(String::as_str)
+    }
 }
 
 fn forest(ensemble: Ensemble, features: &[String]) -> Result<Net, String> {

@@ -62,6 +62,12 @@ pub trait Model: Send + Sync {
     /// The features that moved the score of one row most, strongest first: (index in the row, contribution in log odds).
     /// See [`LoadedModel`] for what a contribution is and costs; it is meant for alerts.
     fn reasons(&self, row: &[f64], top: usize) -> Vec<(usize, f64)>;
+
+    /// What a feature says to an analyst, if that is written down.
+    fn reason_text(&self, feature: &str) -> Option<&str> {
+        let _ = feature;
+        None
+    }
 }
 
 /// A probability as a multiple of 1/16384 in [0, 1]. What is not a number (overflow in a network) counts as the highest
