@@ -48,6 +48,8 @@ enum RulesCommand {
     Snooze(SnoozeFlags),
     /// Delete a rule
     Delete(RuleFlags),
+    /// Put the rules and thresholds of an earlier deployment in place of all
+    Rollback(RollbackFlags),
 }
 
 #[derive(Args, Debug)]
@@ -63,6 +65,15 @@ struct RuleFlags {
     /// The rule's id
     #[arg(value_name = "ID")]
     rule: String,
+    #[command(flatten)]
+    control: ControlFlags,
+}
+
+#[derive(Args, Debug)]
+struct RollbackFlags {
+    /// The deployment: decisions and replies name it
+    #[arg(value_name = "NUMBER")]
+    deployment: u32,
     #[command(flatten)]
     control: ControlFlags,
 }
@@ -117,6 +128,9 @@ impl RulesFlags {
             RulesCommand::Pause(flags) => mode(flags, RuleMode::Paused),
             RulesCommand::Snooze(SnoozeFlags { rule: RuleFlags { rule, control }, until }) => {
                 control.send([ControlChange::RuleSnooze { rule: rule.clone(), until: *until }])
+            }
+            RulesCommand::Rollback(RollbackFlags { deployment, control }) => {
+                control.send([ControlChange::RulesRestore { deployment: *deployment }])
             }
             RulesCommand::Delete(RuleFlags { rule, control }) => {
                 control.send([ControlChange::RuleDelete { rule: rule.clone() }])

@@ -10,6 +10,7 @@ mod amounts;
 mod cluster;
 mod control;
 mod days;
+mod explain;
 mod files;
 pub mod live;
 mod outputs;

@@ -74,6 +74,9 @@ impl Workshop {
                     Rules::new("rules", content, &self.schema, &self.columns).map_err(|error| error.to_string())?;
                 before.with_rules(all.renumbered(|label| rule_names.number(label)))
             }
+            ControlChange::RulesRestore { deployment } => {
+                return Err(format!("deployment {deployment} is not known any more; put the rules one by one"));
+            }
             ControlChange::Thresholds { review, challenge, block } => {
                 let thresholds = RuleThresholds { review: *review, challenge: *challenge, block: *block };
                 before.with_rules(rules.with_thresholds(thresholds)?)

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use serde::{Deserialize, Serialize};
 
 use super::change::Workshop;
-use super::message::ControlMessage;
+use super::message::{ControlChange, ControlMessage};
 use super::names::Names;
 use crate::flow::{ControlGroup, ControlRecord, DeploymentNumber};
 use crate::score::scorer::Scorer;
@@ -139,6 +139,7 @@ impl Deployments {
         let (mut scorer, mut records, mut tried) = ((*last).clone(), Vec::new(), Vec::new());
         for (offset, mut message) in messages {
             let mark = names.count();
+            self.restored(&mut message.change);
             let AllNames { rules, models } = names;
             match workshop.apply(&scorer, &mut message.change, (rules, models)) {
                 Ok(next) => {
@@ -159,6 +160,17 @@ impl Deployments {
         let group = ControlGroup { number: *number, upper, records };
         self.write().add(group.clone(), scorer, names, names_before);
         (Some(group), tried)
+    }
+
+    /// Writes out what a message refers to that only this process may know.
+    fn restored(&self, change: &mut ControlChange) {
+        if let ControlChange::RulesRestore { deployment } = change
+            && let Some(kept) = self.read().by_number.get(deployment)
+        {
+            let rules = kept.scorer.rules();
+            let (thresholds, rules) = (rules.thresholds(), rules.iter().map(|checked| checked.rule.clone()).collect());
+            *change = ControlChange::Rules { rules, thresholds };
+        }
     }
 
     /// Makes the deployment of a group, unless it is made. What goes wrong is noted, see [`Deployments::failed`].

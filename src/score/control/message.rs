@@ -12,6 +12,7 @@
 //! | `rule-snooze` | `rule`: id, `until`: time | lets a rule rest for events before that time |
 //! | `rule-delete` | `rule`: id | deletes a rule |
 //! | `rules` | `rules`: list, `thresholds` | puts these in place of all rules and thresholds |
+//! | `rules-restore` | `deployment`: number | puts the rules and thresholds of an earlier deployment in place of all |
 //! | `thresholds` | `review`, `challenge`, `block` | sets thresholds; those that are left out are the model's |
 //! | `model` | `model`: `NAME` or `NAME@VERSION`, `role`: `champion`, `challenger` or `shadow`, `share` | deploys a model, or changes its role; a new champion takes the place of the one before |
 //! | `model-delete` | `model`: `NAME@VERSION` | takes a model out |
@@ -22,6 +23,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::flow::DeploymentNumber;
 use crate::score::rules::{Rule, RuleMode, RuleThresholds};
 use crate::score::scorer::ModelRole;
 
@@ -82,6 +84,11 @@ pub enum ControlChange {
         /// Scores from which on an action follows.
         #[serde(default)]
         thresholds: RuleThresholds,
+    },
+    /// Puts the rules and thresholds of an earlier deployment in place of all. It is taken in as [`ControlChange::Rules`].
+    RulesRestore {
+        /// Its number.
+        deployment: DeploymentNumber,
     },
     /// Sets thresholds.
     Thresholds {
