@@ -39,7 +39,9 @@ def arguments():
     parser.add_argument("--label-fraud", default="fraud", help="0/1 column of the labels (default: fraud)")
     parser.add_argument("--name", required=True, help="name of the model: letters, digits, - and _")
     parser.add_argument("--version", type=int, help="default: one above the highest there is; versions are immutable")
-    parser.add_argument("--kind", choices=["xgboost", "lightgbm", "logistic"], default="xgboost")
+    parser.add_argument("--kind", choices=["xgboost", "lightgbm", "logistic", "autoencoder"],
+                        default="xgboost")
+    parser.add_argument("--hidden", default="64,16,64", help="widths of an autoencoder's hidden layers (64,16,64)")
     parser.add_argument("--columns", help="comma-separated features to use (default: all)")
     parser.add_argument("--models", type=Path, default=HERE.parent / "models", help="where models live")
     parser.add_argument("--train", type=float, default=0.7, help="share of rows to train on (default 0.7)")
@@ -95,12 +97,12 @@ def kind_of(column, np):
     return "flag" if np.all(known <= 1) else "count"
 
 
-def safetensors(tensors):
+def safetensors(tensors, kind="F64"):
     """The bytes of a safetensors file: length of the header, header, values."""
     header, body = {}, b""
     for name, array in tensors.items():
-        data = array.astype("<f8").tobytes()
-        header[name] = {"dtype": "F64", "shape": list(array.shape), "data_offsets": [len(body), len(body) + len(data)]}
+        data = array.astype({"F64": "<f8", "F32": "<f4"}[kind]).tobytes()
+        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [len(body), len(body) + len(data)]}
         body += data
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
@@ -124,16 +126,44 @@ def fit(args, x, y, names, np):
                   "seed": args.seed, "verbose": -1}
         booster = lgb.train(params, lgb.Dataset(x, y, feature_name=names), args.trees)
         return "model.txt", booster.model_to_string().encode(), booster.predict, nothing
-    from sklearn.linear_model import LogisticRegression
     fill = np.array([np.median(c[~np.isnan(c)]) if np.any(~np.isnan(c)) else 0.0 for c in x.T])
     filled = np.where(np.isnan(x), fill, x)
     mean, std = filled.mean(axis=0), filled.std(axis=0)
     std[std < 1e-12] = 1.0
+    extra = [f", missing = {float(f)!r}, mean = {float(m)!r}, std = {float(s)!r}" for f, m, s in zip(fill, mean, std)]
+    scaled = lambda rows: np.clip((np.where(np.isnan(rows), fill, rows) - mean) / std, -1e4, 1e4)
+    if args.kind == "autoencoder":
+        return autoencoder(args, x, y, scaled, np) + (extra,)
+    from sklearn.linear_model import LogisticRegression
     model = LogisticRegression(C=1.0, max_iter=1000, random_state=args.seed).fit((filled - mean) / std, y)
     score = lambda rows: model.predict_proba((np.where(np.isnan(rows), fill, rows) - mean) / std)[:, 1]
     weights = safetensors({"linear.weight": model.coef_, "linear.bias": model.intercept_})
-    extra = [f", missing = {float(f)!r}, mean = {float(m)!r}, std = {float(s)!r}" for f, m, s in zip(fill, mean, std)]
     return "model.safetensors", weights, score, extra
+
+
+def autoencoder(args, x, y, scaled, np):
+    """Learns to repeat what is no fraud; a probability of its error by isotonic regression on the last third, which it has not seen."""
+    from sklearn.isotonic import IsotonicRegression
+    from sklearn.neural_network import MLPRegressor
+    args.widths = [int(width) for width in args.hidden.split(",")]
+    cut = len(x) * 2 // 3
+    rows = np.clip(scaled(x), -10, 10)
+    model = MLPRegressor(hidden_layer_sizes=args.widths, activation="relu", max_iter=60, early_stopping=True, random_state=args.seed)
+    model.fit(rows[:cut][y[:cut] == 0], rows[:cut][y[:cut] == 0])
+    # As they are written.
+    model.coefs_ = [weight.astype("<f4").astype(float) for weight in model.coefs_]
+    model.intercepts_ = [bias.astype("<f4").astype(float) for bias in model.intercepts_]
+
+    def errors(rows):
+        values = scaled(rows)
+        return np.mean(np.clip(values - model.predict(values), -10, 10) ** 2, axis=1)
+
+    isotonic = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(errors(x[cut:]), y[cut:])
+    args.calibration = (isotonic.X_thresholds_.tolist(), isotonic.y_thresholds_.tolist())
+    tensors = {}
+    for i, (weight, bias) in enumerate(zip(model.coefs_, model.intercepts_)):
+        tensors |= {f"layers.{i}.weight": weight.T.copy(), f"layers.{i}.bias": bias}
+    return "model.safetensors", safetensors(tensors, "F32"), lambda rows: isotonic.predict(errors(rows))
 
 
 def main():
@@ -176,10 +206,17 @@ def main():
     quoted = json.dumps
     toml = [f"# Written by scripts/train.py. Immutable: a change is a new version.",
             f"name = {quoted(args.name)}", f"version = {version}", f"kind = {quoted(args.kind)}",
-            f"weights = {quoted(weights_file)}", f"missing = {quoted('default' if args.kind == 'logistic' else 'native')}",
+            f"weights = {quoted(weights_file)}",
+            f"missing = {quoted('default' if args.kind in ('logistic', 'autoencoder') else 'native')}",
             f"schema_hash = {quoted(hashlib.sha256(schema.encode()).hexdigest())}", "features = ["]
     toml += [f"  {{ name = {quoted(n)}, type = {quoted(k)}{e} }}," for n, k, e in zip(names, kinds, extra)]
-    toml += ["]", "", "[thresholds]", f"review = {args.review}", f"block = {args.block}", "", "[training]",
+    if args.kind == "autoencoder":
+        toml.insert(-1 - len(names), f"hidden = {args.widths}")
+    toml += ["]"]
+    if args.kind == "autoencoder":
+        margins, probabilities = args.calibration
+        toml += ["", "[calibration]", 'method = "isotonic"', f"margins = {margins}", f"probabilities = {probabilities}"]
+    toml += ["", "[thresholds]", f"review = {args.review}", f"block = {args.block}", "", "[training]",
              f"from = {quoted(ids[0])}", f"to = {quoted(ids[end - 1])}", f"rows = {end}", f"frauds = {y[:end].sum()}", "",
              "[training.metrics]"] + [f"{k} = {v:.6f}" for k, v in metrics.items()] + ["", "[files]"]
     for file, data in files.items():

@@ -2,6 +2,7 @@
 //!
 //! `tests/models/` was written by `scripts/make-golden.py` with the real XGBoost and LightGBM.
 
+mod autoencoder;
 mod bind;
 mod dense;
 mod fixture;

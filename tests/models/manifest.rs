@@ -39,7 +39,7 @@ fn wrong_text_of_the_manifest() {
         ("missing = \"native\"", "missing = \"default\"", "feature `f0` needs `missing`"),
         ("type = \"number\"", "type = \"number\", missing = 0.0", "needs missing = \"default\""),
         ("type = \"number\"", "type = \"number\", mean = 0.0", "trees do not use"),
-        ("version = 1", "version = 1\nhidden = [3]", "for an mlp only"),
+        ("version = 1", "version = 1\nhidden = [3]", "for an mlp and an autoencoder only"),
         ("name = \"f1\"", "name = \"f0\"", "feature `f0` is there twice"),
         ("name = \"f1\"", "name = \"g1\"", "schema_hash is not that of the features"),
         ("type = \"number\"", "type = \"count\"", "schema_hash is not that of the features"),
@@ -47,7 +47,8 @@ fn wrong_text_of_the_manifest() {
         ("\"golden.jsonl\" =", "\"silver.jsonl\" =", "the sha256 of golden.jsonl is missing"),
         ("[files]", "[files]\n\"../x\" = \"00\"", "must be a plain name"),
         ("[files]", "[calibration]\nmethod = \"platt\"\na = 1.0\n[files]", "missing field `b`"),
-        ("[files]", "[calibration]\nmethod = \"isotonic\"\n[files]", "unknown variant `isotonic`"),
+        ("[files]", "[calibration]\nmethod = \"beta\"\n[files]", "unknown variant `beta`"),
+        ("[files]", "[calibration]\nmethod = \"isotonic\"\n[files]", "missing field `margins`"),
     ] {
         assert!(good.contains(from), "{from} is not in the manifest");
         fs::write(path.join("model.toml"), good.replacen(from, to, 1)).unwrap();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 
+use super::autoencoder::Autoencoder;
 use super::dense::Scale;
 use super::logistic::Logistic;
 use super::manifest::{Architecture, Calibration, Manifest, MissingPolicy};
@@ -17,7 +18,7 @@ use crate::event::nearest;
 ///
 /// Contributions ([`Model::reasons`]) are in log odds: for logistic regression exact (normalised value times weight, under
 /// a microsecond), for trees path-dependent TreeSHAP (some 60 us for 120 trees of depth 5), for an mlp gradient times
-/// normalised value (twice a score), a first-order attribution. They are those of the margin, before calibration.
+/// normalised value (twice a score), a first-order attribution, for an autoencoder each feature's share of the error, exact. They are those of the margin, before calibration.
 #[derive(Clone)]
 pub struct LoadedModel {
     inner: Arc<Inner>,
@@ -35,6 +36,7 @@ struct Inner {
 enum Net {
     Logistic(Logistic),
     Mlp(Mlp),
+    Autoencoder(Autoencoder),
     Forest { ensemble: Ensemble, run: Runnable },
 }
 
@@ -60,6 +62,10 @@ impl LoadedModel {
             }
             Architecture::Mlp => {
                 Net::Mlp(Mlp::new(tensors(weights, DType::F32)?, scales(), &manifest.hidden).map_err(misfit)?)
+            }
+            Architecture::Autoencoder => {
+                let (tensors, hidden) = (tensors(weights, DType::F32)?, &manifest.hidden);
+                Net::Autoencoder(Autoencoder::new(tensors, scales(), hidden).map_err(misfit)?)
             }
             Architecture::Xgboost => forest(parse_xgboost(&weights, calibrated)?, &features)?,
             Architecture::Lightgbm => {
@@ -126,6 +132,7 @@ impl LoadedModel {
         let margins = match net {
             Net::Logistic(op) => tensor(rows).and_then(|rows| rows.apply_op1_no_bwd(op)?.to_vec1()),
             Net::Mlp(op) => tensor(rows).and_then(|rows| rows.apply_op1_no_bwd(op)?.to_vec1()),
+            Net::Autoencoder(op) => tensor(rows).and_then(|rows| rows.apply_op1_no_bwd(op)?.to_vec1()),
             Net::Forest { run, .. } => run.margins(rows, width),
         };
         // The operators fail only on tensors of another shape or type than the one built here. Should one fail all the
@@ -148,11 +155,11 @@ impl LoadedModel {
     }
 
     fn calibrate(&self, margin: f64) -> f64 {
-        match (self.inner.manifest.calibration, &self.inner.net) {
-            (Calibration::Platt { a, b }, _) => sigmoid(a * margin + b),
-            (Calibration::None, Net::Forest { ensemble, .. }) => ensemble.probability(margin),
-            (Calibration::None, _) => sigmoid(margin),
-        }
+        let own = || match &self.inner.net {
+            Net::Forest { ensemble, .. } => ensemble.probability(margin),
+            _ => sigmoid(margin),
+        };
+        self.inner.manifest.calibration.probability(margin).unwrap_or_else(own)
     }
 
     fn score_owned(&self, rows: Vec<f64>, scores: &mut Vec<f64>) {
@@ -167,6 +174,7 @@ impl LoadedModel {
         match &self.inner.net {
             Net::Logistic(logistic) => logistic.contributions(&row),
             Net::Mlp(mlp) => mlp.contributions(&row),
+            Net::Autoencoder(autoencoder) => autoencoder.contributions(&row),
             Net::Forest { ensemble, .. } => {
                 let mut sums = vec![0.0; row.len()];
                 for tree in &ensemble.trees {

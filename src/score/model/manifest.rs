@@ -3,7 +3,7 @@
 //! ```toml
 //! name = "payments"
 //! version = 1
-//! kind = "xgboost"                  # logistic, mlp, xgboost, lightgbm
+//! kind = "xgboost"                  # logistic, mlp, autoencoder, xgboost, lightgbm
 //! weights = "model.json"
 //! missing = "native"                # the trees know missing values; "zero": and zeros are missing, too; "default": replaced by each feature's `missing`
 //! schema_hash = "9f86d0…"           # of the ordered names and types below
@@ -12,7 +12,8 @@
 //!   { name = "amount", type = "number", missing = 0.0, mean = 41.5, std = 30.2 },
 //! ]
 //! [calibration]
-//! method = "none"                   # or "platt" with a, b: probability = sigmoid(a * margin + b)
+//! method = "none"                   # "platt" with a, b: probability = sigmoid(a * margin + b); or "isotonic" with margins and
+//!                                   # probabilities, both rising: straight lines between those points, level beyond them
 //! [thresholds]
 //! review = 0.5
 //! block = 0.9
@@ -34,6 +35,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use super::sigmoid;
+
 /// The golden rows of a version.
 pub const GOLDEN_FILE: &str = "golden.jsonl";
 /// The most features a model may have.
@@ -51,7 +54,7 @@ pub struct Manifest {
     pub kind: Architecture,
     /// File of the weights.
     pub weights: String,
-    /// Widths of the hidden layers (`mlp` only).
+    /// Widths of the hidden layers (`mlp` and `autoencoder`).
     #[serde(default)]
     pub hidden: Vec<usize>,
     /// What happens to missing values.
@@ -83,6 +86,8 @@ pub enum Architecture {
     Logistic,
     /// Multi-layer perceptron, safetensors.
     Mlp,
+    /// Autoencoder, safetensors: what it cannot repeat is unusual.
+    Autoencoder,
     /// Boosted trees, XGBoost JSON.
     Xgboost,
     /// Boosted trees, LightGBM text.
@@ -131,7 +136,7 @@ pub struct ManifestFeature {
 }
 
 /// From margin (log odds) to probability.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(tag = "method", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Calibration {
     /// The model's own: the logistic function of the margin.
@@ -144,6 +149,55 @@ pub enum Calibration {
         /// Shift.
         b: f64,
     },
+    /// Straight lines between points, level beyond the first and the last.
+    Isotonic {
+        /// Margins of the points, each above the one before.
+        margins: Vec<f64>,
+        /// Their probabilities, none below the one before.
+        probabilities: Vec<f64>,
+    },
+}
+
+impl Calibration {
+    /// The probability of a margin; `None` if the model's own is taken.
+    pub(super) fn probability(&self, margin: f64) -> Option<f64> {
+        match self {
+            Calibration::None => None,
+            Calibration::Platt { a, b } => Some(sigmoid(a * margin + b)),
+            Calibration::Isotonic { margins, probabilities } => {
+                let after = margins.partition_point(|point| *point <= margin);
+                Some(match (after.checked_sub(1), margins.get(after)) {
+                    // What is no number counts as the highest risk, as everywhere.
+                    _ if margin.is_nan() => f64::NAN,
+                    (None, _) => probabilities[0],
+                    (Some(before), None) => probabilities[before],
+                    (Some(before), Some(next)) => {
+                        let share = (margin - margins[before]) / (next - margins[before]);
+                        probabilities[before] + share * (probabilities[after] - probabilities[before])
+                    }
+                })
+            }
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        match self {
+            Calibration::None => Ok(()),
+            Calibration::Platt { a, b } if a.is_finite() && b.is_finite() => Ok(()),
+            Calibration::Platt { .. } => Err("calibration: a and b must be finite".into()),
+            Calibration::Isotonic { margins, probabilities } => {
+                let rising = margins.windows(2).all(|pair| pair[0] < pair[1]) && margins.iter().all(|m| m.is_finite());
+                let falls = probabilities.windows(2).any(|pair| pair[0] > pair[1]);
+                let within = probabilities.iter().all(|p| (0.0..=1.0).contains(p));
+                if margins.is_empty() || margins.len() != probabilities.len() || !rising || falls || !within {
+                    return Err("calibration: isotonic takes as many margins as probabilities, the margins finite and each above the \
+                                one before, the probabilities from 0 to 1 and none below the one before"
+                        .into());
+                }
+                Ok(())
+            }
+        }
+    }
 }
 
 /// Scores from which something is done, 0 to 1.
@@ -228,9 +282,17 @@ impl Manifest {
                 "missing = \"native\" and \"zero\" are for trees: write \"default\" and give each feature its `missing`".into()
             );
         }
-        if self.hidden.is_empty() == (self.kind == Architecture::Mlp) || self.hidden.contains(&0) {
+        let layered = matches!(self.kind, Architecture::Mlp | Architecture::Autoencoder);
+        if self.hidden.is_empty() == layered || self.hidden.contains(&0) {
             return Err(
-                "hidden lists the widths of an mlp's hidden layers, as in [128, 64], and is for an mlp only".into()
+                "hidden lists the widths of the hidden layers, as in [128, 64], and is for an mlp and an autoencoder only"
+                    .into(),
+            );
+        }
+        if self.kind == Architecture::Autoencoder && self.calibration == Calibration::None {
+            return Err(
+                "calibration: the error of an autoencoder is no log odds; give it method = \"platt\" or \"isotonic\""
+                    .into(),
             );
         }
         let mut names: Vec<&str> = self.features.iter().map(|feature| feature.name.as_str()).collect();
@@ -246,11 +308,7 @@ impl Manifest {
         if !(0.0 <= review && review <= block && block <= 1.0) {
             return Err(format!("thresholds must be 0 <= review ({review}) <= block ({block}) <= 1"));
         }
-        if let Calibration::Platt { a, b } = self.calibration
-            && !(a.is_finite() && b.is_finite())
-        {
-            return Err("calibration: a and b must be finite".into());
-        }
+        self.calibration.check()?;
         for file in [self.weights.as_str(), GOLDEN_FILE] {
             if !self.files.contains_key(file) {
                 return Err(format!("files: the sha256 of {file} is missing: add it"));

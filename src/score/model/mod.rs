@@ -24,6 +24,8 @@ mod manifest;
 pub mod threads;
 pub mod tree;
 
+#[path = "../../../models/autoencoder.rs"]
+pub mod autoencoder;
 #[path = "../../../models/forest.rs"]
 pub mod forest;
 #[path = "../../../models/logistic.rs"]
