@@ -6,6 +6,7 @@ mod backlog;
 mod cases;
 mod cli;
 mod cluster;
+mod control;
 mod dataflows;
 mod decode;
 mod enrich;

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::control::ControlFlags;
 use super::error::Failure;
-use crate::score::control::ControlChange;
+use crate::score::control::{ControlChange, WantedModel};
 use crate::score::scorer::ModelRole;
 
 /// Models of a running engine: deploy one, change its role, take it out
@@ -55,7 +55,7 @@ impl ModelsFlags {
     pub fn run(self) -> Result<(), Failure> {
         match self.command {
             ModelsCommand::Deploy(DeployFlags { model, role, share, control }) => {
-                control.send([ControlChange::Model { model, role, share, files: None }])
+                control.send([ControlChange::Model(WantedModel { model, role, share, files: None })])
             }
             ModelsCommand::Delete(DeleteFlags { model, control }) => {
                 control.send([ControlChange::ModelDelete { model }])

@@ -198,6 +198,8 @@ impl Desk {
                 }
             }
             Order::Refused(number, reason) => {
+                // Before the next one is tried on it.
+                self.deployments.give_up(number);
                 if let Some((_, messages)) = self.tried.take_if(|(group, _)| group.number == number) {
                     for (offset, message) in messages {
                         self.reply(offset, Some(&message), &Err(reason.clone()));

@@ -58,6 +58,8 @@ pub struct DeployedModel {
     pub share: f64,
     /// Scores from which on something is done where it decides.
     pub thresholds: Thresholds,
+    /// What tells its files from others, if it was deployed by a message.
+    pub files: Option<Arc<str>>,
 }
 
 /// A deployment: models, rules and thresholds. A changed copy shares what is the same.
@@ -87,6 +89,7 @@ impl Scorer {
             role: if number == 0 { ModelRole::Champion } else { ModelRole::Shadow },
             share: 0.0,
             thresholds,
+            files: None,
         };
         Scorer { models: (0..).zip(models).map(model).collect(), ..Scorer::default() }
     }

@@ -102,13 +102,13 @@ fn messages_take_effect_at_their_time_whatever_the_workers() {
 fn a_new_rule_revises_nothing_of_the_past() {
     let folder = tempfile::tempdir().expect("a folder");
     let control = path(&folder, "control.jsonl");
-    let more = ["--late-share", "0.2", "--correction-share", "0.05", "--output", "-"];
+    let more = ["--late-share", "0.3", "--correction-share", "0.2", "--output", "-"];
     let plain = lines(&done(&[&GENERATED[..], &more].concat()));
     let middle = plain[plain.len() / 2]["event_time"].as_i64().expect("a time");
     written(&control, &[at(middle, rule("always", 1, "true", "review"))]);
     let ruled = lines(&done(&[&GENERATED[..], &more, &["--control", &control]].concat()));
     let count = |lines: &[Value]| lines.iter().filter(|line| line["revision"] != 0).count();
-    assert!(count(&plain) > 100);
+    assert!(count(&plain) > 100, "{} revisions", count(&plain));
     let (mut under, mut not) = (0, 0);
     for line in ruled.iter().filter(|line| !line["assessment"].is_null()) {
         let matched = line["assessment"]["rules"] == json!(["always@1"]);
@@ -144,7 +144,7 @@ fn wrong_messages_are_refused_with_the_reason_and_the_old_state_stays() {
         ),
         (
             rule("typo", 1, "event.amuont > 1.0", "block").to_string(),
-            "when: 1:7: no field of the event is called `amuont`; did you mean `amount`?",
+            "when: 1:6: no field of the event is called `amuont`; did you mean `amount`?",
         ),
         (rule("type", 1, "event.amount", "block").to_string(), "when: 1:1: is a double and not a bool"),
         (rule("bomb", 1, &"(".repeat(5_000), "block").to_string(), "when: "),
@@ -234,9 +234,19 @@ impl Controlled {
         self.count += 1;
     }
 
+    /// Until every message has its reply.
     fn wait(&self) {
+        self.wait_until(|replies| replies.lines().count() >= self.count);
+    }
+
+    /// Until this message has its reply.
+    fn wait_for(&self, id: &str) {
+        self.wait_until(|replies| replies.contains(&format!("\"{id}\"")));
+    }
+
+    fn wait_until(&self, done: impl Fn(&str) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(60);
-        while fs::read_to_string(&self.replies).map_or(0, |text| text.lines().count()) < self.count {
+        while !fs::read_to_string(&self.replies).is_ok_and(|replies| done(&replies)) {
             assert!(Instant::now() < deadline, "no reply");
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -260,6 +270,8 @@ fn random_changes_survive_kills_and_are_repeated_bit_by_bit() {
     let mut versions = [1_u32; 20];
     for round in 0..3 {
         let run = start(["1", "2", "2"][round]);
+        controlled.say(&rule(&format!("round-{round}"), 1, "true", "tag"));
+        controlled.wait_for(&format!("m-round-{round}"));
         for _ in 0..changes / 3 {
             let place = random.random_range(0..20);
             let id = format!("r{place}");
@@ -295,11 +307,7 @@ fn random_changes_survive_kills_and_are_repeated_bit_by_bit() {
         } else {
             // What was bound and not replied to is not replied to again: the last message of all says that it was reached.
             controlled.say(&rule("last", 1, "true", "tag"));
-            let deadline = Instant::now() + Duration::from_secs(60);
-            while !read(&replies).contains("m-last") {
-                assert!(Instant::now() < deadline, "no reply");
-                std::thread::sleep(Duration::from_millis(10));
-            }
+            controlled.wait_for("m-last");
             std::thread::sleep(Duration::from_millis(300));
             run.signal("-TERM");
             let (status, _, error) = run.end();

@@ -380,8 +380,11 @@ fn files_that_are_wrong_are_refused_in_a_line() {
             with("[thresholds]\nblok = 0.5"),
             "rules.toml: line 7: unknown field `blok`, expected one of `review`, `challenge`, `block`",
         ),
-        // A rule that is paused may be wrong in what it says, but not in its form.
-        (changed("score > 0.5", "crad") + "mode = \"paused\"\n", "valid"),
+        // One that is paused may be promoted at any moment.
+        (
+            changed("score > 0.5", "crad") + "mode = \"paused\"\n",
+            "rules.toml: rule one: when: 1:1: no feature and no field of the event is called `crad`; did you mean `card`?",
+        ),
     ];
     for (text, expected) in cases {
         assert_eq!(said(&text), expected, "{text}");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::message::ControlChange;
+use super::message::{ControlChange, WantedModel};
 use super::names::Names;
 use crate::event::Schema;
 use crate::score::model::{Model, ModelDir};
@@ -81,9 +81,17 @@ impl Workshop {
                 let thresholds = RuleThresholds { review: *review, challenge: *challenge, block: *block };
                 before.with_rules(rules.with_thresholds(thresholds)?)
             }
-            ControlChange::Model { model, role, share, files } => {
-                let deployed = self.model(before, model, (*role, *share), files, model_names)?;
+            ControlChange::Model(wanted) => {
+                let deployed = self.model(before, wanted, model_names)?;
                 before.with_models(deployed, self.schema.id_type())
+            }
+            ControlChange::Models { models } => {
+                let none = before.with_models(Vec::new(), self.schema.id_type());
+                let deploy = |so_far: Scorer, wanted: &mut WantedModel| {
+                    let deployed = self.model(&so_far, wanted, model_names)?;
+                    Ok::<_, String>(so_far.with_models(deployed, self.schema.id_type()))
+                };
+                models.iter_mut().try_fold(none, deploy)?
             }
             ControlChange::ModelDelete { model } => {
                 let labelled = |deployed: &&DeployedModel| deployed.model.label() == model;
@@ -108,11 +116,10 @@ impl Workshop {
     fn model(
         &self,
         before: &Scorer,
-        name: &str,
-        (role, share): (ModelRole, f64),
-        files: &mut Option<String>,
+        WantedModel { model: name, role, share, files }: &mut WantedModel,
         names: &mut Names,
     ) -> Result<Vec<DeployedModel>, String> {
+        let (role, share) = (*role, *share);
         if (role == ModelRole::Challenger) != (share > 0.0) || !(0.0..=1.0).contains(&share) {
             return Err("share: a challenger decides on a share above 0 and at most 1; others have none".to_owned());
         }
@@ -137,7 +144,8 @@ impl Workshop {
         }
         let number = u16::try_from(names.number(&label)).map_err(|_| "there were too many models".to_owned())?;
         let thresholds = Thresholds { review, block, ..Thresholds::NONE };
-        let deployed = DeployedModel { number, model: Arc::new(bound), role, share, thresholds };
+        let of_files = Some(hash.as_str().into());
+        let deployed = DeployedModel { number, model: Arc::new(bound), role, share, thresholds, files: of_files };
         match place {
             Some(place) => all[place] = deployed,
             None if all.len() >= MODELS_MAX => {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use serde::{Deserialize, Serialize};
 
 use super::change::Workshop;
-use super::message::{ControlChange, ControlMessage};
+use super::message::{ControlChange, ControlMessage, MESSAGE_VERSION, WantedModel};
 use super::names::Names;
 use crate::flow::{ControlGroup, ControlRecord, DeploymentNumber};
 use crate::score::scorer::Scorer;
@@ -37,7 +37,7 @@ struct Known {
     /// Those that retained transactions may refer to, and the newest.
     by_number: BTreeMap<DeploymentNumber, Kept>,
     names: AllNames,
-    /// What has made them, from the first on.
+    /// What has made them, but the oldest.
     groups: Vec<ControlGroup>,
     /// A deployment that could not be made, and why.
     failed: Option<(DeploymentNumber, String)>,
@@ -45,6 +45,8 @@ struct Known {
 
 struct Kept {
     scorer: Arc<Scorer>,
+    /// The offset after the last message that it was made of.
+    upper: u64,
     /// The watermark when the next one took its place, milliseconds.
     until_ms: i64,
     /// Rules and models that had names before it.
@@ -54,10 +56,12 @@ struct Kept {
 /// What a restart needs to make the same deployments again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControlHistory {
-    /// The groups of messages, from the first on.
+    /// The groups of messages that make the deployments to which something refers; the first one says all of the oldest.
     pub groups: Vec<ControlGroup>,
-    /// The oldest deployment that something refers to.
-    pub oldest: DeploymentNumber,
+    /// What rules are called, by number.
+    pub rules: Vec<String>,
+    /// What models are called, by number.
+    pub models: Vec<String>,
 }
 
 /// What became of messages that were tried: by offset, why it was refused, if it was.
@@ -73,7 +77,7 @@ impl Deployments {
     /// Begins with what a run was started with. Without a workshop nothing changes it.
     pub fn new(scorer: Scorer, workshop: Option<Workshop>) -> Self {
         let names = AllNames { rules: Names::of(scorer.rules().labels()), models: Names::of(scorer.labels()) };
-        let first = Kept { scorer: Arc::new(scorer), until_ms: i64::MAX, names_before: (0, 0) };
+        let first = Kept { scorer: Arc::new(scorer), upper: 0, until_ms: i64::MAX, names_before: (0, 0) };
         let by_number = BTreeMap::from([(0, first)]);
         let making = Arc::new(Mutex::new(Making { names: names.clone(), last: 0 }));
         let known = Known { by_number, names, groups: Vec::new(), failed: None };
@@ -94,7 +98,7 @@ impl Deployments {
 
     /// The offset after the last message that any of them was made of, or that was refused before it.
     pub fn upper(&self) -> u64 {
-        self.read().groups.last().map_or(0, |group| group.upper)
+        self.read().by_number.last_key_value().map_or(0, |(_, kept)| kept.upper)
     }
 
     /// Deployments that are kept.
@@ -219,13 +223,23 @@ impl Deployments {
         let mut known = self.write();
         known.by_number.range_mut(..number).for_each(|(_, kept)| kept.until_ms = kept.until_ms.min(watermark_ms));
         known.by_number.retain(|_, kept| kept.until_ms >= forget_ms);
+        let oldest = known.oldest();
+        known.groups.retain(|group| group.number > oldest);
     }
 
-    /// What has made the deployments up to this one.
+    /// What makes the deployments up to this one again.
     pub fn history(&self, last: DeploymentNumber) -> ControlHistory {
         let known = self.read();
-        let groups = known.groups.iter().filter(|group| group.number <= last).cloned().collect();
-        ControlHistory { groups, oldest: known.by_number.first_key_value().map_or(0, |(&number, _)| number) }
+        let (oldest, later) = (known.oldest(), known.by_number.range(last + 1..).next());
+        let (rules, models) = later.map_or(known.names.count(), |(_, later)| later.names_before);
+        let first = known.by_number.get(&oldest).filter(|_| oldest > 0);
+        let first = first.map(|kept| written_out(oldest, kept.upper, &kept.scorer));
+        let groups = known.groups.iter().filter(|group| (oldest + 1..=last).contains(&group.number)).cloned();
+        ControlHistory {
+            groups: first.into_iter().chain(groups).collect(),
+            rules: known.names.rules.all()[..rules].to_vec(),
+            models: known.names.models.all()[..models].to_vec(),
+        }
     }
 
     /// Makes the deployments of a history again.
@@ -233,13 +247,19 @@ impl Deployments {
     /// # Errors
     /// If one cannot be made any more.
     pub fn restore(&self, history: &ControlHistory) -> Result<(), String> {
+        let Some(oldest) = history.groups.first().map(|group| group.number) else { return Ok(()) };
+        let names = AllNames { rules: Names::of(history.rules.clone()), models: Names::of(history.models.clone()) };
+        self.write().names = names.clone();
+        self.making().names = names;
         for group in &history.groups {
             self.make(group);
             if let Some((number, reason)) = self.failed() {
                 return Err(format!("deployment {number} cannot be made again: {reason}"));
             }
-            let mut known = self.write();
-            known.by_number.retain(|number, _| *number >= history.oldest.min(group.number));
+        }
+        // The one before it, which it may have been made of, is what the run was started with.
+        if oldest > 1 {
+            self.write().by_number.remove(&0);
         }
         Ok(())
     }
@@ -258,17 +278,48 @@ impl Deployments {
 }
 
 impl Known {
+    fn oldest(&self) -> DeploymentNumber {
+        self.by_number.first_key_value().map_or(0, |(&number, _)| number)
+    }
+
     fn last(&self) -> (DeploymentNumber, Arc<Scorer>) {
         self.by_number.last_key_value().map(|(&number, kept)| (number, kept.scorer.clone())).unwrap_or_default()
     }
 
     fn add(&mut self, group: ControlGroup, scorer: Scorer, names: &AllNames, names_before: (usize, usize)) {
-        let kept = Kept { scorer: Arc::new(scorer), until_ms: i64::MAX, names_before };
+        let (scorer, upper) = (Arc::new(scorer), group.upper);
+        let kept = Kept { scorer, upper, until_ms: i64::MAX, names_before };
         self.by_number.insert(group.number, kept);
         self.groups.push(group);
         self.names.follow(names);
         self.failed = None;
     }
+}
+
+/// What makes a deployment of any other.
+fn written_out(number: DeploymentNumber, upper: u64, scorer: &Scorer) -> ControlGroup {
+    let rules = scorer.rules();
+    let all = ControlChange::Rules {
+        rules: rules.iter().map(|checked| checked.rule.clone()).collect(),
+        thresholds: rules.thresholds(),
+    };
+    let snoozes = rules.iter().filter_map(|checked| {
+        let until = jiff::Timestamp::from_millisecond(checked.snoozed_until_ms?).ok()?;
+        Some(ControlChange::RuleSnooze { rule: checked.rule.id.clone(), until })
+    });
+    let models = scorer.models().iter().map(|deployed| WantedModel {
+        model: deployed.model.label().to_owned(),
+        role: deployed.role,
+        share: deployed.share,
+        files: deployed.files.as_ref().map(|files| files.to_string()),
+    });
+    let models = ControlChange::Models { models: models.collect() };
+    let record = |change| {
+        let (id, by) = Default::default();
+        let message = ControlMessage { version: MESSAGE_VERSION, id, by, time: None, change };
+        ControlRecord { offset: upper, message: message.to_json() }
+    };
+    ControlGroup { number, upper, records: [all].into_iter().chain(snoozes).chain([models]).map(record).collect() }
 }
 
 impl AllNames {

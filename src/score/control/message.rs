@@ -15,6 +15,7 @@
 //! | `rules-restore` | `deployment`: number | puts the rules and thresholds of an earlier deployment in place of all |
 //! | `thresholds` | `review`, `challenge`, `block` | sets thresholds; those that are left out are the model's |
 //! | `model` | `model`: `NAME` or `NAME@VERSION`, `role`: `champion`, `challenger` or `shadow`, `share` | deploys a model, or changes its role; a new champion takes the place of the one before |
+//! | `models` | `models`: list of objects with the fields of `model` | puts these in place of all models, in this order |
 //! | `model-delete` | `model`: `NAME@VERSION` | takes a model out |
 //!
 //! Beside these: `id` and `by` (texts, repeated in the reply), and `time`, which says in a replay of files before which event it takes
@@ -103,23 +104,33 @@ pub enum ControlChange {
         block: Option<f64>,
     },
     /// Deploys a model, or changes its role.
-    Model {
-        /// `NAME` or `NAME@VERSION`.
-        model: String,
-        /// What it is there for.
-        role: ModelRole,
-        /// The share that a challenger decides on.
-        #[serde(default, skip_serializing_if = "is_zero")]
-        share: f64,
-        /// A hash of its files, set when it is taken in.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        files: Option<String>,
+    Model(WantedModel),
+    /// Puts these models in place of all, in this order.
+    Models {
+        /// The models.
+        models: Vec<WantedModel>,
     },
     /// Takes a model out.
     ModelDelete {
         /// `NAME@VERSION`.
         model: String,
     },
+}
+
+/// A model to be deployed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WantedModel {
+    /// `NAME` or `NAME@VERSION`.
+    pub model: String,
+    /// What it is there for.
+    pub role: ModelRole,
+    /// The share that a challenger decides on.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub share: f64,
+    /// A hash of its files, set when it is taken in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<String>,
 }
 
 fn is_zero(share: &f64) -> bool {

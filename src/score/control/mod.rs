@@ -22,4 +22,4 @@ mod names;
 
 pub use change::{Workshop, files_hash};
 pub use deployments::{ControlHistory, Deployments, Tried};
-pub use message::{ControlChange, ControlMessage, MESSAGE_VERSION};
+pub use message::{ControlChange, ControlMessage, MESSAGE_VERSION, WantedModel};
