@@ -8,6 +8,7 @@
 pub mod assessment;
 mod image;
 pub mod judge;
+pub mod lists;
 pub mod model;
 pub mod rules;
 pub mod scorer;

@@ -2,5 +2,6 @@
 
 mod conformance;
 mod hostile;
+mod lists;
 mod oracle;
 mod textproto;

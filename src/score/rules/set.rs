@@ -9,6 +9,7 @@ use super::program::RuleFacts;
 use super::rule::{Rule, RuleAction, RuleError, RuleFile, RuleMode, RuleThresholds};
 use crate::event::{Event, Schema};
 use crate::flow::Action;
+use crate::score::lists::Lists;
 
 /// Rules at most: what matches is kept as numbers of 16 bits.
 const RULES_MAX: usize = 10_000;
@@ -92,7 +93,7 @@ impl Rules {
     /// What matches a transaction with this row, to which the champion gives this score.
     pub fn matches(&self, event: &Event, row: &[f64], score: f64) -> RuleMatches {
         let kind = self.kinds.get(usize::from(event.kind)).map_or("", |kind| kind);
-        let facts = RuleFacts { row, score, event, kind };
+        let facts = RuleFacts { row, score, event, kind, lists: &Lists::default() };
         let mut matches = RuleMatches::default();
         for (number, ActiveRule { rule, condition, kinds, valid_ms }) in self.rules.iter().enumerate() {
             let looks = kinds.get(usize::from(event.kind)).copied().unwrap_or(false) && valid_ms.contains(&event.time);
