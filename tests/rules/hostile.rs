@@ -40,7 +40,8 @@ fn timed_on_a_worker(sources: Vec<String>) -> (Vec<Outcome>, Duration) {
         let begin = ThreadTime::now();
         let (schema, columns) = (schema(), columns());
         let (scope, event) = (Scope::new(&schema, &columns), event(&schema, "c-1"));
-        let facts = RuleFacts { row: &[9.0, 12.5], score: 0.5, event: &event, kind: "payment", lists: &Lists::default() };
+        let facts =
+            RuleFacts { row: &[9.0, 12.5], score: 0.5, event: &event, kind: "payment", lists: &Lists::default() };
         let one = |source: &String| match Expression::new(source, &scope) {
             Ok(expression) => Ok(expression.value(&facts).ok()),
             Err(error) => Err(error.to_string()),

@@ -240,9 +240,9 @@ impl Bool {
                 Ok((*low <= value) & (value <= *high))
             }
             Bool::In(among) => false_if_missing(among.holds(facts)),
-            Bool::Listed(list, text) => false_if_missing(
-                text.eval(facts).map(|value| facts.lists.has(*list, &value, facts.event.time)),
-            ),
+            Bool::Listed(list, text) => {
+                false_if_missing(text.eval(facts).map(|value| facts.lists.has(*list, &value, facts.event.time)))
+            }
             Bool::Search(search) => false_if_missing(search.1.finds(&search.0, facts)),
             Bool::HasColumn(column) => Ok(!facts.row[usize::from(*column)].is_nan()),
             Bool::HasField(slot) => Ok(facts.event.has(*slot)),
