@@ -3,8 +3,11 @@
 use deltawatch::score::lists::{ListEntry, Lists};
 use jiff::Timestamp;
 
-/// Lists: values and the millisecond at which they end. What is on both ends at different times.
-pub const LISTED: [(&str, &[(&str, Option<i64>)]); 2] = [
+/// A name and its values, with the millisecond at which they end.
+type Listed = (&'static str, &'static [(&'static str, Option<i64>)]);
+
+/// What is on both ends at different times.
+pub const LISTED: [Listed; 2] = [
     (
         "blocked",
         &[
