@@ -11,6 +11,7 @@ pub mod assessment;
 pub mod control;
 mod image;
 pub mod judge;
+pub mod lists;
 pub mod model;
 pub mod rules;
 pub mod scorer;

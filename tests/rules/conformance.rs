@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
+use deltawatch::score::lists::Lists;
 use deltawatch::score::rules::{Expression, ExpressionValue, RuleFacts, Scope};
 
 use super::textproto::{Message, Proto};
@@ -80,7 +81,7 @@ fn outcome(case: &Message, schema: &Schema) -> Outcome {
             return if placed && said { Outcome::Refused } else { Outcome::Wrong(format!("{source}: {error}")) };
         }
     };
-    let facts = RuleFacts { row: &[], score: 0.0, event: &nothing(schema), kind: "" };
+    let facts = RuleFacts { row: &[], score: 0.0, event: &nothing(schema), kind: "", lists: &Lists::default() };
     let value = expression.value(&facts);
     if case.has("eval_error") {
         return match value {

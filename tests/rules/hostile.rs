@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cpu_time::ThreadTime;
 use deltawatch::event::{Event, EventBuilder, Id, Op, Schema};
+use deltawatch::score::lists::Lists;
 use deltawatch::score::rules::{Expression, ExpressionValue, RuleFacts, RuleFile, Rules, Scope};
 use rand::prelude::*;
 use rand_chacha::ChaCha8Rng;
@@ -39,7 +40,8 @@ fn timed_on_a_worker(sources: Vec<String>) -> (Vec<Outcome>, Duration) {
         let begin = ThreadTime::now();
         let (schema, columns) = (schema(), columns());
         let (scope, event) = (Scope::new(&schema, &columns), event(&schema, "c-1"));
-        let facts = RuleFacts { row: &[9.0, 12.5], score: 0.5, event: &event, kind: "payment" };
+        let facts =
+            RuleFacts { row: &[9.0, 12.5], score: 0.5, event: &event, kind: "payment", lists: &Lists::default() };
         let one = |source: &String| match Expression::new(source, &scope) {
             Ok(expression) => Ok(expression.value(&facts).ok()),
             Err(error) => Err(error.to_string()),
@@ -191,7 +193,7 @@ fn what_is_wrong_is_said_with_line_and_column() {
         ("score + size(card) > 2", "1:7: there is no double + int: write double(X) around the int"),
         ("score > 0.5 ? 1 : 'a'", "1:13: the two sides of ?: are an int and a string"),
         ("card in ['é', 5]", "1:15: a list to look a string up in holds constants of that type only"),
-        ("card in card", "1:9: `in` takes a list of constants, as in kind in ['payment', 'refund']"),
+        ("card in card", "1:9: `in` takes the name of a list, or constants as in kind in ['payment', 'refund']"),
         ("card.matches('(')", "1:13: the pattern \"(\": unclosed group"),
         ("card.matches(merchant)", "1:13: the pattern of matches() must be a constant"),
         ("[1, 2].exists(x, x > 1)", "1:14: loops (all, exists, exists_one, map, filter) are not supported"),

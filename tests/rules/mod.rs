@@ -2,5 +2,7 @@
 
 mod conformance;
 mod hostile;
+mod listed;
+mod lists;
 mod oracle;
 mod textproto;

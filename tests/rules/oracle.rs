@@ -9,6 +9,8 @@ use deltawatch::score::rules::{RuleCondition, RuleFacts, Scope};
 use rand::prelude::*;
 use rand_chacha::ChaCha8Rng;
 
+use super::listed::{LISTED, listed, lists};
+
 const SCHEMA: &str = r#"
 name = "oracle"
 field = [
@@ -31,6 +33,9 @@ const INTS: [i64; 9] = [0, 1, -1, 2, 7, 1_000, i64::MAX, i64::MIN, i64::MAX / 2]
 /// Products of eight of them fit: what is not a number, which the interpreter has no order for, is in the conformance cases.
 const DOUBLES: [f64; 10] = [0.0, -0.0, 1.0, -1.0, 0.5, 2.0, 7.0, 1e9, 1e30, -1e30];
 
+/// Times of events, milliseconds.
+const TIMES: std::ops::Range<i64> = 3..8;
+
 /// Programs; `DELTAWATCH_FULL=1` takes so many times as many.
 const PROGRAMS: usize = 20_000;
 const FULL: usize = 5;
@@ -38,8 +43,8 @@ const ROWS: usize = 300;
 const ROWS_PER_PROGRAM: usize = 5;
 
 /// What a program reads; `None` is missing.
-#[derive(Default)]
 struct Row {
+    time: i64,
     texts: [Option<&'static str>; 2],
     ints: [Option<i64>; 2],
     cents: Option<i64>,
@@ -58,6 +63,7 @@ impl Row {
         let bool = |random: &mut ChaCha8Rng| random.random_bool(0.5);
         let double = |random: &mut ChaCha8Rng| *DOUBLES.choose(random).expect("a double");
         Row {
+            time: random.random_range(TIMES),
             texts: [(); 2].map(|()| some(random, present, text)),
             ints: [
                 some(random, present, |random| random.random_range(-3..10)),
@@ -82,12 +88,12 @@ impl Row {
             text.into_iter().for_each(|text| builder.set_text(slot(name), text));
         }
         let bools = self.bools.map(|value| value.map(i64::from));
-        let ints = [self.ints[0], self.ints[1], self.cents, bools[0], bools[1], Some(5)];
+        let ints = [self.ints[0], self.ints[1], self.cents, bools[0], bools[1], Some(self.time)];
         for (name, int) in ["count", "big", "amount", "abroad", "trusted", "time"].into_iter().zip(ints) {
             int.into_iter().for_each(|int| builder.set_int(slot(name), int));
         }
         self.ratio.into_iter().for_each(|ratio| builder.set_float(slot("ratio"), ratio));
-        builder.finish(Id::from_int(1), 5, schema.default_kind(), Op::Insert, schema)
+        builder.finish(Id::from_int(1), self.time, schema.default_kind(), Op::Insert, schema)
     }
 
     /// The same for the interpreter; all of it is there.
@@ -98,7 +104,7 @@ impl Row {
             ("shop", text(1)),
             ("count", Value::Int(self.ints[0].expect("an int"))),
             ("big", Value::Int(self.ints[1].expect("an int"))),
-            ("time", Value::Int(5)),
+            ("time", Value::Int(self.time)),
             ("amount", Value::Float(self.amount().expect("an amount"))),
             ("ratio", Value::Float(self.ratio.expect("a ratio"))),
             ("abroad", Value::Bool(self.bools[0].expect("a bool"))),
@@ -109,6 +115,13 @@ impl Row {
         let mut context = Context::default();
         for (name, value) in event.iter().chain(&features) {
             context.add_variable_from_value(*name, value.clone());
+        }
+        for (list, (name, _)) in LISTED.iter().enumerate() {
+            // Ints are on it as the texts that they are written as, which the interpreter does not take for the same.
+            let ints = listed(list, self.time)
+                .filter_map(|value| value.parse().ok().filter(|int: &i64| int.to_string() == value));
+            let values: Vec<Value> = listed(list, self.time).map(Value::from).chain(ints.map(Value::Int)).collect();
+            context.add_variable_from_value(*name, values);
         }
         context.add_variable_from_value("event", event);
         context.add_variable_from_value("features", features);
@@ -138,7 +151,7 @@ impl Writer {
         }
         let comparison = self.pick(&["==", "!=", "<", "<=", ">", ">="]);
         let deeper = depth - 1;
-        match self.0.random_range(0..17) {
+        match self.0.random_range(0..19) {
             0 | 1 => format!("({} && {})", self.bool(deeper), self.bool(deeper)),
             2 => format!("({} && {} && {})", self.bool(deeper), self.bool(deeper), self.bool(deeper)),
             3 | 4 => format!("({} || {})", self.bool(deeper), self.bool(deeper)),
@@ -152,6 +165,11 @@ impl Writer {
             11 => format!("({} {comparison} {})", self.text(deeper), self.text(deeper)),
             12 => format!("({} {comparison} {})", self.bool(deeper), self.bool(deeper)),
             13 => self.among(deeper),
+            15 | 16 => {
+                let list = self.pick(&["blocked", "seen"]);
+                let value = if self.0.random_bool(0.6) { self.text(deeper) } else { self.int(deeper) };
+                format!("({value} in {list})")
+            }
             14 => format!("({} {comparison} 1.0 / {})", self.double(deeper), self.pick(&["0.0", "-0.0"])),
             _ => {
                 let search = self.pick(&["contains", "startsWith", "endsWith"]);
@@ -254,7 +272,8 @@ impl Writer {
 fn lowered_programs_say_what_the_interpreter_says() {
     let schema = Schema::parse("oracle", SCHEMA).expect("a schema");
     let columns = COLUMNS.map(str::to_owned);
-    let scope = Scope::new(&schema, &columns);
+    let lists = lists();
+    let scope = Scope::new(&schema, &columns).with_lists(&lists);
     let mut random = ChaCha8Rng::seed_from_u64(6);
     let rows: Vec<_> = (0..ROWS)
         .map(|_| {
@@ -271,7 +290,7 @@ fn lowered_programs_say_what_the_interpreter_says() {
         let program = Program::compile(&source).unwrap_or_else(|error| panic!("{source}: {error}"));
         for _ in 0..ROWS_PER_PROGRAM {
             let (row, event, context, score) = rows.choose(&mut random).expect("a row");
-            let lowered = condition.holds(&RuleFacts { row, score: *score, event, kind: "payment" });
+            let lowered = condition.holds(&RuleFacts { row, score: *score, event, kind: "payment", lists: &lists });
             match (program.execute(context), lowered) {
                 (Ok(Value::Bool(true)), Ok(true)) => holds += 1,
                 (Ok(Value::Bool(false)), Ok(false)) => fails += 1,
@@ -351,7 +370,7 @@ fn condition(random: &mut ChaCha8Rng, depth: u32) -> Made<bool> {
             }
         };
     }
-    match random.random_range(0..11) {
+    match random.random_range(0..12) {
         0..3 => compare(number(random, 2), how, number(random, 2)),
         3 => compare(word(random), how, word(random)),
         4 => {
@@ -383,6 +402,20 @@ fn condition(random: &mut ChaCha8Rng, depth: u32) -> Made<bool> {
             2 => made("has(features.share)", |row| row.columns[2].is_some()),
             _ => made("is_missing(event.trusted)", |row| row.bools[1].is_none()),
         },
+        10 => {
+            let list = random.random_range(0..LISTED.len());
+            let name = LISTED[list].0;
+            if random.random_bool(0.3) {
+                return made(format!("(count in {name})"), move |row| {
+                    row.ints[0].is_some_and(|int| listed(list, row.time).any(|value| value == int.to_string()))
+                });
+            }
+            let word = word(random);
+            let source = format!("({} in {name})", word.source);
+            made(source, move |row| {
+                (word.of)(row).is_some_and(|text| listed(list, row.time).any(|value| value == text))
+            })
+        }
         // By itself a missing bool does not hold.
         _ => made("abroad", |row| row.bools[0] == Some(true)),
     }
@@ -392,7 +425,8 @@ fn condition(random: &mut ChaCha8Rng, depth: u32) -> Made<bool> {
 fn what_is_missing_makes_a_comparison_false() {
     let schema = Schema::parse("oracle", SCHEMA).expect("a schema");
     let columns = COLUMNS.map(str::to_owned);
-    let scope = Scope::new(&schema, &columns);
+    let lists = lists();
+    let scope = Scope::new(&schema, &columns).with_lists(&lists);
     let mut random = ChaCha8Rng::seed_from_u64(8);
     let rows: Vec<_> = (0..ROWS)
         .map(|_| {
@@ -407,7 +441,8 @@ fn what_is_missing_makes_a_comparison_false() {
         let lowered = RuleCondition::new(source, &scope).unwrap_or_else(|error| panic!("{source}: {error}"));
         for _ in 0..ROWS_PER_PROGRAM {
             let (columns, event, row) = rows.choose(&mut random).expect("a row");
-            let found = lowered.holds(&RuleFacts { row: columns, score: row.score, event, kind: "payment" });
+            let found =
+                lowered.holds(&RuleFacts { row: columns, score: row.score, event, kind: "payment", lists: &lists });
             assert_eq!(found, Ok((wanted.of)(row)), "{source} over {columns:?} {event:?}");
             held += usize::from(found == Ok(true));
         }

@@ -5,7 +5,11 @@ use super::program::{Bool, Fault, RuleFacts, Typed};
 
 /// A condition: an expression that is a bool.
 #[derive(Clone, Debug)]
-pub struct RuleCondition(Bool);
+pub struct RuleCondition {
+    holds: Bool,
+    /// Numbers of the lists that it looks into, each once.
+    lists: Box<[u32]>,
+}
 
 /// An expression of any type.
 #[derive(Clone, Debug)]
@@ -31,8 +35,8 @@ impl RuleCondition {
     /// If it is none, with the position.
     pub fn new(source: &str, scope: &Scope<'_>) -> Result<Self, ExpressionError> {
         match check(source, scope)? {
-            Typed::Bool(condition) => Ok(RuleCondition(condition)),
-            other => {
+            (Typed::Bool(holds), lists) => Ok(RuleCondition { holds, lists: lists.into_iter().collect() }),
+            (other, _) => {
                 let reason = format!("is {} and not a bool: compare it with something", other.one());
                 Err(ExpressionError { line: 1, column: 1, reason })
             }
@@ -44,7 +48,12 @@ impl RuleCondition {
     /// # Errors
     /// If it has no value; what is missing makes a comparison false and is no error here.
     pub fn holds(&self, facts: &RuleFacts<'_>) -> Result<bool, Fault> {
-        self.0.eval(facts)
+        self.holds.eval(facts)
+    }
+
+    /// Numbers of the lists that it looks into.
+    pub fn lists(&self) -> impl Iterator<Item = u32> {
+        self.lists.iter().copied()
     }
 }
 
@@ -54,7 +63,7 @@ impl Expression {
     /// # Errors
     /// If it is wrong, with the position.
     pub fn new(source: &str, scope: &Scope<'_>) -> Result<Self, ExpressionError> {
-        check(source, scope).map(Expression)
+        check(source, scope).map(|(typed, _)| Expression(typed))
     }
 
     /// What it comes to.

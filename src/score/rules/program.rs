@@ -11,6 +11,7 @@ use std::collections::HashSet;
 use regex::Regex;
 
 use crate::event::{Event, Slot};
+use crate::score::lists::Lists;
 
 /// What a condition is evaluated over.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +24,8 @@ pub struct RuleFacts<'a> {
     pub event: &'a Event,
     /// The name of its kind.
     pub kind: &'a str,
+    /// The lists that hold for it.
+    pub lists: &'a Lists,
 }
 
 /// Why an expression has no value.
@@ -140,6 +143,8 @@ pub(super) enum Bool {
     /// A column is between two numbers, both included: what most clauses are, without a step between the load and the answer.
     Within(u16, f64, f64),
     In(Box<Among>),
+    /// A text is on the list of this number.
+    Listed(u32, Box<Text>),
     Search(Box<(Text, Search)>),
     HasColumn(u16),
     HasField(Slot),
@@ -235,6 +240,9 @@ impl Bool {
                 Ok((*low <= value) & (value <= *high))
             }
             Bool::In(among) => false_if_missing(among.holds(facts)),
+            Bool::Listed(list, text) => {
+                false_if_missing(text.eval(facts).map(|value| facts.lists.has(*list, &value, facts.event.time)))
+            }
             Bool::Search(search) => false_if_missing(search.1.finds(&search.0, facts)),
             Bool::HasColumn(column) => Ok(!facts.row[usize::from(*column)].is_nan()),
             Bool::HasField(slot) => Ok(facts.event.has(*slot)),

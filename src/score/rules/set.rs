@@ -9,6 +9,7 @@ use super::program::RuleFacts;
 use super::rule::{Rule, RuleAction, RuleError, RuleFile, RuleMode, RuleThresholds};
 use crate::event::{Event, Schema};
 use crate::flow::Action;
+use crate::score::lists::Lists;
 
 /// Rules at most.
 const RULES_MAX: usize = 10_000;
@@ -142,7 +143,7 @@ impl Rules {
     /// What matches a transaction with this row, to which the champion gives this score.
     pub fn matches(&self, event: &Event, row: &[f64], score: f64) -> RuleMatches {
         let kind = self.kinds.get(usize::from(event.kind)).map_or("", |kind| kind);
-        let facts = RuleFacts { row, score, event, kind };
+        let facts = RuleFacts { row, score, event, kind, lists: &Lists::default() };
         let mut matches = RuleMatches::default();
         for checked in &*self.rules {
             let CheckedRule { rule, number, condition, .. } = &**checked;

@@ -5,6 +5,9 @@ use regex::RegexBuilder;
 
 use super::super::program::{Among, Bool, Double, Int, Search, Text, Typed, bits};
 use super::{Checked, Checker, is_exact, shortened};
+use crate::score::lists::Lists;
+
+const NO_LIST: &str = "`in` takes the name of a list, or constants as in kind in ['payment', 'refund']";
 
 /// Bytes that a pattern may be compiled to.
 const PATTERN_BYTES_MAX: usize = 256 << 10;
@@ -59,8 +62,10 @@ impl Checker<'_> {
     }
 
     pub(super) fn among(&self, at: &IdedExpr, value: &IdedExpr, list: &IdedExpr) -> Checked {
-        let Expr::List(ListExpr { elements, optional_indices }) = &list.expr else {
-            return self.refuse(list, "`in` takes a list of constants, as in kind in ['payment', 'refund']");
+        let (elements, optional_indices) = match &list.expr {
+            Expr::List(ListExpr { elements, optional_indices }) => (elements, optional_indices),
+            Expr::Ident(name) => return self.listed(value, list, name),
+            _ => return self.refuse(list, NO_LIST),
         };
         if !optional_indices.is_empty() {
             return self.refuse(list, "optional elements are not supported");
@@ -99,6 +104,37 @@ impl Checker<'_> {
             Typed::Bool(_) => return self.refuse(at, "a bool is in no list: compare it"),
         };
         Ok(Typed::Bool(Bool::In(Box::new(among))))
+    }
+
+    /// The number of a list.
+    pub(super) fn list(&self, name: &str) -> Option<u32> {
+        self.scope.lists?.number(name)
+    }
+
+    fn listed(&self, value: &IdedExpr, list: &IdedExpr, name: &str) -> Checked {
+        let feature = self.scope.columns.contains_key(name).then_some("feature");
+        let other = feature.or_else(|| self.scope.schema.slot(name).map(|_| "field of the event"));
+        let number = match (self.list(name), other) {
+            (Some(number), None) => number,
+            (Some(_), Some(other)) => {
+                return self.refuse(list, format!("`{name}` is a list and a {other}: give the list another name"));
+            }
+            (None, Some(_)) => return self.refuse(list, NO_LIST),
+            (None, None) if matches!(name, "score" | "kind") => return self.refuse(list, NO_LIST),
+            (None, None) => {
+                let known = self.scope.lists.into_iter().flat_map(Lists::names);
+                return self.unknown(list, "no list", name, known);
+            }
+        };
+        let text = match self.typed(value)? {
+            Typed::Text(text) => text,
+            Typed::Int(int) => Text::OfInt(Box::new(int)),
+            other => {
+                return self.refuse(value, format!("{} is on no list: they hold strings and ints", other.one()));
+            }
+        };
+        self.lists.borrow_mut().insert(number);
+        Ok(Typed::Bool(Bool::Listed(number, Box::new(text))))
     }
 
     fn constants<C: FromIterator<T>, T>(

@@ -9,19 +9,25 @@
 //! | `== != < <= > >=` | of one type, or of two numbers |
 //! | `+ - * /`, `%` | of two numbers of one type (`%`: of ints); `+` joins strings, too |
 //! | `&& \|\| ! ?:`, `in [...]` | a list holds constants of one type |
+//! | `X in NAME` | whether a `string` is on the [list](crate::score::lists) of this name at the event's time, or an `int`, as its decimals |
 //! | `has(event.NAME)`, `has(features.NAME)`, `is_missing(X)` | whether something is there |
 //! | `contains startsWith endsWith matches size int double string` | as in CEL; `matches` takes a constant pattern |
+//!
+//! A list is named behind `in` only, and no list has the name of a feature or a field there; elsewhere such a name is that of the
+//! feature or field. What is missing is on no list.
 //!
 //! The rest of the language is refused: unsigned ints, bytes, null, maps, messages, loops (`all`, `exists`, `map`, `filter`), times and
 //! durations as types of their own.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 
 use cel::Env;
 use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue, SelectExpr, SourceInfo, operators};
 
 use super::program::{Arithmetic, Bool, Comparison, Double, Int, Pair, Text, Typed};
 use crate::event::{FieldType, Schema, nearest};
+use crate::score::lists::Lists;
 
 mod calls;
 mod depth;
@@ -58,18 +64,24 @@ pub struct ExpressionError {
 pub struct Scope<'a> {
     schema: &'a Schema,
     columns: HashMap<&'a str, u16>,
+    lists: Option<&'a Lists>,
 }
 
 impl<'a> Scope<'a> {
     /// The fields of a schema and the columns of feature rows.
     pub fn new(schema: &'a Schema, columns: &'a [String]) -> Self {
         let columns = columns.iter().enumerate().map(|(column, name)| (&**name, column as u16)).collect();
-        Scope { schema, columns }
+        Scope { schema, columns, lists: None }
+    }
+
+    /// And these lists.
+    pub fn with_lists(self, lists: &'a Lists) -> Self {
+        Scope { lists: Some(lists), ..self }
     }
 }
 
-/// Parses, checks and lowers an expression.
-pub(super) fn check(source: &str, scope: &Scope<'_>) -> Result<Typed, ExpressionError> {
+/// Parses, checks and lowers an expression; and the numbers of the lists that it looks into.
+pub(super) fn check(source: &str, scope: &Scope<'_>) -> Result<(Typed, BTreeSet<u32>), ExpressionError> {
     let at_begin = |reason: String| ExpressionError { line: 1, column: 1, reason };
     if source.len() > SOURCE_BYTES_MAX {
         return Err(at_begin(format!("has {} bytes, and {SOURCE_BYTES_MAX} at most are allowed", source.len())));
@@ -83,7 +95,9 @@ pub(super) fn check(source: &str, scope: &Scope<'_>) -> Result<Typed, Expression
         let (line, column) = (first.pos.0.max(1) as usize, first.pos.1.max(1) as usize);
         ExpressionError { line, column, reason: syntax(&first.msg) }
     })?;
-    Checker { scope, info: &info, source }.typed(&expression)
+    let checker = Checker { scope, info: &info, source, lists: RefCell::default() };
+    let typed = checker.typed(&expression)?;
+    Ok((typed, checker.lists.into_inner()))
 }
 
 /// What the parser says, on a line: without all that might stand there instead.
@@ -117,6 +131,8 @@ struct Checker<'a> {
     scope: &'a Scope<'a>,
     info: &'a SourceInfo,
     source: &'a str,
+    /// Numbers of the lists that were named.
+    lists: RefCell<BTreeSet<u32>>,
 }
 
 type Checked<T = Typed> = Result<T, ExpressionError>;
@@ -166,6 +182,9 @@ impl Checker<'_> {
             }
             (_, Some(&column), None) => Ok(Typed::Double(Double::Column(column))),
             (_, None, Some(_)) => self.field(at, name),
+            (_, None, None) if self.list(name).is_some() => {
+                self.refuse(at, format!("`{name}` is a list, and a list stands behind `in` only"))
+            }
             (_, None, None) => {
                 let fields = self.scope.schema.fields().iter().map(|field| &*field.name);
                 let known = self.scope.columns.keys().copied().chain(fields).chain(["score", "kind"]);
