@@ -43,6 +43,7 @@ impl Room {
             let mut builder = EventBuilder::new(schema);
             let id = format!("t-{number}");
             builder.set_text(schema.id_slot(), &id);
+            builder.set_text(schema.slot("card").expect("a card"), &format!("c-{}", number % 8));
             builder.finish(Id::from_text(&id), 1_000 * number, schema.default_kind(), Op::Insert, schema)
         });
         let events: Vec<Event> = events.collect();
@@ -67,11 +68,18 @@ impl Room {
         let place = random.random_range(0..versions.len());
         let id = format!("r{place}");
         let mode = ["active", "shadow", "paused"][random.random_range(0..3)];
-        match random.random_range(0..12) {
+        let value = format!("c-{}", random.random_range(0..8));
+        let list = ["blocked", "vips"][random.random_range(0..2)];
+        match random.random_range(0..17) {
             0..5 => {
                 versions[place] += 1;
                 let column = &self.columns[random.random_range(0..self.columns.len())];
-                let when = format!("features.{column} > {}.5", random.random_range(0..40));
+                let list = ["blocked", "vips"][random.random_range(0..2)];
+                let when = match random.random_range(0..3) {
+                    0 => format!("event.card in {list}"),
+                    1 => format!("features.{column} > {}.5", random.random_range(0..40)),
+                    _ => format!("features.{column} > 5.5 && !(event.card in {list})"),
+                };
                 let action = ["tag", "allow", "review", "challenge", "block"][random.random_range(0..5)];
                 let score = if action == "tag" { 0.0 } else { random.random_range(-0.5..0.5) };
                 let rule = json!({"id": id, "version": versions[place], "when": when, "action": action, "score": score,
@@ -92,7 +100,15 @@ impl Room {
                     [("champion", 0.0), ("challenger", 0.3), ("shadow", 0.0)][random.random_range(0..3)];
                 json!({"version": 1, "op": "model", "model": model, "role": role, "share": share})
             }
-            _ => json!({"version": 1, "op": "model-delete", "model": "payments@1"}),
+            11 => json!({"version": 1, "op": "model-delete", "model": "payments@1"}),
+            12..15 => {
+                let until = jiff::Timestamp::from_millisecond(random.random_range(0..64_000)).expect("a time");
+                let until = random.random_bool(0.5).then(|| until.to_string());
+                let entry = json!({"value": value, "until": until, "reason": "to tell"});
+                json!({"version": 1, "op": "list", "name": list, "entries": [entry]})
+            }
+            15 => json!({"version": 1, "op": "list-remove", "list": list, "values": [value]}),
+            _ => json!({"version": 1, "op": "list-delete", "list": list}),
         }
     }
 }

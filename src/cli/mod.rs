@@ -18,6 +18,7 @@ mod explain;
 mod flags;
 mod generate;
 mod interrupt;
+mod lists;
 mod models;
 mod outputs;
 mod plan;
@@ -73,6 +74,7 @@ enum Command {
     Rejects(rejects::RejectsFlags),
     Dataflow(dataflow::DataflowFlags),
     Rules(rules::RulesFlags),
+    Lists(lists::ListsFlags),
     Models(models::ModelsFlags),
     State(state::StateFlags),
     Verify(verify::VerifyFlags),
@@ -120,6 +122,7 @@ pub fn main_from(arguments: impl IntoIterator<Item = OsString>, dataflows: &[Arc
         Command::Rejects(flags) => flags.run(),
         Command::Dataflow(flags) => flags.run(dataflows),
         Command::Rules(flags) => flags.run(dataflows),
+        Command::Lists(flags) => flags.run(),
         Command::Models(flags) => flags.run(),
         Command::State(flags) => flags.run(),
         Command::Verify(flags) => flags.run(dataflows),

@@ -116,12 +116,14 @@ impl RulesFlags {
             RulesCommand::Check(flags) => show(flags, dataflows, false),
             RulesCommand::List(flags) => show(flags, dataflows, true),
             RulesCommand::Put(PutFlags { file, control }) => {
-                let RuleFile { rules, .. } = checked(file, dataflows)?.0;
-                control.send(rules.into_iter().map(|rule| ControlChange::Rule { rule }))
+                let RuleFile { rules, lists, .. } = checked(file, dataflows)?.0;
+                let rules = rules.into_iter().map(|rule| ControlChange::Rule { rule });
+                control.send(lists.into_iter().map(ControlChange::List).chain(rules))
             }
             RulesCommand::Replace(PutFlags { file, control }) => {
-                let RuleFile { rules, thresholds } = checked(file, dataflows)?.0;
-                control.send([ControlChange::Rules { rules, thresholds }])
+                let RuleFile { rules, thresholds, lists } = checked(file, dataflows)?.0;
+                let lists = lists.into_iter().map(ControlChange::List);
+                control.send(lists.chain([ControlChange::Rules { rules, thresholds }]))
             }
             RulesCommand::Promote(flags) => mode(flags, RuleMode::Active),
             RulesCommand::Shadow(flags) => mode(flags, RuleMode::Shadow),

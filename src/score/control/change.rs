@@ -9,7 +9,7 @@ use super::message::{ControlChange, WantedModel};
 use super::names::Names;
 use crate::event::Schema;
 use crate::score::model::{Model, ModelDir};
-use crate::score::rules::{CheckedRule, Rule, RuleFile, RuleThresholds, Rules, Scope};
+use crate::score::rules::{CheckedRule, Rule, RuleThresholds, Rules, Scope};
 use crate::score::scorer::{DeployedModel, ModelRole, Scorer, Thresholds};
 
 /// Models of a deployment at most: each scores every transaction.
@@ -52,7 +52,7 @@ impl Workshop {
                 {
                     return Err(format!("rule {rule} has another condition; count its version up"));
                 }
-                let mut checked = self.check(rule)?;
+                let mut checked = self.check(rule, rules)?;
                 // What is at rest stays so.
                 checked.snoozed_until_ms = rules.get(&rule.id).and_then(|same| same.snoozed_until_ms);
                 checked.number = rule_names.number(&rule.to_string());
@@ -69,13 +69,24 @@ impl Workshop {
             }
             ControlChange::RuleDelete { rule } => before.with_rules(rules.without(&known(rule)?.rule.id)),
             ControlChange::Rules { rules, thresholds } => {
-                let content = RuleFile { thresholds: *thresholds, rules: rules.clone() };
-                let all =
-                    Rules::new("rules", content, &self.schema, &self.columns).map_err(|error| error.to_string())?;
+                let (lists, of) = (before.rules().lists().clone(), (&*self.schema, &*self.columns));
+                let all = Rules::among("rules", rules.clone(), *thresholds, lists, of);
+                let all = all.map_err(|error| error.to_string())?;
                 before.with_rules(all.renumbered(|label| rule_names.number(label)))
             }
             ControlChange::RulesRestore { deployment } => {
                 return Err(format!("deployment {deployment} is not known any more; put the rules one by one"));
+            }
+            ControlChange::List(list) => before.with_rules(rules.with_lists(list.added_to(rules.lists())?)),
+            ControlChange::ListRemove { list, values } => {
+                let less = values.iter().try_fold(rules.lists().clone(), |lists, value| lists.remove(list, value))?;
+                before.with_rules(rules.with_lists(less))
+            }
+            ControlChange::ListDelete { list } => {
+                if let Some(user) = rules.lists().number(list).and_then(|number| rules.that_use(number).next()) {
+                    return Err(format!("rule {user} looks into list {list}; change that one first"));
+                }
+                before.with_rules(rules.with_lists(rules.lists().delete(list)?))
             }
             ControlChange::Thresholds { review, challenge, block } => {
                 let thresholds = RuleThresholds { review: *review, challenge: *challenge, block: *block };
@@ -107,8 +118,8 @@ impl Workshop {
         })
     }
 
-    fn check(&self, rule: &Rule) -> Result<CheckedRule, String> {
-        let scope = Scope::new(&self.schema, &self.columns);
+    fn check(&self, rule: &Rule, rules: &Rules) -> Result<CheckedRule, String> {
+        let scope = Scope::new(&self.schema, &self.columns).with_lists(rules.lists());
         let checked = CheckedRule::new("message", rule.clone(), &scope, &self.schema);
         checked.map_err(|error| error.to_string().trim_start_matches("message: ").to_owned())
     }

@@ -9,6 +9,7 @@ use super::change::Workshop;
 use super::message::{ControlChange, ControlMessage, MESSAGE_VERSION, WantedModel};
 use super::names::Names;
 use crate::flow::{ControlGroup, ControlRecord, DeploymentNumber};
+use crate::score::rules::WrittenList;
 use crate::score::scorer::Scorer;
 
 /// Deployments by number. A copy is another handle of the same ones.
@@ -299,6 +300,7 @@ impl Known {
 /// What makes a deployment of any other.
 fn written_out(number: DeploymentNumber, upper: u64, scorer: &Scorer) -> ControlGroup {
     let rules = scorer.rules();
+    let lists = rules.lists().names().map(|name| ControlChange::List(WrittenList::of(rules.lists(), name)));
     let all = ControlChange::Rules {
         rules: rules.iter().map(|checked| checked.rule.clone()).collect(),
         thresholds: rules.thresholds(),
@@ -319,7 +321,7 @@ fn written_out(number: DeploymentNumber, upper: u64, scorer: &Scorer) -> Control
         let message = ControlMessage { version: MESSAGE_VERSION, id, by, time: None, change };
         ControlRecord { offset: upper, message: message.to_json() }
     };
-    ControlGroup { number, upper, records: [all].into_iter().chain(snoozes).chain([models]).map(record).collect() }
+    ControlGroup { number, upper, records: lists.chain([all]).chain(snoozes).chain([models]).map(record).collect() }
 }
 
 impl AllNames {

@@ -13,6 +13,9 @@
 //! | `rule-delete` | `rule`: id | deletes a rule |
 //! | `rules` | `rules`: list, `thresholds` | puts these in place of all rules and thresholds |
 //! | `rules-restore` | `deployment`: number | puts the rules and thresholds of an earlier deployment in place of all |
+//! | `list` | `name`, `entries`: list of `value`, `reason`, `until` | adds entries to a list, which is made if it is not there; they hold for events before `until` |
+//! | `list-remove` | `list`: name, `values` | takes values off a list |
+//! | `list-delete` | `list`: name | deletes a list that no rule looks into |
 //! | `thresholds` | `review`, `challenge`, `block` | sets thresholds; those that are left out are the model's |
 //! | `model` | `model`: `NAME` or `NAME@VERSION`, `role`: `champion`, `challenger` or `shadow`, `share` | deploys a model, or changes its role; a new champion takes the place of the one before |
 //! | `models` | `models`: list of objects with the fields of `model` | puts these in place of all models, in this order |
@@ -25,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::flow::DeploymentNumber;
-use crate::score::rules::{Rule, RuleMode, RuleThresholds};
+use crate::score::rules::{Rule, RuleMode, RuleThresholds, WrittenList};
 use crate::score::scorer::ModelRole;
 
 /// The version of messages that this program reads.
@@ -90,6 +93,20 @@ pub enum ControlChange {
     RulesRestore {
         /// Its number.
         deployment: DeploymentNumber,
+    },
+    /// Adds entries to a list.
+    List(WrittenList),
+    /// Takes values off a list.
+    ListRemove {
+        /// Its name.
+        list: String,
+        /// The values.
+        values: Vec<String>,
+    },
+    /// Deletes a list.
+    ListDelete {
+        /// Its name.
+        list: String,
     },
     /// Sets thresholds.
     Thresholds {

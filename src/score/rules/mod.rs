@@ -24,5 +24,5 @@ mod set;
 pub use check::{ExpressionError, Scope};
 pub use expression::{Expression, ExpressionValue, RuleCondition};
 pub use program::{Fault, RuleFacts};
-pub use rule::{Rule, RuleAction, RuleError, RuleFile, RuleMode, RuleThresholds};
+pub use rule::{Rule, RuleAction, RuleError, RuleFile, RuleMode, RuleThresholds, WrittenEntry, WrittenList};
 pub use set::{CheckedRule, RuleMatches, Rules};

@@ -6,6 +6,10 @@
 //! challenge = 0.65
 //! block = 0.8
 //!
+//! [[list]]                   # what rules look things up in, as in `card in blocked`
+//! name = "blocked"
+//! entries = [{ value = "c-17", until = "2026-12-01T00:00:00Z", reason = "reported stolen" }]    # for ever without `until`
+//!
 //! [[rule]]
 //! id = "card-testing"
 //! version = 2                # 1 if left out; another condition is another version
@@ -27,6 +31,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::flow::Action;
+use crate::score::lists::{ListEntry, Lists};
 
 /// What a rule does when it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
@@ -144,6 +149,56 @@ pub struct RuleThresholds {
     pub block: Option<f64>,
 }
 
+/// A list of a file of rules.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct WrittenList {
+    /// Its name.
+    pub name: String,
+    /// What is on it.
+    #[serde(default)]
+    pub entries: Vec<WrittenEntry>,
+}
+
+/// An entry of a list, as it is written.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct WrittenEntry {
+    /// The value.
+    pub value: String,
+    /// It holds for events before this time; for ever without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<jiff::Timestamp>,
+    /// Why it is there.
+    pub reason: String,
+}
+
+impl WrittenList {
+    /// The lists with this one's entries added; it is made if it is not there.
+    ///
+    /// # Errors
+    /// If its name or an entry is wrong.
+    pub fn added_to(&self, lists: &Lists) -> Result<Lists, String> {
+        let made = if lists.number(&self.name).is_some() { lists.clone() } else { lists.create(&self.name)? };
+        self.entries.iter().try_fold(made, |lists, WrittenEntry { value, until, reason }| {
+            if value.is_empty() || reason.trim().is_empty() {
+                return Err(format!("list {}: an entry has a value, and a reason for those who read it", self.name));
+            }
+            lists.put(&self.name, value, ListEntry { until: *until, reason: reason.clone() })
+        })
+    }
+
+    /// A list with all that is on it.
+    pub fn of(lists: &Lists, name: &str) -> Self {
+        let entry = |(value, entry): (&str, &ListEntry)| {
+            let ListEntry { until, reason } = entry.clone();
+            WrittenEntry { value: value.to_owned(), until, reason }
+        };
+        let entries = lists.entries(name).into_iter().flatten().map(entry).collect();
+        WrittenList { name: name.to_owned(), entries }
+    }
+}
+
 /// A file of rules.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -151,6 +206,9 @@ pub struct RuleFile {
     /// Scores from which on an action follows.
     #[serde(default)]
     pub thresholds: RuleThresholds,
+    /// What rules look things up in.
+    #[serde(default, rename = "list")]
+    pub lists: Vec<WrittenList>,
     /// The rules.
     #[serde(default, rename = "rule")]
     pub rules: Vec<Rule>,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::check::Scope;
 use super::expression::RuleCondition;
 use super::program::RuleFacts;
-use super::rule::{Rule, RuleAction, RuleError, RuleFile, RuleMode, RuleThresholds};
+use super::rule::{Rule, RuleAction, RuleError, RuleFile, RuleMode, RuleThresholds, WrittenList};
 use crate::event::{Event, Schema};
 use crate::flow::Action;
 use crate::score::lists::Lists;
@@ -35,6 +35,7 @@ pub struct CheckedRule {
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     rules: Arc<[Arc<CheckedRule>]>,
+    lists: Lists,
     thresholds: RuleThresholds,
     kinds: Arc<[String]>,
 }
@@ -60,8 +61,26 @@ impl Rules {
     /// # Errors
     /// If one of them is wrong.
     pub fn new(file: &str, content: RuleFile, schema: &Schema, columns: &[String]) -> Result<Self, RuleError> {
-        let scope = Scope::new(schema, columns);
-        let RuleFile { thresholds, rules } = content;
+        let RuleFile { thresholds, lists, rules } = content;
+        check_thresholds(file, &thresholds)?;
+        let add = |so_far: Lists, list: &WrittenList| list.added_to(&so_far);
+        let lists = lists.iter().try_fold(Lists::default(), add);
+        let lists = lists.map_err(|reason| RuleError::Format { file: file.to_owned(), reason })?;
+        Rules::among(file, rules, thresholds, lists, (schema, columns))
+    }
+
+    /// These rules, looking things up in these lists.
+    ///
+    /// # Errors
+    /// If one of them is wrong.
+    pub fn among(
+        file: &str,
+        rules: Vec<Rule>,
+        thresholds: RuleThresholds,
+        lists: Lists,
+        (schema, columns): (&Schema, &[String]),
+    ) -> Result<Self, RuleError> {
+        let scope = Scope::new(schema, columns).with_lists(&lists);
         check_thresholds(file, &thresholds)?;
         if rules.len() > RULES_MAX {
             let reason = format!("has {} rules, and {RULES_MAX} at most are allowed", rules.len());
@@ -77,7 +96,7 @@ impl Rules {
         rules.sort_by(|one, other| order(&one.rule, &other.rule));
         (0..).zip(&mut rules).for_each(|(number, checked)| checked.number = number);
         let rules = rules.into_iter().map(Arc::new).collect();
-        Ok(Rules { rules, thresholds, kinds: schema.kinds().into() })
+        Ok(Rules { rules, lists, thresholds, kinds: schema.kinds().into() })
     }
 
     /// The same with this rule, in place of the one that has its id.
@@ -98,6 +117,23 @@ impl Rules {
     #[must_use]
     pub fn without(&self, id: &str) -> Self {
         Rules { rules: self.rules.iter().filter(|one| one.rule.id != id).cloned().collect(), ..self.clone() }
+    }
+
+    /// What they look things up in.
+    pub fn lists(&self) -> &Lists {
+        &self.lists
+    }
+
+    /// The same looking things up in these lists, which have all that a rule refers to.
+    #[must_use]
+    pub fn with_lists(&self, lists: Lists) -> Self {
+        Rules { lists, ..self.clone() }
+    }
+
+    /// The rules that refer to a list.
+    pub fn that_use(&self, list: u32) -> impl Iterator<Item = &Rule> {
+        let uses = move |checked: &&Arc<CheckedRule>| checked.condition.lists().any(|used| used == list);
+        self.rules.iter().filter(uses).map(|checked| &checked.rule)
     }
 
     /// The same with other thresholds.
@@ -143,7 +179,7 @@ impl Rules {
     /// What matches a transaction with this row, to which the champion gives this score.
     pub fn matches(&self, event: &Event, row: &[f64], score: f64) -> RuleMatches {
         let kind = self.kinds.get(usize::from(event.kind)).map_or("", |kind| kind);
-        let facts = RuleFacts { row, score, event, kind, lists: &Lists::default() };
+        let facts = RuleFacts { row, score, event, kind, lists: &self.lists };
         let mut matches = RuleMatches::default();
         for checked in &*self.rules {
             let CheckedRule { rule, number, condition, .. } = &**checked;
