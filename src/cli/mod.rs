@@ -10,6 +10,7 @@
 //!
 //! A binary of one's own dataflows is `fn main() -> ExitCode { deltawatch::cli::main(&my::all()) }`.
 
+mod ask;
 mod cluster;
 mod control;
 mod dataflow;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::ask::AskFlags;
 use super::control::ControlFlags;
 use super::error::Failure;
 use super::plan::setup;
@@ -34,6 +35,7 @@ enum RulesCommand {
     Check(FileFlags),
     /// List the rules of a file with their conditions and the reasons that they exist
     List(FileFlags),
+    Ask(Box<AskFlags>),
     /// Send the rules of a file to a running engine: each is added, or takes the place of the one with its id
     Put(PutFlags),
     /// Send the rules of a file to a running engine: they take the place of all, thresholds included
@@ -108,35 +110,34 @@ struct FileFlags {
 
 impl RulesFlags {
     /// Does what was asked.
-    pub fn run(&self, dataflows: &[Arc<dyn Dataflow>]) -> Result<(), Failure> {
+    pub fn run(self, dataflows: &[Arc<dyn Dataflow>]) -> Result<(), Failure> {
         let mode = |RuleFlags { rule, control }: &RuleFlags, mode| {
             control.send([ControlChange::RuleMode { rule: rule.clone(), mode }])
         };
-        match &self.command {
-            RulesCommand::Check(flags) => show(flags, dataflows, false),
-            RulesCommand::List(flags) => show(flags, dataflows, true),
+        match self.command {
+            RulesCommand::Check(flags) => show(&flags, dataflows, false),
+            RulesCommand::List(flags) => show(&flags, dataflows, true),
+            RulesCommand::Ask(flags) => flags.run(dataflows),
             RulesCommand::Put(PutFlags { file, control }) => {
-                let RuleFile { rules, lists, .. } = checked(file, dataflows)?.0;
+                let RuleFile { rules, lists, .. } = checked(&file, dataflows)?.0;
                 let rules = rules.into_iter().map(|rule| ControlChange::Rule { rule });
                 control.send(lists.into_iter().map(ControlChange::List).chain(rules))
             }
             RulesCommand::Replace(PutFlags { file, control }) => {
-                let RuleFile { rules, thresholds, lists } = checked(file, dataflows)?.0;
+                let RuleFile { rules, thresholds, lists } = checked(&file, dataflows)?.0;
                 let lists = lists.into_iter().map(ControlChange::List);
                 control.send(lists.chain([ControlChange::Rules { rules, thresholds }]))
             }
-            RulesCommand::Promote(flags) => mode(flags, RuleMode::Active),
-            RulesCommand::Shadow(flags) => mode(flags, RuleMode::Shadow),
-            RulesCommand::Pause(flags) => mode(flags, RuleMode::Paused),
+            RulesCommand::Promote(flags) => mode(&flags, RuleMode::Active),
+            RulesCommand::Shadow(flags) => mode(&flags, RuleMode::Shadow),
+            RulesCommand::Pause(flags) => mode(&flags, RuleMode::Paused),
             RulesCommand::Snooze(SnoozeFlags { rule: RuleFlags { rule, control }, until }) => {
-                control.send([ControlChange::RuleSnooze { rule: rule.clone(), until: *until }])
+                control.send([ControlChange::RuleSnooze { rule, until }])
             }
             RulesCommand::Rollback(RollbackFlags { deployment, control }) => {
-                control.send([ControlChange::RulesRestore { deployment: *deployment }])
+                control.send([ControlChange::RulesRestore { deployment }])
             }
-            RulesCommand::Delete(RuleFlags { rule, control }) => {
-                control.send([ControlChange::RuleDelete { rule: rule.clone() }])
-            }
+            RulesCommand::Delete(RuleFlags { rule, control }) => control.send([ControlChange::RuleDelete { rule }]),
         }
     }
 }
