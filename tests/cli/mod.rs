@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
 mod amounts;
+mod ask;
 mod cluster;
 mod control;
 mod days;
