@@ -35,6 +35,9 @@ const EMPTY_GROUP: Duration = Duration::from_secs(1);
 /// How long brokers may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long one request may take of that: one that a broker took with it when it went must not use it all up.
+const ATTEMPT: Duration = Duration::from_secs(5);
+
 /// How long is waited before a topic is asked for again.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -295,7 +298,7 @@ fn id(topic: &str, process: usize) -> String {
 fn init(writer: &KafkaWriter, id: &str) -> Result<(), SinkError> {
     let begin = Instant::now();
     loop {
-        match writer.init_transactions(PATIENCE) {
+        match writer.init_transactions(ATTEMPT) {
             Ok(()) => return Ok(()),
             Err(KafkaError::Transaction(error)) if error.is_retriable() && begin.elapsed() < PATIENCE => {
                 thread::sleep(Duration::from_millis(100));
@@ -345,7 +348,7 @@ fn create_compacted(config: &KafkaConfig, topic: &str) -> Result<(), SinkError> 
     let admin: AdminClient<DefaultClientContext> = config.producer().create().map_err(|error| config.explain(error))?;
     let begin = Instant::now();
     let why = loop {
-        match create_once(&admin, topic, begin) {
+        match create_once(&admin, topic) {
             Ok(()) => return Ok(()),
             Err((why, Some(code))) if begin.elapsed() < PATIENCE && passes(code) => {
                 tracing::debug!(why, topic, "a topic cannot be made yet");
@@ -363,15 +366,15 @@ fn create_compacted(config: &KafkaConfig, topic: &str) -> Result<(), SinkError> 
 fn create_once(
     admin: &AdminClient<DefaultClientContext>,
     topic: &str,
-    begin: Instant,
 ) -> Result<(), (String, Option<RDKafkaErrorCode>)> {
+    let begin = Instant::now();
     let wanted = [NewTopic::new(topic, 1, TopicReplication::Fixed(-1)).set("cleanup.policy", "compact")];
-    let options = AdminOptions::new().request_timeout(Some(PATIENCE));
+    let options = AdminOptions::new().request_timeout(Some(ATTEMPT));
     let mut answer = pin!(admin.create_topics(&wanted, &options));
     loop {
         match answer.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
-            Poll::Pending if begin.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(1)),
-            Poll::Pending => return Err(("no answer in time".to_owned(), None)),
+            Poll::Pending if begin.elapsed() < 2 * ATTEMPT => thread::sleep(Duration::from_millis(1)),
+            Poll::Pending => return Err(("no answer in time".to_owned(), Some(RDKafkaErrorCode::OperationTimedOut))),
             Poll::Ready(Err(error)) => return Err((error.to_string(), error.rdkafka_error_code())),
             Poll::Ready(Ok(made)) => match made.into_iter().next() {
                 None | Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => return Ok(()),
