@@ -12,5 +12,6 @@ pub mod control;
 mod image;
 pub mod judge;
 pub mod model;
+pub mod quality;
 pub mod rules;
 pub mod scorer;
