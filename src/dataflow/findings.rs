@@ -15,7 +15,7 @@ use super::{BuildError, Features};
 use crate::event::{Event, MapKey};
 use crate::feature::rows::Rows;
 use crate::flow::{Action, Changes, Epoch, Verb};
-use crate::operators::{Before, LatestInputs, Pieces, latest, together};
+use crate::operators::{LatestInputs, Pieces, PiecesBefore, latest, together};
 use crate::score::assessment::{Assessment, Decision, NO_MODEL, RuleNumbers, ScoredDiff};
 use crate::score::control::Deployments;
 use crate::score::scorer::ModelRole;
@@ -105,7 +105,7 @@ impl<'scope> Context<'scope> {
             Some((diff.event.id.map_key(ids), (diff.diff > 0).then(opinion)))
         });
         // What was loaded was known and said before.
-        let mut before: Before<MapKey, Option<bool>, Arc<Opinion>> = Vec::new();
+        let mut before: PiecesBefore<MapKey, Option<bool>, Arc<Opinion>> = Vec::new();
         if self.given.images.facts().is_some() {
             before.extend(self.given.records.borrow().all().map(|one| {
                 let opinion = |said: &crate::score::judge::Said| {

@@ -33,7 +33,7 @@ pub use latest::{LatestInputs, latest};
 pub use owner::{Owned, OwnerInputs, TOUCHED_IMAGE, own};
 pub use prefetch::prefetch;
 pub use shards::{Routed, ShardedMap};
-pub use together::{Before, Pieces, together};
+pub use together::{Pieces, PiecesBefore, together};
 pub use view::{Asks, Copied, Mark, Out, Turn, View, ViewPart};
 pub use while_kept::{Keyed, Valued, while_kept};
 pub use with_slices::with_slices;

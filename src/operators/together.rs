@@ -24,7 +24,7 @@ pub struct Pieces<'scope, K, E, A, B> {
 }
 
 /// What was known and said of a key before: where a run goes on.
-pub type Before<K, A, B> = Vec<(K, A, Option<B>)>;
+pub type PiecesBefore<K, A, B> = Vec<(K, A, Option<B>)>;
 
 /// What is kept of a key.
 struct Kept<E, A, B, V> {
@@ -50,7 +50,7 @@ type PiecesOfEpoch<K, E, A, B> = (Vec<(K, E, isize)>, Vec<(K, A)>, Vec<(K, Optio
 pub fn together<'scope, K, E, A, B, V>(
     name: &str,
     pieces: Pieces<'scope, K, E, A, B>,
-    before: Before<K, A, B>,
+    before: PiecesBefore<K, A, B>,
     make: impl Fn(&E, &A, &B) -> Option<V> + 'static,
 ) -> VecCollection<'scope, Epoch, (K, V)>
 where

@@ -97,14 +97,7 @@ pub fn confusion(scores: &LabelledScores<'_>, threshold: usize) -> ConfusionMatr
     let (true_positives, false_negatives) = split(scores.fraud);
     let (false_positives, true_negatives) = split(scores.legitimate);
     let (unknown_alerts, unknown_rest) = split(scores.unknown);
-    ConfusionMatrix {
-        true_positives,
-        false_positives,
-        false_negatives,
-        true_negatives,
-        unknown_alerts,
-        unknown_rest,
-    }
+    ConfusionMatrix { true_positives, false_positives, false_negatives, true_negatives, unknown_alerts, unknown_rest }
 }
 
 /// The lowest threshold that raises at most so many alerts: for the scores of a day, alerts a day; for those of `n` days give `n` times
@@ -123,7 +116,8 @@ pub fn at_budget(scores: &LabelledScores<'_>, alerts_max: u64) -> BudgetFigures 
 pub fn psi(reference: &[u64], actual: &[u64]) -> Option<f64> {
     let (all_reference, all_actual) = (reference.iter().sum::<u64>(), actual.iter().sum::<u64>());
     let term = |bin: usize| {
-        let share = |bins: &[u64], all| share(bins.get(bin).copied().unwrap_or(0), all).map(|share| share.max(SHARE_MIN));
+        let share =
+            |bins: &[u64], all| share(bins.get(bin).copied().unwrap_or(0), all).map(|share| share.max(SHARE_MIN));
         let (reference, actual) = (share(reference, all_reference)?, share(actual, all_actual)?);
         Some((actual - reference) * libm::log(actual / reference))
     };

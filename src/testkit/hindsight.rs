@@ -25,7 +25,8 @@ impl Outcome {
         deployments: Deployments,
     ) -> Result<Hindsight, Difference> {
         let (ids, said, rows) = (schema.id_type(), consolidated(&self.scored)?, self.final_rows());
-        let decisions: BTreeMap<Id, &Decision> = self.scored.iter().map(|diff| (diff.event.id, &diff.decision)).collect();
+        let decisions: BTreeMap<Id, &Decision> =
+            self.scored.iter().map(|diff| (diff.event.id, &diff.decision)).collect();
         let scored = retained.iter().filter(|(event, _)| schema.is_scored(event.kind));
         let finding = |(event, label): &Labelled| {
             let opinion = Opinion::of(decisions.get(&event.id)?, said.get(&event.id)?, &deployments);

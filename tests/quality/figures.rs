@@ -70,7 +70,8 @@ fn precision_and_recall_leave_out_what_no_one_has_labelled() {
 
 #[test]
 fn stability_is_nothing_for_equal_shares_and_grows_with_the_distance() {
-    let close = |psi: Option<f64>, wanted: f64| assert!((psi.expect("both have some") - wanted).abs() < 1e-12, "{psi:?}");
+    let close =
+        |psi: Option<f64>, wanted: f64| assert!((psi.expect("both have some") - wanted).abs() < 1e-12, "{psi:?}");
     close(psi(&[10, 30], &[1, 3]), 0.0);
     // (0.4 - 0.5) ln(0.4 / 0.5) + (0.6 - 0.5) ln(0.6 / 0.5)
     close(psi(&[50, 50], &[40, 60]), 0.1 * (1.5_f64).ln());

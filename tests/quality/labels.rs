@@ -18,7 +18,7 @@ pub fn records(seed: u64, count: usize, schema: &Schema) -> Vec<Event> {
         seed,
         rate_per_s: 0.001,
         customers: 20,
-        merchants: 5,
+        merchants: 8,
         fraud_share: 0.2,
         late_share: 0.05,
         late_ms_max: 280_000,
@@ -29,7 +29,8 @@ pub fn records(seed: u64, count: usize, schema: &Schema) -> Vec<Event> {
     };
     let generator = Generator::new(config, schema.clone().into()).expect("a valid configuration");
     let (label, payment) = (schema.kind("label"), schema.kind("payment"));
-    let mut records: Vec<Event> = generator.map(|one| one.event).filter(|one| Some(one.kind) != label).take(count).collect();
+    let mut records: Vec<Event> =
+        generator.map(|one| one.event).filter(|one| Some(one.kind) != label).take(count).collect();
     let start_ms = records[0].time;
     records.iter_mut().for_each(|record| record.time = start_ms + (record.time - start_ms) * STRETCH);
     let (mut arriving, mut now_ms) = (Vec::new(), i64::MIN);
