@@ -54,6 +54,12 @@ pub struct Finding {
 /// A feature row, bit for bit.
 pub type RowBits = Arc<[u64]>;
 
+/// Findings by id.
+pub type Findings<'scope> = VecCollection<'scope, Epoch, (MapKey, Finding)>;
+
+/// Feature rows by id.
+pub type SampledRows<'scope> = VecCollection<'scope, Epoch, (MapKey, RowBits)>;
+
 impl Opinion {
     /// What is said under a decision.
     pub fn of(decision: &Decision, assessment: &Assessment, deployments: &Deployments) -> Self {
@@ -86,7 +92,7 @@ impl<'scope> Context<'scope> {
     }
 
     /// What is said of each retained transaction, and its label, by id. Without a model and rules there is nothing.
-    pub fn findings(&mut self, features: &Features<'scope>) -> VecCollection<'scope, Epoch, (MapKey, Finding)> {
+    pub fn findings(&mut self, features: &Features<'scope>) -> Findings<'scope> {
         if let Some(findings) = &self.asked.findings {
             return findings.clone();
         }
@@ -126,12 +132,8 @@ impl<'scope> Context<'scope> {
     ///
     /// # Errors
     /// If what is to be loaded is no sample of rows.
-    pub fn sampled_rows(
-        &mut self,
-        features: &Features<'scope>,
-        nth: u64,
-    ) -> Result<VecCollection<'scope, Epoch, (MapKey, RowBits)>, BuildError> {
-        if let Some((_, rows)) = self.asked.rows.iter().find(|(of, _)| *of == nth) {
+    pub fn sampled_rows(&mut self, features: &Features<'scope>, nth: u64) -> Result<SampledRows<'scope>, BuildError> {
+        if let Some(rows) = self.asked.rows.get(&nth) {
             return Ok(rows.clone());
         }
         let ids = self.schema().id_type();
@@ -152,7 +154,7 @@ impl<'scope> Context<'scope> {
             facts: self.given.facts.clone(),
             images: self.given.images.clone(),
         })?;
-        self.asked.rows.push((nth, rows.clone()));
+        self.asked.rows.insert(nth, rows.clone());
         Ok(rows)
     }
 }

@@ -19,7 +19,7 @@ use crate::feature::FeatureSet;
 pub use arrangements::{ArrangedBy, EventsBy, Standing};
 pub use context::{Context, Features};
 pub(crate) use context::{Leftover, Parts};
-pub use findings::{Finding, Opinion, RowBits, is_sampled};
+pub use findings::{Finding, Findings, Opinion, RowBits, SampledRows, is_sampled};
 pub use hindsight::Hindsight;
 pub use parameters::{Parameter, Parameters};
 pub use settings::EngineSettings;

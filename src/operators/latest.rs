@@ -30,6 +30,9 @@ pub struct LatestInputs<'scope, V> {
     pub images: Images,
 }
 
+/// What comes in of an epoch.
+type CameOfKeys<V> = (Vec<(MapKey, V)>, Vec<Keyed<MapKey>>);
+
 /// What an epoch has made of some keys.
 type Renewed<V> = Vec<(MapKey, Option<V>)>;
 
@@ -52,7 +55,7 @@ pub fn latest<V: ExchangeData>(inputs: LatestInputs<'_, V>) -> Result<VecCollect
     let loaded = images.facts();
     let mut dumper = Dumper::new(images, &name, activator);
     builder.build(move |initial| {
-        let mut epochs: Epochs<(Vec<(MapKey, V)>, Vec<Keyed<MapKey>>)> = Epochs::new(1);
+        let mut epochs: Epochs<CameOfKeys<V>> = Epochs::new(1);
         // Whoever takes it is connected once this runs for the first time.
         let mut publishing = loaded.map(|facts| initial[0].delayed(&facts.epoch));
         drop(initial);

@@ -245,7 +245,8 @@ fn quality_goes_on_wherever_it_is_loaded() {
         let second = harness().workers(3).resume(&plan, image).expect("it goes on");
         let mut parts = [first.collections, second.collections].concat();
         let mut whole = whole.collections;
-        (parts.sort_unstable(), whole.sort_unstable());
+        parts.sort_unstable();
+        whole.sort_unstable();
         assert_eq!(parts, whole, "seed {seed}, cut at epoch {until}");
     }
 }
