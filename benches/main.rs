@@ -39,11 +39,12 @@ fn dataflow(name: &str) -> &'static dyn Dataflow {
 /// A benchmark by name. `share` is the part of its input to take.
 type Bench = (&'static str, fn(share: f64));
 
-const BENCHES: [Bench; 22] = [
+const BENCHES: [Bench; 23] = [
     ("w1", workloads::w1),
     ("w2", workloads::w2),
     ("w3", identity::w3),
     ("rings", rings::rings),
+    ("quality", rings::quality),
     ("links", identity::links),
     ("image", identity::image),
     ("propagate", propagate::propagation),

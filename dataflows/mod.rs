@@ -15,6 +15,7 @@ mod identity_clusters;
 mod merchant_risk;
 pub mod payments;
 mod payments_pack;
+pub mod payments_quality;
 mod ring_exposure;
 mod spend_profile;
 mod spend_profile_pack;
@@ -30,6 +31,7 @@ pub fn all() -> Vec<Arc<dyn Dataflow>> {
         Arc::new(identity_clusters::IdentityClusters),
         Arc::new(merchant_risk::MerchantRisk),
         Arc::new(payments::Payments),
+        Arc::new(payments_quality::PaymentsQuality),
         Arc::new(ring_exposure::RingExposure),
         Arc::new(spend_profile::SpendProfile),
     ]

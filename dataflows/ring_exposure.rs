@@ -20,7 +20,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use deltawatch::dataflow::Standing;
+use deltawatch::dataflow::Hindsight;
 use deltawatch::dataflow::prelude::*;
 use deltawatch::event::MapKey;
 use deltawatch::flow::Action;
@@ -132,12 +132,8 @@ impl Dataflow for RingExposure {
         Ok(())
     }
 
-    fn oracle_with(
-        &self,
-        setup: &Setup,
-        events: &[Event],
-        scores: &BTreeMap<MapKey, Standing>,
-    ) -> Vec<(String, String)> {
+    fn oracle_with(&self, setup: &Setup, hindsight: &Hindsight) -> Vec<(String, String)> {
+        let events = &hindsight.events;
         let (Ok(counted), Ok(rings)) = (Counted::new(setup), rings(setup)) else { return Vec::new() };
         let Some(now_ms) = events.iter().map(|event| event.time).max() else { return Vec::new() };
         let ring_of = ring_of(setup, &rings, events, now_ms);
@@ -154,7 +150,7 @@ impl Dataflow for RingExposure {
                 continue;
             };
             add(ring, part(None, Some(payment.amount_minor), None));
-            if scores.get(&payment.id).is_some_and(|standing| standing.action != Action::Allow) {
+            if hindsight.findings.get(&payment.id).is_some_and(|found| found.opinion.action != Action::Allow) {
                 add(ring, part(None, None, Some(payment.amount_minor)));
             }
         }

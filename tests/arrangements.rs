@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use deltawatch::dataflow::{ArrangedBy, BuildError, Context, Dataflow, EngineSettings, Setup, Standing};
-use deltawatch::event::{Event, MapKey, Op};
+use deltawatch::dataflow::{ArrangedBy, BuildError, Context, Dataflow, EngineSettings, Setup};
+use deltawatch::event::{Event, Op};
 use deltawatch::feature::FeatureSet;
 use deltawatch::flow::Epoch;
 use deltawatch::generator::{Generator, GeneratorConfig};
 use deltawatch::testkit::invariance::{Options, check};
-use deltawatch::testkit::{Batching, Harness, Outcome, Plan, arrive, compare, resolve};
+use deltawatch::testkit::{Batching, Harness, Outcome, Plan, TestModel, arrive, resolve};
 use deltawatch::views::identity::Identity;
 use differential_dataflow::trace::implementations::spine_fueled::SpineBatch;
 use differential_dataflow::trace::{Cursor, Navigable, TraceReader};
@@ -84,23 +84,20 @@ fn ring_exposure_is_exact_at_every_epoch() {
     let records = records(7, 500, 150, &setup);
     let outcome = Harness::new(dataflow.clone(), setup.clone()).drained().run(&Plan::of(&records, Batching::EachEvent));
     let outcome = outcome.expect("it runs");
-    let ids = setup.schema.id_type();
+    let columns = dataflow.features(&setup).expect("it has features").columns();
     let mut most = 0;
     for (at, &epoch) in outcome.closed.iter().enumerate() {
-        let mut events: Vec<Event> =
-            resolve::retained(&records[..=at], &setup.schema).into_iter().map(|(event, _)| event).collect();
+        let retained = resolve::retained(&records[..=at], &setup.schema);
         let now_ms = records[..=at].iter().map(|record| record.time).max().expect("a record");
+        let mut until = outcome.clone();
+        until.scored.retain(|diff| diff.epoch <= epoch);
+        let deployments = TestModel::scorer(columns.clone()).into();
+        let mut hindsight = until.hindsight(&retained, &setup.schema, &columns, deployments).expect("scores add up");
         // What time it is, also if its record was withdrawn.
         let mut clock = records[at].clone();
         (clock.time, clock.kind) = (now_ms, setup.schema.kind("login").expect("a kind"));
-        events.push(without_fields(&clock, &setup));
-        let said: Vec<_> = outcome.scored.iter().filter(|diff| diff.epoch <= epoch).cloned().collect();
-        let said = compare::consolidated(&said).expect("scores add up");
-        let scores: BTreeMap<MapKey, Standing> = said
-            .into_iter()
-            .map(|(id, said)| (id.map_key(ids), Standing { action: said.action, score: said.score }))
-            .collect();
-        let wanted = dataflow.oracle_with(&setup, &events, &scores).into_iter().map(|record| (record, 1)).collect();
+        hindsight.events.push(without_fields(&clock, &setup));
+        let wanted = dataflow.oracle_with(&setup, &hindsight).into_iter().map(|record| (record, 1)).collect();
         assert_eq!(holds(&outcome, "ring_exposure", epoch), wanted, "after record {at}");
         most = most.max(wanted.len());
     }
@@ -186,6 +183,10 @@ impl Dataflow for All {
         counted(self.counts, "events by account", &context.events_by("account")?);
         counted(self.counts, "profiles", &context.profiles("card")?);
         counted(self.counts, "scores", &context.scores(&features));
+        let findings = context.findings(&features);
+        counted(self.counts, "findings", &findings.arrange_by_key_named("Findings by id"));
+        let rows = context.sampled_rows(&features, 2)?;
+        counted(self.counts, "sampled rows", &rows.arrange_by_key_named("Rows by id"));
         counted(self.counts, "rows", &context.references("merchants")?);
         let spec = Identity::of("account").strong("device", 20).strong("card", 20);
         let clusters = context.clusters(&spec)?;
@@ -252,6 +253,6 @@ fn nothing_is_left_in_the_end() {
         }
         let held = HELD.lock().expect("no one panics").clone();
         let few = |(net, updates): &(usize, usize)| *net == 0 && *updates < 64;
-        assert!(held.len() == 6 && held.values().all(few), "{why}: something is left in traces: {held:?}");
+        assert!(held.len() == 8 && held.values().all(few), "{why}: something is left in traces: {held:?}");
     }
 }

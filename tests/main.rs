@@ -29,6 +29,7 @@ mod models;
 mod packs;
 mod pattern;
 mod planted;
+mod quality;
 mod readme;
 mod resume;
 mod rules;

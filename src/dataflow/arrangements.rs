@@ -14,6 +14,7 @@ use timely::dataflow::operators::vec::Map;
 use timely::dataflow::operators::{Concat, Probe, ToStream};
 
 use super::context::Context;
+use super::findings::{Findings, SampledRows};
 use super::{BuildError, Features};
 use crate::event::{Event, Key, MapKey};
 use crate::flow::reference::Cells;
@@ -52,6 +53,9 @@ pub(super) struct Asked<'scope> {
     clusters: BTreeMap<String, ArrangedBy<'scope, Entity, Entity>>,
     references: BTreeMap<String, ArrangedBy<'scope, Key, Cells>>,
     scores: Option<ArrangedBy<'scope, MapKey, Standing>>,
+    pub findings: Option<Findings<'scope>>,
+    /// Rows of every so manieth transaction.
+    pub rows: BTreeMap<u64, SampledRows<'scope>>,
 }
 
 /// What was last said of a transaction.

@@ -6,18 +6,21 @@
 
 mod arrangements;
 mod context;
+mod findings;
+mod hindsight;
 mod parameters;
 mod settings;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::event::{Event, MapKey, Schema, Slot};
+use crate::event::{Event, Schema, Slot};
 use crate::feature::FeatureSet;
 
 pub use arrangements::{ArrangedBy, EventsBy, Standing};
 pub use context::{Context, Features};
 pub(crate) use context::{Leftover, Parts};
+pub use findings::{Finding, Findings, Opinion, RowBits, SampledRows, is_sampled};
+pub use hindsight::Hindsight;
 pub use parameters::{Parameter, Parameters};
 pub use settings::EngineSettings;
 
@@ -103,15 +106,9 @@ pub trait Dataflow: Send + Sync {
         Vec::new()
     }
 
-    /// The same for a dataflow that looks at what is said of the transactions, by id.
-    fn oracle_with(
-        &self,
-        setup: &Setup,
-        events: &[Event],
-        scores: &BTreeMap<MapKey, Standing>,
-    ) -> Vec<(String, String)> {
-        let _ = scores;
-        self.oracle(setup, events)
+    /// The same for a dataflow that looks at more than the events: at what is said of them, their labels, their rows.
+    fn oracle_with(&self, setup: &Setup, hindsight: &Hindsight) -> Vec<(String, String)> {
+        self.oracle(setup, &hindsight.events)
     }
 }
 

@@ -51,7 +51,8 @@ impl<S> Transaction<S> {
         self.op != Op::Withdraw
     }
 
-    pub(super) fn label(&self) -> Option<Label> {
+    /// What is known of its label.
+    pub(crate) fn label(&self) -> Option<Label> {
         let live = self.labels.iter().filter(|record| record.op != Op::Withdraw);
         live.max_by_key(|record| (record.label.available_at, record.id)).map(|record| record.label)
     }

@@ -28,7 +28,7 @@ impl PartialEq for Reason {
 }
 
 /// Rules, by number; a word where there are none.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RuleNumbers(Option<Box<Box<[u32]>>>);
 
 impl From<Vec<u32>> for RuleNumbers {
@@ -75,7 +75,7 @@ impl PartialEq for Assessment {
 pub const NO_MODEL: u16 = u16::MAX;
 
 /// The decision made at arrival. It never changes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Decision {
     /// What was done.
     pub action: Action,

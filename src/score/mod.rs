@@ -13,5 +13,6 @@ mod image;
 pub mod judge;
 pub mod lists;
 pub mod model;
+pub mod quality;
 pub mod rules;
 pub mod scorer;

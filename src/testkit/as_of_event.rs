@@ -1,10 +1,9 @@
 //! A dataflow without the features that are looked up on arrival.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::dataflow::{BuildError, Context, Dataflow, Parameter, Prepare, Setup, Standing};
-use crate::event::{Event, MapKey};
+use crate::dataflow::{BuildError, Context, Dataflow, Hindsight, Parameter, Prepare, Setup};
+use crate::event::Event;
 use crate::feature::FeatureSet;
 
 /// A dataflow less the families whose values are fixed on arrival: what remains does not depend on the order of arrival.
@@ -47,12 +46,7 @@ impl Dataflow for AsOfEvent {
         self.0.oracle(setup, events)
     }
 
-    fn oracle_with(
-        &self,
-        setup: &Setup,
-        events: &[Event],
-        scores: &BTreeMap<MapKey, Standing>,
-    ) -> Vec<(String, String)> {
-        self.0.oracle_with(setup, events, scores)
+    fn oracle_with(&self, setup: &Setup, hindsight: &Hindsight) -> Vec<(String, String)> {
+        self.0.oracle_with(setup, hindsight)
     }
 }

@@ -11,11 +11,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::compare::{consolidated, equal, same_rows, updates};
-use super::{AsOfEvent, Batching, Harness, Outcome, Plan, arrive, expected, resolve};
-use crate::dataflow::{Dataflow, EngineSettings, Setup, Standing};
+use super::{AsOfEvent, Batching, Harness, Outcome, Plan, TestModel, arrive, expected, resolve};
+use crate::dataflow::{Dataflow, EngineSettings, Setup};
 use crate::event::Event;
 use crate::feature::FeatureSet;
-use crate::score::assessment::Assessment;
 use crate::views::Timing;
 
 /// What is tried.
@@ -184,19 +183,17 @@ impl Trial<'_> {
         let rows = outcome.final_rows();
         let (nth, from) = (self.options.oracle_nth, self.options.oracle_from);
         (self.report.rows, self.report.oracle_rows) = (rows.len(), self.same_as_oracle(&rows, records, nth, from)?);
-        let events: Vec<Event> = resolve::retained(records, &self.setup.schema).into_iter().map(|one| one.0).collect();
         let emitted = updates(&outcome.collections).map_err(|error| error.to_string())?;
         let emitted: BTreeMap<(String, String), isize> =
             emitted.into_iter().fold(BTreeMap::new(), |mut all, ((_, key, value), count)| {
                 *all.entry((key, value)).or_insert(0) += count;
                 all
             });
-        let mut wanted = BTreeMap::new();
-        let ids = self.setup.schema.id_type();
-        let said = consolidated(&outcome.scored).map_err(|error| error.to_string())?;
-        let standing = |said: &Assessment| Standing { action: said.action, score: said.score };
-        let scores = said.iter().map(|(id, said)| (id.map_key(ids), standing(said))).collect();
-        for record in self.dataflow.oracle_with(self.setup, &events, &scores) {
+        let (mut wanted, retained) = (BTreeMap::new(), resolve::retained(records, &self.setup.schema));
+        let of_test = || TestModel::scorer(self.columns.clone()).into();
+        let deployments = self.options.settings.deployments.clone().unwrap_or_else(of_test);
+        let hindsight = outcome.hindsight(&retained, &self.setup.schema, &self.columns, deployments);
+        for record in self.dataflow.oracle_with(self.setup, &hindsight.map_err(|error| error.to_string())?) {
             *wanted.entry(record).or_insert(0) += 1;
         }
         let unlike = |record: &&(String, String)| emitted.get(*record) != wanted.get(*record);

@@ -21,6 +21,7 @@ pub mod resolve;
 
 mod as_of_event;
 mod harness;
+mod hindsight;
 mod model;
 mod plan;
 

@@ -111,6 +111,7 @@ fn dataflows_are_listed_described_and_drawn() {
         "identity_clusters",
         "merchant_risk",
         "payments",
+        "payments_quality",
         "ring_exposure",
         "spend_profile",
     ];
