@@ -146,7 +146,7 @@ fn deployments(columns: &[String], setup: &Setup, ids: IdType) -> Deployments {
         let read = columns[..columns.len() - 1].to_vec();
         let model: Arc<dyn Model> = Arc::new(Named(TestModel::new(columns.to_vec()), name, read));
         let thresholds = Thresholds { review: 0.4, challenge: 0.6, block: 0.8 };
-        DeployedModel { number, model, role, share, thresholds }
+        DeployedModel { number, model, role, share, thresholds, files: None }
     };
     let models = vec![
         of(0, "champion@1", ModelRole::Champion, 0.0),
