@@ -1,7 +1,7 @@
 //! Autoencoder: normalise, dense layers with ReLU between them, as many outputs as inputs. What it cannot repeat is unusual.
 //!
 //! Weights: safetensors with `layers.I.weight` (outputs x inputs) and `layers.I.bias`, I = 0, 1, …; the widths of the hidden layers
-//! stand in the manifest. The margin is the mean squared error of the normalised row, limited to ±[`ERROR_MAX`] per value; the
+//! stand in the manifest. The margin is the mean squared error of the normalised row, limited to ±10 per value; the
 //! manifest's calibration makes a probability of it.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, bail};

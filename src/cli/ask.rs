@@ -113,13 +113,10 @@ impl AskFlags {
         for list in &content.lists {
             rules = rules.with_lists(list.added_to(rules.lists()).map_err(wrong)?);
         }
-        let mut number = rules.iter().map(|checked| checked.number + 1).max().unwrap_or(0);
         for rule in &content.rules {
             let asked = Rule { id: format!("{ASKED}{}", rule.id), mode: RuleMode::Shadow, ..rule.clone() };
             let scope = Scope::new(schema, columns).with_lists(rules.lists());
-            let mut checked = CheckedRule::new(&file, asked, &scope, schema)?;
-            checked.number = number;
-            number += 1;
+            let checked = CheckedRule::new(&file, asked, &scope, schema)?;
             rules = rules.with(checked, schema).map_err(wrong)?;
         }
         // In the order of their numbers from 0 on, as names are given out.

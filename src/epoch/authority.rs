@@ -221,7 +221,7 @@ impl Authority {
         if let Word::Bind(binding) = &mut word {
             if binding.epoch >= self.recorded.until {
                 if self.pace == Pace::Live {
-                    binding.control = self.controlling.take();
+                    binding.control = self.controlling.take().map(Box::new);
                 }
                 binding.dump = self.dumping.of(binding.epoch, binding.last);
             }
@@ -278,7 +278,7 @@ impl Authority {
             return None;
         }
         if !live && (due || last) && control_ms.is_some_and(|ms| !self.any_before(ms)) {
-            let control = self.controlling.take();
+            let control = self.controlling.take().map(Box::new);
             return Some(Word::Bind(Binding { stop, control, ..self.binding(self.watermark_ms) }));
         }
         if !due {

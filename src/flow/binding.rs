@@ -26,7 +26,7 @@ pub struct Binding {
     /// What is dumped at its end.
     pub dump: Option<Dump>,
     /// Control messages that take effect with it.
-    pub control: Option<ControlGroup>,
+    pub control: Option<Box<ControlGroup>>,
     /// Readers are to stop: what has been read is the end.
     pub stop: bool,
     /// No epoch follows.

@@ -372,7 +372,7 @@ fn processes_switch_together() {
     assert!(replies[1]["reason"].as_str().expect("a reason").contains("there are versions 2"), "{replies:?}");
     let epochs = [&replies[0]["epoch"], &replies[2]["epoch"]].map(|epoch| epoch.as_u64().expect("an epoch"));
     for process in ["0", "1"] {
-        let text = read(&path(&folder, &format!("out-{process}.jsonl")));
+        let text = read(path(&folder, &format!("out-{process}.jsonl")).as_str());
         let (mut before, mut after) = (0, 0);
         for line in lines(&text).iter().filter(|line| line["revision"] == 0 && line["diff"] == 1) {
             let epoch = line["epoch"].as_u64().expect("an epoch");
