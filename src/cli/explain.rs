@@ -31,9 +31,11 @@ const SHOWN_MAX: usize = 8;
 #[command(after_help = "Examples:
   deltawatch explain t-000012345 --state state/
   deltawatch explain t-000012345 --change --state state/ --json
+  deltawatch explain t-000012345 --input journal:state/
   deltawatch explain 4711 --input events.jsonl --rules rules.toml
 
-Replays the journal of a run (--state, with the flags that the run had), also while that goes on, or files; nothing is written.")]
+Replays what a run that has ended has kept (--state, with the flags that it had), the records of one that goes on
+(--input journal:DIR), or files; nothing is written.")]
 pub struct ExplainFlags {
     /// The transaction
     #[arg(value_name = "ID")]

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use super::cluster::hosts;
-use super::live::Run;
+use super::live::{Run, get, health};
 use super::{done, output, path, read};
 
 fn lines(text: &str) -> Vec<Value> {
@@ -386,37 +386,67 @@ fn processes_switch_together() {
     }
 }
 
-/// The commands of the README's section: what they send is taken in.
+/// The tour of the README, command by command, beside a run.
 #[test]
-fn the_commands_of_the_readme_send_what_is_taken_in() {
+fn the_tour_of_the_readme_works() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (control, replies) = (path(&folder, "control.jsonl"), path(&folder, "replies.jsonl"));
+    let at = |name: &str| path(&folder, name);
+    let (control, replies) = (at("control.jsonl"), at("replies.jsonl"));
     let text = read("README.md");
     let section =
         text.split("## Changing what decides").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("a section");
-    let mut sent = 0;
+    let here = |command: &str| {
+        let names = ["control.jsonl", "replies.jsonl", "scores.jsonl", "state/"];
+        let placed = names.iter().fold(command.to_owned(), |text, name| text.replace(name, &at(name)));
+        placed.replace("my_rules.toml", "dataflows/payments_rules.toml").replace("--metrics 9184", "--metrics 0")
+    };
+    fs::write(&control, "").expect("a file");
+    let (mut run, mut sent, mut asked) = (None, 0, 0);
     for command in section.lines().filter_map(|line| line.strip_prefix("deltawatch ")) {
-        if command.starts_with("run ") {
+        let command = here(command.split('#').next().unwrap_or_default());
+        let words: Vec<&str> = command.split_whitespace().collect();
+        if words[0] == "run" {
+            let (started, address) = Run::start(&words).with_page();
+            let scored = || health(&address, "/health").1["events"].as_u64() > Some(3_000);
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while !scored() {
+                assert!(Instant::now() < deadline, "nothing is scored");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            run = Some((started, address));
             continue;
         }
-        let command = command.split('#').next().unwrap_or_default();
-        let rules = "dataflows/payments_rules.toml";
-        let command = command.replace("control.jsonl", &control).replace("my_rules.toml", rules);
-        done(&command.split_whitespace().collect::<Vec<_>>());
-        sent += 1;
+        let said = done(&words);
+        match words[..2] {
+            ["rules", "ask"] => assert!(said.contains("    hits          "), "{said}"),
+            ["explain", _] => assert!(said.contains("decided   block"), "{said}"),
+            ["rules", "check"] => assert!(said.contains("rules are right"), "{said}"),
+            _ => {
+                sent += 1;
+                let messages = read(&control).lines().count();
+                let deadline = Instant::now() + Duration::from_secs(60);
+                while fs::read_to_string(&replies).map_or(0, |text| text.lines().count()) < messages {
+                    assert!(Instant::now() < deadline, "no reply to {command}");
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                continue;
+            }
+        }
+        asked += 1;
     }
-    assert!(sent >= 6, "{sent} commands");
-    // As they would come one after the other.
-    let messages: Vec<Value> =
-        lines(&read(&control)).into_iter().zip(1..).map(|(message, ms)| at(ms, message)).collect();
-    written(&control, &messages);
-    let messages = messages.len();
-    assert!(messages > 25, "{messages}");
-    let flags = ["--events", "500", "--control", &control, "--control-replies", &replies, "--output", "-"];
-    let said = lines(&done(&[&["replay"][..], &flags].concat()));
-    assert!(said.iter().all(|line| line["decision"]["model"] == "payments@1"));
+    assert!(sent >= 8 && asked >= 3, "{sent} {asked}");
     let replies = lines(&read(&replies));
-    assert_eq!(replies.len(), messages);
+    assert!(replies.len() > 30, "{}", replies.len());
     assert!(replies.iter().all(|reply| reply["status"] == "applied"), "{replies:?}");
     assert!(replies.iter().any(|reply| reply["by"] == "anna"));
+    let (run, address) = run.expect("a run");
+    std::thread::sleep(Duration::from_millis(500));
+    let metrics = get(&address, "/metrics");
+    assert!(metrics.contains("deltawatch_rule_hits_total{rule="), "{metrics}");
+    run.signal("-TERM");
+    let (status, _, error) = run.end();
+    assert!(status.success(), "{error}");
+    let lines = lines(&read(at("scores.jsonl").as_str()));
+    assert!(lines.iter().any(|line| line["decision"]["model"] == "payments@1"));
+    assert!(lines.iter().any(|line| line["decision"]["rules"].as_array().is_some_and(|rules| !rules.is_empty())));
 }

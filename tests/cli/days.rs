@@ -14,27 +14,21 @@ const MEMORY_SLACK_BYTES: u64 = 32 << 20;
 /// How far behind the watermark the journal is kept.
 const JOURNAL_KEEP_DAYS: i64 = 10;
 
+const DAY_MS: i64 = 86_400_000;
+/// When generated events begin.
+const START_MS: i64 = 1_711_929_600_000;
+/// From then on all is kept that ever will be: links of identity are for 90 days.
+const FULL_DAYS: i64 = 100;
+
 /// What a run holds at some moment.
 #[derive(Clone, Copy, Debug, Default)]
 struct Held {
     events: u64,
     memory_bytes: u64,
-    cuts_bytes: u64,
 }
 
-fn most(of: &[Held], what: fn(&Held) -> u64) -> u64 {
-    of.iter().map(what).max().unwrap_or_default()
-}
-
-/// Bytes below a folder; files may go while it looks.
-fn bytes(folder: &str) -> u64 {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let size = |entry: fs::DirEntry| match entry.metadata() {
-        Ok(found) if found.is_dir() => bytes(&entry.path().to_string_lossy()),
-        Ok(found) => found.len(),
-        Err(_) => 0,
-    };
-    entries.map(size).sum()
+fn most(of: &[Held]) -> u64 {
+    of.iter().map(|held| held.memory_bytes).max().unwrap_or_default()
 }
 
 /// Memory that is the process's own now.
@@ -60,11 +54,13 @@ fn what_is_kept_over_many_days_is_bounded() {
     let kept = ["--state", &state, "--journal-keep", &journal_keep, "--cut-every", "200ms"];
     let out = ["--metrics", "0", "--output", "/dev/null", "--rejects", "/dev/null"];
     let (run, address) = Run::start(&[&flags[..], &world, &mended, &kept, &out].concat()).with_page();
-    let mut held = vec![Held::default()];
+    let (mut held, mut full_cut) = (vec![Held::default()], None);
     while held.last().is_some_and(|held| held.events < events) {
         let seen = health(&address, "/health").1["events"].as_u64().expect("a number");
-        let cuts_bytes = bytes(&format!("{state}/cuts"));
-        held.push(Held { events: seen, memory_bytes: memory(run.id()), cuts_bytes });
+        held.push(Held { events: seen, memory_bytes: memory(run.id()) });
+        if full_cut.is_none() && seen > events / 3 {
+            full_cut = newest_cut(&state).filter(|cut| cut.days >= FULL_DAYS);
+        }
         std::thread::sleep(Duration::from_millis(50));
     }
     run.signal("-TERM");
@@ -77,21 +73,31 @@ fn what_is_kept_over_many_days_is_bounded() {
     // From the third on all is kept that ever will be.
     let [second, third, last] = [2, 3, 4].map(quarter);
     assert!(second.len() > 5 && third.len() > 5 && last.len() > 5, "too few looks");
-    let [memory, cuts] = [|held: &Held| held.memory_bytes, |held: &Held| held.cuts_bytes].map(|what| {
-        let least = last.iter().map(what).min().unwrap_or_default();
-        (most(&second, what), most(&third, what), least, most(&last, what))
-    });
-    eprintln!("bytes at most in the second quarter, in the third, at least and at most in the last");
-    eprintln!("memory {memory:?}, cuts {cuts:?}");
-    let (_, third, _, last) = memory;
+    let [second, third, last] = [second, third, last].map(|quarter| most(&quarter));
+    eprintln!("memory: at most {second} bytes in the second quarter, {third} in the third, {last} in the last");
     assert!(last <= third + third / 4 + MEMORY_SLACK_BYTES, "memory grows: {third} bytes, then {last}");
-    // A disk holds more while a cut is written. But what only grew would never be less than it was.
-    let (second, _, least, _) = cuts;
-    assert!(
-        least <= second,
-        "cuts grow: {second} bytes at most in the second quarter, never less than {least} in the last"
-    );
+    let (full, end) = (full_cut.expect("a cut while it ran"), newest_cut(&state).expect("a cut at the end"));
+    eprintln!("cuts: {full:?}, {end:?}");
+    assert!(end.days >= full.days + 30, "too few cuts to tell: {full:?}, {end:?}");
+    assert!(end.bytes <= full.bytes + full.bytes / 4, "cuts grow: {full:?}, {end:?}");
     the_journal_is_what_is_kept(&state);
+}
+
+/// What a cut holds, and of which day of the run it is.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    days: i64,
+    bytes: u64,
+}
+
+/// The newest cut; none if files go while it is looked at, or there is none yet.
+fn newest_cut(state: &str) -> Option<Cut> {
+    let shown = deltawatch(&["state", "show", "--json", state]).output().expect("the binary starts");
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).ok()?;
+    let cut = shown["cuts"].get(0)?;
+    let views = cut["bytes"].as_object().expect("bytes by view");
+    let bytes = views.values().filter_map(serde_json::Value::as_u64).sum();
+    Some(Cut { days: (cut["watermark_ms"].as_i64().expect("a number") - START_MS) / DAY_MS, bytes })
 }
 
 /// However late cuts come: what the older of the two covers is dropped as soon as it is old enough.
@@ -100,7 +106,7 @@ fn the_journal_is_what_is_kept(state: &str) {
     let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("one object");
     let first = &shown["journal"][0];
     let watermark_ms = |of: &serde_json::Value| of["watermark_ms"].as_i64().expect("a number");
-    let kept_from_ms = watermark_ms(&shown["cuts"][1]) - JOURNAL_KEEP_DAYS * 86_400_000;
+    let kept_from_ms = watermark_ms(&shown["cuts"][1]) - JOURNAL_KEEP_DAYS * DAY_MS;
     eprintln!("the journal begins with {first}; it is kept from {kept_from_ms}");
     assert!(first["first_epoch"].as_u64() > Some(0), "nothing was dropped");
     assert!(watermark_ms(first) >= kept_from_ms, "it ends before {kept_from_ms}, and nothing needs it: {first}");
