@@ -163,7 +163,12 @@ struct Desk {
 impl Desk {
     fn run(mut self, orders: &Receiver<Order>) {
         loop {
-            match orders.recv_timeout(LOOK_EVERY) {
+            // Whoever has no stream waits for orders alone.
+            let ordered = match self.reader {
+                Some(_) => orders.recv_timeout(LOOK_EVERY),
+                None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match ordered {
                 Ok(order) => self.obey(order),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -296,7 +301,8 @@ fn say(replies: &mut Option<File>, metrics: &Metrics, offset: u64, message: Opti
         }
     }
     if let Some(file) = replies
-        && let Err(error) = writeln!(file, "{reply}")
+        // In one write, so that whoever reads it never sees half a line.
+        && let Err(error) = file.write_all(format!("{reply}\n").as_bytes())
     {
         tracing::error!(%error, "a reply to a control message cannot be written");
         metrics.vitals.trouble("control", Some(format!("--control-replies: {error}")));

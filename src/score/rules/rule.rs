@@ -119,8 +119,10 @@ pub struct Rule {
     #[serde(default)]
     pub priority: i32,
     /// From this event time on.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub valid_from: Option<jiff::Timestamp>,
     /// Before this event time.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub valid_until: Option<jiff::Timestamp>,
     /// Who answers for it.
     #[serde(default)]
