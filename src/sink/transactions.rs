@@ -375,7 +375,12 @@ fn create_once(
         match answer.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
             Poll::Pending if begin.elapsed() < 2 * ATTEMPT => thread::sleep(Duration::from_millis(1)),
             Poll::Pending => return Err(("no answer in time".to_owned(), Some(RDKafkaErrorCode::OperationTimedOut))),
-            Poll::Ready(Err(error)) => return Err((error.to_string(), error.rdkafka_error_code())),
+            Poll::Ready(Err(error)) => {
+                // The client keeps the code of these for itself.
+                let code =
+                    if let KafkaError::AdminOp(code) = &error { Some(*code) } else { error.rdkafka_error_code() };
+                return Err((error.to_string(), code));
+            }
             Poll::Ready(Ok(made)) => match made.into_iter().next() {
                 None | Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => return Ok(()),
                 Some(Err((_, code))) => return Err((code.to_string(), Some(code))),
