@@ -4,10 +4,10 @@
 //! stand in the manifest. The margin is the mean squared error of the normalised row, limited to ±10 per value; the
 //! manifest's calibration makes a probability of it.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, bail};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape};
 use candle_nn::VarBuilder;
 
-use super::dense::{Layer, Scale};
+use super::dense::{Layer, Scale, read_layers, run_layers};
 
 /// A value is taken to be off by no more than this: one feature that is far off must not drown the others.
 const ERROR_MAX: f64 = 10.0;
@@ -22,18 +22,8 @@ pub struct Autoencoder {
 impl Autoencoder {
     /// Reads the weights; shapes that do not fit `scales` and `hidden` are an error.
     pub fn new(weights: VarBuilder, scales: Vec<Scale>, hidden: &[usize]) -> Result<Self> {
-        let mut layers = Vec::with_capacity(hidden.len() + 1);
-        let mut inputs = scales.len();
-        for (i, &outputs) in hidden.iter().chain(&[scales.len()]).enumerate() {
-            let at = weights.pp(format!("layers.{i}"));
-            let weight = at.get((outputs, inputs), "weight")?.flatten_all()?.to_vec1::<f32>()?;
-            let bias = at.get(outputs, "bias")?.to_vec1::<f32>()?;
-            if !weight.iter().chain(&bias).all(|w| w.is_finite()) {
-                bail!("a weight of layer {i} is not a finite number: train the model again");
-            }
-            layers.push(Layer::pack(&weight, bias, inputs));
-            inputs = outputs;
-        }
+        let widths = hidden.iter().copied().chain([scales.len()]);
+        let layers = read_layers(&weights, scales.len(), widths)?;
         Ok(Autoencoder { scales, layers })
     }
 
@@ -48,13 +38,7 @@ impl Autoencoder {
     fn errors(&self, row: &[f64], x: &mut Vec<f32>, y: &mut Vec<f32>, mut each: impl FnMut(f64)) {
         x.clear();
         x.extend(row.iter().zip(&self.scales).map(|(x, scale)| scale.apply(*x) as f32));
-        for (i, layer) in self.layers.iter().enumerate() {
-            layer.forward(x, y);
-            if i + 1 < self.layers.len() {
-                y.iter_mut().for_each(|y| *y = if *y > 0.0 { *y } else { 0.0 });
-            }
-            std::mem::swap(x, y);
-        }
+        run_layers(&self.layers, x, y, |_| ());
         for ((value, scale), repeated) in row.iter().zip(&self.scales).zip(&*x) {
             let error = (scale.apply(*value) - f64::from(*repeated)).clamp(-ERROR_MAX, ERROR_MAX);
             each(error * error);

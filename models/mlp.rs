@@ -3,10 +3,10 @@
 //! Weights: safetensors with `layers.I.weight` (outputs x inputs) and `layers.I.bias`, I = 0, 1, …, as PyTorch saves a
 //! `ModuleList` of `Linear`; the widths of the hidden layers stand in the manifest.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, bail};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape};
 use candle_nn::VarBuilder;
 
-use super::dense::{Layer, Scale};
+use super::dense::{Layer, Scale, read_layers, run_layers};
 
 /// The weights of a perceptron. As a candle operator it maps rows (`f64`, n x features) to n margins (log odds).
 #[derive(Clone, Debug)]
@@ -18,33 +18,16 @@ pub struct Mlp {
 impl Mlp {
     /// Reads the weights; shapes that do not fit `scales` and `hidden` are an error.
     pub fn new(weights: VarBuilder, scales: Vec<Scale>, hidden: &[usize]) -> Result<Self> {
-        let mut layers = Vec::with_capacity(hidden.len() + 1);
-        let mut inputs = scales.len();
-        for (i, &outputs) in hidden.iter().chain(&[1]).enumerate() {
-            let at = weights.pp(format!("layers.{i}"));
-            let weight = at.get((outputs, inputs), "weight")?.flatten_all()?.to_vec1::<f32>()?;
-            let bias = at.get(outputs, "bias")?.to_vec1::<f32>()?;
-            if !weight.iter().chain(&bias).all(|w| w.is_finite()) {
-                bail!("a weight of layer {i} is not a finite number: train the model again");
-            }
-            layers.push(Layer::pack(&weight, bias, inputs));
-            inputs = outputs;
-        }
+        let widths = hidden.iter().copied().chain([1]);
+        let layers = read_layers(&weights, scales.len(), widths)?;
         Ok(Mlp { scales, layers })
     }
 
     /// Runs one row; `each` sees what every layer puts out, ReLU applied but for the last.
-    fn forward(&self, row: &[f64], x: &mut Vec<f32>, y: &mut Vec<f32>, mut each: impl FnMut(&[f32])) -> f32 {
+    fn forward(&self, row: &[f64], x: &mut Vec<f32>, y: &mut Vec<f32>, each: impl FnMut(&[f32])) -> f32 {
         x.clear();
         x.extend(row.iter().zip(&self.scales).map(|(x, scale)| scale.apply(*x) as f32));
-        for (i, layer) in self.layers.iter().enumerate() {
-            layer.forward(x, y);
-            if i + 1 < self.layers.len() {
-                y.iter_mut().for_each(|y| *y = if *y > 0.0 { *y } else { 0.0 });
-            }
-            each(y);
-            std::mem::swap(x, y);
-        }
+        run_layers(&self.layers, x, y, each);
         x[0]
     }
 

@@ -167,10 +167,17 @@ impl JobFlags {
             ("--features", self.features.as_ref()),
         ];
         let text = |path: &'_ Option<PathBuf>| path.as_ref().and_then(|path| path.to_str().map(str::to_owned));
+        let control = match &self.control {
+            Some(OutputName::Path(path)) => Some(path.clone()),
+            Some(OutputName::Kafka(_)) | None => None,
+        };
         let files = [
             ("--schema", text(&self.schema)),
             ("--kafka-properties", text(&self.kafka.kafka_properties)),
             ("--hosts", text(&self.cluster.hosts)),
+            ("--rules", text(&self.rules)),
+            ("--control", control),
+            ("--control-replies", text(&self.control_replies)),
         ];
         let special = |path: &str| path == "generator" || path.starts_with("kafka:") || path.starts_with("journal:");
         let inputs = self.input.iter().map(|path| ("--input", path.trim())).filter(|(_, path)| !special(path));

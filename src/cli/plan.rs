@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::dataflow::{find, graph};
 use super::error::{Failure, usage};
@@ -26,7 +26,7 @@ use crate::runtime::control::ControlStream;
 use crate::runtime::job::{Job, Outputs, terms};
 use crate::runtime::renew::Renewing;
 use crate::runtime::state::{State, StateError, StateSettings};
-use crate::score::control::{Deployments, Workshop};
+use crate::score::control::{Deployments, Workshop, files_hash};
 use crate::score::model::{Model, ModelDir};
 use crate::score::rules::{RuleFile, Rules};
 use crate::score::scorer::{Scorer, Thresholds};
@@ -249,6 +249,13 @@ impl JobFlags {
             OutputName::Path(path) => ControlInput::File(path.into()),
             OutputName::Kafka(topic) => ControlInput::Topic(self.kafka.resolve()?, topic.clone()),
         };
+        if let (OutputName::Path(path), Some(replies)) = (named, &self.control_replies)
+            && Path::new(path).canonicalize().ok() == replies.canonicalize().ok()
+        {
+            return Err(usage("--control-replies", path, "is the control stream itself; name another file"));
+        }
+        // What cannot be read is said before anything is scored without it.
+        input.open(0, true)?;
         Ok(Some(ControlStream { input, replies: self.control_replies.clone(), bounded }))
     }
 
@@ -389,15 +396,6 @@ pub fn setup(dataflow: &dyn Dataflow, schema: Option<&Path>, set: &[String]) -> 
     };
     let parameters = Parameters::resolve(dataflow.name(), &dataflow.parameters(), set)?;
     Ok(Setup { schema: Arc::new(schema), parameters })
-}
-
-/// A hash of the files in a model's directory: manifest, weights, golden rows, and not what is said about them.
-fn files_hash(directory: &Path, seed: u64) -> std::io::Result<u64> {
-    let files = std::fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.path()));
-    let mut files: Vec<PathBuf> = files.collect::<Result<_, _>>()?;
-    files.retain(|path| path.is_file() && path.extension().is_none_or(|ending| ending != "md"));
-    files.sort();
-    files.iter().try_fold(seed, |hash, path| Ok(xxh3_64_with_seed(&std::fs::read(path)?, hash)))
 }
 
 /// Where models are unless told otherwise: in the working directory, else where this binary was built.

@@ -28,6 +28,9 @@ use crate::source::control::{ControlInput, ControlReader};
 /// How often a stream is looked at that has nothing new.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// How often a stream is opened again that could not be.
+const OPEN_EVERY: Duration = Duration::from_secs(1);
+
 /// Messages of a group at most: they are parts of one binding.
 const GROUP_MESSAGES_MAX: usize = 1_000;
 
@@ -56,7 +59,7 @@ enum Order {
 /// The thread.
 pub struct ControlDesk {
     end: ControlEnd,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<Result<(), SourceError>>,
 }
 
 /// A worker's end.
@@ -86,8 +89,20 @@ impl ControlDesk {
         let replies = replies.transpose()?;
         let ((orders, ordered), (say, next)) = (unbounded(), unbounded());
         let end = ControlEnd { orders, next, begun: Arc::default(), deployments: deployments.clone() };
-        let (reader, waiting, tried, told) = (None, Vec::new(), None, false);
-        let desk = Desk { deployments, stream, reader, replies, metrics, say, waiting, tried, told };
+        let desk = Desk {
+            deployments,
+            stream,
+            reader: None,
+            replies,
+            metrics,
+            say,
+            waiting: Vec::new(),
+            tried: None,
+            begun: false,
+            trouble: None,
+            told: false,
+            failed: None,
+        };
         let thread = thread::Builder::new().name("control".into()).spawn(move || desk.run(&ordered));
         let thread = thread.map_err(|error| SourceError::External(format!("cannot start a thread: {error}")))?;
         Ok(ControlDesk { end, thread })
@@ -99,10 +114,14 @@ impl ControlDesk {
     }
 
     /// Waits until it has said what became of all messages. All ends must be gone.
-    pub fn finish(self) {
+    ///
+    /// # Errors
+    /// If a replay could not read its stream to the end.
+    pub fn finish(self) -> Result<(), SourceError> {
         drop(self.end);
-        // It has no result; a panic there was reported when it happened.
-        let _ = self.thread.join();
+        self.thread
+            .join()
+            .unwrap_or_else(|_| Err(SourceError::External("the thread of the control stream panicked".into())))
     }
 }
 
@@ -156,44 +175,44 @@ struct Desk {
     waiting: Vec<(u64, String)>,
     /// The group that is under way, with its messages.
     tried: Option<(ControlGroup, Vec<(u64, ControlMessage)>)>,
+    /// The stream may be read.
+    begun: bool,
+    /// Why it cannot be, just now.
+    trouble: Option<String>,
     /// It was said that nothing comes any more.
     told: bool,
+    /// Why the stream of a replay could not be read to its end.
+    failed: Option<SourceError>,
 }
 
 impl Desk {
-    fn run(mut self, orders: &Receiver<Order>) {
+    fn run(mut self, orders: &Receiver<Order>) -> Result<(), SourceError> {
         loop {
             // Whoever has no stream waits for orders alone.
             let ordered = match self.reader {
                 Some(_) => orders.recv_timeout(LOOK_EVERY),
+                None if self.begun => orders.recv_timeout(OPEN_EVERY),
                 None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match ordered {
                 Ok(order) => self.obey(order),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => return self.failed.map_or(Ok(()), Err),
             }
             orders.try_iter().for_each(|order| self.obey(order));
-            if self.tried.is_none() && self.reader.is_some() {
-                let looked = self.look();
-                self.metrics.vitals.trouble("control", looked.err().map(|error| error.to_string()));
+            if self.tried.is_none() && self.begun {
+                match self.look() {
+                    Ok(()) => self.trouble = None,
+                    Err(error) => self.fail(error),
+                }
+                self.metrics.vitals.trouble("control", self.trouble.clone());
             }
         }
     }
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Begin => {
-                let Some(stream) = self.stream.as_ref().filter(|_| self.reader.is_none()) else { return };
-                match stream.input.open(self.deployments.upper(), stream.bounded) {
-                    Ok(reader) => self.reader = Some(reader),
-                    Err(error) => {
-                        tracing::error!(%error, "the control stream cannot be read");
-                        self.metrics.vitals.trouble("control", Some(error.to_string()));
-                        self.tell(ControlNext::Nothing);
-                    }
-                }
-            }
+            Order::Begin => self.begun = self.stream.is_some(),
             Order::Prepare(group) => self.deployments.make(&group),
             Order::Bound(number, epoch) => {
                 if let Some((group, messages)) = self.tried.take_if(|(group, _)| group.number == number) {
@@ -214,11 +233,29 @@ impl Desk {
         }
     }
 
+    /// The stream cannot be read. A run goes on with what is deployed, says so, and tries again; a replay ends with the error.
+    fn fail(&mut self, error: SourceError) {
+        let why = error.to_string();
+        if self.trouble.as_ref() != Some(&why) {
+            tracing::error!(why, "the control stream cannot be read");
+        }
+        self.trouble = Some(why);
+        if self.stream.as_ref().is_some_and(|stream| stream.bounded) {
+            (self.reader, self.begun) = (None, false);
+            self.failed = Some(error);
+            self.tell(ControlNext::Nothing);
+        }
+    }
+
     /// Tries what has come, and says what is next.
     fn look(&mut self) -> Result<(), SourceError> {
-        let Some(reader) = &mut self.reader else { return Ok(()) };
+        let Some(stream) = &self.stream else { return Ok(()) };
+        let reader = match &mut self.reader {
+            Some(reader) => reader,
+            none => none.insert(stream.input.open(self.deployments.upper(), stream.bounded)?),
+        };
         let all = reader.poll(GROUP_MESSAGES_MAX, &mut self.waiting)?;
-        let bounded = self.stream.as_ref().is_some_and(|stream| stream.bounded);
+        let bounded = stream.bounded;
         while !self.waiting.is_empty() {
             let (messages, upper, ms) = self.take(bounded);
             let (group, tried) = self.deployments.try_next(messages.clone(), upper);

@@ -382,7 +382,7 @@ impl Job {
             end.publish(last);
         }
         if let Some(desk) = desk {
-            desk.finish();
+            outcome = outcome.and(desk.finish().map_err(JobError::Source));
         }
         if let Some(cutter) = cutter
             && let Err(error) = cutter.finish()

@@ -185,6 +185,25 @@ fn wrong_messages_are_refused_with_the_reason_and_the_old_state_stays() {
         let said = reply["reason"].as_str().expect("a text");
         assert!(said.contains(reason) && !said.contains('\n'), "{line}: {said}");
     }
+    // What cannot be read ends a replay, and does not hang it.
+    let directory = folder.path().to_str().expect("UTF-8");
+    let unread = output(&["replay", "--events", "10", "--control", directory, "--output", "-"]);
+    let error = String::from_utf8_lossy(&unread.stderr);
+    assert_eq!(unread.status.code(), Some(1), "{error}");
+    assert!(error.contains(&format!("error: --control {directory}: ")), "{error}");
+    let rules = path(&folder, "rules.toml");
+    fs::copy("dataflows/payments_rules.toml", &rules).expect("a copy");
+    for (flags, named) in [
+        (["--control", &control, "--control-replies", &control], "--control-replies"),
+        (["--control", &control, "--output", &control], "--output"),
+        (["--rules", &rules, "--output", &rules], "--output"),
+    ] {
+        let same = output(&[&["replay", "--events", "10", "--overwrite"][..], &flags].concat());
+        let error = String::from_utf8_lossy(&same.stderr);
+        assert_eq!(same.status.code(), Some(2), "{error}");
+        assert!(error.contains(named), "{error}");
+    }
+    assert!(read(&rules).contains("card-testing"));
     let missing = output(&["replay", "--events", "10", "--control", "/nowhere/control.jsonl"]);
     assert_eq!(missing.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("--control"));

@@ -135,7 +135,8 @@ impl Workshop {
             return Err("share: a challenger decides on a share above 0 and at most 1; others have none".to_owned());
         }
         let path = ModelDir::find(&self.models, name).map_err(|error| error.to_string())?;
-        let hash = files_hash(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let hash = files_hash(&path, 0).map_err(|error| format!("{}: {error}", path.display()))?;
+        let hash = format!("{hash:016x}");
         if let Some(then) = files.as_ref().filter(|then| **then != hash) {
             return Err(format!("{}: its files are not those of then ({then}, now {hash})", path.display()));
         }
@@ -173,14 +174,14 @@ impl Workshop {
     }
 }
 
-/// What tells the files of a model from others: manifest, weights, golden rows, and not what is said about them.
-pub fn files_hash(directory: &Path) -> std::io::Result<String> {
+/// A hash that tells the files of a model from others: manifest, weights, golden rows, and not what is said about them.
+///
+/// # Errors
+/// If one cannot be read.
+pub fn files_hash(directory: &Path, seed: u64) -> std::io::Result<u64> {
     let files = std::fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.path()));
     let mut files: Vec<PathBuf> = files.collect::<Result<_, _>>()?;
     files.retain(|path| path.is_file() && path.extension().is_none_or(|ending| ending != "md"));
     files.sort();
-    let hash = files
-        .iter()
-        .try_fold(0, |hash, path| Ok::<_, std::io::Error>(xxh3_64_with_seed(&std::fs::read(path)?, hash)))?;
-    Ok(format!("{hash:016x}"))
+    files.iter().try_fold(seed, |hash, path| Ok(xxh3_64_with_seed(&std::fs::read(path)?, hash)))
 }

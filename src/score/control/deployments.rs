@@ -103,13 +103,8 @@ impl Deployments {
     }
 
     /// Deployments that are kept.
-    pub fn len(&self) -> usize {
+    pub fn kept(&self) -> usize {
         self.read().by_number.len()
-    }
-
-    /// Never: there always is one.
-    pub fn is_empty(&self) -> bool {
-        false
     }
 
     /// `id@version` of rules, by number.

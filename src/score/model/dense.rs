@@ -8,6 +8,7 @@ use std::array;
 use std::ops::{Add, Mul};
 
 use candle_core::{CpuStorage, Layout, Result, bail};
+use candle_nn::VarBuilder;
 
 /// Outputs that are summed side by side: eight SSE registers.
 const LANES: usize = 32;
@@ -94,6 +95,39 @@ impl Layer {
             }
             y.extend(sums.iter().zip(bias).map(|(sum, bias)| sum + bias));
         }
+    }
+}
+
+/// Layers of these widths from safetensors with `layers.I.weight` and `layers.I.bias`, as PyTorch saves a `ModuleList` of `Linear`.
+pub(crate) fn read_layers(
+    weights: &VarBuilder,
+    inputs: usize,
+    widths: impl Iterator<Item = usize>,
+) -> Result<Vec<Layer>> {
+    let (mut layers, mut inputs) = (Vec::new(), inputs);
+    for (i, outputs) in widths.enumerate() {
+        let at = weights.pp(format!("layers.{i}"));
+        let weight = at.get((outputs, inputs), "weight")?.flatten_all()?.to_vec1::<f32>()?;
+        let bias = at.get(outputs, "bias")?.to_vec1::<f32>()?;
+        if !weight.iter().chain(&bias).all(|w| w.is_finite()) {
+            bail!("a weight of layer {i} is not a finite number: train the model again");
+        }
+        layers.push(Layer::pack(&weight, bias, inputs));
+        inputs = outputs;
+    }
+    Ok(layers)
+}
+
+/// Runs the values in `x` through layers, ReLU between them; what the last one puts out is in `x` then, `y` is scratch. `each` sees what
+/// every layer puts out.
+pub(crate) fn run_layers(layers: &[Layer], x: &mut Vec<f32>, y: &mut Vec<f32>, mut each: impl FnMut(&[f32])) {
+    for (i, layer) in layers.iter().enumerate() {
+        layer.forward(x, y);
+        if i + 1 < layers.len() {
+            y.iter_mut().for_each(|y| *y = if *y > 0.0 { *y } else { 0.0 });
+        }
+        each(y);
+        std::mem::swap(x, y);
     }
 }
 
