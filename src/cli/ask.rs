@@ -13,6 +13,7 @@ use super::error::Failure;
 use super::flags::JobFlags;
 use super::plan::Mode;
 use super::progress::{Progress, grouped};
+use super::run::all_rejected;
 use crate::dataflow::Dataflow;
 use crate::epoch::Pace;
 use crate::event::Schema;
@@ -83,6 +84,7 @@ impl AskFlags {
         let done = job.run(flags.cluster.resolve()?);
         drop(progress);
         done?;
+        all_rejected(&metrics)?;
         let answers = std::mem::take(&mut *answers.lock().unwrap_or_else(PoisonError::into_inner));
         if !answers.by_day.keys().any(|(rule, _)| rule == "*") {
             let dataflow = &flags.dataflow;

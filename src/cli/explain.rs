@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::error::Failure;
 use super::flags::JobFlags;
 use super::plan::Mode;
+use super::run::all_rejected;
 use crate::dataflow::Dataflow;
 use crate::epoch::Pace;
 use crate::epoch::journal::JournalSource;
@@ -56,7 +57,14 @@ struct Found {
 
 impl ExplainFlags {
     /// Replays and explains.
-    pub fn run(&self, dataflows: &[Arc<dyn Dataflow>]) -> Result<(), Failure> {
+    pub fn run(mut self, dataflows: &[Arc<dyn Dataflow>]) -> Result<(), Failure> {
+        // The run's own source goes on behind what it has read, or is gone.
+        let journal = self.job.state.as_ref().map(|directory| JournalSource::open(directory)).transpose();
+        let journal = journal.map_err(|error| Failure::Failed(error.to_string()))?;
+        if journal.is_some() {
+            // A run on generated events has no end; its journal has.
+            self.job.generator.events.get_or_insert(1);
+        }
         let flags = &self.job;
         flags.watch.log.start()?;
         let (found, id) = (Arc::<Mutex<Found>>::default(), Arc::<str>::from(&*self.id));
@@ -73,13 +81,12 @@ impl ExplainFlags {
         let mode = Mode { command: "replay", pace: Pace::Bounded, from: None, to: None, generator_per_s: None };
         let (stop, metrics) = (Arc::new(AtomicBool::new(false)), Arc::new(Metrics::default()));
         let mut job = flags.job(dataflows, &mode, stop, &metrics, outputs)?;
-        if let Some(directory) = &flags.state {
-            // The run's own source goes on behind what it has read, or is gone.
-            let journal = JournalSource::open(directory).map_err(|error| Failure::Failed(error.to_string()))?;
+        if let Some(journal) = journal {
             job.source = Arc::new(journal);
         }
         let deployments = job.settings.deployments.clone().unwrap_or_else(|| Scorer::default().into());
         job.run(flags.cluster.resolve()?)?;
+        all_rejected(&metrics)?;
         let found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
         let explained = Explaining { names: &names, deployments: &deployments }.explain(&found, self.change);
         let Some(explained) = explained else {

@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use super::control::ControlFlags;
 use super::error::Failure;
 use crate::score::control::ControlChange;
+use crate::score::lists::Lists;
 use crate::score::rules::{WrittenEntry, WrittenList};
 
 /// Lists of a running engine: add values, take them off, delete one
@@ -75,8 +76,9 @@ impl ListsFlags {
         match self.command {
             ListsCommand::Add(AddFlags { list: name, values, reason, until, control }) => {
                 let entry = |value| WrittenEntry { value, until, reason: reason.clone() };
-                let entries = values.into_iter().map(entry).collect();
-                control.send([ControlChange::List(WrittenList { name, entries })])
+                let list = WrittenList { name, entries: values.into_iter().map(entry).collect() };
+                list.added_to(&Lists::default()).map_err(Failure::Usage)?;
+                control.send([ControlChange::List(list)])
             }
             ListsCommand::Remove(RemoveFlags { list, values, control }) => {
                 control.send([ControlChange::ListRemove { list, values }])

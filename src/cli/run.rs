@@ -95,7 +95,7 @@ impl JobFlags {
 }
 
 /// A run that has taken in nothing of what it read has failed: the first reject of each reason says why.
-fn all_rejected(metrics: &Metrics) -> Result<(), Failure> {
+pub(super) fn all_rejected(metrics: &Metrics) -> Result<(), Failure> {
     let rejects = &metrics.rejects;
     // Events that the engine has refused were counted as events.
     let (mut refused, mut unfit) = (0, 0);

@@ -465,6 +465,9 @@ fn the_tour_of_the_readme_works() {
     run.signal("-TERM");
     let (status, _, error) = run.end();
     assert!(status.success(), "{error}");
+    // What the run has kept explains it, too, under the deployments that were in force.
+    let id = "t-000000873";
+    assert!(done(&["explain", id, "--state", &at("state/")]).contains("decided   block"));
     let lines = lines(&read(at("scores.jsonl").as_str()));
     assert!(lines.iter().any(|line| line["decision"]["model"] == "payments@1"));
     assert!(lines.iter().any(|line| line["decision"]["rules"].as_array().is_some_and(|rules| !rules.is_empty())));
